@@ -1,0 +1,136 @@
+"""The base of all config groups, and how an option's one declaration reads on a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+
+class Config(BaseModel):
+    """A frozen group of options that refuses unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, protected_namespaces=()
+    )
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How a field is typed on a command line, beyond its own name in hyphen-case.
+
+    names: replace the hyphen-cased field name when given; the first is the one shown in errors.
+    short: a one-letter form such as "-b".
+    aliases: names from other tools that work but are not shown in the help.
+    positional: the field is a positional argument.
+    exposed: False keeps the field out of the command line (Python and YAML only).
+    """
+
+    names: tuple[str, ...] = ()
+    short: str | None = None
+    aliases: tuple[str, ...] = ()
+    positional: bool = False
+    exposed: bool = True
+
+
+@dataclass(frozen=True)
+class OptionField:
+    """One option: its dotted path in the config, the pydantic field and its command-line form."""
+
+    path: str
+    group: str
+    name: str
+    field: FieldInfo
+    flag: Flag
+
+    @property
+    def flag_names(self) -> tuple[str, ...]:
+        """Long names shown to the user, e.g. ("--batch-size",)."""
+        return self.flag.names or ("--" + self.name.replace("_", "-"),)
+
+    @property
+    def is_switch(self) -> bool:
+        """True for yes/no fields, which take `--x/--no-x` instead of a value."""
+        return any(part is bool for part, _ in _alternatives(self.field))
+
+
+def option_fields(config_class: type[Config], prefix: str = "") -> Iterator[OptionField]:
+    """All options of a config class, depth first, in the order of declaration."""
+    for name, info in config_class.model_fields.items():
+        path = f"{prefix}{name}"
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Config):
+            yield from option_fields(info.annotation, f"{path}.")
+            continue
+        flag = next((item for item in info.metadata if isinstance(item, Flag)), Flag())
+        yield OptionField(path, prefix.rstrip("."), name, info, flag)
+
+
+def _alternatives(info: FieldInfo) -> Iterator[tuple[Any, list[Any]]]:
+    """The types a field accepts, each with its own bounds and patterns."""
+    yield from _expand(info.annotation, info.metadata)
+
+
+def _expand(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
+    if get_origin(annotation) is Annotated:
+        inner, *extras = get_args(annotation)
+        bounds = [b for extra in extras for b in getattr(extra, "metadata", [extra])]
+        yield from _expand(inner, [*metadata, *bounds])
+    elif get_origin(annotation) in (Union, UnionType):
+        for item in get_args(annotation):
+            yield from _expand(item, metadata)
+    else:
+        yield annotation, metadata
+
+
+def choices(info: FieldInfo) -> tuple[str, ...]:
+    """The fixed words a field accepts, e.g. ("auto", "off", "bf16", "fp16"); () when it has none."""
+    return tuple(
+        str(word)
+        for part, _ in _alternatives(info)
+        if get_origin(part) is Literal
+        for word in get_args(part)
+    )
+
+
+def allowed_values(info: FieldInfo) -> str:
+    """What a field accepts, in words: "a whole number >= 1", "auto, off, bf16 or fp16"."""
+    names = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}
+    words: list[str] = []
+    for part, metadata in _alternatives(info):
+        if part is NoneType or get_origin(part) is Literal:
+            continue
+        word = names.get(part, "a path")
+        if part in (int, float):
+            word = " and ".join(filter(None, [word, *_bound_words(metadata)]))
+            word = word.replace("number and", "number", 1)
+        elif part is str and info.examples:
+            word = f"something like {info.examples[0]}"
+        words.append(word)
+    words.extend(choices(info))
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def _bound_words(metadata: list[Any]) -> Iterator[str]:
+    for item in metadata:
+        if isinstance(item, Gt):
+            yield f"> {item.gt}"
+        elif isinstance(item, Ge):
+            yield f">= {item.ge}"
+        elif isinstance(item, Lt):
+            yield f"< {item.lt}"
+        elif isinstance(item, Le):
+            yield f"<= {item.le}"
+
+
+def default_text(info: FieldInfo) -> str | None:
+    """The default as a user would type it, or None when there is nothing to show."""
+    if info.is_required() or info.default is None:
+        return None
+    if isinstance(info.default, bool):
+        return "on" if info.default else "off"
+    return str(info.default)

@@ -1,0 +1,62 @@
+"""Options about the pictures: where they are, how they are split, how they are fed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from imgcls.config.base import Config, Flag
+
+
+class DataConfig(Config):
+    """The pictures and how they are divided."""
+
+    source: Annotated[str, Flag(positional=True)] = Field(
+        "digits",
+        description=(
+            "A folder of class folders, a folder with train/ val/ test/ inside, or `digits` "
+            "(1,797 pictures that ship with scikit-learn)."
+        ),
+    )
+    val_size: float = Field(
+        0.15,
+        ge=0.0,
+        lt=1.0,
+        description=(
+            "Share of each class kept for validation when the data has no val folder; 0.15 "
+            "leaves most pictures for training and still gives the best epoch a fair vote."
+        ),
+    )
+    test_size: float = Field(
+        0.15,
+        ge=0.0,
+        lt=1.0,
+        description=(
+            "Share of each class kept for the final test when the data has no test folder; "
+            "never seen while training."
+        ),
+    )
+    folds: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Stratified k-fold over everything that is not the test split; 0 trains once on one "
+            "train/val split."
+        ),
+    )
+    fold: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
+        "all", description="With --folds: the one fold to train (0 to K-1), or all in turn."
+    )
+    batch_size: Annotated[int, Flag(short="-b", aliases=("--batch",))] = Field(
+        32,
+        ge=1,
+        description=("Pictures per step; 32 fits a laptop and gives small data sets enough steps."),
+    )
+    resize_mode: Literal["crop", "squash", "pad"] = Field(
+        "crop",
+        description=(
+            "How a picture meets the model's square input in evaluation: crop the centre (what "
+            "most weights were trained for), squash the sides, or pad to keep all of it."
+        ),
+    )

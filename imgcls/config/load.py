@@ -1,0 +1,129 @@
+"""From options, `--set`, a file and the defaults to one validated config, or one clear line.
+
+Precedence: option > `--set a.b=c` > config file > default.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from imgcls.config.base import Config, OptionField, allowed_values, option_fields
+from imgcls.errors import ConfigError
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def load_config(
+    config_class: type[ConfigT],
+    file: Path | None = None,
+    settings: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> ConfigT:
+    """The validated config.
+
+    file: YAML (JSON is a subset). settings: "a.b=value" texts, the value read as YAML.
+    options: dotted path -> value, as typed on the command line.
+    Raises ConfigError with one line that names the field, the value and what is allowed.
+    """
+    tree: dict[str, Any] = _read_file(file) if file is not None else {}
+    for setting in settings:
+        path, separator, text = setting.partition("=")
+        if not separator or not path.strip():
+            raise ConfigError(f"--set {setting}: write it as group.name=value")
+        _put(tree, path.strip(), _parse_value(path, text))
+    for path, value in (options or {}).items():
+        _put(tree, path, value)
+    return validate(config_class, tree, where=str(file) if file is not None else None)
+
+
+def validate(config_class: type[ConfigT], tree: Any, where: str | None = None) -> ConfigT:
+    """The tree as a config. `where` names the file it came from. Raises ConfigError."""
+    try:
+        return config_class.model_validate(tree)
+    except ValidationError as error:
+        prefix = f"{where}: " if where else ""
+        raise ConfigError(prefix + _first_problem(config_class, error)) from error
+
+
+def dump_yaml(config: Config) -> str:
+    """The config as YAML that `load_config` reads back to an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"--config {file}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {file}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--config {file}: not valid YAML: {reason}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"--config {file}: expected groups such as `optim:`, found {tree!r}")
+    return tree
+
+
+def _parse_value(path: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {path}: cannot read {text!r} as a value") from error
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *groups, name = path.split(".")
+    for group in groups:
+        child = tree.setdefault(group, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{path}: `{group}` is set to {child!r}, not to a group of options")
+        tree = child
+    tree[name] = value
+
+
+def _first_problem(config_class: type[Config], error: ValidationError) -> str:
+    known = {option.path: option for option in option_fields(config_class)}
+    problem = error.errors(include_url=False)[0]
+    # a union's errors carry the tried alternative behind the field's own path
+    parts = [str(part) for part in problem["loc"]]
+    field_path = next(
+        (p for n in range(len(parts), 0, -1) if (p := ".".join(parts[:n])) in known), None
+    )
+    if problem["type"] == "extra_forbidden":
+        return _unknown_key(".".join(parts), known)
+    if field_path is None:
+        if problem["type"] == "value_error":
+            return str(problem["ctx"]["error"])
+        group = ".".join(parts)
+        return f"{group}: expected a group of options, found {problem['input']!r}"
+    option = known[field_path]
+    return (
+        f"{_spoken(option)}: {problem['input']!r} is not allowed; "
+        f"expected {allowed_values(option.field)}"
+    )
+
+
+def _spoken(option: OptionField) -> str:
+    if not option.flag.exposed or option.flag.positional:
+        return option.path
+    return f"{option.path} ({option.flag_names[0]})"
+
+
+def _unknown_key(path: str, known: Mapping[str, OptionField]) -> str:
+    candidates = {**{p: p for p in known}, **{o.name: p for p, o in known.items()}}
+    group = path.rpartition(".")[0]
+    in_group = [p for p in known if p.rpartition(".")[0] == group]
+    near = difflib.get_close_matches(path, in_group, n=1, cutoff=0.5)
+    near = near or difflib.get_close_matches(path.rpartition(".")[2], candidates, n=1, cutoff=0.6)
+    near = near or difflib.get_close_matches(path, candidates, n=1, cutoff=0.6)
+    hint = f"; did you mean {candidates[near[0]]}?" if near else ""
+    return f"{path}: no such option{hint}"

@@ -1,0 +1,69 @@
+"""Options about the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from imgcls.config.base import Config, Flag
+
+
+class ModelConfig(Config):
+    """Any timm architecture with a new classifier for the data's classes."""
+
+    name: Annotated[str, Flag(names=("--model",), short="-m")] = Field(
+        "resnet18",
+        description=(
+            "Any timm model name (`imgcls list-models`); resnet18 trains in minutes on a laptop "
+            "and is hard to get wrong."
+        ),
+    )
+    pretrained: bool | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "Start from weights trained on ImageNet, from timm's hub. auto: yes for pictures, no "
+            "for the embedded digits and where --weights is given."
+        ),
+    )
+    weights: Path | None = Field(
+        None,
+        description=(
+            "Start from this file instead of the hub: a safetensors file, a PyTorch state dict, "
+            "or a checkpoint folder. The classifier is always new."
+        ),
+    )
+    num_classes: Annotated[int | None, Flag(exposed=False)] = Field(
+        None, ge=1, description="Outputs of the classifier; taken from the data when not given."
+    )
+    img_size: Annotated[
+        Annotated[int, Field(ge=8)] | Literal["auto"], Flag(aliases=("--imgsz",))
+    ] = Field(
+        "auto",
+        description="Side of the model's input in pixels; auto takes what its weights were trained at.",
+    )
+    dropout: Annotated[float, Flag(aliases=("--drop",))] = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Dropout in front of the classifier; 0 is timm's default, 0.2 helps tiny data sets.",
+    )
+    drop_path_rate: Annotated[float, Flag(aliases=("--drop-path",))] = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Stochastic depth; 0.1 to 0.3 is usual for ViT, Swin and ConvNeXt trained at length.",
+    )
+    freeze_backbone: bool = Field(
+        False,
+        description="Train the classifier only; the frozen norm layers stay in evaluation mode.",
+    )
+
+    @model_validator(mode="after")
+    def _one_start_only(self) -> ModelConfig:
+        if self.weights is not None and self.pretrained is True:
+            raise ValueError(
+                "--weights and --pretrained both say what to start from; give one of them"
+            )
+        return self

@@ -1,0 +1,104 @@
+"""Options about optimisation and augmentation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from imgcls.config.base import Config, Flag
+
+
+class OptimConfig(Config):
+    """Optimizer, learning-rate schedule, length of training."""
+
+    opt: Annotated[str, Flag(aliases=("--optimizer",))] = Field(
+        "adamw", description="Any timm optimizer; adamw is the least sensitive to its settings."
+    )
+    lr: Annotated[float, Field(gt=0.0)] | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "Peak learning rate. auto, for adam-like optimizers: 1e-3 from scratch or for the "
+            "classifier alone, 3e-4 when fine-tuning; ten times that for sgd and its kin."
+        ),
+    )
+    weight_decay: float = Field(
+        0.05,
+        ge=0.0,
+        description="Not applied to norms and biases; 0.05 is usual for adamw, 1e-4 for sgd.",
+    )
+    momentum: float = Field(
+        0.9, ge=0.0, lt=1.0, description="Momentum of the optimizers that have one."
+    )
+    epochs: int = Field(
+        15, ge=1, description="Passes over the training pictures; early stopping may end sooner."
+    )
+    warmup_epochs: float = Field(
+        1.0,
+        ge=0.0,
+        description="Epochs of linear warm-up; one keeps the fresh classifier from shaking the backbone.",
+    )
+    sched: Literal["cosine", "poly", "tanh", "step", "wsd", "constant"] = Field(
+        "cosine", description="timm's learning-rate schedule; cosine needs no further settings."
+    )
+    min_lr: float = Field(0.0, ge=0.0, description="Learning rate at the end of the schedule.")
+    grad_accum: Annotated[int, Flag(names=("--grad-accum-steps",), aliases=("--grad-accum",))] = (
+        Field(1, ge=1, description="Batches per update, for batches that do not fit in memory.")
+    )
+    clip_grad: float | None = Field(
+        None, gt=0.0, description="Largest gradient norm; off unless given. 1.0 is usual for ViTs."
+    )
+    layer_decay: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="Learning rate of each layer as a share of the next one's; 0.65 to 0.8 for ViTs.",
+    )
+    model_ema: bool = Field(
+        False,
+        description="Keep and evaluate a running average of the weights (timm ModelEmaV3).",
+    )
+    model_ema_decay: float = Field(
+        0.998,
+        ge=0.0,
+        lt=1.0,
+        description="Memory of that average; 0.998 spans some 500 updates, with a warm-up before.",
+    )
+
+
+class AugmentConfig(Config):
+    """Random changes to training pictures, in timm's terms."""
+
+    scale: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "Smallest share of a picture's area that a random crop keeps. auto: 0.35 (timm's 0.08 "
+            "often cuts the object away in small data sets), 0.8 for digits."
+        ),
+    )
+    hflip: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = Field(
+        "auto",
+        description="Chance of mirroring left-right. auto: 0.5, and 0 for digits.",
+    )
+    vflip: float = Field(
+        0.0, ge=0.0, le=1.0, description="Chance of mirroring up-down; useful for views from above."
+    )
+    color_jitter: float = Field(
+        0.2, ge=0.0, le=1.0, description="Strength of brightness, contrast and saturation changes."
+    )
+    auto_augment: Annotated[str | None, Flag(names=("--aa",))] = Field(
+        None,
+        description="timm's AutoAugment policy, e.g. rand-m9-mstd0.5; off unless given.",
+        examples=["rand-m9-mstd0.5"],
+    )
+    reprob: float = Field(0.0, ge=0.0, le=1.0, description="Chance of random erasing.")
+    mixup: float = Field(
+        0.0, ge=0.0, description="Mixup alpha; 0 is off. 0.2 is usual for long trainings."
+    )
+    cutmix: float = Field(0.0, ge=0.0, description="CutMix alpha; 0 is off. 1.0 is usual.")
+    smoothing: Annotated[float, Flag(aliases=("--label-smoothing",))] = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Label smoothing; 0 keeps the probabilities honest, 0.1 is usual with many classes.",
+    )

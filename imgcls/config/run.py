@@ -1,0 +1,201 @@
+"""Options about choosing the best epoch, saving, the machine, and the whole of each command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from imgcls.config.base import Config, Flag
+from imgcls.config.data import DataConfig
+from imgcls.config.model import ModelConfig
+from imgcls.config.optim import AugmentConfig, OptimConfig
+
+Monitor = Literal[
+    "val_loss",
+    "val_accuracy",
+    "val_balanced_accuracy",
+    "val_precision_macro",
+    "val_recall_macro",
+    "val_macro_f1",
+    "val_precision_weighted",
+    "val_recall_weighted",
+    "val_f1_weighted",
+    "val_top_3_accuracy",
+    "val_top_5_accuracy",
+]
+Amp = Literal["auto", "off", "bf16", "fp16"]
+
+DeviceField = Annotated[
+    str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", examples=["auto, cpu, cuda, cuda:1 or mps"])
+]
+
+
+class EarlyStoppingConfig(Config):
+    """Which epoch is best, and when to stop waiting for a better one."""
+
+    metric: Annotated[Monitor, Flag(names=("--eval-metric",))] = Field(
+        "val_balanced_accuracy",
+        description=(
+            "Chooses the best epoch and stops early; val_loss wants to fall, the others to rise. "
+            "Balanced accuracy equals accuracy on balanced data and is fair on the rest."
+        ),
+    )
+    patience: int = Field(
+        10, ge=0, description="Epochs without improvement before stopping; 0 never stops early."
+    )
+
+
+class CheckpointConfig(Config):
+    """What is saved and how long it is kept."""
+
+    save: Literal["epoch", "best"] = Field(
+        "epoch",
+        description="Save after every epoch (so any can be resumed from), or only when it is the best.",
+    )
+    keep: str = Field(
+        "last:1",
+        pattern=r"^(all|last:[1-9]\d*)$",
+        examples=["last:3 or all"],
+        description="Checkpoints to keep beside the best one.",
+    )
+    save_every_steps: int = Field(
+        0, ge=0, description="Also save inside an epoch, every so many updates; 0 is off."
+    )
+    save_every_minutes: float = Field(
+        10.0,
+        ge=0.0,
+        description="Also save inside an epoch after so many minutes; 0 is off. 10 bounds what a crash can cost.",
+    )
+
+
+class RuntimeConfig(Config):
+    """The machine, its precision, and where results go."""
+
+    device: DeviceField = Field(
+        "auto", description="auto takes cuda, then mps, then cpu; a named one must be there."
+    )
+    amp: Amp = Field(
+        "auto",
+        description="Mixed precision in training. auto: bf16 (else fp16) on cuda, off elsewhere.",
+    )
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
+        "auto",
+        description="Processes that load pictures; auto: by the cores and the source. Never changes results.",
+    )
+    seed: int = Field(
+        42,
+        ge=0,
+        lt=2**31,
+        description="Splits, initial weights and every random choice follow from it.",
+    )
+    channels_last: bool = Field(
+        True,
+        description="Memory layout that is faster for convolutions on cuda and most CPUs.",
+    )
+    compile: bool = Field(
+        False, description="torch.compile the model: slow to start, faster on long runs."
+    )
+    deterministic: bool = Field(
+        False,
+        description="Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so already.",
+    )
+    output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
+        Path("outputs"), description="Folder in which runs are kept."
+    )
+    experiment: Annotated[str | None, Flag(aliases=("--name",))] = Field(
+        None,
+        pattern=r"^[^/\\\x00]+$",
+        examples=["beetles-1"],
+        description="Name of the run's folder; by default data, model and time.",
+    )
+
+
+class TrainConfig(Config):
+    """Everything `imgcls train` may be told."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    augment: AugmentConfig = AugmentConfig()
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _groups_agree(self) -> TrainConfig:
+        if self.data.folds == 1:
+            raise ValueError("data.folds: 1 fold has nothing to validate on; give 0 or at least 2")
+        if self.data.folds and self.data.fold != "all" and self.data.fold >= self.data.folds:
+            raise ValueError(
+                f"data.fold: {self.data.fold} is out of range; with {self.data.folds} folds it is "
+                f"0 to {self.data.folds - 1}, or all"
+            )
+        if not self.data.folds and self.data.fold not in ("all", 0):
+            raise ValueError(f"data.fold: {self.data.fold} needs --folds K")
+        if self.data.val_size + self.data.test_size >= 1.0:
+            raise ValueError(
+                f"data.val_size: {self.data.val_size} and data.test_size: {self.data.test_size} "
+                "leave nothing to train on; together they must stay below 1"
+            )
+        if self.optim.warmup_epochs > self.optim.epochs:
+            raise ValueError(
+                f"optim.warmup_epochs: {self.optim.warmup_epochs} is longer than "
+                f"optim.epochs: {self.optim.epochs}"
+            )
+        return self
+
+
+class EvaluateConfig(Config):
+    """Everything `imgcls evaluate` may be told."""
+
+    checkpoint: Annotated[Path | None, Flag(positional=True)] = Field(
+        None,
+        description="A checkpoint, fold or run folder; by default the best of the newest run.",
+    )
+    split: Literal["train", "val", "test"] = Field("test", description="The pictures to score.")
+    data: str | None = Field(
+        None,
+        description="Score these pictures instead of the run's own; classes are matched by name.",
+    )
+    fold: int | None = Field(None, ge=0, description="With a run folder: the fold to evaluate.")
+    batch_size: Annotated[int, Flag(short="-b", aliases=("--batch",))] = Field(
+        32, ge=1, description="Pictures per batch; changes speed, not results."
+    )
+    device: DeviceField = Field(
+        "auto", description="auto takes cuda, then mps, then cpu; a named one must be there."
+    )
+    amp: Amp = Field(
+        "off", description="Mixed precision; off by default, so that scores are exact."
+    )
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
+        "auto", description="Processes that load pictures; never changes results."
+    )
+    channels_last: bool = Field(True, description="Faster memory layout for convolutions.")
+    output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
+        Path("outputs"), description="Where to look for the newest run."
+    )
+
+
+class BenchmarkConfig(Config):
+    """Everything `imgcls benchmark` may be told."""
+
+    model: Annotated[str, Flag(positional=True)] = Field(
+        "resnet18", description="A timm model name, or a checkpoint, fold or run folder."
+    )
+    device: DeviceField = Field(
+        "auto", description="auto takes cuda, then mps, then cpu; a named one must be there."
+    )
+    batch_size: Annotated[int, Flag(short="-b", aliases=("--batch",))] = Field(
+        1, ge=1, description="Pictures per batch; 1 tells the latency, more the throughput."
+    )
+    num_samples: int = Field(
+        64, ge=1, description="Pictures to time, after the warm-up, rounded up to whole batches."
+    )
+    amp: Amp = Field("off", description="Mixed precision while timing.")
+    channels_last: bool = Field(False, description="Time with the channels-last memory layout.")
+    compile: bool = Field(False, description="Time the model after torch.compile.")
+    img_size: Annotated[
+        Annotated[int, Field(ge=8)] | Literal["auto"], Flag(aliases=("--imgsz",))
+    ] = Field("auto", description="Side of the input in pixels; auto is the model's own.")

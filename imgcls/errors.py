@@ -1,0 +1,93 @@
+"""The error tree, and the exit code each branch ends the process with.
+
+ImgclsError                 1   the base of everything imgcls raises on purpose
+├── RequestError            2   the request was wrong; nothing was started
+│   ├── ConfigError             an option, a config file or a --set value
+│   ├── DataError               a folder, a table or a picture that cannot be used as asked
+│   ├── ModelError              a model name, a weights file or a download
+│   ├── DeviceError             a device or a precision that this machine does not have
+│   ├── CheckpointError         a checkpoint that is incomplete, mixed, damaged or too new
+│   └── RunError                a run folder that is missing, empty, finished or in use
+├── RunFailedError          1   something broke while running
+│   ├── BadImageError           a picture could not be read in the middle of a run
+│   ├── NonFiniteLossError      the loss became inf or nan; the update was not made
+│   ├── DeviceMemoryError       the device ran out of memory
+│   ├── WorkerError             a data-loading process died
+│   └── OutputError             the output folder could not be written
+└── InterruptedRunError   130   stopped by a signal after saving (143 for SIGTERM)
+
+Every message is one line for the person who typed the command: what is wrong, the value seen,
+what to do.
+"""
+
+from __future__ import annotations
+
+
+class ImgclsError(Exception):
+    """Base of every error imgcls raises on purpose; `exit_code` is the process's."""
+
+    exit_code = 1
+
+
+class RequestError(ImgclsError):
+    """The request was wrong and nothing was started."""
+
+    exit_code = 2
+
+
+class ConfigError(RequestError):
+    """An option, a config file or a `--set` value is wrong."""
+
+
+class DataError(RequestError):
+    """The data cannot be used as asked."""
+
+
+class ModelError(RequestError):
+    """The model, its weights or their download cannot be had."""
+
+
+class DeviceError(RequestError):
+    """The device or precision is not available on this machine."""
+
+
+class CheckpointError(RequestError):
+    """The checkpoint is incomplete, mixed, damaged or from a newer format."""
+
+
+class RunError(RequestError):
+    """The run folder is missing, empty, finished or in use."""
+
+
+class RunFailedError(ImgclsError):
+    """Something broke while running; what was saved before is intact."""
+
+
+class BadImageError(RunFailedError):
+    """A picture could not be read in the middle of a run."""
+
+
+class NonFiniteLossError(RunFailedError):
+    """The loss became inf or nan; the update was not made."""
+
+
+class DeviceMemoryError(RunFailedError):
+    """The device ran out of memory."""
+
+
+class WorkerError(RunFailedError):
+    """A data-loading process died."""
+
+
+class OutputError(RunFailedError):
+    """The output folder could not be written."""
+
+
+class InterruptedRunError(ImgclsError):
+    """The run was stopped by a signal, after its state was saved where that was possible."""
+
+    exit_code = 130
+
+    def __init__(self, message: str, signal_number: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

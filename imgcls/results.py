@@ -1,0 +1,113 @@
+"""Frozen records that jobs return: one value for the screen, the JSON and the Python API."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+
+def to_plain(value: Any) -> Any:
+    """The value as strict-JSON types: dataclasses become dicts, paths strings, nan and inf None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@dataclass(frozen=True)
+class Record:
+    """Base of the records; `to_json()` gives strict-JSON types."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a dict of strict-JSON types."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+
+@dataclass(frozen=True)
+class FoldResult(Record):
+    """One trained fold: where it lies and how its best epoch scored on validation."""
+
+    fold: int
+    folder: Path
+    best_checkpoint: Path
+    last_checkpoint: Path
+    best_epoch: int
+    epochs_run: int
+    monitor: str
+    best_metrics: dict[str, float | None]
+    stopped_early: bool
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class TrainResult(Record):
+    """A trained run: its folder, its folds, and (with k-fold) the summary across them."""
+
+    run: Path
+    model_name: str
+    class_names: tuple[str, ...]
+    folds: tuple[FoldResult, ...]
+    summary: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class EvalReport(Record):
+    """One evaluated split. `metrics` may hold None; `undefined` then says why, by metric name."""
+
+    checkpoint: Path
+    model_name: str
+    split: str
+    fold: int
+    metrics: dict[str, Any]
+    speed_metrics: dict[str, Any]
+    undefined: dict[str, str]
+    class_names: tuple[str, ...]
+    per_class: tuple[dict[str, Any], ...]
+    confusion_matrix: tuple[tuple[int, ...], ...]
+    folder: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BenchmarkReport(Record):
+    """One timed model. Latencies are per batch in ms, memory in MiB, throughput in images/s."""
+
+    model_name: str
+    device: str
+    device_name: str
+    precision: str
+    channels_last: bool
+    compiled: bool
+    batch_size: int
+    input_size: tuple[int, int, int]
+    parameters: int
+    warmup_batches: int
+    timed_batches: int
+    latency_mean_ms: float
+    latency_p50_ms: float
+    latency_p90_ms: float
+    latency_p99_ms: float
+    peak_memory_mib: float | None
+    speed_metrics: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelEntry(Record):
+    """One architecture of the catalogue. `parameters` counts with timm's own classifier."""
+
+    name: str
+    family: str
+    parameters: int
+    input_size: tuple[int, int, int]
+    pretrained_tags: tuple[str, ...]
