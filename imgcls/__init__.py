@@ -1,0 +1,81 @@
+"""Turn a folder of labelled pictures into an image classifier you can trust.
+
+Names load on first use: `import imgcls` itself loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imgcls.config.model import ModelConfig
+    from imgcls.config.run import BenchmarkConfig, EvaluateConfig, TrainConfig
+    from imgcls.engine.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
+    from imgcls.engine.runtime import get_device, set_seed
+    from imgcls.jobs.benchmark import benchmark, benchmark_inference_speed
+    from imgcls.jobs.evaluate import evaluate, evaluate_model
+    from imgcls.jobs.train import Trainer
+    from imgcls.metrics.calculator import MetricsCalculator
+    from imgcls.metrics.curves import compute_pr_curves, compute_roc_auc
+    from imgcls.metrics.trackers import AverageMeter, MetricTracker
+    from imgcls.models.build import create_model
+    from imgcls.models.catalog import get_available_models
+
+_HOMES = {
+    "AverageMeter": "imgcls.metrics.trackers",
+    "BenchmarkConfig": "imgcls.config.run",
+    "EvaluateConfig": "imgcls.config.run",
+    "MetricTracker": "imgcls.metrics.trackers",
+    "MetricsCalculator": "imgcls.metrics.calculator",
+    "ModelConfig": "imgcls.config.model",
+    "TrainConfig": "imgcls.config.run",
+    "Trainer": "imgcls.jobs.train",
+    "benchmark": "imgcls.jobs.benchmark",
+    "benchmark_inference_speed": "imgcls.jobs.benchmark",
+    "compute_pr_curves": "imgcls.metrics.curves",
+    "compute_roc_auc": "imgcls.metrics.curves",
+    "create_model": "imgcls.models.build",
+    "evaluate": "imgcls.jobs.evaluate",
+    "evaluate_model": "imgcls.jobs.evaluate",
+    "get_available_models": "imgcls.models.catalog",
+    "get_device": "imgcls.engine.runtime",
+    "load_checkpoint": "imgcls.engine.checkpoint",
+    "save_checkpoint": "imgcls.engine.checkpoint",
+    "set_seed": "imgcls.engine.runtime",
+    "take_snapshot": "imgcls.engine.checkpoint",
+}
+
+__all__ = [
+    "AverageMeter",
+    "BenchmarkConfig",
+    "EvaluateConfig",
+    "MetricTracker",
+    "MetricsCalculator",
+    "ModelConfig",
+    "TrainConfig",
+    "Trainer",
+    "benchmark",
+    "benchmark_inference_speed",
+    "compute_pr_curves",
+    "compute_roc_auc",
+    "create_model",
+    "evaluate",
+    "evaluate_model",
+    "get_available_models",
+    "get_device",
+    "load_checkpoint",
+    "save_checkpoint",
+    "set_seed",
+    "take_snapshot",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'imgcls' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

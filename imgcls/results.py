@@ -79,6 +79,41 @@ class EvalReport(Record):
 
 
 @dataclass(frozen=True)
+class PlanReport(Record):
+    """What a training is going to do. Counts per class and split are those of the first fold.
+
+    parameters_* and memory_mib (a guess) are None unless the model was built for the plan.
+    """
+
+    data: str
+    splitter: str
+    folds: tuple[int, ...]
+    k_folds: int
+    class_names: tuple[str, ...]
+    class_counts: dict[str, dict[str, int]]
+    model_name: str
+    start: str
+    img_size: int
+    parameters_trainable: int | None
+    parameters_total: int | None
+    opt: str
+    lr: float
+    batch_size: int
+    grad_accum: int
+    epochs: int
+    steps_per_epoch: int
+    total_steps: int
+    monitor: str
+    device: str
+    device_name: str
+    amp: str
+    workers: int
+    memory_mib: float | None
+    output: Path
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class BenchmarkReport(Record):
     """One timed model. Latencies are per batch in ms, memory in MiB, throughput in images/s."""
 

@@ -88,7 +88,7 @@ def _expand(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[An
 
 
 def choices(info: FieldInfo) -> tuple[str, ...]:
-    """The fixed words a field accepts, e.g. ("auto", "off", "bf16", "fp16"); () when it has none."""
+    """The fixed words a field accepts, e.g. ("auto", "off", "bf16"); () when it has none."""
     return tuple(
         str(word)
         for part, _ in _alternatives(info)

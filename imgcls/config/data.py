@@ -12,7 +12,7 @@ from imgcls.config.base import Config, Flag
 class DataConfig(Config):
     """The pictures and how they are divided."""
 
-    source: Annotated[str, Flag(positional=True)] = Field(
+    source: Annotated[str, Flag(names=("--data",), positional=True)] = Field(
         "digits",
         description=(
             "A folder of class folders, a folder with train/ val/ test/ inside, or `digits` "

@@ -113,8 +113,10 @@ def _first_problem(config_class: type[Config], error: ValidationError) -> str:
 
 
 def _spoken(option: OptionField) -> str:
-    if not option.flag.exposed or option.flag.positional:
+    if not option.flag.exposed:
         return option.path
+    if option.flag.positional:
+        return option.flag_names[0].removeprefix("--").upper()
     return f"{option.path} ({option.flag_names[0]})"
 
 

@@ -41,19 +41,19 @@ class ModelConfig(Config):
         Annotated[int, Field(ge=8)] | Literal["auto"], Flag(aliases=("--imgsz",))
     ] = Field(
         "auto",
-        description="Side of the model's input in pixels; auto takes what its weights were trained at.",
+        description="Side of the input in pixels; auto takes what the weights were trained at.",
     )
     dropout: Annotated[float, Flag(aliases=("--drop",))] = Field(
         0.0,
         ge=0.0,
         lt=1.0,
-        description="Dropout in front of the classifier; 0 is timm's default, 0.2 helps tiny data sets.",
+        description="Dropout in front of the classifier; 0 is usual, 0.2 helps tiny data sets.",
     )
     drop_path_rate: Annotated[float, Flag(aliases=("--drop-path",))] = Field(
         0.0,
         ge=0.0,
         lt=1.0,
-        description="Stochastic depth; 0.1 to 0.3 is usual for ViT, Swin and ConvNeXt trained at length.",
+        description="Stochastic depth; 0.1 to 0.3 is usual for long trainings of transformers.",
     )
     freeze_backbone: bool = Field(
         False,

@@ -33,10 +33,12 @@ class OptimConfig(Config):
     epochs: int = Field(
         15, ge=1, description="Passes over the training pictures; early stopping may end sooner."
     )
-    warmup_epochs: float = Field(
-        1.0,
-        ge=0.0,
-        description="Epochs of linear warm-up; one keeps the fresh classifier from shaking the backbone.",
+    warmup_epochs: Annotated[float, Field(ge=0.0)] | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "Epochs of linear warm-up, which keeps the fresh classifier from shaking the "
+            "backbone. auto: one, or a fifth of a shorter training."
+        ),
     )
     sched: Literal["cosine", "poly", "tanh", "step", "wsd", "constant"] = Field(
         "cosine", description="timm's learning-rate schedule; cosine needs no further settings."
@@ -52,7 +54,7 @@ class OptimConfig(Config):
         None,
         gt=0.0,
         le=1.0,
-        description="Learning rate of each layer as a share of the next one's; 0.65 to 0.8 for ViTs.",
+        description="Each layer's rate as a share of the next one's; 0.65 to 0.8 for ViTs.",
     )
     model_ema: bool = Field(
         False,
@@ -100,5 +102,5 @@ class AugmentConfig(Config):
         0.0,
         ge=0.0,
         lt=1.0,
-        description="Label smoothing; 0 keeps the probabilities honest, 0.1 is usual with many classes.",
+        description="Label smoothing; 0 keeps probabilities honest, 0.1 suits many classes.",
     )

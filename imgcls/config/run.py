@@ -52,7 +52,7 @@ class CheckpointConfig(Config):
 
     save: Literal["epoch", "best"] = Field(
         "epoch",
-        description="Save after every epoch (so any can be resumed from), or only when it is the best.",
+        description="Save after every epoch, so that each can be resumed, or only the best.",
     )
     keep: str = Field(
         "last:1",
@@ -66,7 +66,10 @@ class CheckpointConfig(Config):
     save_every_minutes: float = Field(
         10.0,
         ge=0.0,
-        description="Also save inside an epoch after so many minutes; 0 is off. 10 bounds what a crash can cost.",
+        description=(
+            "Also save inside an epoch after so many minutes; 0 is off. It bounds what a "
+            "crash costs."
+        ),
     )
 
 
@@ -82,7 +85,7 @@ class RuntimeConfig(Config):
     )
     workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
         "auto",
-        description="Processes that load pictures; auto: by the cores and the source. Never changes results.",
+        description="Processes that load pictures; auto goes by the cores. Never changes results.",
     )
     seed: int = Field(
         42,
@@ -99,7 +102,7 @@ class RuntimeConfig(Config):
     )
     deterministic: bool = Field(
         False,
-        description="Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so already.",
+        description="Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.",
     )
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
         Path("outputs"), description="Folder in which runs are kept."
@@ -139,7 +142,8 @@ class TrainConfig(Config):
                 f"data.val_size: {self.data.val_size} and data.test_size: {self.data.test_size} "
                 "leave nothing to train on; together they must stay below 1"
             )
-        if self.optim.warmup_epochs > self.optim.epochs:
+        warmup = self.optim.warmup_epochs
+        if warmup != "auto" and warmup > self.optim.epochs:
             raise ValueError(
                 f"optim.warmup_epochs: {self.optim.warmup_epochs} is longer than "
                 f"optim.epochs: {self.optim.epochs}"
@@ -199,3 +203,31 @@ class BenchmarkConfig(Config):
     img_size: Annotated[
         Annotated[int, Field(ge=8)] | Literal["auto"], Flag(aliases=("--imgsz",))
     ] = Field("auto", description="Side of the input in pixels; auto is the model's own.")
+
+
+class ResumeConfig(Config):
+    """Everything `imgcls resume` may be told."""
+
+    run: Annotated[Path | None, Flag(positional=True)] = Field(
+        None, description="The run's folder; by default the newest unfinished one."
+    )
+    device: DeviceField | None = Field(
+        None, description="Go on with another device than the run began with."
+    )
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"] | None, Flag(short="-j")] = (
+        Field(None, description="Processes that load pictures; never changes results.")
+    )
+    output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
+        Path("outputs"), description="Where to look for the newest unfinished run."
+    )
+
+
+class ListModelsConfig(Config):
+    """Everything `imgcls list-models` may be told."""
+
+    pattern: Annotated[str | None, Flag(positional=True)] = Field(
+        None, description="A glob (`vit_*`) or part of a name; searches all of timm."
+    )
+    family: str | None = Field(None, description="Only models of this family, e.g. resnet.")
+    pretrained: bool = Field(False, description="Only models with pretrained weights.")
+    limit: int | None = Field(None, ge=1, description="Show at most so many.")

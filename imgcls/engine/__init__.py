@@ -1,0 +1,1 @@
+"""How training happens: the loop, its parts, their state, and what is saved."""

@@ -1,0 +1,1 @@
+"""One use case each: config in, result out, no printing."""

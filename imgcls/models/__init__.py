@@ -1,0 +1,1 @@
+"""The catalogue of architectures, and building one with a new classifier."""

@@ -1,0 +1,55 @@
+"""The one place where errors become a line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from imgcls.errors import ImgclsError
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code. `--debug` shows tracebacks."""
+    from imgcls.cli.app import app
+
+    debug = "--debug" in arguments
+    try:
+        code = app(args=list(arguments), prog_name="imgcls", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader (head, less) has gone; python would complain once more while closing stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ImgclsError as error:
+        if debug:
+            traceback.print_exc()
+        return _report(str(error), error.exit_code)
+    except typer.Abort:
+        return _report("stopped", 130)
+    except typer.TyperException as error:
+        return _report_usage(error)
+    except Exception as error:  # noqa: BLE001  a defect of ours still ends in one line
+        if debug:
+            traceback.print_exc()
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return _report(f"unexpected error, please report it; --debug shows more: {what}", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _report_usage(error: typer.TyperException) -> int:
+    message = getattr(error, "format_message", lambda: str(error))()
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(message)
+        return 0
+    hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+    return _report(f"{message}{hint}", 2)
+
+
+def _report(message: str, exit_code: int) -> int:
+    sys.stderr.write("imgcls: " + " ".join(message.splitlines()) + "\n")
+    return exit_code

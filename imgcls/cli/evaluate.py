@@ -1,0 +1,29 @@
+"""`imgcls evaluate`."""
+
+from __future__ import annotations
+
+from imgcls.cli.options import Common, add_command, new_app
+from imgcls.config.run import EvaluateConfig
+
+app = new_app()
+
+
+def evaluate(config: EvaluateConfig, common: Common) -> None:
+    """Score a trained model on a split.
+
+    Model, classes, preprocessing, pictures and splits all come from the run; CHECKPOINT may be a
+    checkpoint, fold or run folder.
+    """
+    from imgcls.report.console import Console
+
+    console = Console(quiet=common.quiet, json=common.json)
+    console.say("Loading torch ...", transient=True)
+    from imgcls.jobs.evaluate import evaluate as job
+    from imgcls.report.screen import show_evaluation
+
+    with console.progress("Scoring") as on_batch:
+        report = job(config, on_batch=on_batch)
+    show_evaluation(console, report)
+
+
+add_command(app, "evaluate", EvaluateConfig, evaluate)

@@ -1,0 +1,28 @@
+"""`imgcls list-models`."""
+
+from __future__ import annotations
+
+from imgcls.cli.options import Common, add_command, new_app
+from imgcls.config.run import ListModelsConfig
+
+app = new_app()
+
+
+def list_models(config: ListModelsConfig, common: Common) -> None:
+    """List models to train.
+
+    Without PATTERN the curated families; a glob or a part of a name searches all of timm.
+    """
+    from imgcls.models import catalog
+    from imgcls.report.console import Console
+
+    console = Console(quiet=common.quiet, json=common.json)
+    entries = catalog.list_models(
+        config.pattern, family=config.family, pretrained=config.pretrained, limit=config.limit
+    )
+    from imgcls.report.screen import show_models
+
+    show_models(console, entries, config.pattern)
+
+
+add_command(app, "list-models", ListModelsConfig, list_models)

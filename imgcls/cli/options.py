@@ -1,0 +1,225 @@
+"""Command-line options made from config fields: one declaration feeds both."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from typer.core import TyperCommand
+
+from imgcls.config.base import Config, OptionField, choices, default_text, option_fields
+from imgcls.config.load import load_config
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+_LONGEST_METAVAR = 40
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every command may be told about its own output."""
+
+    quiet: bool
+    json: bool
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help lists its options under the names of their groups."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write one section for each group, in the order of declaration."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                panel = getattr(parameter, "rich_help_panel", None) or "Other options"
+                sections.setdefault(panel, []).append(record)
+        for panel, records in sections.items():
+            with formatter.section(panel):
+                formatter.write_dl(records)
+
+
+def add_command(
+    app: typer.Typer,
+    name: str,
+    config_class: type[ConfigT],
+    body: Callable[..., None],
+    *,
+    with_file: bool = False,
+    with_json: bool = True,
+    extra: tuple[inspect.Parameter, ...] = (),
+) -> None:
+    """Register `body(config, common, **extra)` as a command with the config's options.
+
+    Options that were not typed are left to `--set`, the config file and the defaults.
+    """
+    options = list(option_fields(config_class))
+    parameters = [p for option in options for p in _parameters(option)]
+    parameters += [*extra, *_common_parameters(with_file=with_file, with_json=with_json)]
+
+    def command(**values: Any) -> None:
+        common = Common(values.pop("quiet"), values.pop("json", False))
+        values.pop("debug")
+        file, settings = values.pop("config", None), values.pop("set", None) or []
+        own = {parameter.name: values.pop(parameter.name) for parameter in extra}
+        body(load_config(config_class, file, settings, _typed(options, values)), common, **own)
+
+    # typer reads the options off the signature
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = body.__doc__
+    app.command(name, cls=GroupedCommand)(command)
+
+
+def new_app() -> typer.Typer:
+    """An app for one verb's module, with the settings all verbs share."""
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+
+def _python_name(path: str) -> str:
+    return path.replace(".", "__")
+
+
+def _typed(options: list[OptionField], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted path -> value for what was typed, under its own name or an alias."""
+    typed: dict[str, Any] = {}
+    for option in options:
+        name = _python_name(option.path)
+        names = [name, *(f"{name}__alias{i}" for i in range(len(option.flag.aliases)))]
+        given = [values[n] for n in names if values.get(n) is not None]
+        if given:
+            typed[option.path] = given[0]
+    return typed
+
+
+def _parameters(option: OptionField) -> list[inspect.Parameter]:
+    if not option.flag.exposed:
+        return []
+    name = _python_name(option.path)
+    words = choices(option.field)
+    completion = (lambda: list(words)) if words else None
+    if option.flag.positional:
+        argument = typer.Argument(
+            metavar=option.flag_names[0].removeprefix("--").upper(),
+            help=_help(option),
+            show_default=False,
+            rich_help_panel="Arguments",
+        )
+        return [_parameter(name, str, argument)]
+    short = (option.flag.short,) if option.flag.short else ()
+    main = typer.Option(
+        *_declarations(option, option.flag_names),
+        *short,
+        help=_help(option),
+        metavar=None if option.is_switch else _metavar(option),
+        show_default=False,
+        autocompletion=completion,
+        rich_help_panel=_panel(option),
+    )
+    value_type = bool if option.is_switch else str
+    aliases = [
+        _parameter(
+            f"{name}__alias{i}",
+            value_type,
+            typer.Option(*_declarations(option, (alias,)), hidden=True),
+        )
+        for i, alias in enumerate(option.flag.aliases)
+    ]
+    return [_parameter(name, value_type, main), *aliases]
+
+
+def _parameter(name: str, value_type: type, info: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[value_type | None, info],
+    )
+
+
+def _declarations(option: OptionField, names: tuple[str, ...]) -> tuple[str, ...]:
+    if not option.is_switch:
+        return names
+    return tuple(f"{name}/--no-{name.removeprefix('--')}" for name in names)
+
+
+def _help(option: OptionField) -> str:
+    default = default_text(option.field)
+    text = option.field.description or ""
+    return f"{text} [default: {default}]" if default is not None else text
+
+
+def _metavar(option: OptionField) -> str:
+    words = "|".join(choices(option.field))
+    annotation = str(option.field.annotation)
+    plain = next(
+        (word for part, word in _METAVARS.items() if part in annotation),
+        "" if words else "TEXT",
+    )
+    metavar = "|".join(filter(None, (plain, words)))
+    return metavar if len(metavar) <= _LONGEST_METAVAR else "NAME"
+
+
+_METAVARS = {"Path": "PATH", "int": "INT", "float": "FLOAT"}
+
+
+def _panel(option: OptionField) -> str:
+    group = option.group.replace("_", " ").capitalize()
+    return f"{group} options" if group else "Options"
+
+
+def _common_parameters(*, with_file: bool, with_json: bool) -> list[inspect.Parameter]:
+    panel = "Other options"
+    file = [
+        _parameter(
+            "config",
+            Path,
+            typer.Option(
+                "--config",
+                "-c",
+                metavar="FILE",
+                help="Read options from a YAML (or JSON) file; typed options win.",
+                rich_help_panel=panel,
+            ),
+        ),
+        _parameter(
+            "set",
+            list[str],
+            typer.Option(
+                "--set",
+                metavar="GROUP.NAME=VALUE",
+                help="Set any option by its name in the config file; may be repeated.",
+                rich_help_panel=panel,
+            ),
+        ),
+    ]
+    json = [_switch("json", "Print one JSON document on stdout and nothing else there.")]
+    return [
+        *(file if with_file else []),
+        *(json if with_json else []),
+        _switch("quiet", "Print results, warnings and errors only.", "-q"),
+        _switch("debug", "Show the traceback of an error."),
+    ]
+
+
+def _switch(name: str, text: str, *short: str) -> inspect.Parameter:
+    return flag_parameter(name, f"--{name}", *short, text=text)
+
+
+def flag_parameter(name: str, *declarations: str, text: str) -> inspect.Parameter:
+    """A plain on/off option that is not part of any config."""
+    info = typer.Option(
+        *declarations, help=text, show_default=False, rich_help_panel="Other options"
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, info]
+    )

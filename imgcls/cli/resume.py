@@ -1,0 +1,38 @@
+"""`imgcls resume`."""
+
+from __future__ import annotations
+
+from imgcls.cli.options import Common, add_command, new_app
+from imgcls.config.run import ResumeConfig
+
+app = new_app()
+
+
+def resume(config: ResumeConfig, common: Common) -> None:
+    """Go on with an unfinished run, exactly where it stopped.
+
+    Without RUN it takes the newest unfinished one in --output.
+    """
+    from imgcls.report.console import Console
+
+    console = Console(quiet=common.quiet, json=common.json)
+    from imgcls.jobs.runs import find_unfinished
+
+    run = find_unfinished(config.run, config.output)
+    if run is None:
+        console.result({"resumed": None}, "Nothing to resume: no run is unfinished.")
+        return
+    console.say("Loading torch ...", transient=True)
+    from imgcls.jobs.describe import describe_plan
+    from imgcls.jobs.train import reopen_run, train_run
+    from imgcls.report.screen import show_plan, show_train_result
+    from imgcls.report.training import TrainingView
+
+    plan = reopen_run(run, config)
+    show_plan(console, describe_plan(plan, run=run))
+    with TrainingView(console, run) as view:
+        result = train_run(plan, run, observers=(view,), on_signal=view.on_signal)
+    show_train_result(console, result)
+
+
+add_command(app, "resume", ResumeConfig, resume)

@@ -1,0 +1,49 @@
+"""`imgcls train`."""
+
+from __future__ import annotations
+
+from imgcls.cli.options import Common, add_command, flag_parameter, new_app
+from imgcls.config.run import TrainConfig
+
+app = new_app()
+
+
+def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
+    """Fine-tune a model on a folder of labelled pictures.
+
+    Without SOURCE it trains on the embedded digits. The run, with its checkpoints, history and
+    exact config, goes to a new folder in --output.
+    """
+    from imgcls.report.console import Console
+
+    console = Console(quiet=common.quiet, json=common.json)
+    console.say("Loading torch ...", transient=True)
+    from imgcls.jobs.assemble import make_plan
+    from imgcls.jobs.describe import describe_plan
+    from imgcls.jobs.train import start_run, train_run
+    from imgcls.report.screen import show_plan, show_train_result
+    from imgcls.report.training import TrainingView
+
+    plan = make_plan(config)
+    if dry_run:
+        show_plan(console, describe_plan(plan, with_model=True), is_result=True)
+        return
+    run = start_run(plan)
+    show_plan(console, describe_plan(plan, run=run))
+    with TrainingView(console, run) as view:
+        result = train_run(plan, run, observers=(view,), on_signal=view.on_signal)
+    show_train_result(console, result)
+
+
+add_command(
+    app,
+    "train",
+    TrainConfig,
+    train,
+    with_file=True,
+    extra=(
+        flag_parameter(
+            "dry_run", "--dry-run", text="Print the plan (pictures, model, memory) and stop."
+        ),
+    ),
+)

@@ -1,0 +1,104 @@
+"""What every source ends in: one table of samples."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from imgcls.errors import DataError
+
+
+class ImageStore(Protocol):
+    """Opens the pictures of a table; may be sent to a loader process."""
+
+    def open(self, index: int) -> Image.Image:
+        """Row `index` as an upright RGB picture. Raises UnreadableImageError with the reason."""
+
+    def location(self, index: int) -> str:
+        """Where row `index` lies, for messages."""
+
+
+@dataclass(frozen=True)
+class SourceDefaults:
+    """What `auto` stands for with this source."""
+
+    pretrained: bool = True
+    img_size: int | None = None
+    hflip: float = 0.5
+    crop_scale: float = 0.35
+    in_memory: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class SampleTable:
+    """N samples sorted by key.
+
+    keys: N names, stable across machines (POSIX paths below the root). labels: int64 [N], an index
+    into class_names. splits: the split that the source itself gives each row, or None.
+    notes: what the user should know about the source.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    images: ImageStore
+    splits: tuple[str | None, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    folds: np.ndarray | None = None
+    defaults: SourceDefaults = field(default_factory=SourceDefaults)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def class_counts(self, indices: np.ndarray | None = None) -> np.ndarray:
+        """Pictures of each class, among the rows given or all: int64 [C]."""
+        labels = self.labels if indices is None else self.labels[indices]
+        return np.bincount(labels, minlength=len(self.class_names))
+
+    def fingerprint(self) -> str:
+        """A hash of which picture has which class name, whatever the order of rows."""
+        digest = hashlib.sha256()
+        for key, label in sorted(zip(self.keys, self.labels, strict=True)):
+            digest.update(f"{key}\0{self.class_names[label]}\n".encode())
+        return digest.hexdigest()
+
+    def relabel(self, class_names: Sequence[str]) -> SampleTable:
+        """The same samples with labels in another order of classes, matched by name.
+
+        A class without samples is fine. Raises DataError for one that `class_names` lacks.
+        """
+        unknown = [
+            (name, int(count))
+            for name, count in zip(self.class_names, self.class_counts(), strict=True)
+            if count and name not in class_names
+        ]
+        if unknown:
+            name, count = unknown[0]
+            near = difflib.get_close_matches(name, class_names, n=1, cutoff=0.7)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            others = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            raise DataError(
+                f"{self.name}: class {name!r}{hint}{others} with {count} pictures is not one the "
+                f"model knows: {', '.join(class_names)}"
+            )
+        position = {name: index for index, name in enumerate(class_names)}
+        mapping = np.array([position.get(name, -1) for name in self.class_names], dtype=np.int64)
+        return replace(self, labels=mapping[self.labels], class_names=tuple(class_names))
+
+
+class Source(Protocol):
+    """One kind of data that a user may name."""
+
+    def matches(self, spec: str) -> bool:
+        """True when `spec` names data of this kind."""
+
+    def read(self, spec: str) -> SampleTable:
+        """The data as a table. Raises DataError when it cannot be used."""

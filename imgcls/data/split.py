@@ -1,0 +1,191 @@
+"""Which picture goes where: given splits, stratified shares, stratified folds.
+
+Shares go by hash: within a class, rows are ordered by a hash of (seed, key) and the first ones go
+to test, the next to val. So the split is the same on every machine and in every file order, and
+pictures added to one class never move another class's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgcls.data.source import SampleTable
+from imgcls.errors import DataError
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False)
+class SplitAssignment:
+    """The split of each row ("train", "val", "test") and its fold, int64, -1 outside k-fold.
+
+    With folds, every row that is not test is "train" and is validated in its own fold.
+    `splitter` says how it was made; `notes` what the user should know.
+    """
+
+    split: np.ndarray
+    fold: np.ndarray
+    splitter: str
+    notes: tuple[str, ...] = ()
+
+    def indices(self, split: str, fold: int = 0) -> np.ndarray:
+        """The rows of a split, as fold `fold` sees it, in the table's order: int64."""
+        held_out = (self.fold >= 0) & (self.fold == fold)
+        if split == "val":
+            chosen = held_out | (self.split == "val")
+        else:
+            chosen = (self.split == split) & ~held_out
+        return np.flatnonzero(chosen)
+
+
+def assign_splits(
+    table: SampleTable, *, val_size: float, test_size: float, folds: int, seed: int
+) -> SplitAssignment:
+    """Divide the table. A split that the source gives wins.
+
+    A missing val split is taken from train; a missing test split only when none is given at all.
+    Raises DataError when a class has nothing to train on, nothing can be validated, or a class has
+    fewer pictures than there are folds.
+    """
+    given = table.splits is not None
+    split = np.array(
+        ["train"] * len(table) if table.splits is None else [s or "train" for s in table.splits],
+        dtype="<U5",
+    )
+    fold = np.full(len(table), -1, dtype=np.int64)
+    splitter = "given by the data" if given else "stratified by hash"
+    if not given:
+        _take_share(table, split, "test", test_size, seed=seed)
+    if folds:
+        split[split == "val"] = "train"
+        _deal_folds(table, split, fold, folds, seed)
+        splitter = f"StratifiedKFold({folds})" + (", test split given" if given else "")
+    elif not (split == "val").any():
+        _take_share(table, split, "val", val_size, seed=seed)
+        splitter += ", val taken from train by hash" if given else ""
+    assignment = SplitAssignment(split, fold, splitter, _split_notes(table, split, folds, given))
+    _check_trainable(table, assignment)
+    return assignment
+
+
+def assignment_from_rows(table: SampleTable, rows: Iterable[Mapping[str, str]]) -> SplitAssignment:
+    """The assignment that a run's splits.csv holds, matched by key.
+
+    Raises DataError when pictures have gone, come, or changed their class since.
+    """
+    by_key = {row["path"]: row for row in rows}
+    gone = [key for key in by_key if key not in set(table.keys)]
+    new = [key for key in table.keys if key not in by_key]
+    for what, keys in (("are gone", gone), ("are new", new)):
+        if keys:
+            shown = ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
+            raise DataError(
+                f"{table.name}: {len(keys)} pictures {what} since the run began: {shown}; "
+                "put the data back as it was, or begin a new run"
+            )
+    for key, label in zip(table.keys, table.labels, strict=True):
+        if by_key[key]["label"] != table.class_names[label]:
+            raise DataError(
+                f"{table.name}: {key} was of class {by_key[key]['label']!r} when the run began and "
+                f"is now of class {table.class_names[label]!r}"
+            )
+    kept = [by_key[key] for key in table.keys]
+    return SplitAssignment(
+        split=np.array([row["split"] for row in kept], dtype="<U5"),
+        fold=np.array([int(row["fold"] or -1) for row in kept], dtype=np.int64),
+        splitter="as in splits.csv",
+    )
+
+
+def split_rows(table: SampleTable, assignment: SplitAssignment) -> list[dict[str, str]]:
+    """The rows of splits.csv: path, label, group, split, fold (empty outside k-fold)."""
+    groups = table.groups or ("",) * len(table)
+    return [
+        {
+            "path": key,
+            "label": table.class_names[label],
+            "group": group,
+            "split": str(split),
+            "fold": "" if fold < 0 else str(fold),
+        }
+        for key, label, group, split, fold in zip(
+            table.keys, table.labels, groups, assignment.split, assignment.fold, strict=True
+        )
+    ]
+
+
+def _hash_order(table: SampleTable, rows: np.ndarray, seed: int) -> np.ndarray:
+    hashes = [hashlib.sha256(f"{seed}/{table.keys[row]}".encode()).digest() for row in rows]
+    return rows[np.array(sorted(range(len(rows)), key=hashes.__getitem__), dtype=np.int64)]
+
+
+def _take_share(
+    table: SampleTable, split: np.ndarray, name: str, share: float, *, seed: int
+) -> None:
+    """Move `share` of each class's pictures from train to split `name`, in place."""
+    if share == 0.0:
+        return
+    for label in range(len(table.class_names)):
+        own = table.labels == label
+        rows = _hash_order(table, np.flatnonzero(own & (split == "train")), seed)
+        whole = int(own.sum()) if table.splits is None else len(rows)
+        # a class of three or more is seen in every split; the last picture stays in train
+        count = max(round(whole * share), 1 if whole >= 3 else 0)  # noqa: PLR2004
+        split[rows[: min(count, len(rows) - 1)]] = name
+
+
+def _deal_folds(
+    table: SampleTable, split: np.ndarray, fold: np.ndarray, folds: int, seed: int
+) -> None:
+    from sklearn.model_selection import StratifiedKFold
+
+    pool = np.flatnonzero(split == "train")
+    counts = table.class_counts(pool)
+    small = [
+        f"{name} ({count})"
+        for name, count in zip(table.class_names, counts, strict=True)
+        if 0 < count < folds
+    ]
+    if small:
+        raise DataError(
+            f"--folds {folds}: more folds than pictures outside the test split in class "
+            f"{', '.join(small)}; use at most {counts[counts > 0].min()} folds or add pictures"
+        )
+    # dealt in hash order, so that the order of files cannot matter
+    ordered = _hash_order(table, pool, seed)
+    splitter = StratifiedKFold(n_splits=folds)
+    for number, (_, held_out) in enumerate(splitter.split(ordered, table.labels[ordered])):
+        fold[ordered[held_out]] = number
+
+
+def _split_notes(table: SampleTable, split: np.ndarray, folds: int, given: bool) -> tuple[str, ...]:
+    notes = list(table.notes)
+    names = ("test",) if folds else ("val", "test")
+    for name in () if given else names:
+        if not (split == name).any():
+            continue
+        counts = table.class_counts(np.flatnonzero(split == name))
+        absent = [c for c, n in zip(table.class_names, counts, strict=True) if n == 0]
+        if absent:
+            notes.append(f"too few pictures to put one into the {name} split: {', '.join(absent)}")
+    return tuple(notes)
+
+
+def _check_trainable(table: SampleTable, assignment: SplitAssignment) -> None:
+    train = assignment.indices("train")
+    counts = table.class_counts(train)
+    untrained = [c for c, n in zip(table.class_names, counts, strict=True) if n == 0]
+    if untrained:
+        raise DataError(
+            f"{table.name}: nothing to train on for class {', '.join(untrained)}; every class "
+            "needs a picture in the train split"
+        )
+    if not len(assignment.indices("val")):
+        raise DataError(
+            f"{table.name}: no picture is left to validate on; give --val-size above 0, a val "
+            "folder, or --folds"
+        )

@@ -1,0 +1,112 @@
+"""From loaded batches to what the model takes: on the device, normalised, mixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from timm.data import Mixup
+from timm.data.random_erasing import RandomErasing
+
+from imgcls.config.optim import AugmentConfig
+
+
+class Batch(Protocol):
+    """One loaded batch.
+
+    images: uint8 [B, C, H, W]; labels: int64 [B]; keys: B names of pictures; valid: bool [B],
+    False for padding.
+    """
+
+    @property
+    def images(self) -> torch.Tensor: ...  # noqa: D102
+    @property
+    def labels(self) -> torch.Tensor: ...  # noqa: D102
+    @property
+    def keys(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def valid(self) -> torch.Tensor: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """Where and how a model computes; the same for training, evaluation and timing."""
+
+    device: torch.device
+    precision: torch.dtype | None = None
+    channels_last: bool = False
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of picture batches and convolution weights."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def place(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The model, on the device and in the memory layout."""
+        return model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload,no-any-return]
+
+
+class Normalizer:
+    """uint8 batches to float32 batches on the device, by the model's own mean and std."""
+
+    def __init__(
+        self, mean: tuple[float, ...], std: tuple[float, ...], settings: ComputeSettings
+    ) -> None:
+        self._settings = settings
+        shape = (1, len(mean), 1, 1)
+        self._mean = torch.tensor(mean, device=settings.device).mul(255.0).view(shape)
+        self._std = torch.tensor(std, device=settings.device).mul(255.0).view(shape)
+
+    def images(self, batch: Batch) -> torch.Tensor:
+        """The batch's pictures: float32 [B, C, H, W] on the device, normalised."""
+        images = self._moved(batch.images).contiguous(memory_format=self._settings.memory_format)
+        return images.float().sub_(self._mean).div_(self._std)
+
+    def labels(self, batch: Batch) -> torch.Tensor:
+        """The batch's labels: int64 [B] on the device."""
+        return self._moved(batch.labels)
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        # asynchronous copies to mps corrupt silently (pytorch/pytorch#139550)
+        asynchronous = self._settings.device.type == "cuda"
+        return tensor.to(self._settings.device, non_blocking=asynchronous)
+
+
+class TrainBatcher:
+    """Normalised training batches with what is done to whole batches: erasing, mixup, cutmix."""
+
+    def __init__(
+        self, normalizer: Normalizer, augment: AugmentConfig, num_classes: int, device: torch.device
+    ) -> None:
+        self._normalizer = normalizer
+        self._erase = (
+            RandomErasing(probability=augment.reprob, mode="pixel", device=str(device))
+            if augment.reprob > 0
+            else None
+        )
+        self._mix = (
+            Mixup(
+                mixup_alpha=augment.mixup,
+                cutmix_alpha=augment.cutmix,
+                label_smoothing=augment.smoothing,
+                num_classes=num_classes,
+            )
+            if uses_mixing(augment)
+            else None
+        )
+
+    def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(images, targets): float32 [B, C, H, W]; int64 [B], or float32 [B, classes] if mixed."""
+        images = self._normalizer.images(batch)
+        targets = self._normalizer.labels(batch)
+        if self._erase is not None:
+            images = self._erase(images)
+        if self._mix is not None:
+            images, targets = self._mix(images, targets)
+        return images, targets
+
+
+def uses_mixing(augment: AugmentConfig) -> bool:
+    """True when batches are mixed in pairs, which needs an even number of pictures in each."""
+    return augment.mixup > 0 or augment.cutmix > 0

@@ -1,0 +1,100 @@
+"""Files that are either wholly there or not there at all, also after a power cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def strict_json(value: Any, *, indent: int | None = None) -> str:
+    """The value as strict JSON text. Raises ValueError for nan and inf."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def sync_file(file: Path) -> None:
+    """Return when the file's bytes are on the disk."""
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the folder's entries are on the disk (Windows has no such call)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace the file by this text; a reader sees the old or the new content, never a part."""
+    temporary = file.with_name(f"{TEMPORARY_PREFIX}{file.name}-{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)  # noqa: PTH105  replaces on Windows too
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(file.parent)
+
+
+def publish_folder(temporary: Path, final: Path) -> None:
+    """Give a finished temporary folder its name. Raises OSError when the name is taken."""
+    for file in temporary.iterdir():
+        sync_file(file)
+    sync_folder(temporary)
+    temporary.rename(final)
+    sync_folder(final.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that a half-removed one is never mistaken for a whole one."""
+    doomed = folder.with_name(f"{TEMPORARY_PREFIX}removed-{folder.name}-{os.getpid()}")
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def point(link: Path, target_name: str) -> None:
+    """Make `link` lead to its sibling `target_name`, atomically.
+
+    A relative symbolic link; a one-line JSON file where the file system has no links.
+    """
+    temporary = link.with_name(f"{TEMPORARY_PREFIX}{link.name}-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.symlink_to(target_name, target_is_directory=True)
+    except (OSError, NotImplementedError):
+        write_text(temporary, strict_json({"checkpoint": target_name}))
+    os.replace(temporary, link)  # noqa: PTH105  replaces on Windows too
+    sync_folder(link.parent)
+
+
+def pointed_at(link: Path) -> Path | None:
+    """Where `link` leads, or None when it is not there or leads nowhere."""
+    if link.is_symlink():
+        target_name = os.readlink(link)  # noqa: PTH115  the text, not the resolved path
+    elif link.is_file():
+        try:
+            target_name = str(json.loads(link.read_text(encoding="utf-8"))["checkpoint"])
+        except (ValueError, KeyError, TypeError):
+            return None
+    else:
+        return None
+    # only a sibling may be named: a link or pointer never leads out of its folder
+    if Path(target_name).name != target_name:
+        return None
+    target = link.with_name(target_name)
+    return target if target.is_dir() else None

@@ -1,0 +1,233 @@
+"""THE LOOP: train one fold from wherever its state says it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import nn
+
+from imgcls.engine.batches import Batch, Normalizer
+from imgcls.engine.checkpointer import Checkpointer
+from imgcls.engine.events import (
+    EpochDone,
+    Event,
+    FoldStarted,
+    StepDone,
+    Stopped,
+    ValidationBatchDone,
+)
+from imgcls.engine.inference import predict
+from imgcls.engine.interrupt import StopRequest
+from imgcls.engine.runtime import derive_seed, set_seed
+from imgcls.engine.state import History, Progress, RandomState, Stateful, TrainState
+from imgcls.engine.step import Learner, set_train_mode, train_step
+from imgcls.errors import InterruptedRunError
+from imgcls.metrics.scores import validation_metrics
+from imgcls.metrics.trackers import MetricTracker
+
+
+class TrainBatches(Protocol):
+    """Training pictures, as lists of micro-batches, one list an update."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates in one epoch."""
+
+    def steps(self, epoch: int, start_step: int = 0) -> Iterator[Sequence[Batch]]:
+        """The epoch's lists from update `start_step` on, the same on every machine."""
+
+
+class EvalBatches(Protocol):
+    """Pictures to score, in order."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+    def __len__(self) -> int: ...
+
+
+@dataclass
+class Parts:
+    """One fold's parts. Those with state are also in its TrainState."""
+
+    learner: Learner
+    train_batches: TrainBatches
+    val_batches: EvalBatches
+    normalizer: Normalizer
+    progress: Progress
+    tracker: MetricTracker
+    history: History
+    random_state: RandomState
+
+    @property
+    def eval_model(self) -> nn.Module:
+        """The model that is validated and saved: the average of the weights where there is one."""
+        average = self.learner.average
+        return self.learner.model if average is None else average.model
+
+    def train_state(self) -> TrainState:
+        """Every part that has a state, by its name in the checkpoint."""
+        learner = self.learner
+        raw: dict[str, Stateful] = {} if learner.average is None else {"model": learner.model}
+        return TrainState(
+            self.eval_model,
+            progress=self.progress,
+            tracker=self.tracker,
+            history=self.history,
+            optimizer=learner.optimizer,
+            schedule=learner.schedule,
+            scaler=learner.scaler,
+            rng=self.random_state,
+            **raw,
+        )
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What the loop itself must know."""
+
+    fold: int
+    folder: Path
+    epochs: int
+    patience: int
+    seed: int
+
+
+def fit(
+    parts: Parts,
+    settings: FitSettings,
+    checkpointer: Checkpointer,
+    emit: Callable[[Event], None],
+    stop: StopRequest,
+) -> None:
+    """Train until the last epoch or early stopping; the outcome is in the parts and on disk.
+
+    Raises InterruptedRunError, after saving, when `stop` was asked for; NonFiniteLossError and
+    the loaders' errors leave the last checkpoint as it is.
+    """
+    progress, history = parts.progress, parts.history
+    emit(_fold_started(parts, settings))
+    while not progress.finished:
+        _train_rest_of_epoch(parts, settings, checkpointer, emit, stop)
+        row = _validate(parts, settings, checkpointer, emit, stop)
+        history.append(row)
+        improved = parts.tracker.update(progress.epoch, row)
+        progress.begin_epoch()
+        progress.stopped_early = parts.tracker.should_stop(settings.patience)
+        progress.finished = progress.stopped_early or progress.epoch >= settings.epochs
+        emit(EpochDone(progress.epoch - 1, improved, tuple(history.rows)))
+        checkpointer.after_epoch(progress, history, improved=improved)
+    checkpointer.wait()
+    tracker = parts.tracker
+    emit(Stopped(settings.fold, progress.stopped_early, tracker.best_epoch, tracker.best_value))
+
+
+def _train_rest_of_epoch(
+    parts: Parts,
+    settings: FitSettings,
+    checkpointer: Checkpointer,
+    emit: Callable[[Event], None],
+    stop: StopRequest,
+) -> None:
+    progress, learner = parts.progress, parts.learner
+    set_train_mode(learner.model)
+    steps = parts.train_batches.steps(progress.epoch, progress.step_in_epoch)
+    start_s = time.monotonic() - progress.elapsed_s
+    for micro_batches in steps:
+        # dropout, stochastic depth, erasing and mixup follow from the step, not from the past
+        set_seed(derive_seed(settings.seed, "step", settings.fold, progress.step))
+        progress.lr = learner.schedule.lr
+        loss_sum, samples = train_step(learner, micro_batches, progress.step)
+        progress.step += 1
+        progress.step_in_epoch += 1
+        progress.loss_sum += loss_sum
+        progress.samples += samples
+        progress.elapsed_s = time.monotonic() - start_s
+        emit(
+            StepDone(
+                progress.epoch, progress.step_in_epoch, loss_sum / samples, progress.lr, samples
+            )
+        )
+        if stop:
+            raise _interrupted(parts, checkpointer, stop)
+        if progress.step_in_epoch < parts.train_batches.steps_per_epoch:
+            checkpointer.after_step(progress, parts.history)
+
+
+def _validate(
+    parts: Parts,
+    settings: FitSettings,
+    checkpointer: Checkpointer,
+    emit: Callable[[Event], None],
+    stop: StopRequest,
+) -> dict[str, float | None]:
+    progress = parts.progress
+    start_s = time.monotonic()
+
+    def after_batch(samples: int) -> None:
+        emit(ValidationBatchDone(progress.epoch, samples))
+        if stop:
+            raise _interrupted(parts, checkpointer, stop)
+
+    set_seed(derive_seed(settings.seed, "validation", settings.fold, progress.epoch))
+    metrics = validate_epoch(parts, after_batch)
+    return {
+        "epoch": progress.epoch,
+        "train_loss": progress.loss_sum / progress.samples,
+        **metrics,
+        "lr": progress.lr,
+        "epoch_time": progress.elapsed_s + time.monotonic() - start_s,
+    }
+
+
+def validate_epoch(
+    parts: Parts, on_batch: Callable[[int], None] = lambda _samples: None
+) -> dict[str, float | None]:
+    """Score the validation pictures with the weights as they are now: the `val_` metrics."""
+    result = predict(
+        parts.eval_model,
+        parts.val_batches,
+        parts.normalizer,
+        parts.learner.compute,
+        on_batch,
+    )
+    return validation_metrics(result.predictions)
+
+
+def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:
+    sizes = [(p.numel(), p.requires_grad) for p in parts.learner.model.parameters()]
+    return FoldStarted(
+        fold=settings.fold,
+        folder=settings.folder,
+        epochs=settings.epochs,
+        steps_per_epoch=parts.train_batches.steps_per_epoch,
+        val_batches=len(parts.val_batches),
+        epoch=parts.progress.epoch,
+        step_in_epoch=parts.progress.step_in_epoch,
+        parameters_trainable=sum(n for n, trainable in sizes if trainable),
+        parameters_total=sum(n for n, _ in sizes),
+        history=tuple(parts.history.rows),
+    )
+
+
+def _interrupted(
+    parts: Parts, checkpointer: Checkpointer, stop: StopRequest
+) -> InterruptedRunError:
+    checkpointer.save(parts.progress, parts.history, is_best=False)
+    checkpointer.wait()
+    return InterruptedRunError(
+        f"stopped by a signal in epoch {parts.progress.epoch + 1}; everything is saved",
+        stop.signal_number or 2,
+    )
+
+
+def broadcast(observers: Sequence[Callable[[Event], None]]) -> Callable[[Event], None]:
+    """One function that tells every observer."""
+
+    def emit(event: Event) -> None:
+        for observer in observers:
+            observer(event)
+
+    return emit

@@ -1,0 +1,42 @@
+"""A guess at the memory that training takes, from one pass on the meta device."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+_MIB = 2**20
+
+
+def guess_training_memory_mib(
+    model: nn.Module, input_size: tuple[int, int, int], batch_size: int, *, half: bool = False
+) -> float:
+    """MiB for weights, gradients, two optimizer moments and one batch's saved activations.
+
+    Activations are what autograd keeps in a forward pass of two pictures that computes nothing,
+    scaled to the batch; with `half` they count half. Workspaces of the kernels come on top.
+    """
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    fixed_bytes = 4 * total + 3 * 4 * trainable
+    saved_bytes = _saved_bytes(model, input_size, pictures=2) / 2 * batch_size
+    return (fixed_bytes + saved_bytes * (0.5 if half else 1.0)) / _MIB
+
+
+def _saved_bytes(model: nn.Module, input_size: tuple[int, int, int], pictures: int) -> int:
+    shadow = copy.deepcopy(model).to("meta").train()
+    own = {id(p) for p in shadow.parameters()}
+    seen: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in own:
+            seen[id(tensor.untyped_storage())] = tensor.untyped_storage().nbytes()
+            kept.append(tensor)
+        return tensor
+
+    kept: list[torch.Tensor] = []  # alive until counted, so that no two share an id
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        shadow(torch.empty(pictures, *input_size, device="meta"))
+    return sum(seen.values())

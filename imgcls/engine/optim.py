@@ -1,0 +1,47 @@
+"""The optimizer, by timm."""
+
+from __future__ import annotations
+
+import difflib
+
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+from torch import nn
+
+from imgcls.config.optim import OptimConfig
+from imgcls.errors import ConfigError
+
+
+def default_lr(opt: str, *, fine_tuning: bool) -> float:
+    """The peak learning rate that `--lr auto` stands for.
+
+    Adam-like optimizers: 3e-4 when all of a pretrained model is tuned, else 1e-3. sgd and its kin
+    divide by no second moment and need about ten times that.
+    """
+    lr = 3e-4 if fine_tuning else 1e-3
+    is_sgd_like = any(word in opt.lower() for word in ("sgd", "momentum", "lars"))
+    return lr * 10 if is_sgd_like else lr
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> torch.optim.Optimizer:
+    """The timm optimizer over the trainable parameters; norms and biases without weight decay.
+
+    Raises ConfigError for a name timm does not know, with the nearest ones, and for settings the
+    optimizer refuses.
+    """
+    known = [str(name) for name in list_optimizers()]
+    if config.opt.lower() not in known:
+        near = ", ".join(difflib.get_close_matches(config.opt.lower(), known, n=3)) or "adamw, sgd"
+        raise ConfigError(f"optim.opt (--opt): timm has no optimizer {config.opt!r}; near: {near}")
+    try:
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            model,
+            opt=config.opt.lower(),
+            lr=lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            layer_decay=config.layer_decay,
+        )
+    except (ImportError, ValueError, TypeError, AssertionError) as error:
+        raise ConfigError(f"optim.opt (--opt) {config.opt}: {error}") from error
+    return optimizer

@@ -1,0 +1,111 @@
+"""The machine: which device, which precision, which seed, and when the device is done."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import platform
+import random
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+
+from imgcls.errors import DeviceError
+
+
+def available_devices() -> tuple[str, ...]:
+    """The devices this machine can compute on, best first, e.g. ("cuda:0", "cpu")."""
+    cuda = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    mps = ("mps",) if torch.backends.mps.is_available() else ()
+    return (*cuda, *mps, "cpu")
+
+
+def get_device(name: str = "auto") -> torch.device:
+    """The device of that name; `auto` takes cuda, then mps, then cpu.
+
+    Raises DeviceError, naming the available ones, when the machine has no such device.
+    """
+    available = available_devices()
+    if name == "auto":
+        return torch.device(available[0])
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in available:
+        raise DeviceError(
+            f"--device {name}: not available on this machine; available: {', '.join(available)}"
+        )
+    return torch.device(wanted)
+
+
+def device_label(device: torch.device) -> str:
+    """A name a person recognises, e.g. "NVIDIA H100" or "x86_64 CPU, 2 threads"."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    if device.type == "mps":
+        return "Apple GPU"
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def resolve_precision(amp: str, device: torch.device) -> torch.dtype | None:
+    """The autocast dtype for `--amp`, or None for full float32.
+
+    auto: bf16 (else fp16) on cuda, off elsewhere. Raises DeviceError for fp16 on a CPU.
+    """
+    if amp == "off" or (amp == "auto" and device.type != "cuda"):
+        return None
+    if amp == "auto":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if amp == "fp16" and device.type == "cpu":
+        raise DeviceError("--amp fp16: needs a GPU; on a CPU use --amp bf16 or --amp off")
+    if amp == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise DeviceError(f"--amp bf16: {device_label(device)} has no bfloat16; use --amp fp16")
+    return torch.bfloat16 if amp == "bf16" else torch.float16
+
+
+def amp_name(precision: torch.dtype | None) -> str:
+    """The `--amp` word for a resolved precision: off, bf16 or fp16."""
+    return {None: "off", torch.bfloat16: "bf16", torch.float16: "fp16"}[precision]
+
+
+def autocast(device: torch.device, precision: torch.dtype | None) -> AbstractContextManager[object]:
+    """A context in which the model computes in that precision; nothing changes for None."""
+    if precision is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=precision)
+
+
+def set_seed(seed: int) -> None:
+    """Seed python's, numpy's and torch's global random states, on the CPU and every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  timm's Mixup draws from the global state
+    torch.manual_seed(seed)
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that is the same on every machine for the same parts."""
+    text = "/".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def use_deterministic_kernels() -> None:
+    """Ask torch for kernels that give the same bits every time; warns where it has none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    names = ("imgcls", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found}
+
+
+def synchronize(device: torch.device) -> None:
+    """Return when the device has finished all that was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,254 @@
+"""From Config to Plan to Parts: the one place where data, models and engine meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imgcls.config.run import TrainConfig
+from imgcls.data.loader import EvalLoader, TrainLoader, resolve_workers
+from imgcls.data.open import open_source
+from imgcls.data.source import SampleTable
+from imgcls.data.split import SplitAssignment, assign_splits, assignment_from_rows
+from imgcls.data.transforms import eval_transform, train_transform
+from imgcls.engine.batches import ComputeSettings, Normalizer, TrainBatcher, uses_mixing
+from imgcls.engine.ema import WeightAverage
+from imgcls.engine.fit import Parts
+from imgcls.engine.losses import build_loss
+from imgcls.engine.optim import build_optimizer, default_lr
+from imgcls.engine.runtime import (
+    amp_name,
+    derive_seed,
+    get_device,
+    resolve_precision,
+    set_seed,
+    use_deterministic_kernels,
+)
+from imgcls.engine.schedule import Schedule
+from imgcls.engine.state import History, Progress, RandomState
+from imgcls.engine.step import Learner
+from imgcls.errors import DataError
+from imgcls.jobs.runs import planned_folds
+from imgcls.metrics.trackers import MetricTracker
+from imgcls.models.build import create_model, native_img_size
+from imgcls.models.card import Preprocessing, model_card, preprocessing
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was worked out from a config: nothing here is `auto` any more.
+
+    `config` is the resolved config that the run keeps: with it the run can be repeated.
+    """
+
+    config: TrainConfig
+    table: SampleTable
+    assignment: SplitAssignment
+    compute: ComputeSettings
+    folds: tuple[int, ...]
+    img_size: int
+    pretrained: bool
+    lr: float
+    warmup_epochs: float
+    crop_scale: float
+    hflip: float
+    workers: int
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of the model's outputs."""
+        return self.table.class_names
+
+    def steps_per_epoch(self, fold: int) -> int:
+        """Updates in one epoch of a fold."""
+        pictures = len(self.assignment.indices("train", fold))
+        per_step = self.config.data.batch_size * self.config.optim.grad_accum
+        return -(-pictures // per_step)
+
+
+def make_plan(config: TrainConfig, split_rows: Iterable[Mapping[str, str]] | None = None) -> Plan:
+    """Work everything out that does not need the model itself.
+
+    split_rows: the rows of a run's splits.csv, to keep its split; without them a new split is made.
+    Raises the RequestErrors of config, data, model name and device.
+    """
+    compute = compute_settings(
+        config.runtime.device, config.runtime.amp, channels_last=config.runtime.channels_last
+    )
+    if config.runtime.deterministic:
+        use_deterministic_kernels()
+    native = native_img_size(config.model.name)
+    table = open_source(config.data.source)
+    assignment = (
+        assign_splits(
+            table,
+            val_size=config.data.val_size,
+            test_size=config.data.test_size,
+            folds=config.data.folds,
+            seed=config.runtime.seed,
+        )
+        if split_rows is None
+        else assignment_from_rows(table, split_rows)
+    )
+    model, optim, augment = config.model, config.optim, config.augment
+    pretrained = (
+        table.defaults.pretrained and model.weights is None
+        if model.pretrained == "auto"
+        else model.pretrained
+    )
+    img_size = (table.defaults.img_size or native) if model.img_size == "auto" else model.img_size
+    fine_tuning = (pretrained or model.weights is not None) and not model.freeze_backbone
+    lr = default_lr(optim.opt, fine_tuning=fine_tuning) if optim.lr == "auto" else optim.lr
+    warmup_epochs = (
+        min(1.0, optim.epochs / 5) if optim.warmup_epochs == "auto" else optim.warmup_epochs
+    )
+    crop_scale = table.defaults.crop_scale if augment.scale == "auto" else augment.scale
+    hflip = table.defaults.hflip if augment.hflip == "auto" else augment.hflip
+    resolved = _resolved(
+        config,
+        {
+            "data": {"source": _absolute(config.data.source)},
+            "model": {
+                "pretrained": pretrained,
+                "img_size": img_size,
+                "num_classes": len(table.class_names),
+                "weights": None if model.weights is None else model.weights.absolute(),
+            },
+            "optim": {"lr": lr, "warmup_epochs": warmup_epochs},
+            "augment": {"scale": crop_scale, "hflip": hflip},
+            "runtime": {"amp": amp_name(compute.precision)},
+        },
+    )
+    return Plan(
+        config=resolved,
+        table=table,
+        assignment=assignment,
+        compute=compute,
+        folds=planned_folds(config),
+        img_size=img_size,
+        pretrained=pretrained,
+        lr=lr,
+        warmup_epochs=warmup_epochs,
+        crop_scale=crop_scale,
+        hflip=hflip,
+        workers=resolve_workers(
+            config.runtime.workers,
+            in_memory=table.defaults.in_memory,
+            device_type=compute.device.type,
+        ),
+    )
+
+
+def compute_settings(device: str, amp: str, *, channels_last: bool) -> ComputeSettings:
+    """Where and how to compute, for `--device`, `--amp` and `--channels-last`."""
+    place = get_device(device)
+    return ComputeSettings(place, resolve_precision(amp, place), channels_last)
+
+
+def _absolute(source: str) -> str:
+    path = Path(source).expanduser()
+    return str(path.absolute()) if path.exists() else source
+
+
+def _resolved(config: TrainConfig, changes: Mapping[str, Mapping[str, Any]]) -> TrainConfig:
+    groups = {
+        name: getattr(config, name).model_copy(update=dict(update))
+        for name, update in changes.items()
+    }
+    return config.model_copy(update=groups)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """One fold, ready to train."""
+
+    parts: Parts
+    preprocessing: Preprocessing
+    card: dict[str, Any]
+
+
+def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
+    """Build one fold's model, optimizer, loaders and all else.
+
+    load_weights: False skips the pretrained weights, for a fold that goes on from a checkpoint.
+    """
+    config = plan.config
+    start = {} if load_weights else {"pretrained": False, "weights": None}
+    set_seed(derive_seed(config.runtime.seed, "model", fold))
+    model = create_model(config.model.model_copy(update=start))
+    facts = preprocessing(model, config.data.resize_mode)
+    model = plan.compute.place(model)
+    # the average is a plain copy; compiling comes after, and in place, to keep timm's key names
+    average = WeightAverage(model, config.optim.model_ema_decay) if config.optim.model_ema else None
+    if config.runtime.compile:
+        model.compile()
+    optimizer = build_optimizer(model, config.optim, plan.lr)
+    normalizer = Normalizer(facts.mean, facts.std, plan.compute)
+    device = plan.compute.device
+    learner = Learner(
+        model=model,
+        loss=build_loss(config.augment),
+        optimizer=optimizer,
+        schedule=Schedule(
+            optimizer,
+            sched=config.optim.sched,
+            epochs=config.optim.epochs,
+            warmup_epochs=plan.warmup_epochs,
+            min_lr=config.optim.min_lr,
+            steps_per_epoch=plan.steps_per_epoch(fold),
+        ),
+        scaler=torch.amp.GradScaler(device.type, enabled=plan.compute.precision is torch.float16),
+        average=average,
+        batcher=TrainBatcher(normalizer, config.augment, len(plan.class_names), device),
+        compute=plan.compute,
+        clip_grad=config.optim.clip_grad,
+    )
+    parts = Parts(
+        learner=learner,
+        train_batches=TrainLoader(
+            plan.table,
+            plan.assignment.indices("train", fold),
+            train_transform(
+                facts,
+                scale=plan.crop_scale,
+                hflip=plan.hflip,
+                vflip=config.augment.vflip,
+                color_jitter=config.augment.color_jitter,
+                auto_augment=config.augment.auto_augment,
+            ),
+            batch_size=config.data.batch_size,
+            grad_accum=config.optim.grad_accum,
+            seed=derive_seed(config.runtime.seed, "samples", fold),
+            workers=plan.workers,
+            device_type=device.type,
+            even_batches=uses_mixing(config.augment),
+        ),
+        val_batches=eval_loader(plan.table, plan, "val", fold, facts),
+        normalizer=normalizer,
+        progress=Progress(),
+        tracker=MetricTracker(config.early_stopping.metric),
+        history=History(),
+        random_state=RandomState(device),
+    )
+    return Assembly(parts, facts, model_card(model, config.model, plan.class_names, facts))
+
+
+def eval_loader(
+    table: SampleTable, plan: Plan, split: str, fold: int, facts: Preprocessing
+) -> EvalLoader:
+    """The pictures of one split of one fold, in evaluation order."""
+    indices = plan.assignment.indices(split, fold)
+    if not len(indices):
+        raise DataError(f"the {split} split of fold {fold} has no pictures")
+    return EvalLoader(
+        table,
+        indices,
+        eval_transform(facts),
+        batch_size=plan.config.data.batch_size,
+        workers=plan.workers,
+        device_type=plan.compute.device.type,
+    )

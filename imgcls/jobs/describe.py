@@ -1,0 +1,73 @@
+"""What a run is going to do, before it does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imgcls.engine.memory import guess_training_memory_mib
+from imgcls.engine.runtime import amp_name, device_label
+from imgcls.jobs.assemble import Plan
+from imgcls.models.build import count_parameters, create_model
+from imgcls.models.card import preprocessing
+from imgcls.results import PlanReport
+
+
+def describe_plan(plan: Plan, run: Path | None = None, *, with_model: bool = False) -> PlanReport:
+    """The plan as a record for screen and JSON.
+
+    with_model: also build the model, without its pretrained weights, to count its parameters and
+    guess the memory that training takes.
+    """
+    config, fold = plan.config, plan.folds[0]
+    counts = {
+        split: plan.table.class_counts(plan.assignment.indices(split, fold))
+        for split in ("train", "val", "test")
+    }
+    steps = plan.steps_per_epoch(fold)
+    trainable = total = memory_mib = None
+    if with_model:
+        model = create_model(config.model.model_copy(update={"pretrained": False, "weights": None}))
+        trainable, total = count_parameters(model)
+        memory_mib = guess_training_memory_mib(
+            model,
+            preprocessing(model, config.data.resize_mode).input_size,
+            config.data.batch_size,
+            half=plan.compute.precision is not None,
+        )
+    return PlanReport(
+        data=config.data.source,
+        splitter=plan.assignment.splitter,
+        folds=plan.folds,
+        k_folds=config.data.folds,
+        class_names=plan.class_names,
+        class_counts={
+            name: {split: int(counts[split][i]) for split in counts}
+            for i, name in enumerate(plan.class_names)
+        },
+        model_name=config.model.name,
+        start=_start(plan),
+        img_size=plan.img_size,
+        parameters_trainable=trainable,
+        parameters_total=total,
+        opt=config.optim.opt,
+        lr=plan.lr,
+        batch_size=config.data.batch_size,
+        grad_accum=config.optim.grad_accum,
+        epochs=config.optim.epochs,
+        steps_per_epoch=steps,
+        total_steps=steps * config.optim.epochs * len(plan.folds),
+        monitor=config.early_stopping.metric,
+        device=str(plan.compute.device),
+        device_name=device_label(plan.compute.device),
+        amp=amp_name(plan.compute.precision),
+        workers=plan.workers,
+        memory_mib=memory_mib,
+        output=run or config.runtime.output,
+        notes=plan.assignment.notes,
+    )
+
+
+def _start(plan: Plan) -> str:
+    if plan.config.model.weights is not None:
+        return f"weights from {plan.config.model.weights}"
+    return "pretrained" if plan.pretrained else "from scratch"

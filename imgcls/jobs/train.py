@@ -1,0 +1,219 @@
+"""Train a run's folds, from the beginning or from where their checkpoints say they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from imgcls.config.load import dump_yaml
+from imgcls.config.run import ResumeConfig, TrainConfig
+from imgcls.data.split import split_rows
+from imgcls.engine.checkpoint import load_checkpoint, read_checkpoint, read_state
+from imgcls.engine.checkpointer import Checkpointer, newest_sound_checkpoint
+from imgcls.engine.durable import pointed_at, write_text
+from imgcls.engine.events import Observer, Resumed
+from imgcls.engine.fit import FitSettings, broadcast, fit, validate_epoch
+from imgcls.engine.interrupt import StopRequest, stop_on_signals
+from imgcls.engine.lock import lock_run
+from imgcls.engine.runtime import versions
+from imgcls.errors import (
+    CheckpointError,
+    DeviceMemoryError,
+    InterruptedRunError,
+    OutputError,
+    RunError,
+)
+from imgcls.jobs.assemble import Assembly, Plan, assemble, make_plan
+from imgcls.jobs.crossval import summarize
+from imgcls.jobs.runs import (
+    CONFIG,
+    SPLITS,
+    create_run_folder,
+    fold_folder,
+    read_run_config,
+)
+from imgcls.report.files import SPLIT_COLUMNS, read_csv, write_csv
+from imgcls.results import FoldResult, TrainResult
+
+
+def start_run(plan: Plan) -> Path:
+    """A new run folder with its resolved config and its splits. Raises RunError."""
+    runtime = plan.config.runtime
+    run = create_run_folder(
+        runtime.output, runtime.experiment, plan.table.name, plan.config.model.name
+    )
+    try:
+        write_csv(run / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
+        # last, because a folder with a config counts as a run
+        write_text(run / CONFIG, dump_yaml(plan.config))
+    except OSError as error:
+        raise RunError(f"{run}: cannot be written ({error.strerror})") from error
+    return run
+
+
+def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
+    """The plan of a run that was begun before, on the splits it was begun with.
+
+    Raises RunError, DataError or CheckpointError when the run cannot go on as it was.
+    """
+    config = read_run_config(run)
+    runtime = {
+        name: value
+        for name in ("device", "workers")
+        if (value := getattr(changes, name)) is not None
+    }
+    config = config.model_copy(update={"runtime": config.runtime.model_copy(update=runtime)})
+    try:
+        rows = read_csv(run / SPLITS)
+    except OSError as error:
+        raise RunError(f"{run / SPLITS}: cannot be read ({error.strerror})") from error
+    return make_plan(config, rows)
+
+
+def train_run(
+    plan: Plan,
+    run: Path,
+    observers: Sequence[Observer] = (),
+    on_signal: Callable[[int], None] | None = None,
+) -> TrainResult:
+    """Train all folds that are not finished; with k-fold over all folds, sum them up.
+
+    Raises InterruptedRunError after SIGINT, SIGTERM or SIGUSR1, with everything saved, and the
+    RunFailedErrors; whatever was saved before stays good.
+    """
+    with lock_run(run), stop_on_signals(on_signal) as stop:
+        try:
+            trainer = Trainer(plan, run, observers, stop)
+            folds = tuple(trainer.train_fold(fold) for fold in plan.folds)
+            summary = summarize(plan, run) if len(plan.folds) > 1 else None
+        except InterruptedRunError as error:
+            raise InterruptedRunError(
+                f"{error}; go on with: imgcls resume {run}", error.exit_code - 128
+            ) from error
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f"stopped at once; the last checkpoint is good; go on with: imgcls resume {run}"
+            ) from None
+    return TrainResult(run, plan.config.model.name, plan.class_names, folds, summary)
+
+
+class Trainer:
+    """Trains the folds of one run, each from wherever its checkpoints say it is.
+
+    From Python: `Trainer.begin(TrainConfig(...)).train_fold(0)`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        run: Path,
+        observers: Sequence[Observer] = (),
+        stop: StopRequest | None = None,
+    ) -> None:
+        self.plan = plan
+        self.run = run
+        self._emit = broadcast(observers)
+        self._stop = stop or StopRequest()
+        self._assembly: Assembly | None = None
+
+    @classmethod
+    def begin(cls, config: TrainConfig, observers: Sequence[Observer] = ()) -> Trainer:
+        """A trainer with a new run folder for this config."""
+        plan = make_plan(config)
+        return cls(plan, start_run(plan), observers)
+
+    def train_fold(self, fold: int = 0) -> FoldResult:
+        """Train a fold to its end and return where it lies and how its best epoch scored."""
+        start_s = time.monotonic()
+        folder = fold_folder(self.run, fold)
+        checkpoints = folder / "checkpoints"
+        try:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{checkpoints}: cannot be made ({error.strerror})") from error
+        saved, problems = newest_sound_checkpoint(checkpoints)
+        if saved is None and problems:
+            raise CheckpointError(f"no checkpoint of fold {fold} is sound: {problems[0]}")
+        assembly = assemble(self.plan, fold, load_weights=saved is None)
+        parts = assembly.parts
+        state = parts.train_state()
+        if saved is not None:
+            checkpoint = load_checkpoint(state.weights, saved, self.plan.compute.device)
+            state.load_state_dict(read_state(checkpoint))
+            self._emit(Resumed(saved, tuple(problems)))
+        checkpointer = Checkpointer(
+            checkpoints,
+            policy=self.plan.config.checkpoint,
+            state=state,
+            card=assembly.card,
+            facts=self._facts(fold),
+            emit=self._emit,
+        )
+        self._assembly = assembly
+        settings = FitSettings(
+            fold=fold,
+            folder=folder,
+            epochs=self.plan.config.optim.epochs,
+            patience=self.plan.config.early_stopping.patience,
+            seed=self.plan.config.runtime.seed,
+        )
+        try:
+            fit(parts, settings, checkpointer, self._emit, self._stop)
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(self._memory_advice()) from error
+        finally:
+            checkpointer.close()
+        return self._result(fold, folder, parts.progress.stopped_early, start_s)
+
+    def validate_epoch(self) -> dict[str, float | None]:
+        """The `val_` metrics of the fold trained last, with its weights as they are now."""
+        if self._assembly is None:
+            raise RunError("validate_epoch: train a fold first")
+        return validate_epoch(self._assembly.parts)
+
+    def _facts(self, fold: int) -> dict[str, object]:
+        return {
+            "fold": fold,
+            "model_name": self.plan.config.model.name,
+            "class_names": list(self.plan.class_names),
+            "config": self.plan.config.model_dump(mode="json"),
+            "data_fingerprint": self.plan.table.fingerprint(),
+            "splitter": self.plan.assignment.splitter,
+            "versions": versions(),
+        }
+
+    def _result(self, fold: int, folder: Path, early: bool, start_s: float) -> FoldResult:
+        checkpoints = folder / "checkpoints"
+        best, last = pointed_at(checkpoints / "best"), pointed_at(checkpoints / "last")
+        if best is None or last is None:
+            raise OutputError(
+                f"{checkpoints}: no epoch had a usable "
+                f"{self.plan.config.early_stopping.metric}, so there is no best checkpoint"
+            )
+        facts = read_checkpoint(best).facts
+        return FoldResult(
+            fold=fold,
+            folder=folder,
+            best_checkpoint=checkpoints / "best",
+            last_checkpoint=checkpoints / "last",
+            best_epoch=facts["epoch"],
+            epochs_run=read_checkpoint(last).facts["epoch"],
+            monitor=self.plan.config.early_stopping.metric,
+            best_metrics=facts["metrics"],
+            stopped_early=early,
+            elapsed_s=time.monotonic() - start_s,
+        )
+
+    def _memory_advice(self) -> str:
+        data, optim = self.plan.config.data, self.plan.config.optim
+        device = self.plan.compute.device
+        if data.batch_size == 1:
+            return f"{device} is out of memory; try a smaller --model or --img-size"
+        return (
+            f"{device} is out of memory at --batch-size {data.batch_size}; the same training with "
+            f"less: --batch-size {-(-data.batch_size // 2)} --grad-accum-steps "
+            f"{optim.grad_accum * 2}"
+        )

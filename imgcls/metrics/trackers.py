@@ -1,0 +1,98 @@
+"""Running means and the best value so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from imgcls.errors import ConfigError
+
+
+class AverageMeter:
+    """A mean over samples that arrive in groups: `val` is the last, `avg` the mean of all."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.val = 0.0
+        self.sum = 0.0
+        self.count = 0
+
+    def update(self, value: float, n: int = 1) -> None:
+        """Take in the mean `value` of `n` samples."""
+        self.val = value
+        self.sum += value * n
+        self.count += n
+
+    @property
+    def avg(self) -> float:
+        """The mean of all samples; nan before the first."""
+        return self.sum / self.count if self.count else math.nan
+
+
+class MetricTracker:
+    """The best epoch by one metric, and how long ago it was.
+
+    Losses want to fall, everything else to rise. A nan or None never becomes the best and never
+    hides a later one; among equal values the lower val_loss wins.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+        self.mode = "min" if metric.endswith("loss") else "max"
+        self.best_value: float | None = None
+        self.best_loss: float | None = None
+        self.best_epoch = -1
+        self.stale_epochs = 0
+
+    def update(self, epoch: int, metrics: Mapping[str, float | None]) -> bool:
+        """Take in an epoch's metrics; True when it is the best so far.
+
+        Raises ConfigError when the metric is not among them.
+        """
+        if self.metric not in metrics:
+            raise ConfigError(
+                f"early_stopping.metric (--eval-metric): {self.metric} is not one of "
+                f"{', '.join(metrics)}"
+            )
+        value, loss = _finite(metrics[self.metric]), _finite(metrics.get("val_loss"))
+        if value is None or not self._is_better(value, loss):
+            self.stale_epochs += 1
+            return False
+        self.best_value, self.best_loss, self.best_epoch = value, loss, epoch
+        self.stale_epochs = 0
+        return True
+
+    def should_stop(self, patience: int) -> bool:
+        """True when `patience` epochs have passed without a better one; never for 0."""
+        return patience > 0 and self.stale_epochs >= patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best value, its epoch and the epochs since."""
+        return {
+            "best_value": self.best_value,
+            "best_loss": self.best_loss,
+            "best_epoch": self.best_epoch,
+            "stale_epochs": self.stale_epochs,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from these."""
+        self.best_value = state["best_value"]
+        self.best_loss = state["best_loss"]
+        self.best_epoch = state["best_epoch"]
+        self.stale_epochs = state["stale_epochs"]
+
+    def _is_better(self, value: float, loss: float | None) -> bool:
+        if self.best_value is None:
+            return True
+        if value == self.best_value:
+            return loss is not None and (self.best_loss is None or loss < self.best_loss)
+        return value < self.best_value if self.mode == "min" else value > self.best_value
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,116 @@
+"""What a model wants of its pictures, and the config.json that lets timm rebuild it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import timm
+from timm.data import resolve_data_config
+from torch import nn
+
+from imgcls.config.model import ModelConfig
+from imgcls.errors import CheckpointError
+from imgcls.models.build import architecture_options, pretrained_facts, set_pretrained_facts
+
+_CROP_MODES = {"crop": "center", "squash": "squash", "pad": "border"}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A model's input in timm's words. mean and std are those of inputs in 0 to 1."""
+
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def preprocessing(model: nn.Module, resize_mode: str) -> Preprocessing:
+    """The model's own preprocessing, from its pretrained_cfg, for `--resize-mode`.
+
+    squash and pad keep the whole picture; crop keeps the share that the weights were tested with.
+    """
+    facts = _facts(pretrained_facts(model))
+    crop_pct = facts.crop_pct if resize_mode == "crop" else 1.0
+    return Preprocessing(
+        facts.input_size,
+        facts.mean,
+        facts.std,
+        facts.interpolation,
+        crop_pct,
+        _CROP_MODES[resize_mode],
+    )
+
+
+def preprocessing_from_card(card: dict[str, Any]) -> Preprocessing:
+    """The preprocessing that a checkpoint's config.json holds. Raises CheckpointError."""
+    try:
+        return _facts(card["pretrained_cfg"])
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise CheckpointError(f"config.json: no usable pretrained_cfg ({error!r})") from error
+
+
+def _facts(pretrained_cfg: dict[str, Any]) -> Preprocessing:
+    facts = resolve_data_config(pretrained_cfg=pretrained_cfg)
+    channels, height, width = facts["input_size"]
+    return Preprocessing(
+        input_size=(int(channels), int(height), int(width)),
+        mean=tuple(float(value) for value in facts["mean"]),
+        std=tuple(float(value) for value in facts["std"]),
+        interpolation=str(facts["interpolation"]),
+        crop_pct=float(facts["crop_pct"]),
+        crop_mode=str(facts["crop_mode"]),
+    )
+
+
+def model_card(
+    model: nn.Module, config: ModelConfig, class_names: Sequence[str], facts: Preprocessing
+) -> dict[str, Any]:
+    """The content of config.json in timm's and Hugging Face's model-folder format.
+
+    `timm.create_model("local-dir:<folder>", pretrained=True)` rebuilds the model from it.
+    """
+    own = pretrained_facts(model)
+    kept = ("tag", "pool_size", "first_conv", "classifier", "fixed_input_size", "license")
+    card: dict[str, Any] = {
+        "architecture": own["architecture"],
+        "num_classes": len(class_names),
+        "num_features": model.num_features,
+        "label_names": list(class_names),
+        "pretrained_cfg": {
+            **{key: own[key] for key in kept if own.get(key) is not None},
+            "custom_load": False,
+            "num_classes": len(class_names),
+            **facts.to_json(),
+        },
+    }
+    options = architecture_options(config)
+    if options:
+        card["model_args"] = options
+    return card
+
+
+def model_from_card(card: dict[str, Any]) -> nn.Module:
+    """The architecture that config.json describes, with random weights.
+
+    Raises CheckpointError when timm cannot build it.
+    """
+    try:
+        model: nn.Module = timm.create_model(
+            card["architecture"],
+            pretrained=False,
+            num_classes=card["num_classes"],
+            **card.get("model_args", {}),
+        )
+    except (KeyError, TypeError, RuntimeError, ValueError, AssertionError) as error:
+        raise CheckpointError(f"config.json: timm cannot build this model: {error}") from error
+    set_pretrained_facts(model, {**pretrained_facts(model), **card["pretrained_cfg"]})
+    return model

@@ -1,0 +1,150 @@
+"""All of timm's architectures without importing timm or torch.
+
+`catalog.json` ships with the package and holds one line for each model of one timm version. With
+another timm installed it is made again once, in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from imgcls.errors import ModelError
+from imgcls.results import ModelEntry
+
+SHIPPED = Path(__file__).with_name("catalog.json")
+
+CURATED = (
+    *(f"resnet{n}" for n in (18, 34, 50, 101, 152)),
+    "resnext50_32x4d",
+    "wide_resnet50_2",
+    "tf_efficientnet_lite0",
+    *(f"efficientnet_b{n}" for n in range(8)),
+    *(f"tf_efficientnetv2_{size}" for size in "sml"),
+    *(f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large")),
+    *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
+    *(f"mobilenetv3_{size}_100" for size in ("small", "large")),
+    *(f"densenet{n}" for n in (121, 169, 201)),
+    *(f"regnetx_{size}" for size in ("002", "008", "032", "080", "160")),
+    *(f"regnety_{size}" for size in ("002", "008", "032", "080", "160")),
+    *(f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base")),
+)
+
+
+def list_models(
+    pattern: str | None = None,
+    *,
+    family: str | None = None,
+    pretrained: bool = False,
+    limit: int | None = None,
+    on_rebuild: Callable[[str], None] = lambda _message: None,
+) -> list[ModelEntry]:
+    """Models by name: the curated families, or, with a pattern or family, all of timm.
+
+    pattern: a glob or a part of `name` or `name.tag`, in any case. An empty list when none fits.
+    """
+    entries = load_catalog(on_rebuild)
+    if pattern is None and family is None:
+        chosen = [entries[name] for name in CURATED if name in entries]
+    else:
+        chosen = list(entries.values())
+    if pattern is not None:
+        wanted = pattern.lower()
+        glob = wanted if any(c in wanted for c in "*?[") else f"*{wanted}*"
+        chosen = [entry for entry in chosen if _matches(entry, glob)]
+    if family is not None:
+        chosen = [entry for entry in chosen if entry.family == family.lower()]
+    if pretrained:
+        chosen = [entry for entry in chosen if entry.pretrained_tags]
+    return chosen[:limit]
+
+
+def get_available_models() -> list[str]:
+    """The names of all architectures of the installed timm."""
+    return list(load_catalog())
+
+
+def nearest_names(name: str, n: int = 3) -> list[str]:
+    """The n architectures whose names are most like this one."""
+    return difflib.get_close_matches(name.lower().partition(".")[0], load_catalog(), n, cutoff=0.6)
+
+
+def families() -> list[str]:
+    """The families of all architectures."""
+    return sorted({entry.family for entry in load_catalog().values()})
+
+
+def load_catalog(
+    on_rebuild: Callable[[str], None] = lambda _message: None,
+) -> dict[str, ModelEntry]:
+    """All entries by name, for the installed timm.
+
+    Raises ModelError when the catalogue has to be made again and cannot.
+    """
+    installed = version("timm")
+    shipped = _read(SHIPPED)
+    if shipped is not None and shipped["timm"] == installed:
+        return _entries(SHIPPED)
+    cached = cache_folder() / f"catalog-timm-{installed}.json"
+    if _read(cached) is None:
+        on_rebuild(f"timm {installed} is new here: listing its models once, about a minute ...")
+        _rebuild(cached)
+    return _entries(cached)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for imgcls, by the rules of the system; IMGCLS_CACHE overrides."""
+    if chosen := os.environ.get("IMGCLS_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "imgcls"
+
+
+def _matches(entry: ModelEntry, glob: str) -> bool:
+    names = (entry.name, *(f"{entry.name}.{tag}" for tag in entry.pretrained_tags))
+    return any(fnmatch.fnmatchcase(name, glob) for name in names)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and {"timm", "models"} <= set(content) else None
+
+
+@cache
+def _entries(file: Path) -> dict[str, ModelEntry]:
+    content = _read(file)
+    assert content is not None
+    return {
+        name: ModelEntry(name, family, parameters, tuple(size), tuple(tags))
+        for name, (family, parameters, size, tags) in content["models"].items()
+    }
+
+
+def _rebuild(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "imgcls.models.build_catalog", str(target)]
+        subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  our own
+    except (OSError, subprocess.CalledProcessError) as error:
+        detail = getattr(error, "stderr", "") or str(error)
+        raise ModelError(
+            f"the list of timm's models could not be made in {target.parent}: "
+            f"{detail.strip().splitlines()[-1]}"
+        ) from error

@@ -1,0 +1,101 @@
+"""Weights from a file the user has, for everything but the classifier."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from imgcls.errors import ModelError
+
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+
+
+def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> int:
+    """Load all tensors but the classifier's into the model; returns how many.
+
+    path: a safetensors file, a PyTorch state dict (read without running code), or a folder with
+    model.safetensors. classifier: names of the classifier's layers.
+    Raises ModelError when the file cannot be read or a tensor is missing, unexpected or of another
+    shape, naming the first.
+    """
+    file = path / "model.safetensors" if path.is_dir() else path
+    weights = _fit_names(_read(file), model)
+    prefixes = tuple(f"{name}." for name in classifier)
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
+    given = {k: v for k, v in weights.items() if not k.startswith(prefixes)}
+    missing = [k for k in own if k not in given]
+    unexpected = [k for k in given if k not in own]
+    reshaped = [k for k in own if k in given and own[k].shape != given[k].shape]
+    if reshaped:
+        key = reshaped[0]
+        raise ModelError(
+            f"--weights {path}: {key} is {list(given[key].shape)} in the file and "
+            f"{list(own[key].shape)} in the model{_more(reshaped)}; is it another --model?"
+        )
+    if missing or unexpected:
+        what = f"lacks {missing[0]}{_more(missing)}" if missing else ""
+        also = f"has {unexpected[0]}{_more(unexpected)}, which the model has not"
+        raise ModelError(
+            f"--weights {path}: {what}{' and ' if missing and unexpected else ''}"
+            f"{also if unexpected else ''}; is it another --model?"
+        )
+    model.load_state_dict(given, strict=False)
+    return len(given)
+
+
+def _read(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"--weights {file}: no such file") from None
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"--weights {file}: holds more than tensors, or is damaged; only plain state dicts "
+            "are read, because anything else could run code"
+        ) from error
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"--weights {file}: cannot be read: {reason}") from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    if not isinstance(content, dict) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items()
+    ):
+        raise ModelError(f"--weights {file}: is not a state dict of named tensors")
+    return content
+
+
+def _fit_names(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors under the model's own names: wrappers' prefixes off, timm's converter applied."""
+    own = set(model.state_dict())
+    for prefix in _PREFIXES:
+        if weights and all(key.startswith(prefix) for key in weights) and not own & set(weights):
+            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    if own <= set(weights):
+        return weights
+    # timm keeps a converter from the publisher's names beside some architectures
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is None or len(inspect.signature(convert).parameters) < 2:  # noqa: PLR2004
+        return weights
+    try:
+        converted: dict[str, torch.Tensor] = convert(dict(weights), model)
+    except (KeyError, AttributeError, IndexError, TypeError, RuntimeError):
+        return weights  # not that publisher's names either: say what differs
+    return converted
+
+
+def _more(keys: list[str]) -> str:
+    return f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""

@@ -1,0 +1,262 @@
+"""Results as screens of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+
+from imgcls.report.console import Console
+from imgcls.results import BenchmarkReport, EvalReport, ModelEntry, PlanReport, TrainResult
+
+_MOST_CLASSES = 12
+_WORST_CLASSES = 5
+
+
+def show_plan(console: Console, plan: PlanReport, *, is_result: bool = False) -> None:
+    """What is going to happen: the result of `--dry-run`, else a few lines on the way."""
+    screen = Group(_plan_facts(plan), *([_class_table(plan)] if is_result else []))
+    if is_result:
+        console.result(plan, screen)
+    else:
+        console.say(screen)
+    for note in plan.notes:
+        console.warn(note)
+
+
+def show_train_result(console: Console, result: TrainResult) -> None:
+    """Best epoch, where the files are, and what to type next."""
+    facts = _facts()
+    for fold in result.folds:
+        best = fold.best_metrics
+        label = "Best epoch" if len(result.folds) == 1 else f"Fold {fold.fold}, best epoch"
+        early = ", stopped early" if fold.stopped_early else ""
+        facts.add_row(label, f"{fold.best_epoch} of {fold.epochs_run}{early}")
+        facts.add_row(
+            "  validation",
+            f"accuracy {_percent(best['val_accuracy'])}, balanced "
+            f"{_percent(best['val_balanced_accuracy'])}, F1 {_percent(best['val_macro_f1'])}, "
+            f"loss {best['val_loss']:.4f}",
+        )
+    if result.summary is not None:
+        mean, std, pooled = (result.summary[k] for k in ("mean", "std", "pooled"))
+        for name in ("accuracy", "balanced_accuracy", "f1_macro"):
+            facts.add_row(
+                name.replace("_", " ").capitalize(),
+                f"{_percent(mean[name])} ± {_percent(std[name])} over folds, "
+                f"{_percent(pooled[name])} pooled",
+            )
+        facts.add_row("Summary", str(result.run / "summary.json"))
+    facts.add_row("Run", str(result.run))
+    if len(result.folds) == 1:
+        facts.add_row("Best weights", str(result.folds[0].best_checkpoint))
+    several = f" --fold {result.folds[0].fold}" if len(result.folds) > 1 else ""
+    facts.add_row("Next", f"imgcls evaluate {result.run}{several} --split test")
+    console.result(result, _panel("Trained", facts))
+
+
+def show_evaluation(console: Console, report: EvalReport) -> None:
+    """The headline numbers, the weakest classes, the commonest confusions, the files."""
+    metrics = report.metrics
+    facts = _facts()
+    facts.add_row("Accuracy", f"{_percent(metrics['accuracy'])} of {metrics['samples']} pictures")
+    facts.add_row("Balanced accuracy", _percent(metrics["balanced_accuracy"]))
+    for title, stem in (("Precision", "precision"), ("Recall", "recall"), ("F1", "f1")):
+        facts.add_row(
+            title,
+            f"{_percent(metrics[f'{stem}_macro'])} macro, "
+            f"{_percent(metrics[f'{stem}_weighted'])} weighted",
+        )
+    for title, stem in (("ROC AUC", "roc_auc"), ("Average precision", "average_precision")):
+        facts.add_row(
+            title,
+            f"{_share(metrics[f'{stem}_macro'])} macro, {_share(metrics[f'{stem}_micro'])} micro",
+        )
+    facts.add_row(
+        "Top 3, top 5",
+        f"{_percent(metrics['top_3_accuracy'])}, {_percent(metrics['top_5_accuracy'])}",
+    )
+    facts.add_row("Log loss", f"{metrics['nll']:.4f}")
+    if metrics["classes_scored"] < metrics["num_classes"]:
+        facts.add_row("Classes scored", f"{metrics['classes_scored']} of {metrics['num_classes']}")
+    speed = report.speed_metrics
+    facts.add_row(
+        "Speed",
+        f"{speed['throughput_samples_per_sec']:.0f} images/s on {speed['device']}, without loading",
+    )
+    facts.add_row("Files", str(report.folder))
+    title = f"{report.model_name} on {report.split}"
+    console.result(report, _panel(title, facts), _weakest_classes(report), _confusions(report))
+    for note in report.notes:
+        console.warn(note)
+
+
+def show_benchmark(console: Console, report: BenchmarkReport) -> None:
+    """Latency, throughput and memory of one model."""
+    facts = _facts()
+    channels, height, width = report.input_size
+    layout = ", channels-last" if report.channels_last else ""
+    compiled = ", compiled" if report.compiled else ""
+    facts.add_row("Device", f"{report.device} ({report.device_name})")
+    facts.add_row("Precision", f"{_precision(report.precision)}{layout}{compiled}")
+    facts.add_row("Input", f"{report.batch_size} x {channels} x {height} x {width} (synthetic)")
+    facts.add_row("Parameters", f"{report.parameters:,}")
+    facts.add_row(
+        "Throughput", f"{report.speed_metrics['throughput_samples_per_sec']:.1f} images/s"
+    )
+    facts.add_row(
+        "Latency a batch",
+        f"p50 {report.latency_p50_ms:.2f} ms, p90 {report.latency_p90_ms:.2f} ms, "
+        f"p99 {report.latency_p99_ms:.2f} ms",
+    )
+    facts.add_row(
+        "Timed", f"{report.timed_batches} batches after {report.warmup_batches} to warm up"
+    )
+    if report.peak_memory_mib is not None:
+        whose = "of the process" if report.device == "cpu" else "on the device"
+        facts.add_row("Peak memory", f"{report.peak_memory_mib:,.0f} MiB {whose}")
+    console.result(report, _panel(report.model_name, facts))
+
+
+def show_models(console: Console, entries: Sequence[ModelEntry], pattern: str | None) -> None:
+    """One line a model."""
+    if not entries:
+        console.result([], f"No model fits {pattern!r}." if pattern else "No model fits.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("Name", "Family"):
+        table.add_column(title, no_wrap=True, overflow="fold")
+    for title in ("Parameters", "Input"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("Pretrained", overflow="ellipsis", no_wrap=True)
+    for entry in entries:
+        table.add_row(
+            entry.name,
+            entry.family,
+            f"{entry.parameters / 1e6:.1f} M",
+            str(entry.input_size[-1]),
+            ", ".join(entry.pretrained_tags) or "-",
+        )
+    console.result([entry.to_json() for entry in entries], table)
+    if pattern is None:
+        console.say("\nThese are the curated families; `imgcls list-models vit` searches all.")
+
+
+def _plan_facts(plan: PlanReport) -> RenderableType:
+    facts = _facts()
+    counts = {
+        split: sum(row[split] for row in plan.class_counts.values())
+        for split in ("train", "val", "test")
+    }
+    folds = f", fold {', '.join(map(str, plan.folds))} of {plan.k_folds}" if plan.k_folds else ""
+    facts.add_row(
+        "Data", f"{plan.data}: {sum(counts.values()):,} pictures, {len(plan.class_names)} classes"
+    )
+    facts.add_row(
+        "Split",
+        f"{counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test "
+        f"({plan.splitter}{folds})",
+    )
+    facts.add_row("Model", f"{plan.model_name}, {plan.start}, {plan.img_size} pixels")
+    if plan.parameters_total is not None:
+        facts.add_row(
+            "Parameters", f"{plan.parameters_total:,}, {plan.parameters_trainable:,} trained"
+        )
+    accumulated = f" x {plan.grad_accum} batches" if plan.grad_accum > 1 else ""
+    facts.add_row(
+        "Training",
+        f"{plan.opt}, lr {plan.lr:g}, batch {plan.batch_size}{accumulated}, {plan.epochs} epochs "
+        f"of {plan.steps_per_epoch} steps",
+    )
+    facts.add_row(
+        "Device",
+        f"{plan.device} ({plan.device_name}), {_precision(plan.amp)}, {plan.workers} loader "
+        f"process{'es' if plan.workers != 1 else ''}",
+    )
+    if plan.memory_mib is not None:
+        facts.add_row("Memory", f"about {plan.memory_mib:,.0f} MiB for training (a guess)")
+    facts.add_row("Output", str(plan.output))
+    return facts
+
+
+def _class_table(plan: PlanReport) -> RenderableType:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Class", overflow="fold")
+    for split in ("train", "val", "test"):
+        table.add_column(split, justify="right")
+    for name, counts in plan.class_counts.items():
+        table.add_row(_escaped(name), *(str(counts[s]) for s in ("train", "val", "test")))
+    return Group("", table)
+
+
+def _weakest_classes(report: EvalReport) -> RenderableType:
+    scored = [row for row in report.per_class if row["f1"] is not None]
+    shown = sorted(scored, key=lambda row: row["f1"])
+    everything = len(shown) <= _MOST_CLASSES
+    title = "Classes, weakest first" if everything else f"The {_WORST_CLASSES} weakest classes"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("Class", overflow="fold")
+    for name in ("Pictures", "Precision", "Recall", "F1"):
+        table.add_column(name, justify="right")
+    for row in shown if everything else shown[:_WORST_CLASSES]:
+        table.add_row(
+            _escaped(row["class"]),
+            str(row["support"]),
+            _percent(row["precision"]),
+            _percent(row["recall"]),
+            _percent(row["f1"]),
+        )
+    return table
+
+
+def _confusions(report: EvalReport) -> RenderableType:
+    pairs = sorted(
+        (
+            (-count, true, predicted)
+            for true, row in enumerate(report.confusion_matrix)
+            for predicted, count in enumerate(row)
+            if true != predicted and count
+        ),
+    )[:_WORST_CLASSES]
+    if not pairs:
+        return "No picture was confused with another class."
+    table = Table(title="Most confused", title_justify="left", box=None, pad_edge=False)
+    for title in ("Class", "Taken for"):
+        table.add_column(title, overflow="fold")
+    table.add_column("Pictures", justify="right")
+    for count, true, predicted in pairs:
+        names = report.class_names
+        table.add_row(_escaped(names[true]), _escaped(names[predicted]), str(-count))
+    return Group("", table)
+
+
+def _facts() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _panel(title: str, content: RenderableType) -> Panel:
+    return Panel(content, title=title, title_align="left", expand=False)
+
+
+def _precision(amp: str) -> str:
+    return {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}[amp]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _escaped(text: Any) -> str:
+    from rich.markup import escape
+
+    return escape(str(text))

@@ -1,0 +1,199 @@
+"""The screen while a fold trains: bars on a terminal, plain lines elsewhere, and history.csv."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from imgcls.engine.events import (
+    EpochDone,
+    Event,
+    FoldStarted,
+    Resumed,
+    StepDone,
+    Stopped,
+    ValidationBatchDone,
+)
+from imgcls.report.console import Console
+from imgcls.report.files import write_history
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_LINE_EVERY_S = 30.0
+
+
+class TrainingView:
+    """An observer that shows epochs and batches, and keeps `history.csv` true."""
+
+    def __init__(self, console: Console, run: Path) -> None:
+        self._console = console
+        self._run = run
+        self._fold = FoldStarted(0, run, 0, 0, 0, 0, 0, 0, 0, ())
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._samples = 0
+        self._epoch_start_s = self._line_at_s = time.monotonic()
+        self._best_epoch = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close_bars()
+
+    def on_signal(self, number: int) -> None:
+        """Say that the signal was heard; the loop stops at the next step boundary."""
+        name = signal.Signals(number).name
+        with contextlib.suppress(RuntimeError):  # rich's lock may be held by the interrupted line
+            self._console.say(f"{name}: saving, then stopping (Ctrl-C again stops at once)")
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case FoldStarted():
+                self._begin(event)
+            case Resumed():
+                for problem in event.problems:
+                    self._console.warn(f"passed over a checkpoint: {problem}")
+            case StepDone():
+                self._step(event)
+            case ValidationBatchDone():
+                self._advance("batch", "validating")
+            case EpochDone():
+                self._epoch(event)
+            case Stopped():
+                self._close_bars()
+                if event.early:
+                    self._console.say(
+                        f"Stopped early: no better epoch since epoch {event.best_epoch + 1}."
+                    )
+            case _:
+                pass
+
+    def _begin(self, event: FoldStarted) -> None:
+        self._fold = event
+        self._samples = 0
+        self._epoch_start_s = time.monotonic()
+        if event.history:
+            self._write_history(event.history)
+        self._console.say(
+            f"{event.parameters_trainable:,} of {event.parameters_total:,} parameters are trained."
+        )
+        if event.epoch or event.step_in_epoch:
+            where = f"epoch {event.epoch + 1}"
+            inside = f", step {event.step_in_epoch + 1}" if event.step_in_epoch else ""
+            self._console.say(f"Going on with fold {event.fold} at {where}{inside}.")
+        if event.epoch < event.epochs:
+            self._console.say(
+                _row("epoch", ("train loss", "val loss", "acc", "bal. acc", "F1"), "time")
+            )
+        if not self._console.live:
+            return
+        self._bars = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console.err,
+            transient=True,
+        )
+        self._tasks = {
+            "epoch": self._bars.add_task(
+                "epochs", total=event.epochs, completed=event.epoch, note=""
+            ),
+            "batch": self._bars.add_task(
+                "training",
+                total=event.steps_per_epoch + event.val_batches,
+                completed=event.step_in_epoch,
+                note="",
+            ),
+        }
+        self._bars.start()
+
+    def _step(self, event: StepDone) -> None:
+        self._samples += event.samples
+        now_s = time.monotonic()
+        rate = self._samples / max(now_s - self._epoch_start_s, 1e-9)
+        note = f"loss {event.loss:.3f}  lr {event.lr:.1e}  {rate:.0f} img/s"
+        self._advance("batch", "training", note)
+        if self._bars is None and now_s - self._line_at_s >= _LINE_EVERY_S:
+            self._line_at_s = now_s
+            steps = self._fold.steps_per_epoch
+            self._console.say(
+                f"epoch {event.epoch + 1}/{self._fold.epochs}  "
+                f"step {event.step_in_epoch}/{steps}  {note}"
+            )
+
+    def _advance(self, task: str, title: str, note: str | None = None) -> None:
+        if self._bars is not None:
+            bar = self._tasks[task]
+            self._bars.update(bar, advance=1, description=title)
+            if note is not None:
+                self._bars.update(bar, note=note)
+
+    def _epoch(self, event: EpochDone) -> None:
+        row = event.history[-1]
+        self._write_history(event.history)
+        values = tuple(
+            _number(row[name])
+            for name in (
+                "train_loss",
+                "val_loss",
+                "val_accuracy",
+                "val_balanced_accuracy",
+                "val_macro_f1",
+            )
+        )
+        mark = "  best" if event.improved else ""
+        self._console.say(
+            _row(f"{event.epoch + 1}/{self._fold.epochs}", values, f"{row['epoch_time']:.1f} s")
+            + mark
+        )
+        self._samples = 0
+        self._epoch_start_s = self._line_at_s = time.monotonic()
+        if self._bars is not None:
+            self._bars.update(self._tasks["epoch"], advance=1)
+            self._bars.reset(
+                self._tasks["batch"],
+                total=self._fold.steps_per_epoch + self._fold.val_batches,
+                note="",
+            )
+
+    def _write_history(self, rows: tuple[Mapping[str, float | None], ...]) -> None:
+        write_history(self._fold.folder / "history.csv", rows)
+
+    def _close_bars(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+
+def _row(first: str, values: tuple[str, ...], last: str) -> str:
+    return f"{first:>7}  " + "".join(f"{value:>11}" for value in values) + f"{last:>10}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
