@@ -31,7 +31,12 @@ class OptimConfig(Config):
         0.9, ge=0.0, lt=1.0, description="Momentum of the optimizers that have one."
     )
     epochs: int = Field(
-        15, ge=1, description="Passes over the training pictures; early stopping may end sooner."
+        10,
+        ge=1,
+        description=(
+            "Passes over the training pictures; 10 fine-tune most small sets, early stopping may "
+            "end sooner."
+        ),
     )
     warmup_epochs: Annotated[float, Field(ge=0.0)] | Literal["auto"] = Field(
         "auto",

@@ -137,6 +137,8 @@ class TrainConfig(Config):
             )
         if not self.data.folds and self.data.fold not in ("all", 0):
             raise ValueError(f"data.fold: {self.data.fold} needs --folds K")
+        if (self.augment.mixup or self.augment.cutmix) and self.data.batch_size == 1:
+            raise ValueError("data.batch_size: 1 leaves nothing to mix; mixup and cutmix need 2")
         if self.data.val_size + self.data.test_size >= 1.0:
             raise ValueError(
                 f"data.val_size: {self.data.val_size} and data.test_size: {self.data.test_size} "

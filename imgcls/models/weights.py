@@ -42,12 +42,10 @@ def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> 
             f"{list(own[key].shape)} in the model{_more(reshaped)}; is it another --model?"
         )
     if missing or unexpected:
-        what = f"lacks {missing[0]}{_more(missing)}" if missing else ""
-        also = f"has {unexpected[0]}{_more(unexpected)}, which the model has not"
-        raise ModelError(
-            f"--weights {path}: {what}{' and ' if missing and unexpected else ''}"
-            f"{also if unexpected else ''}; is it another --model?"
-        )
+        problems = [f"lacks {missing[0]}{_more(missing)}"] if missing else []
+        if unexpected:
+            problems.append(f"has {unexpected[0]}{_more(unexpected)}, which the model has not")
+        raise ModelError(f"--weights {path}: {' and '.join(problems)}; is it another --model?")
     model.load_state_dict(given, strict=False)
     return len(given)
 

@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from imgcls.results import to_plain
 
+_PIPE_WIDTH = 1000
+
 
 class Console:
     """Two streams with one taste. `quiet` leaves results, warnings and errors.
@@ -25,8 +27,15 @@ class Console:
     def __init__(self, *, quiet: bool = False, json: bool = False) -> None:
         self.quiet = quiet
         self.json = json
-        self.out = RichConsole(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
-        self.err = RichConsole(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+        # in a pipe nothing is folded or cut: another program may read it
+        self.out, self.err = (
+            RichConsole(
+                file=stream,
+                highlight=False,
+                width=None if stream.isatty() else _PIPE_WIDTH,
+            )
+            for stream in (sys.stdout, sys.stderr)
+        )
 
     @property
     def live(self) -> bool:
@@ -42,6 +51,11 @@ class Console:
     def warn(self, text: str) -> None:
         """Tell what the user should know, also when quiet."""
         self.err.print(f"note: {text}", markup=False, style="yellow")
+
+    def path(self, label: str, text: str) -> None:
+        """Give a path or command as a line of its own that can be copied whole."""
+        if not self.json:
+            self.out.print(f"{label:<13} {text}", markup=False, soft_wrap=True)
 
     def result(self, document: Any, *texts: RenderableType) -> None:
         """Give the result: the document with --json, otherwise the texts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,13 +50,13 @@ def show_train_result(console: Console, result: TrainResult) -> None:
                 f"{_percent(mean[name])} ± {_percent(std[name])} over folds, "
                 f"{_percent(pooled[name])} pooled",
             )
-        facts.add_row("Summary", str(result.run / "summary.json"))
-    facts.add_row("Run", str(result.run))
-    if len(result.folds) == 1:
-        facts.add_row("Best weights", str(result.folds[0].best_checkpoint))
-    several = f" --fold {result.folds[0].fold}" if len(result.folds) > 1 else ""
-    facts.add_row("Next", f"imgcls evaluate {result.run}{several} --split test")
     console.result(result, _panel("Trained", facts))
+    if result.summary is not None:
+        console.path("Summary", str(result.run / "summary.json"))
+    else:
+        console.path("Best weights", str(result.folds[0].best_checkpoint))
+    several = f" --fold {result.folds[0].fold}" if len(result.folds) > 1 else ""
+    console.path("Next", f"imgcls evaluate {shlex.quote(str(result.run))}{several} --split test")
 
 
 def show_evaluation(console: Console, report: EvalReport) -> None:
@@ -87,9 +88,9 @@ def show_evaluation(console: Console, report: EvalReport) -> None:
         "Speed",
         f"{speed['throughput_samples_per_sec']:.0f} images/s on {speed['device']}, without loading",
     )
-    facts.add_row("Files", str(report.folder))
     title = f"{report.model_name} on {report.split}"
     console.result(report, _panel(title, facts), _weakest_classes(report), _confusions(report))
+    console.path("Files", str(report.folder))
     for note in report.notes:
         console.warn(note)
 
@@ -127,11 +128,15 @@ def show_models(console: Console, entries: Sequence[ModelEntry], pattern: str | 
         console.result([], f"No model fits {pattern!r}." if pattern else "No model fits.")
         return
     table = Table(box=None, pad_edge=False)
-    for title in ("Name", "Family"):
-        table.add_column(title, no_wrap=True, overflow="fold")
+    name_width = max(len(entry.name) for entry in entries)
+    family_width = max(len("Family"), *(len(entry.family) for entry in entries))
+    table.add_column("Name", no_wrap=True, min_width=name_width)
+    table.add_column("Family", no_wrap=True, min_width=family_width)
     for title in ("Parameters", "Input"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("Pretrained", overflow="ellipsis", no_wrap=True)
+        table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
+    # rich would drop a column rather than shorten this one
+    left = console.out.width - name_width - family_width - len("Parameters") - len("Input") - 4
+    table.add_column("Pretrained", overflow="ellipsis", no_wrap=True, max_width=max(10, left))
     for entry in entries:
         table.add_row(
             entry.name,
@@ -140,7 +145,7 @@ def show_models(console: Console, entries: Sequence[ModelEntry], pattern: str | 
             str(entry.input_size[-1]),
             ", ".join(entry.pretrained_tags) or "-",
         )
-    console.result([entry.to_json() for entry in entries], table)
+    console.result(list(entries), table)
     if pattern is None:
         console.say("\nThese are the curated families; `imgcls list-models vit` searches all.")
 

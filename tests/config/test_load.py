@@ -1,0 +1,119 @@
+"""Options, settings, files and defaults become one config, or one clear line."""
+
+from __future__ import annotations
+
+import pytest
+
+from imgcls.config.base import option_fields
+from imgcls.config.load import dump_yaml, load_config
+from imgcls.config.run import (
+    BenchmarkConfig,
+    EvaluateConfig,
+    ListModelsConfig,
+    ResumeConfig,
+    TrainConfig,
+)
+from imgcls.errors import ConfigError
+
+ALL_CONFIGS = (TrainConfig, EvaluateConfig, BenchmarkConfig, ResumeConfig, ListModelsConfig)
+
+
+def test_options_beat_settings_beat_file_beats_defaults(tmp_path):
+    """Precedence: option > --set > file > default."""
+    file = tmp_path / "c.yaml"
+    file.write_text("optim: {lr: 0.1, epochs: 3, momentum: 0.5}\n")
+    config = load_config(
+        TrainConfig, file, ["optim.lr=0.2", "optim.epochs=4"], {"optim.lr": "0.3"}
+    )
+    assert (config.optim.lr, config.optim.epochs, config.optim.momentum) == (0.3, 4, 0.5)
+    assert config.optim.opt == "adamw"
+
+
+def test_a_dumped_config_reads_back_equal(tmp_path):
+    """What is written to a run can be given to --config."""
+    config = load_config(
+        TrainConfig, settings=["optim.lr=1e-3", "model.weights=w.pth", "data.source=ä b"]
+    )
+    file = tmp_path / "c.yaml"
+    file.write_text(dump_yaml(config), encoding="utf-8")
+    assert load_config(TrainConfig, file) == config
+
+
+def test_json_is_read_as_yaml(tmp_path):
+    """JSON is a subset of YAML."""
+    file = tmp_path / "c.json"
+    file.write_text('{"optim": {"lr": 0.5}}')
+    assert load_config(TrainConfig, file).optim.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("optim.lr=-1", ["optim.lr (--lr)", "-1", "a number > 0.0 or auto"]),
+        ("optim.lr=0", ["optim.lr (--lr)", "0"]),
+        ("optim.weightdecay=1", ["optim.weightdecay", "did you mean optim.weight_decay?"]),
+        ("weight_decay=1", ["did you mean optim.weight_decay?"]),
+        ("runtime.amp=bf17", ["'bf17'", "auto, off, bf16 or fp16"]),
+        ("data.batch_size=0", ["--batch-size", "a whole number >= 1"]),
+        ("data.folds=1", ["1 fold has nothing to validate on"]),
+        ("data=3", ["data", "a group of options"]),
+        ("data.fold=2", ["needs --folds"]),
+        ("checkpoint.keep=some", ["--keep", "last:3 or all"]),
+        ("runtime.device=tpu", ["--device", "cuda"]),
+        ("optim.warmup_epochs=99", ["99", "longer than optim.epochs"]),
+        ("no-equals-sign", ["group.name=value"]),
+        ("optim.lr=[", ["optim.lr", "'['"]),
+        ("data.val_size=0.99", ["leave nothing to train on"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(setting, words):
+    """Every validation error names the field, the value and the allowed values, in one line."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(TrainConfig, settings=[setting])
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_fold_must_lie_below_folds():
+    """A fold out of range is told the range."""
+    with pytest.raises(ConfigError, match=r"7 is out of range; with 5 folds it is 0 to 4"):
+        load_config(TrainConfig, settings=["data.folds=5", "data.fold=7"])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("a: [", "not valid YAML"), ("- 1\n- 2", "expected groups"), ("optim: {lrr: 1}", "optim.lr")],
+)
+def test_a_bad_config_file_is_named(tmp_path, content, words):
+    """The file's name stands in the message."""
+    file = tmp_path / "bad.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_config(TrainConfig, file)
+    assert "bad.yaml" in str(caught.value)
+
+
+def test_a_missing_config_file_is_named(tmp_path):
+    """No such file."""
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(TrainConfig, tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("config_class", ALL_CONFIGS)
+def test_every_option_has_its_own_names_and_a_description(config_class):
+    """No two options of a command share a flag, and each says what it is for."""
+    names = []
+    for option in option_fields(config_class):
+        assert option.field.description, option.path
+        if option.flag.exposed and not option.flag.positional:
+            names += [*option.flag_names, *option.flag.aliases]
+            names += [option.flag.short] if option.flag.short else []
+    assert len(names) == len(set(names))
+
+
+def test_configs_are_frozen():
+    """Config is what the user said and is never changed."""
+    with pytest.raises(ValueError, match="frozen"):
+        TrainConfig().optim.lr = 1.0

@@ -1,0 +1,165 @@
+"""Every picture goes to exactly one place, the same one on every machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgcls.data.source import SampleTable
+from imgcls.data.split import assign_splits, assignment_from_rows, split_rows
+from imgcls.errors import DataError
+
+
+def table_of(counts, splits=None):
+    """A table with so many rows of each class; no pictures behind it."""
+    keys = [f"{name}/{i:04d}.png" for name, n in counts.items() for i in range(n)]
+    labels = [index for index, n in enumerate(counts.values()) for _ in range(n)]
+    return SampleTable(
+        name="t",
+        keys=tuple(keys),
+        labels=np.array(labels, dtype=np.int64),
+        class_names=tuple(counts),
+        images=None,
+        splits=splits,
+    )
+
+
+def shares(table, seed=0, val=0.15, test=0.15, folds=0):
+    return assign_splits(table, val_size=val, test_size=test, folds=folds, seed=seed)
+
+
+COUNTS = st.dictionaries(
+    st.text("abcdefgh", min_size=1, max_size=3), st.integers(1, 60), min_size=2, max_size=6
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(COUNTS, st.integers(0, 5), st.floats(0.05, 0.4), st.floats(0.0, 0.4))
+def test_shares_partition_every_class(counts, seed, val, test):
+    """Complete, disjoint, stratified to the picture, and a picture of each class in train."""
+    if max(counts.values()) < 3:
+        counts = {**counts, "zz": 5}
+    table = table_of(counts)
+    a = shares(table, seed, val, test)
+    rows = np.concatenate([a.indices(s) for s in ("train", "val", "test")])
+    assert sorted(rows) == list(range(len(table)))
+    for label, n in enumerate(counts.values()):
+        own = table.labels == label
+        assert (a.split[own] == "train").any()
+        if n >= 3 and test:
+            held_out = (a.split[own] == "test").sum()
+            assert held_out == min(max(round(n * test), 1), n - 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(COUNTS, st.integers(0, 5), st.randoms())
+def test_the_order_of_rows_does_not_matter(counts, seed, rnd):
+    """Same keys and seed, same split, whatever the file system's order."""
+    counts = {**counts, "zz": 9}
+    table = table_of(counts)
+    order = list(range(len(table)))
+    rnd.shuffle(order)
+    shuffled = replace(
+        table, keys=tuple(table.keys[i] for i in order), labels=table.labels[order]
+    )
+    for folds in (0, 3) if min(counts.values()) >= 5 else (0,):
+        one, two = shares(table, seed, folds=folds), shares(shuffled, seed, folds=folds)
+        assert dict(zip(table.keys, zip(one.split, one.fold, strict=True), strict=True)) == dict(
+            zip(shuffled.keys, zip(two.split, two.fold, strict=True), strict=True)
+        )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(3, 40), st.integers(3, 40), st.integers(1, 20))
+def test_more_pictures_of_one_class_move_no_other_class(a, b, more):
+    """Hash-based shares: classes do not disturb each other."""
+    before, after = table_of({"a": a, "b": b}), table_of({"a": a + more, "b": b})
+    one = dict(zip(before.keys, shares(before).split, strict=True))
+    two = dict(zip(after.keys, shares(after).split, strict=True))
+    assert all(two[key] == split for key, split in one.items() if key.startswith("b/"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(st.text("abcd", min_size=1, max_size=2), st.integers(8, 40), min_size=2),
+    st.integers(2, 5),
+)
+def test_folds_partition_what_is_not_test(counts, folds):
+    """Each picture outside test is validated in exactly one fold, classes spread evenly."""
+    table = table_of(counts)
+    a = shares(table, folds=folds)
+    test = set(a.indices("test", 0))
+    seen = []
+    for fold in range(folds):
+        val, train = set(a.indices("val", fold)), set(a.indices("train", fold))
+        assert not val & train
+        assert val | train == set(range(len(table))) - test
+        seen += val
+        for label in range(len(counts)):
+            pool = sum(table.labels[i] == label for i in val | train)
+            own = sum(table.labels[i] == label for i in val)
+            assert pool // folds <= own <= -(-pool // folds)
+    assert sorted(seen) == sorted(set(range(len(table))) - test)
+
+
+def test_another_seed_gives_another_split():
+    """The seed is used."""
+    table = table_of({"a": 40, "b": 40})
+    assert (shares(table, 0).split != shares(table, 1).split).any()
+
+
+def test_given_splits_win():
+    """What the data says about itself is not changed; test is not invented."""
+    given_splits = ("train",) * 10 + ("val",) * 10
+    a = shares(table_of({"a": 10, "b": 10}, ("train", "val") * 10))
+    assert tuple(a.split) == ("train", "val") * 10
+    assert not len(a.indices("test"))
+    with pytest.raises(DataError, match="nothing to train on for class b"):
+        shares(table_of({"a": 10, "b": 10}, given_splits))
+
+
+def test_a_missing_val_is_taken_from_train():
+    """train/ and test/ alone: validation comes out of train."""
+    a = shares(table_of({"a": 20, "b": 20}, (("train",) * 15 + ("test",) * 5) * 2))
+    assert len(a.indices("test")) == 10
+    assert len(a.indices("val")) == 4
+    assert "val taken from train" in a.splitter
+
+
+def test_more_folds_than_pictures_names_the_class():
+    """The smallest class decides."""
+    with pytest.raises(DataError, match=r"class rare \(3\); use at most 3 folds"):
+        shares(table_of({"common": 50, "rare": 4}), folds=5)
+
+
+def test_nothing_to_validate_on_says_what_to_do():
+    """--val-size 0 without folds."""
+    with pytest.raises(DataError, match="--val-size above 0"):
+        shares(table_of({"a": 10, "b": 10}), val=0.0)
+
+
+def test_classes_too_small_for_a_split_are_noted():
+    """One and two pictures stay in train, or nearly."""
+    a = shares(table_of({"a": 20, "tiny": 2}))
+    assert any("tiny" in note for note in a.notes)
+
+
+def test_splits_csv_gives_the_assignment_back():
+    """Written and read, the split is the same; changed data are refused with names."""
+    table = table_of({"a": 12, "b": 12})
+    for folds in (0, 3):
+        a = shares(table, folds=folds)
+        rows = split_rows(table, a)
+        b = assignment_from_rows(table, rows)
+        assert (a.split == b.split).all()
+        assert (a.fold == b.fold).all()
+    with pytest.raises(DataError, match=r"1 pictures are gone since the run began: a/0099"):
+        assignment_from_rows(table, [*rows, {**rows[0], "path": "a/0099.png"}])
+    with pytest.raises(DataError, match=r"1 pictures are new since the run began: a/0000"):
+        assignment_from_rows(table, rows[1:])
+    with pytest.raises(DataError, match="was of class 'b'"):
+        assignment_from_rows(table, [{**rows[0], "label": "b"}, *rows[1:]])

@@ -1,0 +1,78 @@
+"""The best epoch, and the running mean."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from imgcls.errors import ConfigError
+from imgcls.metrics.trackers import AverageMeter, MetricTracker
+
+
+def test_a_loss_wants_to_fall_and_a_score_to_rise():
+    """The mode follows from the metric's name."""
+    loss, score = MetricTracker("val_loss"), MetricTracker("val_accuracy")
+    assert [loss.update(i, {"val_loss": v}) for i, v in enumerate([1.0, 0.5, 0.7])] == [
+        True, True, False,
+    ]  # fmt: skip
+    assert [score.update(i, {"val_accuracy": v}) for i, v in enumerate([0.1, 0.3, 0.2])] == [
+        True, True, False,
+    ]  # fmt: skip
+    assert (loss.best_epoch, score.best_epoch) == (1, 1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, None, math.inf])
+def test_an_undefined_first_epoch_does_not_freeze_the_best(bad):
+    """A NaN never becomes the best and never hides a later one."""
+    tracker = MetricTracker("val_macro_f1")
+    assert not tracker.update(0, {"val_macro_f1": bad})
+    assert tracker.update(1, {"val_macro_f1": 0.1})
+    assert not tracker.update(2, {"val_macro_f1": bad})
+    assert (tracker.best_epoch, tracker.best_value, tracker.stale_epochs) == (1, 0.1, 1)
+
+
+def test_equal_scores_are_decided_by_the_lower_loss():
+    """On small validation sets scores tie often."""
+    tracker = MetricTracker("val_accuracy")
+    tracker.update(0, {"val_accuracy": 0.9, "val_loss": 0.5})
+    assert not tracker.update(1, {"val_accuracy": 0.9, "val_loss": 0.6})
+    assert tracker.update(2, {"val_accuracy": 0.9, "val_loss": 0.4})
+
+
+def test_patience_counts_epochs_without_improvement():
+    """0 never stops; n stops after n."""
+    tracker = MetricTracker("val_loss")
+    tracker.update(0, {"val_loss": 1.0})
+    for epoch in (1, 2):
+        tracker.update(epoch, {"val_loss": 2.0})
+    assert tracker.should_stop(2)
+    assert not tracker.should_stop(3)
+    assert not tracker.should_stop(0)
+
+
+def test_its_state_goes_through_json():
+    """Best value and patience survive a resume."""
+    tracker = MetricTracker("val_loss")
+    tracker.update(0, {"val_loss": 1.0})
+    tracker.update(1, {"val_loss": 3.0})
+    other = MetricTracker("val_loss")
+    other.load_state_dict(json.loads(json.dumps(tracker.state_dict())))
+    assert other.state_dict() == tracker.state_dict()
+    assert not other.update(2, {"val_loss": 2.0})
+
+
+def test_a_metric_that_is_not_there_is_an_error():
+    """A typo does not silently never improve."""
+    with pytest.raises(ConfigError, match="val_foo"):
+        MetricTracker("val_foo").update(0, {"val_loss": 1.0})
+
+
+def test_average_meter_weighs_by_samples():
+    """The mean is over samples, not over updates."""
+    meter = AverageMeter()
+    assert math.isnan(meter.avg)
+    meter.update(1.0, n=3)
+    meter.update(5.0, n=1)
+    assert (meter.val, meter.avg, meter.count) == (5.0, 2.0, 4)

@@ -1,0 +1,108 @@
+"""The catalogue equals timm's list and needs no timm to be read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import timm
+
+from imgcls.models import build_catalog, catalog
+from imgcls.models.catalog import (
+    CURATED,
+    get_available_models,
+    list_models,
+    load_catalog,
+    nearest_names,
+)
+
+
+def test_it_equals_timms_own_lists():
+    """Every architecture, every pretrained tag."""
+    assert sorted(get_available_models()) == sorted(timm.list_models())
+    tagged = {
+        f"{e.name}.{tag}" if tag else e.name
+        for e in load_catalog().values()
+        for tag in e.pretrained_tags
+    }
+    assert tagged == set(timm.list_pretrained())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "test_vit", "mobilenetv3_small_100", "regnety_002"])
+def test_counts_and_sizes_equal_real_models(name):
+    """Parameters with timm's own classifier; the input size of its default weights."""
+    model = timm.create_model(name)
+    entry = load_catalog()[name]
+    assert entry.parameters == sum(p.numel() for p in model.parameters())
+    assert entry.input_size == model.pretrained_cfg["input_size"]
+
+
+def test_without_a_pattern_the_curated_families_are_listed():
+    """In the order of the table."""
+    assert [entry.name for entry in list_models()] == list(CURATED)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "present", "absent"),
+    [
+        ("vit_tiny_*", "vit_tiny_patch16_224", "deit_tiny_patch16_224"),
+        ("LITE0", "tf_efficientnet_lite0", "tf_efficientnet_b0"),
+        ("*.dino*", "vit_base_patch16_224", "resnet18"),
+    ],
+)
+def test_a_glob_or_part_of_a_name_searches_all(pattern, present, absent):
+    """Names and tags, in any case."""
+    names = [entry.name for entry in list_models(pattern)]
+    assert present in names
+    assert absent not in names
+
+
+def test_filters_narrow_the_list():
+    """Family, pretrained and limit."""
+    assert {e.family for e in list_models(family="densenet")} == {"densenet"}
+    assert all(e.pretrained_tags for e in list_models("resnet", pretrained=True))
+    assert len(list_models("resnet", limit=3)) == 3
+    assert list_models("no-such-thing") == []
+    assert nearest_names("resnet19")[0] == "resnet18"
+
+
+def test_reading_it_imports_neither_torch_nor_timm():
+    """list-models answers at once."""
+    code = (
+        "import sys; from imgcls.models.catalog import list_models; list_models('vit');"
+        "print([m for m in ('torch', 'timm', 'numpy', 'sklearn', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_another_timm_has_it_made_again_once(monkeypatch, tmp_path):
+    """Built in the cache folder, said aloud, found there the next time; damage is repaired."""
+    shipped = json.loads(catalog.SHIPPED.read_text())
+    stale = tmp_path / "stale.json"
+    stale.write_text(json.dumps({**shipped, "timm": "0.0.1"}))
+    monkeypatch.setattr(catalog, "SHIPPED", stale)
+    said = []
+    assert list(load_catalog(said.append)) == timm.list_models()
+    assert len(said) == 1
+    load_catalog(said.append)
+    assert len(said) == 1
+    [cached] = catalog.cache_folder().glob("*.json")
+    cached.write_text("{")
+    load_catalog(said.append)
+    assert len(said) == 2
+
+
+def test_only_news_are_counted_anew(monkeypatch):
+    """Unchanged names keep their counts, so another timm costs little."""
+    shipped = json.loads(catalog.SHIPPED.read_text())["models"]
+    known = {name: entry for name, entry in shipped.items() if name != "test_vit"}
+    counted = []
+    real = build_catalog.count_parameters
+    monkeypatch.setattr(
+        build_catalog, "count_parameters", lambda name: counted.append(name) or real(name)
+    )
+    assert build_catalog.build_catalog(known)["models"] == shipped
+    assert counted == ["test_vit"]

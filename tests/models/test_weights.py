@@ -1,0 +1,106 @@
+"""--weights: a file the user has, or a line that says what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from imgcls.config.model import ModelConfig
+from imgcls.errors import ModelError
+from imgcls.models.build import create_model
+
+
+class Dangerous:
+    """Unpickling this would make a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.fixture
+def trained():
+    torch.manual_seed(1)
+    return create_model(ModelConfig(name="test_resnet"))
+
+
+def load(path):
+    torch.manual_seed(2)
+    return create_model(ModelConfig(name="test_resnet", num_classes=5, weights=path))
+
+
+def assert_backbone_equal(model, other):
+    own = model.state_dict()
+    for key, value in other.state_dict().items():
+        assert torch.equal(own[key], value) != key.startswith("fc."), key
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "wrapped", "prefixed", "folder"])
+def test_any_usual_form_loads_all_but_the_classifier(tmp_path, trained, kind):
+    """The classifier is always new, also when shapes would allow it."""
+    state = trained.state_dict()
+    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
+    if kind == "safetensors":
+        save_file(state, path)
+    elif kind == "folder":
+        save_file(state, tmp_path / "model.safetensors")
+        path = tmp_path
+    elif kind == "wrapped":
+        torch.save({"state_dict": state, "epoch": 3}, path)
+    elif kind == "prefixed":
+        torch.save({f"module.{k}": v for k, v in state.items()}, path)
+    else:
+        torch.save(state, path)
+    model = load(path)
+    assert_backbone_equal(model, trained)
+    assert model.fc.weight.shape == (5, 96)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("conv1.0.weight"), r"lacks conv1\.0\.weight"),
+        (lambda s: s.update(extra=torch.zeros(1)), "has extra, which the model has not"),
+        (
+            lambda s: s.update({"conv1.0.weight": torch.zeros(1, 2)}),
+            r"conv1\.0\.weight is \[1, 2\] in the file",
+        ),
+    ],
+)
+def test_a_file_of_another_model_is_told_by_its_first_tensor(tmp_path, trained, change, words):
+    """Nothing is loaded half."""
+    state = dict(trained.state_dict())
+    change(state)
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=words):
+        load(tmp_path / "w.safetensors")
+
+
+def test_a_pickled_object_is_refused_and_not_run(tmp_path):
+    """Only plain tensors are read."""
+    torch.save({"model": Dangerous(str(tmp_path / "made"))}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="could run code"):
+        load(tmp_path / "w.pth")
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "list"])
+def test_a_damaged_file_is_one_line(tmp_path, trained, name, damage):
+    """Truncated, empty, missing, or something else altogether."""
+    path = tmp_path / name
+    if damage == "list":
+        torch.save([1, 2], path)
+    elif damage != "missing":
+        torch.save(trained.state_dict(), path)
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
