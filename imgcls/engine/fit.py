@@ -22,6 +22,7 @@ from imgcls.engine.events import (
 )
 from imgcls.engine.inference import predict
 from imgcls.engine.interrupt import StopRequest
+from imgcls.engine.optim import OptimizerState
 from imgcls.engine.runtime import derive_seed, set_seed
 from imgcls.engine.state import History, Progress, RandomState, Stateful, TrainState
 from imgcls.engine.step import Learner, set_train_mode, train_step
@@ -76,7 +77,7 @@ class Parts:
             progress=self.progress,
             tracker=self.tracker,
             history=self.history,
-            optimizer=learner.optimizer,
+            optimizer=OptimizerState(learner.optimizer),
             schedule=learner.schedule,
             scaler=learner.scaler,
             rng=self.random_state,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -46,6 +48,31 @@ def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> torch.o
     except (ImportError, ValueError, TypeError, AssertionError) as error:
         raise ConfigError(f"optim.opt (--opt) {config.opt}: {error}") from error
     return optimizer
+
+
+class OptimizerState:
+    """An optimizer's state, with the generators it draws from, which its own state leaves out.
+
+    timm's AdaHessian is such a one: without its generator a resumed run takes other directions.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's own state and its generators' states by name."""
+        generators = {name: g.get_state() for name, g in self._generators().items()}
+        return {"optimizer": self._optimizer.state_dict(), "generators": generators}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self._optimizer.load_state_dict(state["optimizer"])
+        for name, generator in self._generators().items():
+            generator.set_state(state["generators"][name])
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        attributes = vars(self._optimizer).items()
+        return {name: value for name, value in attributes if isinstance(value, torch.Generator)}
 
 
 def _fused(opt: str, device_type: str) -> dict[str, bool]:

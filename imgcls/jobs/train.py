@@ -116,7 +116,7 @@ class Trainer:
         self.plan = plan
         self.run = run
         self._emit = broadcast(observers)
-        self._stop = stop or StopRequest()
+        self._stop = StopRequest() if stop is None else stop
         self._assembly: Assembly | None = None
 
     @classmethod

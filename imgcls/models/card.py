@@ -103,14 +103,17 @@ def model_from_card(card: dict[str, Any]) -> nn.Module:
 
     Raises CheckpointError when timm cannot build it.
     """
+    name, arguments = card.get("architecture"), card.get("model_args", {})
+    # a card may come from anyone: timm would take a path for a name, and files among the arguments
+    if not isinstance(name, str) or not timm.is_model(name):
+        raise CheckpointError(f"config.json: timm has no architecture {name!r}")
+    if not isinstance(arguments, dict) or set(arguments) - {"img_size"}:
+        raise CheckpointError(f"config.json: model_args may hold img_size only, not {arguments!r}")
     try:
         model: nn.Module = timm.create_model(
-            card["architecture"],
-            pretrained=False,
-            num_classes=card["num_classes"],
-            **card.get("model_args", {}),
+            name, pretrained=False, num_classes=card["num_classes"], **arguments
         )
+        set_pretrained_facts(model, {**pretrained_facts(model), **card["pretrained_cfg"]})
     except (KeyError, TypeError, RuntimeError, ValueError, AssertionError) as error:
         raise CheckpointError(f"config.json: timm cannot build this model: {error}") from error
-    set_pretrained_facts(model, {**pretrained_facts(model), **card["pretrained_cfg"]})
     return model

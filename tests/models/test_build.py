@@ -77,7 +77,6 @@ def test_img_size_is_built_in_where_it_must_be():
     [
         ({"name": "resnet19"}, ["no such model", "resnet18", "list-models"]),
         ({"name": "densenet121", "drop_path_rate": 0.1}, ["does not take --drop-path-rate"]),
-        ({"name": "test_vit", "img_size": 97}, ["--img-size 97"]),
         ({"name": "efficientnet_b7", "pretrained": True}, ["no pretrained weights"]),
     ],
 )

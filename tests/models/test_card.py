@@ -61,10 +61,22 @@ def test_preprocessing_is_the_models_own():
     assert preprocessing(model, "pad").crop_mode == "border"
 
 
+GOOD = {"architecture": "test_resnet", "num_classes": 2, "pretrained_cfg": {}}
+
+
 @pytest.mark.parametrize(
-    "card", [{}, {"architecture": "nope", "num_classes": 2}, {"architecture": 3, "num_classes": 2}]
+    "card",
+    [
+        {},
+        {**GOOD, "architecture": "nope"},
+        {**GOOD, "architecture": 3},
+        {**GOOD, "architecture": "local-dir:/etc"},
+        {**GOOD, "num_classes": "x"},
+        {**GOOD, "model_args": {"checkpoint_path": "/etc/passwd"}},
+        {**GOOD, "pretrained_cfg": 3},
+    ],
 )
 def test_a_nonsense_card_is_a_checkpoint_error(card):
-    """Not a traceback out of timm."""
+    """Not a traceback out of timm, and no file that the card names is opened."""
     with pytest.raises(CheckpointError, match=r"config\.json"):
         model_from_card(card)

@@ -1,0 +1,248 @@
+"""The loop, on tiny models: what it does to weights, and what stops it."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_config
+from torch import nn
+
+from imgcls.config.optim import OptimConfig
+from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.events import EpochDone, StepDone
+from imgcls.engine.interrupt import stop_on_signals
+from imgcls.engine.lock import LOCK_NAME, lock_run
+from imgcls.engine.memory import guess_training_memory_mib
+from imgcls.engine.optim import build_optimizer, default_lr
+from imgcls.engine.runtime import get_device, resolve_precision
+from imgcls.engine.schedule import Schedule
+from imgcls.engine.step import set_train_mode, train_step
+from imgcls.errors import ConfigError, DeviceError, NonFiniteLossError, RunError
+from imgcls.jobs.assemble import assemble, make_plan
+from imgcls.jobs.train import Trainer
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def parts_of(config):
+    return assemble(make_plan(config), 0).parts
+
+
+def gradients(parts):
+    seen = {}
+    step = parts.learner.optimizer.step
+
+    def remember(*args, **kwargs):
+        for name, p in parts.learner.model.named_parameters():
+            if p.grad is not None:
+                seen[name] = p.grad.clone()
+        return step(*args, **kwargs)
+
+    parts.learner.optimizer.step = remember
+    set_train_mode(parts.learner.model)
+    for module in parts.learner.model.modules():  # batch statistics depend on the batch's size
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.eval()
+    batches = next(iter(parts.train_batches.steps(0)))
+    loss_sum, samples = train_step(parts.learner, batches, 0)
+    return seen, loss_sum / samples, len(batches)
+
+
+def test_accumulated_batches_give_the_gradient_of_the_whole(photos):
+    """4 batches of 8 are one batch of 32, to rounding, whatever the sizes of the parts."""
+    augment = {"scale": 1.0, "hflip": 0.0, "color_jitter": 0.0}
+    one = gradients(parts_of(tiny_config(photos, data={"batch_size": 32}, augment=augment)))
+    four = gradients(
+        parts_of(
+            tiny_config(photos, data={"batch_size": 8}, optim={"grad_accum": 4}, augment=augment)
+        )
+    )
+    assert (one[2], four[2]) == (1, 3)
+    assert one[1] == pytest.approx(four[1], rel=1e-5)
+    for name, gradient in one[0].items():
+        assert torch.allclose(gradient, four[0][name], atol=1e-5), name
+
+
+def test_a_non_finite_loss_stops_before_the_update(photos):
+    """The step and the pictures are named, and no weight has changed."""
+    parts = parts_of(tiny_config(photos))
+    before = {k: v.clone() for k, v in parts.learner.model.named_parameters()}
+    parts.learner.loss = lambda logits, _targets: logits.sum() * math.nan
+    with pytest.raises(NonFiniteLossError, match=r"nan at step 7 .*pictures of the batch: \w+/\d+"):
+        train_step(parts.learner, next(iter(parts.train_batches.steps(0))), 7)
+    for name, parameter in parts.learner.model.named_parameters():
+        assert torch.equal(parameter, before[name])
+
+
+def test_frozen_norms_stay_in_evaluation_mode(photos):
+    """Neither their weights nor their statistics move while the classifier learns."""
+    config = tiny_config(photos, model={"freeze_backbone": True})
+    trainer = Trainer.begin(config)
+    reference = assemble(trainer.plan, 0).parts.learner.model.state_dict()
+    trainer.train_fold(0)
+    trained = trainer._assembly.parts.learner.model.state_dict()
+    for key, value in trained.items():
+        assert torch.equal(value, reference[key]) != key.startswith("fc."), key
+
+
+def test_clipping_limits_the_gradients_norm(photos):
+    """--clip-grad is the largest norm that reaches the optimizer."""
+    seen, _, _ = gradients(parts_of(tiny_config(photos, optim={"clip_grad": 0.01})))
+    norm = torch.stack([g.norm() for g in seen.values()]).norm()
+    assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"runtime": {"amp": "bf16"}},
+        {"augment": {"mixup": 0.2, "cutmix": 1.0, "smoothing": 0.1, "reprob": 0.5}},
+        {"optim": {"model_ema": True, "layer_decay": 0.7, "grad_accum": 2}},
+        {"optim": {"opt": "sgd", "sched": "poly"}, "runtime": {"channels_last": False}},
+        {"model": {"name": "test_vit", "drop_path_rate": 0.1, "dropout": 0.1}},
+    ],
+)
+def test_every_way_of_training_learns(photos, groups):
+    """The training loss of the last epoch is below the first's."""
+    groups = {name: dict(values) for name, values in groups.items()}
+    groups.setdefault("optim", {})["epochs"] = 4
+    groups["optim"]["lr"] = 5e-2 if groups["optim"].get("opt") == "sgd" else 3e-3
+    rows = []
+    trainer = Trainer.begin(
+        tiny_config(photos, **groups),
+        [lambda e: rows.append(e.history[-1]) if isinstance(e, EpochDone) else None],
+    )
+    trainer.train_fold(0)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert all(math.isfinite(row["val_loss"]) for row in rows)
+
+
+def test_early_stopping_ends_the_fold(photos):
+    """With a rate of almost zero nothing improves for long."""
+    config = tiny_config(photos, optim={"epochs": 30, "lr": 1e-12}, early_stopping={"patience": 2})
+    result = Trainer.begin(config).train_fold(0)
+    assert result.stopped_early
+    assert result.epochs_run < 30
+
+
+def test_events_tell_the_rate_of_each_update(photos):
+    """The rate warms up, then falls; it is the one the update was made with."""
+    rates = []
+    config = tiny_config(photos, optim={"epochs": 4, "warmup_epochs": 1})
+    Trainer.begin(
+        config, [lambda e: rates.append(e.lr) if isinstance(e, StepDone) else None]
+    ).train_fold(0)
+    peak = int(np.argmax(rates))
+    assert rates[0] < 0.1 * rates[peak]
+    assert 0.5e-3 < rates[peak] <= 1e-3
+    assert rates[-1] < rates[peak]
+
+
+def test_the_schedule_is_a_function_of_the_updates_made():
+    """Restored at any step it gives the rate due, with layer decay in each group."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    make = lambda: Schedule(  # noqa: E731
+        torch.optim.SGD(
+            [{"params": model[0].parameters(), "lr_scale": 0.5}, {"params": model[1].parameters()}],
+            lr=1.0,
+        ),
+        sched="cosine", epochs=5, warmup_epochs=1, min_lr=0.0, steps_per_epoch=4,
+    )  # fmt: skip
+    straight = make()
+    rates = []
+    for _ in range(20):
+        rates.append([g["lr"] for g in straight._optimizer.param_groups])
+        straight.step()
+    for steps in (0, 3, 4, 13):
+        other = make()
+        other.load_state_dict({"updates": steps})
+        assert [g["lr"] for g in other._optimizer.param_groups] == rates[steps]
+    assert all(a == pytest.approx(b / 2) for a, b in rates)
+
+
+def test_default_rates_follow_the_optimizers_kind():
+    """sgd and its kin need about ten times adam's."""
+    assert default_lr("adamw", fine_tuning=True) == 3e-4
+    assert default_lr("sgd", fine_tuning=False) == pytest.approx(1e-2)
+
+
+def test_an_unknown_optimizer_names_the_nearest():
+    """One line with timm's own names."""
+    with pytest.raises(ConfigError, match="adamw"):
+        build_optimizer(nn.Linear(2, 2), OptimConfig(opt="adammw"), 1e-3)
+
+
+def test_devices_that_are_not_there_are_refused():
+    """Never a fallback; the available ones are named."""
+    if not torch.backends.mps.is_available():
+        with pytest.raises(DeviceError, match="--device mps: not available .*cpu"):
+            get_device("mps")
+    with pytest.raises(DeviceError, match="cuda:99"):
+        get_device("cuda:99")
+    with pytest.raises(DeviceError, match="needs a GPU"):
+        resolve_precision("fp16", torch.device("cpu"))
+    assert resolve_precision("auto", torch.device("cpu")) is None
+
+
+def test_the_first_signal_asks_and_the_second_stops():
+    """SIGTERM and the first Ctrl-C are wishes; the second Ctrl-C is at once."""
+    told = []
+    with stop_on_signals(told.append) as stop:
+        assert not stop
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert stop.signal_number == signal.SIGTERM
+        assert told == [signal.SIGTERM]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_run_has_one_writer(tmp_path):
+    """A living holder is named; a dead one's lock is taken over."""
+    with lock_run(tmp_path):
+        with pytest.raises(RunError, match=f"in use by process {os.getpid()} on"):
+            with lock_run(tmp_path):
+                pass
+        assert (tmp_path / LOCK_NAME).exists()
+    assert list(tmp_path.iterdir()) == []
+    dead = os.fork()
+    if dead == 0:
+        os._exit(0)
+    os.waitpid(dead, 0)
+    import json
+    import socket
+
+    (tmp_path / LOCK_NAME).write_text(json.dumps({"pid": dead, "host": socket.gethostname()}))
+    with lock_run(tmp_path):
+        pass
+    (tmp_path / LOCK_NAME).write_text(json.dumps({"pid": 1, "host": "elsewhere"}))
+    with pytest.raises(RunError, match="process 1 on elsewhere"), lock_run(tmp_path):
+        pass
+
+
+def test_the_memory_guess_grows_with_the_batch():
+    """Weights, gradients and moments are a floor; activations scale with the batch."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 900, 2))
+    floor = 16 * sum(p.numel() for p in model.parameters()) / 2**20
+    one = guess_training_memory_mib(model, (3, 32, 32), 1)
+    many = guess_training_memory_mib(model, (3, 32, 32), 64)
+    assert floor < one < many
+    assert many - floor == pytest.approx(64 * (one - floor))
+
+
+def test_channels_last_places_pictures_and_weights():
+    """The layout is that of both."""
+    settings = ComputeSettings(torch.device("cpu"), None, channels_last=True)
+    conv = settings.place(nn.Conv2d(4, 8, 3))
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
