@@ -31,15 +31,23 @@ class Launcher:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
-    def run(self, folder: Path, *arguments: str, kill_after_s: float | None = None) -> int:
-        """The exit code; -9 when the whole process group was killed after so many seconds."""
+    def start(self, folder: Path, *arguments: str) -> int:
+        """The pid of a command just begun."""
         self._server.stdin.write(json.dumps([str(folder), *arguments]) + "\n")
         self._server.stdin.flush()
-        pid = int(self._server.stdout.readline())
+        return int(self._server.stdout.readline())
+
+    def wait(self) -> int:
+        """The exit code of the command begun last."""
+        return int(self._server.stdout.readline())
+
+    def run(self, folder: Path, *arguments: str, kill_after_s: float | None = None) -> int:
+        """The exit code; -9 when the whole process group was killed after so many seconds."""
+        pid = self.start(folder, *arguments)
         timer = threading.Timer(kill_after_s or 0, _kill_group, [pid])
         if kill_after_s is not None:
             timer.start()
-        code = int(self._server.stdout.readline())
+        code = self.wait()
         timer.cancel()
         return code
 

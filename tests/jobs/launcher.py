@@ -30,7 +30,7 @@ def run_command(folder: str, arguments: list[str]) -> None:
 
 def main() -> None:
     # everything a training needs is imported here, once, and no thread has been started yet
-    import sklearn.metrics  # noqa: F401
+    import sklearn.metrics
     import sklearn.model_selection  # noqa: F401
     import torch._dynamo  # noqa: F401
 

@@ -12,13 +12,15 @@ import sys
 import pytest
 from killing import Launcher, differences, kill_until_done, only_run, remains, wait_for
 
+from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint, read_state
+
 VARIANTS = {
     "float32": [
         "--mixup", "0.2", "--model-ema", "--grad-accum-steps", "2", "--workers", "1",
         "--dropout", "0.2", "--reprob", "0.3", "--smoothing", "0.1",
     ],
     "bf16": [
-        "--amp", "bf16", "--cutmix", "1.0", "--opt", "adahessian", "--workers", "0",
+        "--amp", "bf16", "--cutmix", "1.0", "--opt", "nadamw", "--workers", "0",
         "--clip-grad", "1.0", "--model", "test_vit", "--drop-path-rate", "0.2",
     ],
 }  # fmt: skip
@@ -126,25 +128,26 @@ def test_killed_after_epoch_three_of_six_it_ends_the_same(launcher, tmp_path, ph
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_saves_inside_the_epoch_and_says_how_to_go_on(tmp_path, photos, number):
-    """Exit 128 + signal, the resume command on stderr, and the step kept."""
-    arguments = arguments_of(photos, "float32", epochs="2000")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "imgcls", "train", *arguments, "--save-every-steps", "0",
-         "--save", "best"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+def test_a_signal_saves_inside_the_epoch_and_says_how_to_go_on(launcher, tmp_path, photos, number):
+    """Exit 128 + signal, the resume command on stderr, the lock gone, and no step lost."""
+    arguments = [*arguments_of(photos, "float32", epochs="2000"), "--save", "best"]
+    pid = launcher.start(tmp_path, "train", *arguments, "--save-every-steps", "0")
     wait_for(lambda: list(tmp_path.glob("outputs/*/fold_0/checkpoints/last/checkpoint.json")))
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    [run] = (tmp_path / "outputs").iterdir()
-    line = next(line for line in stderr.splitlines() if line.startswith("imgcls: stopped"))
-    assert f"imgcls resume outputs/{run.name}" in line
+    os.kill(pid, number)
+    assert launcher.wait() == 128 + number
+    run = only_run(tmp_path)
+    log = (tmp_path / "log.txt").read_text()
+    assert f"everything is saved; go on with: imgcls resume outputs/{run.name}" in log
     assert not (run / ".lock").exists()
-    assert "Traceback" not in stderr
+    assert "Traceback" not in log
+    state = read_state(read_checkpoint(find_checkpoint(run, which="last")))
+    assert state["progress"]["step"] == state["schedule"]["updates"]
+    # a damaged `last` is passed over, aloud
+    (find_checkpoint(run, which="last") / "model.safetensors").write_bytes(b"x")
+    pid = launcher.start(tmp_path, "resume")
+    wait_for(lambda: "passed over a checkpoint" in (tmp_path / "log.txt").read_text())
+    os.kill(pid, number)
+    assert launcher.wait() == 128 + number
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
