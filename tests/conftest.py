@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# one thread: tests run beside each other, and tiny models lose more to waiting than they win
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import subprocess
 import sys
 from dataclasses import dataclass

@@ -33,8 +33,6 @@ def create_run_folder(output: Path, experiment: str | None, data: str, model: st
         try:
             run.mkdir(parents=True)
         except FileExistsError:
-            if not output.is_dir():
-                raise RunError(f"--output {output}: is a file, not a folder") from None
             number += 1
         except OSError as error:
             raise RunError(

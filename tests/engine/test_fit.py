@@ -184,7 +184,7 @@ def test_an_unknown_optimizer_names_the_nearest():
 def test_devices_that_are_not_there_are_refused():
     """Never a fallback; the available ones are named."""
     if not torch.backends.mps.is_available():
-        with pytest.raises(DeviceError, match="--device mps: not available .*cpu"):
+        with pytest.raises(DeviceError, match=r"--device mps: not available .*cpu"):
             get_device("mps")
     with pytest.raises(DeviceError, match="cuda:99"):
         get_device("cuda:99")

@@ -1,0 +1,78 @@
+"""The installed command as a process: start-up, streams, the four commands as typed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import run_process
+
+from imgcls.cli.app import VERBS
+
+HEAVY = {"torch", "timm", "sklearn", "numpy", "PIL"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([verb, "--help"] for verb in VERBS)])
+def test_help_loads_nothing_heavy(arguments):
+    """--help of everything imports none of torch, timm, sklearn, numpy, PIL."""
+    code = (
+        f"import sys, runpy; sys.argv = ['imgcls', *{arguments!r}]\n"
+        "try: runpy.run_module('imgcls', run_name='__main__')\n"
+        "except SystemExit as e: assert not e.code\n"
+        f"print('LOADED', sorted(m for m in sys.modules if m in {HEAVY!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage: imgcls" in done.stdout
+    assert done.stdout.rstrip().endswith("LOADED []")
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    """`import imgcls` is lazy."""
+    code = f"import imgcls, sys; print(sorted(m for m in sys.modules if m in {HEAVY!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_the_packages():
+    """`imgcls --version` and `python -m imgcls` are the same program."""
+    from importlib.metadata import version
+
+    script = Path(sys.executable).with_name("imgcls")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"imgcls {version('imgcls')}"
+
+
+def test_benchmark_on_a_missing_device_is_one_line(tmp_path):
+    """`imgcls benchmark --device mps` on a machine without it: exit 2."""
+    import torch
+
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has mps")
+    done = run_process("benchmark", "--device", "mps", cwd=tmp_path)
+    assert done.code == 2
+    assert done.err == "imgcls: --device mps: not available on this machine; available: cpu\n"
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    """`imgcls list-models '*' | head -1`."""
+    command = f"{sys.executable} -m imgcls list-models '*' | head -1"
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_the_main_job_as_typed(tmp_path):
+    """train, evaluate --split test, resume, with no argument more; 97% and better."""
+    done = run_process("train", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert not re.search(r"warning|traceback", done.err, re.IGNORECASE)
+    done = run_process("evaluate", "--split", "test", "--json", cwd=tmp_path)
+    assert json.loads(done.out)["metrics"]["accuracy"] >= 0.97
+    done = run_process("resume", cwd=tmp_path)
+    assert (done.code, done.out) == (0, "Nothing to resume: no run is unfinished.\n")

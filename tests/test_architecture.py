@@ -1,0 +1,60 @@
+"""The floors of the house: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import imgcls
+
+PACKAGE = Path(imgcls.__file__).parent
+ALLOWED = {
+    "cli": {"jobs", "report", "engine", "data", "models", "config", "metrics", "results", "errors"},
+    "jobs": {"report", "engine", "data", "models", "config", "metrics", "results", "errors"},
+    "report": {"engine", "data", "models", "config", "metrics", "results", "errors"},
+    "engine": {"config", "metrics", "results", "errors"},
+    "data": {"config", "metrics", "results", "errors"},
+    "models": {"config", "metrics", "results", "errors"},
+    "config": {"metrics", "results", "errors"},
+    "metrics": {"results", "errors"},
+    "results": {"errors"},
+    "errors": set(),
+}
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in ALLOWED)
+
+
+def imported(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            yield node.module
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_downwards(file):
+    """No arrow upward, no circle, and nothing inside imports the package's root."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    room = parts[0]
+    for name in imported(file):
+        if name == "imgcls" or not name.startswith("imgcls."):
+            assert name != "imgcls", file
+            continue
+        target = name.split(".")[1]
+        assert target == room or target in ALLOWED[room], f"{file} imports {name}"
+
+
+def test_the_engine_knows_no_interface_library():
+    """typer, rich, pydantic and scikit-learn stay outside."""
+    for file in (PACKAGE / "engine").rglob("*.py"):
+        tops = {name.split(".")[0] for name in imported(file)}
+        assert not tops & {"typer", "rich", "pydantic", "sklearn"}, file
+
+
+def test_no_module_is_two_ideas():
+    """Past some 300 lines a module wants to be two."""
+    long = {p.name: n for p in MODULES if (n := len(p.read_text().splitlines())) > 330}
+    assert long == {}
