@@ -18,11 +18,16 @@ def list_models(config: ListModelsConfig, common: Common) -> None:
 
     console = Console(quiet=common.quiet, json=common.json)
     entries = catalog.list_models(
-        config.pattern, family=config.family, pretrained=config.pretrained, limit=config.limit
+        config.pattern,
+        family=config.family,
+        pretrained=config.pretrained,
+        limit=config.limit,
+        on_rebuild=console.say,
     )
+    near = catalog.nearest_names(config.pattern) if config.pattern and not entries else []
     from imgcls.report.screen import show_models
 
-    show_models(console, entries, config.pattern)
+    show_models(console, entries, config.pattern, near)
 
 
 add_command(app, "list-models", ListModelsConfig, list_models)

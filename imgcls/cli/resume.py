@@ -16,9 +16,9 @@ def resume(config: ResumeConfig, common: Common) -> None:
     from imgcls.report.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
-    from imgcls.jobs.runs import find_unfinished
+    from imgcls.jobs.runs import find_resumable
 
-    run = find_unfinished(config.run, config.output)
+    run = find_resumable(config.run, config.output, extend=config.epochs is not None)
     if run is None:
         console.result({"resumed": None}, "Nothing to resume: no run is unfinished.")
         return
@@ -29,9 +29,13 @@ def resume(config: ResumeConfig, common: Common) -> None:
     from imgcls.report.training import TrainingView
 
     plan = reopen_run(run, config)
+    if config.batch_size is not None:
+        console.warn("another batch size: the result will differ from an uninterrupted run's")
     show_plan(console, describe_plan(plan, run=run))
     with TrainingView(console, run) as view:
-        result = train_run(plan, run, observers=(view,), on_signal=view.on_signal)
+        result = train_run(
+            plan, run, observers=(view,), on_signal=view.on_signal, force=config.force
+        )
     show_train_result(console, result)
 
 

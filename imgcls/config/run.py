@@ -219,6 +219,21 @@ class ResumeConfig(Config):
     workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"] | None, Flag(short="-j")] = (
         Field(None, description="Processes that load pictures; never changes results.")
     )
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "Train to this many epochs in all, also a finished run; the schedule goes on as if "
+            "the run had been begun with them."
+        ),
+    )
+    batch_size: Annotated[int | None, Flag(short="-b", aliases=("--batch",))] = Field(
+        None, ge=1, description="Another batch size from here on; the result is no longer exact."
+    )
+    force: bool = Field(
+        False,
+        description="Go on although the data or the config are not what the run began with.",
+    )
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
         Path("outputs"), description="Where to look for the newest unfinished run."
     )

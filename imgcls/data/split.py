@@ -8,7 +8,7 @@ pictures added to one class never move another class's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,12 +72,18 @@ def assign_splits(
     return assignment
 
 
-def assignment_from_rows(table: SampleTable, rows: Iterable[Mapping[str, str]]) -> SplitAssignment:
+def assignment_from_rows(
+    table: SampleTable, rows: Iterable[Mapping[str, str]], *, strict: bool = True
+) -> SplitAssignment:
     """The assignment that a run's splits.csv holds, matched by key.
 
-    Raises DataError when pictures have gone, come, or changed their class since.
+    Raises DataError when pictures have gone, come, or changed their class since; without `strict`
+    new pictures belong to no split and the others keep theirs.
     """
     by_key = {row["path"]: row for row in rows}
+    if not strict:
+        absent = {"split": "", "fold": ""}
+        return _assignment([by_key.get(key, absent) for key in table.keys])
     gone = [key for key in by_key if key not in set(table.keys)]
     new = [key for key in table.keys if key not in by_key]
     for what, keys in (("are gone", gone), ("are new", new)):
@@ -93,10 +99,13 @@ def assignment_from_rows(table: SampleTable, rows: Iterable[Mapping[str, str]]) 
                 f"{table.name}: {key} was of class {by_key[key]['label']!r} when the run began and "
                 f"is now of class {table.class_names[label]!r}"
             )
-    kept = [by_key[key] for key in table.keys]
+    return _assignment([by_key[key] for key in table.keys])
+
+
+def _assignment(rows: Sequence[Mapping[str, str]]) -> SplitAssignment:
     return SplitAssignment(
-        split=np.array([row["split"] for row in kept], dtype="<U5"),
-        fold=np.array([int(row["fold"] or -1) for row in kept], dtype=np.int64),
+        split=np.array([row["split"] for row in rows], dtype="<U5"),
+        fold=np.array([int(row["fold"] or -1) for row in rows], dtype=np.int64),
         splitter="as in splits.csv",
     )
 

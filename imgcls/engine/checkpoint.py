@@ -44,7 +44,7 @@ WEIGHTS, CARD, STATE, SIDECAR = (
     "state.safetensors",
     "checkpoint.json",
 )
-_LARGEST_SIDECAR_BYTES = 512 * 2**20
+_LARGEST_JSON_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def save_checkpoint(snapshot: Snapshot, folder: Path) -> Path:
     """
     temporary = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     try:
         save_file(snapshot.weights, temporary / WEIGHTS, metadata={"format": "pt"})
         (temporary / CARD).write_text(strict_json(snapshot.card, indent=2), encoding="utf-8")
@@ -138,7 +138,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if name == STATE and not (folder / STATE).exists():
             continue
         _verify(folder / name, seal)
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    card = _read_json(folder / CARD)
     return Checkpoint(folder, card, sidecar["facts"], sidecar["state"])
 
 
@@ -223,32 +223,39 @@ def _only_fold(path: Path, folds: list[Path]) -> str:
 
 def _read_sidecar(folder: Path) -> dict[str, Any]:
     file = folder / SIDECAR
+    sidecar = _read_json(file)
+    if sidecar.get("format") != FORMAT:
+        raise CheckpointError(f"{file}: not an imgcls checkpoint")
+    _check_format(file, sidecar)
+    if sidecar.pop("sha256", None) != _own_hash(sidecar):
+        raise CheckpointError(f"{file}: damaged, its content does not match its own hash")
+    files, facts = sidecar.get("files"), sidecar.get("facts")
+    known = {WEIGHTS, CARD, STATE}
+    if not isinstance(files, dict) or not {WEIGHTS, CARD} <= set(files) <= known:
+        raise CheckpointError(f"{file}: does not list the files of a checkpoint")
+    names = facts.get("class_names") if isinstance(facts, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{file}: does not hold the class names of a checkpoint")
+    sidecar.setdefault("state", None)
+    return sidecar
+
+
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > _LARGEST_SIDECAR_BYTES:
-            raise CheckpointError(f"{file}: far too large for a sidecar")
-        sidecar = json.loads(file.read_text(encoding="utf-8"))
+        if file.stat().st_size > _LARGEST_JSON_BYTES:
+            raise CheckpointError(f"{file}: far too large for its kind; use another checkpoint")
+        content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(
-            f"{folder}: incomplete checkpoint, {SIDECAR} is missing; use another checkpoint"
+            f"{file.parent}: incomplete checkpoint, {file.name} is missing; use another checkpoint"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{file}: damaged, not readable as JSON; use another checkpoint"
         ) from error
-    if not isinstance(sidecar, dict) or sidecar.get("format") != FORMAT:
-        raise CheckpointError(f"{file}: not an imgcls checkpoint")
-    _check_format(file, sidecar)
-    if sidecar.pop("sha256", None) != _own_hash(sidecar):
-        raise CheckpointError(f"{file}: damaged, its content does not match its own hash")
-    files = sidecar.get("files")
-    known = {WEIGHTS, CARD, STATE}
-    if (
-        not isinstance(files, dict)
-        or not {WEIGHTS, CARD} <= set(files) <= known
-        or not isinstance(sidecar.get("facts"), dict)
-    ):
-        raise CheckpointError(f"{file}: does not list the files and facts of a checkpoint")
-    return sidecar
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: damaged, not a JSON object; use another checkpoint")
+    return content
 
 
 def _check_format(file: Path, sidecar: dict[str, Any]) -> None:

@@ -93,7 +93,7 @@ class Checkpointer:
             self._thread = None
         failure, self._failure = self._failure, None
         if failure is not None:
-            raise _explained(failure, self.folder)
+            raise explained(failure, self.folder)
         pending, self._pending = self._pending, None
         if pending is not None:
             self._emit(pending)
@@ -183,7 +183,8 @@ def _unsoundness(folder: Path) -> str | None:
     return None
 
 
-def _explained(failure: Exception, folder: Path) -> Exception:
+def explained(failure: Exception, folder: Path) -> Exception:
+    """The failure, or for an OSError the OutputError that says what to do about it."""
     if not isinstance(failure, OSError):
         return failure
     reasons = {
@@ -195,9 +196,9 @@ def _explained(failure: Exception, folder: Path) -> Exception:
         errno.ENOENT: "the folder is gone; put it back",
     }
     reason = reasons.get(failure.errno or 0, str(failure))
-    explained = OutputError(
-        f"{folder}: the checkpoint could not be written: {reason}; the earlier ones are intact, "
-        "go on with `imgcls resume`"
+    error = OutputError(
+        f"{folder}: cannot be written: {reason}; the checkpoints there are intact, go on with "
+        "`imgcls resume`"
     )
-    explained.__cause__ = failure
-    return explained
+    error.__cause__ = failure
+    return error

@@ -70,10 +70,16 @@ class Plan:
         return -(-pictures // per_step)
 
 
-def make_plan(config: TrainConfig, split_rows: Iterable[Mapping[str, str]] | None = None) -> Plan:
+def make_plan(
+    config: TrainConfig,
+    split_rows: Iterable[Mapping[str, str]] | None = None,
+    *,
+    strict: bool = True,
+) -> Plan:
     """Work everything out that does not need the model itself.
 
     split_rows: the rows of a run's splits.csv, to keep its split; without them a new split is made.
+    strict: refuse pictures that came or went since those rows were written.
     Raises the RequestErrors of config, data, model name and device.
     """
     compute = compute_settings(
@@ -92,7 +98,7 @@ def make_plan(config: TrainConfig, split_rows: Iterable[Mapping[str, str]] | Non
             seed=config.runtime.seed,
         )
         if split_rows is None
-        else assignment_from_rows(table, split_rows)
+        else assignment_from_rows(table, split_rows, strict=strict)
     )
     model, optim, augment = config.model, config.optim, config.augment
     pretrained = (

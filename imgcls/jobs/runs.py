@@ -75,19 +75,21 @@ def newest_run_with_checkpoint(output: Path) -> Path:
     raise RunError(f"{output}: no trained run in it; train one with `imgcls train`")
 
 
-def find_unfinished(run: Path | None, output: Path) -> Path | None:
+def find_resumable(run: Path | None, output: Path, *, extend: bool) -> Path | None:
     """The run to go on with: the one named, or the newest unfinished one.
 
-    None when nothing is left to do. Raises RunError when the named folder is no run.
+    extend: a finished run is one to go on with too. None when nothing is left to do. Raises
+    RunError when the named folder is no run.
     """
     if run is None:
-        return next((r for r in runs_newest_first(output) if not is_finished(r)), None)
+        runs = runs_newest_first(output)
+        return next((r for r in runs if extend or not is_finished(r)), None)
     if not run.is_dir():
         raise RunError(f"{run}: no such folder")
     # a fold or checkpoint folder stands for the run it lies in
     run = next((p for p in (run, *run.absolute().parents) if (p / CONFIG).is_file()), run)
     read_run_config(run)
-    return None if is_finished(run) else run
+    return run if extend or not is_finished(run) else None
 
 
 def is_finished(run: Path) -> bool:

@@ -11,8 +11,8 @@ import torch
 from imgcls.config.load import dump_yaml
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.data.split import split_rows
-from imgcls.engine.checkpoint import load_checkpoint, read_checkpoint, read_state
-from imgcls.engine.checkpointer import Checkpointer, newest_sound_checkpoint
+from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.checkpointer import Checkpointer, explained, newest_sound_checkpoint
 from imgcls.engine.durable import pointed_at, write_text
 from imgcls.engine.events import Observer, Resumed
 from imgcls.engine.fit import FitSettings, broadcast, fit, validate_epoch
@@ -28,6 +28,7 @@ from imgcls.errors import (
 )
 from imgcls.jobs.assemble import Assembly, Plan, assemble, make_plan
 from imgcls.jobs.crossval import summarize
+from imgcls.jobs.restore import restore
 from imgcls.jobs.runs import (
     CONFIG,
     SPLITS,
@@ -60,17 +61,19 @@ def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
     Raises RunError, DataError or CheckpointError when the run cannot go on as it was.
     """
     config = read_run_config(run)
-    runtime = {
-        name: value
-        for name in ("device", "workers")
-        if (value := getattr(changes, name)) is not None
-    }
-    config = config.model_copy(update={"runtime": config.runtime.model_copy(update=runtime)})
+    for group, names in {
+        "runtime": ("device", "workers"),
+        "optim": ("epochs",),
+        "data": ("batch_size",),
+    }.items():
+        wanted = {n: v for n in names if (v := getattr(changes, n)) is not None}
+        updated = getattr(config, group).model_copy(update=wanted)
+        config = config.model_copy(update={group: updated})
     try:
         rows = read_csv(run / SPLITS)
     except OSError as error:
         raise RunError(f"{run / SPLITS}: cannot be read ({error.strerror})") from error
-    return make_plan(config, rows)
+    return make_plan(config, rows, strict=not changes.force)
 
 
 def train_run(
@@ -78,15 +81,20 @@ def train_run(
     run: Path,
     observers: Sequence[Observer] = (),
     on_signal: Callable[[int], None] | None = None,
+    *,
+    force: bool = False,
 ) -> TrainResult:
     """Train all folds that are not finished; with k-fold over all folds, sum them up.
+
+    force: go on from checkpoints whose data or config are not the plan's.
 
     Raises InterruptedRunError after SIGINT, SIGTERM or SIGUSR1, with everything saved, and the
     RunFailedErrors; whatever was saved before stays good.
     """
     with lock_run(run), stop_on_signals(on_signal) as stop:
         try:
-            trainer = Trainer(plan, run, observers, stop)
+            write_text(run / CONFIG, dump_yaml(plan.config))
+            trainer = Trainer(plan, run, observers, stop=stop, force=force)
             folds = tuple(trainer.train_fold(fold) for fold in plan.folds)
             summary = summarize(plan, run) if len(plan.folds) > 1 else None
         except InterruptedRunError as error:
@@ -97,6 +105,8 @@ def train_run(
             raise InterruptedRunError(
                 f"stopped at once; the last checkpoint is good; go on with: imgcls resume {run}"
             ) from None
+        except OSError as error:
+            raise explained(error, run) from error
     return TrainResult(run, plan.config.model.name, plan.class_names, folds, summary)
 
 
@@ -111,12 +121,15 @@ class Trainer:
         plan: Plan,
         run: Path,
         observers: Sequence[Observer] = (),
+        *,
         stop: StopRequest | None = None,
+        force: bool = False,
     ) -> None:
         self.plan = plan
         self.run = run
         self._emit = broadcast(observers)
         self._stop = StopRequest() if stop is None else stop
+        self._force = force
         self._assembly: Assembly | None = None
 
     @classmethod
@@ -141,8 +154,7 @@ class Trainer:
         parts = assembly.parts
         state = parts.train_state()
         if saved is not None:
-            checkpoint = load_checkpoint(state.weights, saved, self.plan.compute.device)
-            state.load_state_dict(read_state(checkpoint))
+            restore(self.plan, fold, parts, saved, force=self._force)
             self._emit(Resumed(saved, tuple(problems)))
         checkpointer = Checkpointer(
             checkpoints,

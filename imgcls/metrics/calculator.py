@@ -8,12 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from imgcls.metrics.calibration import (
+    brier_scores,
+    classwise_calibration_error,
+    expected_calibration_error,
+    reliability_bins,
+)
 from imgcls.metrics.curves import RankScores, micro_areas, rank_scores
-from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.predictions import Predictions, require_names
 from imgcls.metrics.scores import (
-    class_scores,
+    ClassCounts,
+    class_counts,
+    cohen_kappa,
     confusion_counts,
     count_scores,
+    matthews_correlation,
     top_k_accuracy,
 )
 
@@ -35,9 +44,14 @@ class MetricsCalculator:
         self.class_names = tuple(class_names)
 
     def compute(self, predictions: Predictions) -> MetricSet:
-        """Metrics, per-class rows and confusion matrix (rows true, columns predicted)."""
+        """Metrics, per-class rows and confusion matrix (rows true, columns predicted).
+
+        Raises DataError when the predictions have another number of classes.
+        """
+        require_names(self.class_names, predictions.logits)
         num_classes = len(self.class_names)
         labels, probabilities = predictions.labels, predictions.probabilities
+        counts = class_counts(labels, predictions.predicted, num_classes)
         confusion = confusion_counts(labels, predictions.predicted, num_classes)
         ranks = rank_scores(labels, probabilities)
         micro_auc, micro_ap = micro_areas(labels, probabilities)
@@ -49,7 +63,13 @@ class MetricsCalculator:
             undefined[name] = reason
             return None
 
-        metrics: dict[str, Any] = dict(count_scores(confusion))
+        metrics: dict[str, Any] = {
+            name: float(value) for name, value in count_scores(counts).items()
+        }
+        metrics["cohen_kappa"] = defined(
+            "cohen_kappa", cohen_kappa(counts), "all labels and all predictions are one same class"
+        )
+        metrics["mcc"] = matthews_correlation(counts)
         for k in (1, 3, 5):
             metrics[f"top_{k}_accuracy"] = defined(
                 f"top_{k}_accuracy",
@@ -66,34 +86,36 @@ class MetricsCalculator:
             metrics[f"{name}_micro"] = defined(f"{name}_micro", micro, one_sided)
             metrics[f"{name}_macro"] = defined(f"{name}_macro", macro, one_sided)
         metrics["nll"] = float(predictions.picture_losses.mean())
+        metrics["brier"] = float(brier_scores(predictions).mean())
+        for name, equal_mass in (("ece", False), ("ece_equal_mass", True)):
+            bins = reliability_bins(predictions, equal_mass=equal_mass)
+            metrics[name] = expected_calibration_error(bins)
+        metrics["classwise_ece"] = classwise_calibration_error(predictions)
         metrics["samples"] = len(labels)
         metrics["num_classes"] = num_classes
         metrics["classes_scored"] = int(ranks.scored.sum())
         return MetricSet(
             metrics,
             undefined,
-            self._per_class(confusion, ranks),
-            tuple(tuple(int(n) for n in row) for row in confusion),
+            self._per_class(counts, ranks),
+            tuple(tuple(row) for row in confusion.tolist()),
         )
 
-    def _per_class(self, confusion: np.ndarray, ranks: RankScores) -> tuple[dict[str, Any], ...]:
-        scores = class_scores(confusion)
-        return tuple(
-            {
-                "class": name,
-                "support": int(scores["support"][i]),
-                "predicted": int(scores["predicted"][i]),
-                "precision": float(scores["precision"][i]) if scores["predicted"][i] else None,
-                "recall": float(scores["recall"][i]) if scores["support"][i] else None,
-                "f1": (
-                    float(scores["f1"][i])
-                    if scores["support"][i] + scores["predicted"][i]
-                    else None
-                ),
-                "roc_auc": float(ranks.roc_auc[i]) if ranks.scored[i] else None,
-                "average_precision": (
-                    float(ranks.average_precision[i]) if ranks.scored[i] else None
-                ),
-            }
-            for i, name in enumerate(self.class_names)
-        )
+    def _per_class(self, counts: ClassCounts, ranks: RankScores) -> tuple[dict[str, Any], ...]:
+        supported, guessed = counts.support > 0, counts.predicted > 0
+        columns = {
+            "class": list(self.class_names),
+            "support": counts.support.astype(int).tolist(),
+            "predicted": counts.predicted.astype(int).tolist(),
+            "precision": _none_unless(counts.precision, guessed),
+            "recall": _none_unless(counts.recall, supported),
+            "f1": _none_unless(counts.f1, supported | guessed),
+            "roc_auc": _none_unless(ranks.roc_auc, ranks.scored),
+            "average_precision": _none_unless(ranks.average_precision, ranks.scored),
+        }
+        rows = zip(*columns.values(), strict=True)
+        return tuple(dict(zip(columns, row, strict=True)) for row in rows)
+
+
+def _none_unless(values: np.ndarray, known: np.ndarray) -> list[float | None]:
+    return [v if k else None for v, k in zip(values.tolist(), known.tolist(), strict=True)]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from imgcls.errors import DataError
+from imgcls.metrics.blocks import blocks
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """Scores of N pictures: keys [N], logits float32 [N, C], labels int64 [N] in 0..C-1.
 
-    Raises DataError for no pictures at all, for labels out of range, and for logits that are not
-    finite, naming the first picture.
+    Other float and integer types are converted. Raises DataError for no pictures at all, shapes
+    that do not fit, labels out of range, and logits that are not finite, naming the first picture.
     """
 
     keys: tuple[str, ...]
@@ -23,31 +25,21 @@ class Predictions:
     labels: np.ndarray
 
     def __post_init__(self) -> None:
-        if not self.keys:
-            raise DataError("no pictures to score")
-        count, classes = self.logits.shape
-        if not count == len(self.keys) == len(self.labels):
-            raise DataError(
-                f"{len(self.keys)} pictures, {count} rows of scores and {len(self.labels)} labels "
-                "do not belong together"
-            )
-        outside = np.flatnonzero((self.labels < 0) | (self.labels >= classes))
-        if len(outside):
-            key, label = self.keys[outside[0]], self.labels[outside[0]]
-            raise DataError(f"{key}: label {label} is not one of the model's {classes} outputs")
-        broken = np.flatnonzero(~np.isfinite(self.logits).all(axis=1))
-        if len(broken):
-            raise DataError(
-                f"the model's output is not finite for {len(broken)} of {count} pictures, the "
-                f"first is {self.keys[broken[0]]}; the weights or the picture are damaged"
-            )
+        labels = np.asarray(self.labels)
+        with np.errstate(over="ignore"):  # too large for float32 becomes inf, refused just below
+            logits = np.asarray(self.logits, dtype=np.float32)
+        require_scores(logits, labels, self.keys)
+        object.__setattr__(self, "logits", logits)
+        object.__setattr__(self, "labels", labels.astype(np.int64, copy=False))
 
     @cached_property
     def probabilities(self) -> np.ndarray:
         """Softmax of the logits: float32 [N, C]."""
-        logits = self.logits.astype(np.float32, copy=False)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+        with np.errstate(over="ignore"):  # a gap beyond float32's range is -inf: probability 0
+            scores: np.ndarray = self.logits - self.logits.max(axis=1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=1, keepdims=True)
+        return scores
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -55,9 +47,101 @@ class Predictions:
         return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
 
     @cached_property
+    def confidences(self) -> np.ndarray:
+        """The probability of the predicted class: float32 [N]."""
+        return np.asarray(self.probabilities[np.arange(len(self.keys)), self.predicted])
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """Where the predicted class is the label: bool [N]."""
+        return np.asarray(self.predicted == self.labels)
+
+    @cached_property
+    def label_ranks(self) -> np.ndarray:
+        """How many classes rank above the label's: int64 [N], 0 is the top.
+
+        Of equal scores the higher class index ranks higher, and with two classes the lower, as in
+        scikit-learn's top_k_accuracy_score (which there thresholds class 1's score).
+        """
+        classes = np.arange(self.logits.shape[1])
+        ranks = np.empty(len(self.labels), dtype=np.int64)
+        for rows in blocks(*self.logits.shape):
+            scores, labels = self.logits[rows], self.labels[rows]
+            own = scores[np.arange(len(labels)), labels][:, None]
+            above = np.count_nonzero(scores > own, axis=1)
+            equal = scores == own
+            tied = np.flatnonzero(np.count_nonzero(equal, axis=1) > 1)
+            own_class = labels[tied, None]
+            ahead = classes > own_class if len(classes) > 2 else classes < own_class  # noqa: PLR2004
+            above[tied] += np.count_nonzero(equal[tied] & ahead, axis=1)
+            ranks[rows] = above
+        return ranks
+
+    @cached_property
     def picture_losses(self) -> np.ndarray:
-        """Cross-entropy of each picture: float64 [N]."""
-        logits = self.logits.astype(np.float64)
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        log_total = np.log(np.exp(shifted).sum(axis=1))
-        return np.asarray(log_total - shifted[np.arange(len(logits)), self.labels])
+        """Cross-entropy of each picture, computed in float64: float64 [N]."""
+        return cross_entropies(self.logits, self.labels)
+
+
+def cross_entropies(logits: np.ndarray, labels: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """Cross-entropy of each row of softmax(logits * scale), in float64: float64 [N]."""
+    losses = np.empty(len(labels))
+    for rows in blocks(*logits.shape):
+        scores = logits[rows].astype(np.float64)
+        scores -= scores.max(axis=1, keepdims=True)
+        scores *= scale
+        own = scores[np.arange(len(scores)), labels[rows]]
+        losses[rows] = np.log(np.exp(scores, out=scores).sum(axis=1)) - own
+    return losses
+
+
+def require_scores(
+    scores: np.ndarray, labels: np.ndarray, keys: Sequence[str] | None = None
+) -> None:
+    """Raise DataError unless scores are finite floats [N, C] and labels integers [N] in 0..C-1.
+
+    `keys` [N] name the rows in messages; without them a row is named by its number.
+    """
+    if keys is not None and len(keys) == 0:
+        raise DataError("no pictures to score")
+    if scores.ndim != 2 or labels.ndim != 1 or not scores.shape[1]:  # noqa: PLR2004
+        raise DataError(
+            f"scores of shape {scores.shape} with labels of shape {labels.shape} cannot be scored; "
+            "they must be [pictures, classes] and [pictures]"
+        )
+    count, classes = scores.shape
+    named = count if keys is None else len(keys)
+    if not count == named == len(labels):
+        raise DataError(
+            f"{named} pictures, {count} rows of scores and {len(labels)} labels do not belong "
+            "together"
+        )
+    if not count:
+        raise DataError("no pictures to score")
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"labels are {labels.dtype}; they must be class numbers (integers)")
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(outside):
+        first = outside[0]
+        raise DataError(
+            f"{_row_name(keys, first)}: label {labels[first]} is not one of the model's {classes} "
+            "outputs"
+        )
+    broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(broken):
+        raise DataError(
+            f"the model's output is not finite for {len(broken)} of {count} pictures, the first is "
+            f"{_row_name(keys, broken[0])}; the weights or the picture are damaged"
+        )
+
+
+def require_names(class_names: Sequence[str], scores: np.ndarray) -> None:
+    """Raise DataError unless there is one class name for each column of scores [N, C]."""
+    if len(class_names) != scores.shape[1]:
+        raise DataError(
+            f"{len(class_names)} class names do not fit scores of {scores.shape[1]} classes"
+        )
+
+
+def _row_name(keys: Sequence[str] | None, row: int) -> str:
+    return f"row {row}" if keys is None else keys[row]

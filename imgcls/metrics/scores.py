@@ -1,14 +1,49 @@
-"""Scores from counts: accuracy, precision, recall, F1, top-k.
+"""Scores from counts: accuracy, precision, recall, F1, kappa, MCC, top-k.
 
-Precision, recall and F1 equal scikit-learn's defaults (classes seen in truth or prediction,
-`zero_division=0`); all come from one confusion matrix instead of one pass each.
+All but top-k need three counts a class (hits, support, predicted), never the C x C matrix, so
+they stay light with many classes and work on thousands of bootstrap resamples at once.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from imgcls.metrics.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Counts of each class, float64 [..., C]; leading axes (e.g. resamples) are independent.
+
+    hits: predicted and true. support: true. predicted: predicted.
+    """
+
+    hits: np.ndarray
+    support: np.ndarray
+    predicted: np.ndarray
+
+    @property
+    def precision(self) -> np.ndarray:
+        """float64 [..., C]; 0 where nothing was predicted."""
+        return _ratio(self.hits, self.predicted)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """float64 [..., C]; 0 where there is no true picture."""
+        return _ratio(self.hits, self.support)
+
+    @property
+    def f1(self) -> np.ndarray:
+        """float64 [..., C]; 0 where the class is in neither truth nor prediction."""
+        return _ratio(2 * self.hits, self.support + self.predicted)
+
+
+def class_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> ClassCounts:
+    """Counts from labels and predicted classes, int64 [N]."""
+    counted = (labels[labels == predicted], labels, predicted)
+    return ClassCounts(*(np.bincount(c, minlength=num_classes).astype(np.float64) for c in counted))
 
 
 def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
@@ -17,68 +52,72 @@ def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int
     return flat.reshape(num_classes, num_classes)
 
 
-def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Per class, float64 [C]: precision, recall, f1 (0 where undefined); support, predicted."""
-    hits = np.diag(confusion).astype(np.float64)
-    support = confusion.sum(axis=1).astype(np.float64)
-    predicted = confusion.sum(axis=0).astype(np.float64)
-    return {
-        "precision": _ratio(hits, predicted),
-        "recall": _ratio(hits, support),
-        "f1": _ratio(2 * hits, support + predicted),
-        "support": support,
-        "predicted": predicted,
-    }
+def count_scores(counts: ClassCounts) -> dict[str, np.ndarray]:
+    """accuracy, balanced_accuracy, and precision, recall, f1 (macro, weighted): float64 [...].
 
-
-def count_scores(confusion: np.ndarray) -> dict[str, float]:
-    """The scores that a confusion matrix int64 [C, C] decides.
-
-    accuracy, balanced_accuracy (mean recall of the classes with true pictures), and precision,
-    recall and f1, macro (mean over classes seen in truth or prediction) and weighted by support.
+    balanced_accuracy is the mean recall of the classes with true pictures. Precision, recall and
+    F1 are scikit-learn's defaults: macro over the classes seen in truth or prediction, weighted by
+    support, `zero_division=0`.
     """
-    by_class = class_scores(confusion)
-    support, predicted = by_class["support"], by_class["predicted"]
-    seen = (support > 0) | (predicted > 0)
-    total = support.sum()
+    support = counts.support
+    total = support.sum(axis=-1)
+    seen = (support > 0) | (counts.predicted > 0)
     scores = {
-        "accuracy": float(np.diag(confusion).sum() / total),
-        "balanced_accuracy": float(by_class["recall"][support > 0].mean()),
+        "accuracy": counts.hits.sum(axis=-1) / total,
+        "balanced_accuracy": _mean_where(counts.recall, support > 0),
     }
     for name in ("precision", "recall", "f1"):
-        scores[f"{name}_macro"] = float(by_class[name][seen].mean())
-        scores[f"{name}_weighted"] = float((by_class[name] * support).sum() / total)
+        by_class = getattr(counts, name)
+        scores[f"{name}_macro"] = _mean_where(by_class, seen)
+        scores[f"{name}_weighted"] = (by_class * support).sum(axis=-1) / total
     return scores
 
 
-def top_k_accuracy(predictions: Predictions, k: int) -> float:
-    """Share of pictures whose class is among the k highest scores.
+def cohen_kappa(counts: ClassCounts) -> float:
+    """Agreement beyond chance (Cohen, 1960); nan when truth and prediction are one same class."""
+    total = float(counts.support.sum())
+    by_chance = float(counts.support @ counts.predicted)
+    possible = total**2 - by_chance
+    return (total * float(counts.hits.sum()) - by_chance) / possible if possible else float("nan")
 
-    Ties are broken as scikit-learn's top_k_accuracy_score does: of equal scores the higher class
-    index counts as higher. k must be below the number of classes.
+
+def matthews_correlation(counts: ClassCounts) -> float:
+    """Matthews correlation of C classes (Gorodkin, 2004).
+
+    0 when all truths or all predictions are one class, as in scikit-learn.
     """
-    logits, labels = predictions.logits, predictions.labels
-    own = logits[np.arange(len(labels)), labels][:, None]
-    later = np.arange(logits.shape[1]) > labels[:, None]
-    above = ((logits > own) | ((logits == own) & later)).sum(axis=1)
-    return float((above < k).mean())
+    total = float(counts.support.sum())
+    covariance = total * float(counts.hits.sum()) - float(counts.support @ counts.predicted)
+    truth_spread = total**2 - float(counts.support @ counts.support)
+    predicted_spread = total**2 - float(counts.predicted @ counts.predicted)
+    if not truth_spread or not predicted_spread:
+        return 0.0
+    # two roots, because the product of the spreads leaves the integers that a float64 holds
+    return covariance / float(np.sqrt(truth_spread) * np.sqrt(predicted_spread))
+
+
+def top_k_accuracy(predictions: Predictions, k: int) -> float:
+    """Share of pictures whose class is among the k highest scores (ties: `label_ranks`).
+
+    k must be below the number of classes.
+    """
+    return float((predictions.label_ranks < k).mean())
 
 
 def validation_metrics(predictions: Predictions) -> dict[str, float | None]:
     """The `val_` columns of `history.csv`; a top-k with k >= classes is None."""
     num_classes = predictions.logits.shape[1]
-    confusion = confusion_counts(predictions.labels, predictions.predicted, num_classes)
-    scores = count_scores(confusion)
+    scores = count_scores(class_counts(predictions.labels, predictions.predicted, num_classes))
     metrics: dict[str, float | None] = {
         "val_loss": float(predictions.picture_losses.mean()),
-        "val_accuracy": scores["accuracy"],
-        "val_balanced_accuracy": scores["balanced_accuracy"],
-        "val_precision_macro": scores["precision_macro"],
-        "val_recall_macro": scores["recall_macro"],
-        "val_macro_f1": scores["f1_macro"],
-        "val_precision_weighted": scores["precision_weighted"],
-        "val_recall_weighted": scores["recall_weighted"],
-        "val_f1_weighted": scores["f1_weighted"],
+        "val_accuracy": float(scores["accuracy"]),
+        "val_balanced_accuracy": float(scores["balanced_accuracy"]),
+        "val_precision_macro": float(scores["precision_macro"]),
+        "val_recall_macro": float(scores["recall_macro"]),
+        "val_macro_f1": float(scores["f1_macro"]),
+        "val_precision_weighted": float(scores["precision_weighted"]),
+        "val_recall_weighted": float(scores["recall_weighted"]),
+        "val_f1_weighted": float(scores["f1_weighted"]),
     }
     for k in (3, 5):
         metrics[f"val_top_{k}_accuracy"] = (
@@ -90,3 +129,8 @@ def validation_metrics(predictions: Predictions) -> dict[str, float | None]:
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     quotient: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
     return quotient
+
+
+def _mean_where(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    mean: np.ndarray = (values * chosen).sum(axis=-1) / chosen.sum(axis=-1)
+    return mean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from imgcls.errors import ConfigError
 
@@ -27,6 +27,16 @@ class AverageMeter:
         self.sum += value * n
         self.count += n
 
+    def state_dict(self) -> dict[str, Any]:
+        """The last value, the sum and the count."""
+        return {"val": self.val, "sum": self.sum, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from these."""
+        self.val = state["val"]
+        self.sum = state["sum"]
+        self.count = state["count"]
+
     @property
     def avg(self) -> float:
         """The mean of all samples; nan before the first."""
@@ -36,13 +46,16 @@ class AverageMeter:
 class MetricTracker:
     """The best epoch by one metric, and how long ago it was.
 
-    Losses want to fall, everything else to rise. A nan or None never becomes the best and never
-    hides a later one; among equal values the lower val_loss wins.
+    Without a `mode`, metrics whose name ends in "loss" want to fall, all others to rise. A nan or
+    None never becomes the best and never hides a later one; among equal values the lower val_loss
+    wins. Raises ConfigError for a mode other than "min" and "max".
     """
 
-    def __init__(self, metric: str) -> None:
+    def __init__(self, metric: str, mode: Literal["min", "max"] | None = None) -> None:
+        if mode not in (None, "min", "max"):
+            raise ConfigError(f"mode {mode!r} is neither min nor max")
         self.metric = metric
-        self.mode = "min" if metric.endswith("loss") else "max"
+        self.mode = mode or ("min" if metric.endswith("loss") else "max")
         self.best_value: float | None = None
         self.best_loss: float | None = None
         self.best_epoch = -1
@@ -95,4 +108,5 @@ class MetricTracker:
 
 
 def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    # float(): a NumPy scalar would not go through the checkpoint's JSON
+    return float(value) if value is not None and math.isfinite(value) else None

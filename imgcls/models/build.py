@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import timm
+import torch
+from safetensors import SafetensorError
 from timm.models import get_pretrained_cfg
 from torch import nn
 
 from imgcls.config.model import ModelConfig
 from imgcls.errors import ModelError
 from imgcls.models.catalog import nearest_names
-from imgcls.models.weights import load_backbone
+from imgcls.models.weights import load_backbone, quiet_resizing
 
 _HUB_TIMEOUT_S = 3.0
 
@@ -27,18 +30,15 @@ def create_model(config: ModelConfig) -> nn.Module:
     weights that cannot be had.
     """
     _check_known(config.name)
-    pretrained = config.pretrained is True
-    if pretrained and not _has_pretrained_weights(config.name):
-        raise ModelError(
-            f"--model {config.name}: timm has no pretrained weights for it; add --no-pretrained "
-            "or choose a model of `imgcls list-models --pretrained`"
-        )
-    with _quick_hub() if pretrained else contextlib.nullcontext():
-        model = _build(config, pretrained=pretrained)
+    if config.pretrained is True:
+        _check_has_pretrained_weights(config.name)
+        with _quick_hub() as reachable:
+            model = _build(config, pretrained=True, hub_reachable=reachable)
+    else:
+        model = _build(config, pretrained=False)
+    _check_has_classifier(model, config.name)
     if config.img_size != "auto":
-        facts = pretrained_facts(model)
-        size = (facts["input_size"][0], config.img_size, config.img_size)
-        set_pretrained_facts(model, {**facts, "input_size": size})
+        _set_img_size(model, config.name, config.img_size)
     if config.weights is not None:
         load_backbone(model, config.weights, classifier_names(model))
     if config.freeze_backbone:
@@ -104,7 +104,7 @@ def architecture_options(config: ModelConfig) -> dict[str, Any]:
     return options
 
 
-def _build(config: ModelConfig, *, pretrained: bool) -> nn.Module:
+def _build(config: ModelConfig, *, pretrained: bool, hub_reachable: bool = False) -> nn.Module:
     options = architecture_options(config)
     if config.num_classes is not None:
         options["num_classes"] = config.num_classes
@@ -113,7 +113,8 @@ def _build(config: ModelConfig, *, pretrained: bool) -> nn.Module:
     if config.drop_path_rate:
         options["drop_path_rate"] = config.drop_path_rate
     try:
-        model: nn.Module = timm.create_model(config.name, pretrained=pretrained, **options)
+        with quiet_resizing():
+            model: nn.Module = timm.create_model(config.name, pretrained=pretrained, **options)
     except TypeError as error:
         refused = next((word for word in options if f"'{word}'" in str(error)), None)
         flags = {"drop_rate": "--dropout", "drop_path_rate": "--drop-path-rate"}
@@ -122,48 +123,115 @@ def _build(config: ModelConfig, *, pretrained: bool) -> nn.Module:
         raise ModelError(
             f"--model {config.name}: does not take {flags.get(refused, '--img-size')}; leave it out"
         ) from error
-    except AssertionError as error:
-        raise ModelError(
-            f"--model {config.name}: cannot be built with --img-size {config.img_size}: "
-            f"{' '.join(str(error).split()) or 'the size does not fit'}"
-        ) from error
-    except (OSError, RuntimeError, ValueError) as error:
+    except (AssertionError, ZeroDivisionError) as error:
+        if "img_size" not in options:
+            raise
+        raise _size_error(config.name, options["img_size"], error) from error
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         if not pretrained:
             raise
+        reason = (
+            f"cannot be loaded ({_one_line(error)})"
+            if hub_reachable or not isinstance(error, OSError)
+            else "are not on this machine and the hub cannot be reached"
+        )
         raise ModelError(
-            f"--model {config.name}: its pretrained weights are not on this machine and the hub "
-            "cannot be reached; give --weights FILE, or --no-pretrained to start from scratch"
+            f"--model {config.name}: its pretrained weights {reason}; give --weights FILE, or "
+            "--no-pretrained to start from scratch"
         ) from error
     return model
 
 
+def _set_img_size(model: nn.Module, name: str, img_size: int) -> None:
+    """Record the input size, after one black picture of a size not the model's own went through.
+
+    Many architectures take any size when they are built and fail in the first forward pass.
+    """
+    facts = pretrained_facts(model)
+    size = (facts["input_size"][0], img_size, img_size)
+    if img_size != native_img_size(name):
+        device = next(model.parameters()).device
+        model.eval()
+        try:
+            # not inference_mode: some attention layers keep tensors that training uses again
+            with torch.no_grad():
+                model(torch.zeros(1, *size, device=device))
+        except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+            raise _size_error(name, img_size, error) from error
+        model.train()
+    set_pretrained_facts(model, {**facts, "input_size": size})
+
+
+def _size_error(name: str, img_size: int, error: Exception) -> ModelError:
+    return ModelError(
+        f"--model {name}: does not take --img-size {img_size} "
+        f"({_one_line(error) or 'the size does not fit'}); its own is {native_img_size(name)}"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
 @contextlib.contextmanager
-def _quick_hub() -> Iterator[None]:
-    """Ask the hub once whether it is there; if not, use what is cached without any retries.
+def _quick_hub() -> Iterator[bool]:
+    """Whether the hub is there, asked once; if not, what is cached is used without any retries.
 
     Its own client would try each file six times, three quarters of a minute in all.
     """
     from huggingface_hub import constants, get_session
 
-    was_offline = constants.HF_HUB_OFFLINE
+    was_offline, socket_timeout_s = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
+    reachable = not was_offline
     try:
         if not was_offline:
             get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_S)
     except Exception:  # noqa: BLE001  whatever the client raises, the hub was not reached
         constants.HF_HUB_OFFLINE = True
+        # a few weights lie elsewhere, and torch.hub fetches them without any time limit
+        socket.setdefaulttimeout(_HUB_TIMEOUT_S)
+        reachable = False
     try:
-        yield
+        yield reachable
     finally:
         constants.HF_HUB_OFFLINE = was_offline
+        socket.setdefaulttimeout(socket_timeout_s)
 
 
 def _check_known(name: str) -> None:
     if not timm.is_model(name):
-        near = ", ".join(nearest_names(name))
+        near = ", ".join(nearest_names(name, among=timm.list_models()))
         hint = f"; did you mean {near}?" if near else ""
         raise ModelError(f"--model {name}: timm has no such model{hint} (see `imgcls list-models`)")
+    try:
+        get_pretrained_cfg(name)
+    except RuntimeError as error:
+        architecture, _, tag = name.partition(".")
+        known = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+        raise ModelError(
+            f"--model {name}: {architecture} has no weights tagged {tag!r}; "
+            f"its tags are {', '.join(known) or 'none'}"
+        ) from error
 
 
-def _has_pretrained_weights(name: str) -> bool:
+def _check_has_pretrained_weights(name: str) -> None:
     facts = get_pretrained_cfg(name)
-    return facts is not None and bool(facts.has_weights)
+    if facts is None or not facts.has_weights:
+        with_weights = {full.partition(".")[0] for full in timm.list_pretrained()}
+        near = nearest_names(name, 1, among=with_weights)
+        like_it = f"a model that has them, such as {near[0]}" if near else "another model"
+        raise ModelError(
+            f"--model {name}: timm has no pretrained weights for it; add --no-pretrained or "
+            f"choose {like_it} (`imgcls list-models --pretrained`)"
+        )
+
+
+def _check_has_classifier(model: nn.Module, name: str) -> None:
+    layers = {layer for layer, _ in model.named_modules()}
+    if pretrained_facts(model).get("classifier") is None or not layers >= {
+        *classifier_names(model)
+    }:
+        raise ModelError(
+            f"--model {name}: is an encoder without a classifier; choose another model "
+            "(`imgcls list-models`)"
+        )

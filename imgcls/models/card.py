@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from imgcls.config.model import ModelConfig
 from imgcls.errors import CheckpointError
 from imgcls.models.build import architecture_options, pretrained_facts, set_pretrained_facts
 
+_LARGEST_SIDE = 4096
+_INTERPOLATIONS = {"nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"}
 _CROP_MODES = {"crop": "center", "squash": "squash", "pad": "border"}
 
 
@@ -53,9 +56,28 @@ def preprocessing(model: nn.Module, resize_mode: str) -> Preprocessing:
 def preprocessing_from_card(card: dict[str, Any]) -> Preprocessing:
     """The preprocessing that a checkpoint's config.json holds. Raises CheckpointError."""
     try:
-        return _facts(card["pretrained_cfg"])
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
-        raise CheckpointError(f"config.json: no usable pretrained_cfg ({error!r})") from error
+        facts = _facts(card["pretrained_cfg"])
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+        OverflowError,
+    ) as error:
+        raise CheckpointError("config.json: its pretrained_cfg is not usable") from error
+    numbers = (*facts.mean, *facts.std, facts.crop_pct)
+    if (
+        not all(0 < side <= _LARGEST_SIDE for side in facts.input_size)
+        or not len(facts.mean) == len(facts.std) == facts.input_size[0]
+        or not all(math.isfinite(number) for number in numbers)
+        or min(facts.std) <= 0
+        or not 0.01 <= facts.crop_pct <= 1  # noqa: PLR2004  below, the resized picture is huge
+        or facts.crop_mode not in _CROP_MODES.values()
+        or facts.interpolation not in _INTERPOLATIONS
+    ):
+        raise CheckpointError("config.json: its pretrained_cfg holds impossible values")
+    return facts
 
 
 def _facts(pretrained_cfg: dict[str, Any]) -> Preprocessing:
@@ -103,17 +125,38 @@ def model_from_card(card: dict[str, Any]) -> nn.Module:
 
     Raises CheckpointError when timm cannot build it.
     """
-    name, arguments = card.get("architecture"), card.get("model_args", {})
-    # a card may come from anyone: timm would take a path for a name, and files among the arguments
-    if not isinstance(name, str) or not timm.is_model(name):
-        raise CheckpointError(f"config.json: timm has no architecture {name!r}")
-    if not isinstance(arguments, dict) or set(arguments) - {"img_size"}:
-        raise CheckpointError(f"config.json: model_args may hold img_size only, not {arguments!r}")
+    _check_card(card)
     try:
         model: nn.Module = timm.create_model(
-            name, pretrained=False, num_classes=card["num_classes"], **arguments
+            card["architecture"],
+            pretrained=False,
+            num_classes=card["num_classes"],
+            **card.get("model_args", {}),
         )
         set_pretrained_facts(model, {**pretrained_facts(model), **card["pretrained_cfg"]})
     except (KeyError, TypeError, RuntimeError, ValueError, AssertionError) as error:
-        raise CheckpointError(f"config.json: timm cannot build this model: {error}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"config.json: timm cannot build this model: {reason}") from error
     return model
+
+
+def _check_card(card: dict[str, Any]) -> None:
+    """Refuse what no honest card says, because a card may come from anyone.
+
+    timm would take a path for a name and files among the arguments; a size may ask for terabytes.
+    """
+    name, arguments = card.get("architecture"), card.get("model_args", {})
+    if not isinstance(name, str) or not timm.is_model(name):
+        raise CheckpointError(f"config.json: timm has no architecture {str(name)[:80]!r}")
+    num_classes, label_names = card.get("num_classes"), card.get("label_names")
+    if type(num_classes) is not int or num_classes < 1:
+        raise CheckpointError(f"config.json: num_classes is {num_classes!r}, not a whole number")
+    if not isinstance(label_names, list) or len(label_names) != num_classes:
+        raise CheckpointError(f"config.json: label_names are not {num_classes} names")
+    if not isinstance(arguments, dict) or set(arguments) - {"img_size"}:
+        raise CheckpointError("config.json: model_args may hold img_size only")
+    img_size = arguments.get("img_size", 1)
+    if type(img_size) is not int or not 0 < img_size <= _LARGEST_SIDE:
+        raise CheckpointError(f"config.json: img_size is {str(img_size)[:80]}, not a usable size")
+    if not isinstance(card.get("pretrained_cfg"), dict):
+        raise CheckpointError("config.json: has no pretrained_cfg")

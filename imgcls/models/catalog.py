@@ -6,13 +6,11 @@ another timm installed it is made again once, in the user's cache folder.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -73,9 +71,12 @@ def get_available_models() -> list[str]:
     return list(load_catalog())
 
 
-def nearest_names(name: str, n: int = 3) -> list[str]:
-    """The n architectures whose names are most like this one."""
-    return difflib.get_close_matches(name.lower().partition(".")[0], load_catalog(), n, cutoff=0.6)
+def nearest_names(name: str, n: int = 3, *, among: Iterable[str] | None = None) -> list[str]:
+    """The n names most like this one; among: where to look, the catalogue when not given."""
+    import difflib
+
+    known = load_catalog() if among is None else among
+    return difflib.get_close_matches(name.strip().lower().partition(".")[0], sorted(known), n)
 
 
 def families() -> list[str]:
@@ -91,14 +92,13 @@ def load_catalog(
     Raises ModelError when the catalogue has to be made again and cannot.
     """
     installed = version("timm")
-    shipped = _read(SHIPPED)
-    if shipped is not None and shipped["timm"] == installed:
-        return _entries(SHIPPED)
     cached = cache_folder() / f"catalog-timm-{installed}.json"
-    if _read(cached) is None:
-        on_rebuild(f"timm {installed} is new here: listing its models once, about a minute ...")
-        _rebuild(cached)
-    return _entries(cached)
+    for file in (SHIPPED, cached):
+        if (entries := _usable_entries(file, installed)) is not None:
+            return entries
+    on_rebuild(f"timm {installed} is new here: listing its models once, about a minute ...")
+    _rebuild(cached)
+    return _entries(cached, installed)
 
 
 def cache_folder() -> Path:
@@ -119,18 +119,18 @@ def _matches(entry: ModelEntry, glob: str) -> bool:
     return any(fnmatch.fnmatchcase(name, glob) for name in names)
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _usable_entries(file: Path, timm_version: str) -> dict[str, ModelEntry] | None:
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) and {"timm", "models"} <= set(content) else None
+        return _entries(file, timm_version)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # not made yet, of another timm, or damaged
 
 
 @cache
-def _entries(file: Path) -> dict[str, ModelEntry]:
-    content = _read(file)
-    assert content is not None
+def _entries(file: Path, timm_version: str) -> dict[str, ModelEntry]:
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if content["timm"] != timm_version:
+        raise ValueError(f"made for timm {content['timm']}")
     return {
         name: ModelEntry(name, family, parameters, tuple(size), tuple(tags))
         for name, (family, parameters, size, tags) in content["models"].items()
@@ -138,6 +138,8 @@ def _entries(file: Path) -> dict[str, ModelEntry]:
 
 
 def _rebuild(target: Path) -> None:
+    import subprocess
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "imgcls.models.build_catalog", str(target)]
@@ -146,5 +148,6 @@ def _rebuild(target: Path) -> None:
         detail = getattr(error, "stderr", "") or str(error)
         raise ModelError(
             f"the list of timm's models could not be made in {target.parent}: "
-            f"{detail.strip().splitlines()[-1]}"
+            f"{(detail.strip() or str(error)).splitlines()[-1]}; "
+            "set IMGCLS_CACHE to a folder that can be written"
         ) from error

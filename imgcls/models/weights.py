@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import pickle
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from imgcls.errors import ModelError
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
+# a counter that files from before PyTorch 0.4.1, torchvision's among them, do not hold
+_OPTIONAL = ".num_batches_tracked"
 
 
 def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> int:
@@ -28,11 +33,11 @@ def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> 
     shape, naming the first.
     """
     file = path / "model.safetensors" if path.is_dir() else path
-    weights = _fit_names(_read(file), model)
     prefixes = tuple(f"{name}." for name in classifier)
     own = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
+    weights = _fit(_read(file), model, own)
     given = {k: v for k, v in weights.items() if not k.startswith(prefixes)}
-    missing = [k for k in own if k not in given]
+    missing = [k for k in own if k not in given and not k.endswith(_OPTIONAL)]
     unexpected = [k for k in given if k not in own]
     reshaped = [k for k in own if k in given and own[k].shape != given[k].shape]
     if reshaped:
@@ -50,6 +55,14 @@ def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> 
     return len(given)
 
 
+@contextlib.contextmanager
+def quiet_resizing() -> Iterator[None]:
+    """Without torch's warnings on how timm interpolates the tables that depend on the size."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"timm\.layers\.interpolate")
+        yield
+
+
 def _read(file: Path) -> dict[str, torch.Tensor]:
     try:
         if file.suffix == ".safetensors":
@@ -64,7 +77,10 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
         ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"--weights {file}: cannot be read: {reason}") from error
+        raise ModelError(
+            f"--weights {file}: is damaged, or neither a safetensors file nor a PyTorch state "
+            f"dict ({type(error).__name__}: {reason})"
+        ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -76,23 +92,37 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
     return content
 
 
-def _fit_names(weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors under the model's own names: wrappers' prefixes off, timm's converter applied."""
-    own = set(model.state_dict())
-    for prefix in _PREFIXES:
-        if weights and all(key.startswith(prefix) for key in weights) and not own & set(weights):
-            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
-    if own <= set(weights):
+def _fit(
+    weights: dict[str, torch.Tensor], model: nn.Module, own: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The tensors as the model has them: wrappers' prefixes off, timm's converter applied.
+
+    The converter knows the publisher's names, and resizes what depends on the input size.
+    """
+    weights = _without_prefixes(weights, own)
+    if all(k in weights and weights[k].shape == v.shape for k, v in own.items()):
         return weights
-    # timm keeps a converter from the publisher's names beside some architectures
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None or len(inspect.signature(convert).parameters) < 2:  # noqa: PLR2004
         return weights
     try:
-        converted: dict[str, torch.Tensor] = convert(dict(weights), model)
-    except (KeyError, AttributeError, IndexError, TypeError, RuntimeError):
+        with quiet_resizing():
+            converted: dict[str, torch.Tensor] = convert(dict(weights), model)
+    except (KeyError, AttributeError, IndexError, TypeError, RuntimeError, ValueError):
         return weights  # not that publisher's names either: say what differs
     return converted
+
+
+def _without_prefixes(
+    weights: dict[str, torch.Tensor], own: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    # wrappers nest in any order: distributed around compiled, or the other way round
+    while weights and not own.keys() & weights.keys():
+        prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in weights)), None)
+        if prefix is None:
+            break
+        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights
 
 
 def _more(keys: list[str]) -> str:

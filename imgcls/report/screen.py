@@ -122,10 +122,17 @@ def show_benchmark(console: Console, report: BenchmarkReport) -> None:
     console.result(report, _panel(report.model_name, facts))
 
 
-def show_models(console: Console, entries: Sequence[ModelEntry], pattern: str | None) -> None:
-    """One line a model."""
+def show_models(
+    console: Console,
+    entries: Sequence[ModelEntry],
+    pattern: str | None,
+    near: Sequence[str] = (),
+) -> None:
+    """One line a model; near: names to suggest when none fits."""
     if not entries:
-        console.result([], f"No model fits {pattern!r}." if pattern else "No model fits.")
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        what = f"No model fits {pattern!r}." if pattern else "No model fits."
+        console.result([], what + hint)
         return
     table = Table(box=None, pad_edge=False)
     name_width = max(len(entry.name) for entry in entries)

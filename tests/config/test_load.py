@@ -22,9 +22,7 @@ def test_options_beat_settings_beat_file_beats_defaults(tmp_path):
     """Precedence: option > --set > file > default."""
     file = tmp_path / "c.yaml"
     file.write_text("optim: {lr: 0.1, epochs: 3, momentum: 0.5}\n")
-    config = load_config(
-        TrainConfig, file, ["optim.lr=0.2", "optim.epochs=4"], {"optim.lr": "0.3"}
-    )
+    config = load_config(TrainConfig, file, ["optim.lr=0.2", "optim.epochs=4"], {"optim.lr": "0.3"})
     assert (config.optim.lr, config.optim.epochs, config.optim.momentum) == (0.3, 4, 0.5)
     assert config.optim.opt == "adamw"
 

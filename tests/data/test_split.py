@@ -63,9 +63,7 @@ def test_the_order_of_rows_does_not_matter(counts, seed, rnd):
     table = table_of(counts)
     order = list(range(len(table)))
     rnd.shuffle(order)
-    shuffled = replace(
-        table, keys=tuple(table.keys[i] for i in order), labels=table.labels[order]
-    )
+    shuffled = replace(table, keys=tuple(table.keys[i] for i in order), labels=table.labels[order])
     for folds in (0, 3) if min(counts.values()) >= 5 else (0,):
         one, two = shares(table, seed, folds=folds), shares(shuffled, seed, folds=folds)
         assert dict(zip(table.keys, zip(one.split, one.fold, strict=True), strict=True)) == dict(

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from random_predictions import names, predictions, some_predictions
 from sklearn import metrics as sk
 
 from imgcls.errors import DataError
+from imgcls.metrics import blocks
 from imgcls.metrics.calculator import MetricsCalculator
-from imgcls.metrics.curves import compute_pr_curves, compute_roc_auc
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.scores import validation_metrics
-from imgcls.metrics.speed import latency_percentiles, speed_metrics
-
-
-@st.composite
-def predictions(draw):
-    """Random scores, often with ties, absent classes, few classes and few pictures."""
-    classes = draw(st.integers(2, 7))
-    count = draw(st.integers(1, 30))
-    seed = draw(st.integers(0, 2**32 - 1))
-    rng = np.random.default_rng(seed)
-    present = draw(st.integers(1, classes))
-    labels = rng.integers(0, present, count)
-    if draw(st.booleans()):
-        labels = classes - 1 - labels
-    logits = rng.normal(size=(count, classes)).astype(np.float32)
-    if draw(st.booleans()):
-        logits = np.round(logits)
-    if draw(st.integers(0, 9)) == 0:
-        logits[:] = 0
-    return Predictions(tuple(map(str, range(count))), logits, labels.astype(np.int64))
-
-
-def names(count):
-    return [f"c{i}" for i in range(count)]
 
 
 def computed(p):
@@ -63,9 +40,7 @@ def test_count_metrics_equal_scikit_learn(p):
             assert ours[f"precision_{average}"] == pytest.approx(precision)
             assert ours[f"recall_{average}"] == pytest.approx(recall)
             assert ours[f"f1_{average}"] == pytest.approx(f1)
-        confusion = sk.confusion_matrix(
-            p.labels, guess, labels=range(p.logits.shape[1])
-        )
+        confusion = sk.confusion_matrix(p.labels, guess, labels=range(p.logits.shape[1]))
     assert np.array_equal(np.array(computed(p).confusion_matrix), confusion)
 
 
@@ -82,9 +57,7 @@ def test_rank_metrics_equal_scikit_learn_class_by_class(p):
     assert result.metrics["classes_scored"] == len(scored)
     if scored:
         assert result.metrics["roc_auc_macro"] == pytest.approx(np.mean(aucs), abs=1e-12)
-        assert result.metrics["average_precision_macro"] == pytest.approx(
-            np.mean(areas), abs=1e-12
-        )
+        assert result.metrics["average_precision_macro"] == pytest.approx(np.mean(areas), abs=1e-12)
     else:
         assert result.metrics["roc_auc_macro"] is None
         assert "no class" in result.undefined["roc_auc_macro"]
@@ -112,8 +85,10 @@ def test_top_k_equals_scikit_learn_or_is_undefined(p):
         if k >= classes:
             assert ours is None
             assert str(classes) in result.undefined[f"top_{k}_accuracy"]
-        elif classes > 2:  # scikit-learn wants one score a picture for two classes
-            theirs = sk.top_k_accuracy_score(p.labels, p.logits, k=k, labels=range(classes))
+        else:
+            # scikit-learn wants one score a picture for two classes, and cuts it at 0.5
+            scores = p.logits if classes > 2 else p.probabilities[:, 1]
+            theirs = sk.top_k_accuracy_score(p.labels, scores, k=k, labels=range(classes))
             assert ours == pytest.approx(theirs)
 
 
@@ -144,43 +119,69 @@ def test_a_class_absent_everywhere_keeps_its_row():
     assert (row["support"], row["precision"], row["recall"], row["f1"]) == (0, None, None, None)
 
 
-def test_logits_that_are_not_finite_are_refused_with_the_picture():
-    """A NaN is an error that names the picture, not a number in a table."""
-    logits = np.zeros((3, 2), dtype=np.float32)
-    logits[1, 0] = np.nan
-    with pytest.raises(DataError, match=r"1 of 3 pictures, the first is dog\.jpg"):
-        Predictions(("cat.jpg", "dog.jpg", "c"), logits, np.array([0, 1, 0]))
+@settings(max_examples=150, deadline=None)
+@given(predictions())
+def test_kappa_and_mcc_equal_scikit_learn(p):
+    """Kappa is undefined where scikit-learn's is NaN; MCC is then 0 as in scikit-learn."""
+    result, guess = computed(p), p.predicted
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns where kappa is undefined
+        kappa = sk.cohen_kappa_score(p.labels, guess)
+        mcc = sk.matthews_corrcoef(p.labels, guess)
+    assert result.metrics["mcc"] == pytest.approx(mcc, abs=1e-12)
+    if np.isnan(kappa):
+        assert result.metrics["cohen_kappa"] is None
+        assert "one same class" in result.undefined["cohen_kappa"]
+    else:
+        assert result.metrics["cohen_kappa"] == pytest.approx(kappa, abs=1e-12)
 
 
-def test_no_pictures_and_foreign_labels_are_refused():
-    """Neither an empty split nor a label beyond the model's outputs is scored."""
-    with pytest.raises(DataError, match="no pictures"):
-        Predictions((), np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=np.int64))
-    with pytest.raises(DataError, match="label 2 is not one of the model's 2"):
-        Predictions(("a",), np.zeros((1, 2), dtype=np.float32), np.array([2]))
+@settings(max_examples=100, deadline=None)
+@given(predictions())
+def test_every_number_is_defined_or_has_its_reason(p):
+    """No NaN reaches a report: finite numbers, or None with a reason, and strict JSON."""
+    result = computed(p)
+    assert set(result.undefined) == {n for n, v in result.metrics.items() if v is None}
+    json.dumps([result.metrics, result.per_class, result.confusion_matrix], allow_nan=False)
+    json.dumps(validation_metrics(p), allow_nan=False)
 
 
-def test_public_curves_equal_scikit_learn():
-    """compute_roc_auc and compute_pr_curves, on a case with an absent class."""
-    rng = np.random.default_rng(1)
-    labels = rng.integers(0, 3, 50)
-    probabilities = rng.dirichlet(np.ones(4), 50).astype(np.float32)
-    areas = compute_roc_auc(labels, probabilities)
-    expected = [sk.roc_auc_score(labels == c, probabilities[:, c]) for c in range(3)]
-    assert areas["macro"] == pytest.approx(np.mean(expected))
-    curves = compute_pr_curves(labels, probabilities, names(4))
-    assert [curve.class_name for curve in curves] == names(3)
-    for c, curve in enumerate(curves):
-        assert curve.average_precision == pytest.approx(
-            sk.average_precision_score(labels == c, probabilities[:, c])
-        )
+@settings(max_examples=100, deadline=None)
+@given(predictions())
+def test_validation_and_evaluation_agree(p):
+    """history.csv and test_metrics.json hold the same numbers for the same predictions."""
+    final = computed(p).metrics
+    for name, value in validation_metrics(p).items():
+        stem = name.removeprefix("val_")
+        assert value == final[{"loss": "nll", "macro_f1": "f1_macro"}.get(stem, stem)]
 
 
-def test_speed_is_samples_over_total_time():
-    """Throughput is not the mean of ratios."""
-    speed = speed_metrics([0.1, 0.3], [10, 10], "cpu")
-    assert speed["throughput_samples_per_sec"] == pytest.approx(50.0)
-    assert speed["avg_time_per_sample_ms"] == pytest.approx(20.0)
-    assert speed["min_time_per_sample_ms"] == pytest.approx(10.0)
-    assert speed["max_time_per_sample_ms"] == pytest.approx(30.0)
-    assert latency_percentiles([0.1] * 9 + [1.0])["p50"] == pytest.approx(100.0)
+def test_small_blocks_give_the_same_metrics(monkeypatch):
+    """The size of the temporary arrays is not seen in the result."""
+    p = some_predictions(60, 5)
+    whole = computed(p).metrics
+    monkeypatch.setattr(blocks, "CELLS_PER_BLOCK", 70)
+    parts = computed(Predictions(p.keys, p.logits, p.labels)).metrics
+    assert parts == pytest.approx(whole, abs=1e-12)
+
+
+def test_a_hand_computed_case():
+    """Three classes, five pictures, one class never predicted."""
+    logits = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 0]]
+    p = Predictions(tuple("abcde"), logits, np.array([0, 0, 1, 2, 2]))
+    result = computed(p)
+    assert result.confusion_matrix == ((2, 0, 0), (0, 1, 0), (1, 1, 0))
+    assert result.metrics["accuracy"] == pytest.approx(3 / 5)
+    assert result.metrics["balanced_accuracy"] == pytest.approx((1 + 1 + 0) / 3)
+    assert result.metrics["precision_macro"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+    assert result.metrics["f1_macro"] == pytest.approx((4 / 5 + 2 / 3 + 0) / 3)
+    assert result.metrics["top_1_accuracy"] == pytest.approx(3 / 5)
+    row = result.per_class[2]
+    assert (row["class"], row["support"], row["predicted"]) == ("c2", 2, 0)
+    assert (row["precision"], row["recall"], row["f1"]) == (None, 0.0, 0.0)
+
+
+def test_class_names_that_do_not_fit_are_refused():
+    """A calculator for other classes says so."""
+    with pytest.raises(DataError, match="2 class names do not fit scores of 3 classes"):
+        MetricsCalculator(names(2)).compute(some_predictions(4, 3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from imgcls.errors import ConfigError
@@ -21,6 +22,22 @@ def test_a_loss_wants_to_fall_and_a_score_to_rise():
         True, True, False,
     ]  # fmt: skip
     assert (loss.best_epoch, score.best_epoch) == (1, 1)
+
+
+def test_a_mode_may_be_given():
+    """For a metric whose name does not say which way is better."""
+    tracker = MetricTracker("val_ece", mode="min")
+    assert tracker.update(0, {"val_ece": 0.2})
+    assert tracker.update(1, {"val_ece": 0.1})
+    with pytest.raises(ConfigError, match="'lower' is neither min nor max"):
+        MetricTracker("val_ece", mode="lower")
+
+
+def test_a_numpy_value_is_kept_as_a_plain_number():
+    """The checkpoint's sidecar is JSON."""
+    tracker = MetricTracker("val_loss")
+    tracker.update(0, {"val_loss": np.float32(0.5)})
+    assert json.dumps(tracker.state_dict())
 
 
 @pytest.mark.parametrize("bad", [math.nan, None, math.inf])
@@ -76,3 +93,14 @@ def test_average_meter_weighs_by_samples():
     meter.update(1.0, n=3)
     meter.update(5.0, n=1)
     assert (meter.val, meter.avg, meter.count) == (5.0, 2.0, 4)
+
+
+def test_an_average_goes_on_from_its_state():
+    """Through JSON, as a checkpoint keeps it."""
+    meter, other = AverageMeter(), AverageMeter()
+    meter.update(1.0, n=3)
+    other.load_state_dict(json.loads(json.dumps(meter.state_dict())))
+    other.update(5.0)
+    assert (other.val, other.avg, other.sum, other.count) == (5.0, 2.0, 8.0, 4)
+    other.reset()
+    assert math.isnan(other.avg)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
+from timm.models import get_pretrained_cfg
 from torch import nn
 
 from imgcls.config.model import ModelConfig
@@ -15,6 +19,7 @@ from imgcls.models.build import (
     count_parameters,
     create_model,
     freeze_backbone,
+    head_in_features,
     native_img_size,
     pretrained_facts,
 )
@@ -22,6 +27,16 @@ from imgcls.models.build import (
 
 def make(name="test_resnet", **options):
     return create_model(ModelConfig(name=name, **{"num_classes": 7, **options}))
+
+
+@pytest.fixture
+def no_hub(monkeypatch, tmp_path):
+    """An empty hub cache in the returned folder, and a hub that refuses the connection."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "mobilenetv3_small_050"])
@@ -78,6 +93,13 @@ def test_img_size_is_built_in_where_it_must_be():
         ({"name": "resnet19"}, ["no such model", "resnet18", "list-models"]),
         ({"name": "densenet121", "drop_path_rate": 0.1}, ["does not take --drop-path-rate"]),
         ({"name": "efficientnet_b7", "pretrained": True}, ["no pretrained weights"]),
+        ({"name": "efficientnetv2_s", "pretrained": True}, ["such as tf_efficientnetv2_s"]),
+        ({"name": "resnet18.nope"}, ["no weights tagged 'nope'", "a1_in1k"]),
+        ({"name": "qwen3_vit_88m_enc"}, ["without a classifier"]),
+        ({"name": "twins_pcpvt_small", "img_size": 100}, ["--img-size 100", "its own is 224"]),
+        ({"name": "test_vit", "img_size": 15}, ["--img-size 15", "its own is 160"]),
+        ({"name": "vgg11", "img_size": 16}, ["--img-size 16", "too small"]),
+        ({"name": "levit_128", "img_size": 100}, ["--img-size 100", "its own is 224"]),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_line(options, words):
@@ -86,18 +108,88 @@ def test_what_cannot_be_built_is_refused_in_one_line(options, words):
         make(**options)
     message = str(caught.value)
     assert "\n" not in message
+    assert len(message) < 400
     for word in [options["name"], *words]:
         assert word in message
 
 
-def test_an_unreachable_hub_is_said_in_seconds(monkeypatch, tmp_path):
+def test_an_unreachable_hub_is_said_in_seconds(no_hub):
     """No retry storm: one question to the hub, then one line with both ways out."""
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     start = time.monotonic()
     with pytest.raises(ModelError, match=r"--weights FILE, or --no-pretrained"):
         make("resnet18", pretrained=True)
     assert time.monotonic() - start < 20  # its own client takes three quarters of a minute
     assert constants.HF_HUB_OFFLINE is False
+    assert socket.getdefaulttimeout() is None
+
+
+def test_checking_a_size_leaves_no_trace():
+    """The model is in training mode, its statistics and the random state as if not looked at."""
+    torch.manual_seed(0)
+    plain = make()
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    checked = make(img_size=64)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in checked.modules())
+    for key, value in plain.state_dict().items():
+        assert torch.equal(value, checked.state_dict()[key]), key
+
+
+def test_a_suggestion_needs_no_catalogue(monkeypatch):
+    """A wrong name is answered at once, also with a timm whose catalogue is not made yet."""
+    from imgcls.models import catalog
+
+    monkeypatch.setattr(catalog, "load_catalog", lambda: pytest.fail("the catalogue was read"))
+    with pytest.raises(ModelError, match="resnet18"):
+        make("resnet19")
+
+
+def put_in_cache(folder, name, write):
+    """The folder as the hub's client leaves it after a download."""
+    repo = folder / ("models--" + get_pretrained_cfg(name).hf_hub_id.replace("/", "--"))
+    snapshot = repo / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("0" * 40)
+    write(snapshot / "model.safetensors")
+
+
+def test_cached_weights_work_without_the_hub(no_hub):
+    """What was downloaded once is used; only the classifier is new."""
+    source = timm.create_model("test_resnet")
+    put_in_cache(no_hub, "test_resnet", lambda file: save_file(source.state_dict(), file))
+    model = make(pretrained=True)
+    for key, value in model.state_dict().items():
+        if not key.startswith("fc."):
+            assert torch.equal(value, source.state_dict()[key]), key
+    assert model.fc.weight.shape[0] == 7
+
+
+def test_damaged_cached_weights_are_said(no_hub):
+    """Not that the hub is away: the file is there and cannot be loaded."""
+    put_in_cache(no_hub, "test_resnet", lambda file: file.write_bytes(b"half a fi"))
+    with pytest.raises(ModelError, match=r"cannot be loaded \(.*--weights FILE"):
+        make(pretrained=True)
+
+
+def test_many_heads_are_all_the_classifier():
+    """crossvit has two branches with a head each: both are new, both stay trainable."""
+    model = make("crossvit_tiny_240", freeze_backbone=True)
+    assert classifier_names(model) == ("head.0", "head.1")
+    assert head_in_features(model) == model.get_submodule("head.0").in_features
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"head.0.weight", "head.0.bias", "head.1.weight", "head.1.bias"}
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "mobilenetv3_small_050"])
+def test_a_frozen_backbone_gets_no_gradients(name):
+    """After a backward pass only the classifier has some."""
+    model = make(name, freeze_backbone=True)
+    model(torch.randn(2, *pretrained_facts(model)["input_size"])).sum().backward()
+    with_gradients = {
+        n.rpartition(".")[0] for n, p in model.named_parameters() if p.grad is not None
+    }
+    assert with_gradients == set(classifier_names(model))

@@ -61,7 +61,12 @@ def test_preprocessing_is_the_models_own():
     assert preprocessing(model, "pad").crop_mode == "border"
 
 
-GOOD = {"architecture": "test_resnet", "num_classes": 2, "pretrained_cfg": {}}
+GOOD = {
+    "architecture": "test_resnet",
+    "num_classes": 2,
+    "label_names": ["a", "b"],
+    "pretrained_cfg": {},
+}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +77,9 @@ GOOD = {"architecture": "test_resnet", "num_classes": 2, "pretrained_cfg": {}}
         {**GOOD, "architecture": 3},
         {**GOOD, "architecture": "local-dir:/etc"},
         {**GOOD, "num_classes": "x"},
+        {**GOOD, "num_classes": 0},
+        {**GOOD, "num_classes": True},
+        {"architecture": "test_resnet", "pretrained_cfg": {}},
         {**GOOD, "model_args": {"checkpoint_path": "/etc/passwd"}},
         {**GOOD, "pretrained_cfg": 3},
     ],
@@ -80,3 +88,12 @@ def test_a_nonsense_card_is_a_checkpoint_error(card):
     """Not a traceback out of timm, and no file that the card names is opened."""
     with pytest.raises(CheckpointError, match=r"config\.json"):
         model_from_card(card)
+
+
+@pytest.mark.parametrize(
+    "facts", [3, {}, {"input_size": 5}, {"input_size": [3, 8, 8], "mean": 3}, {"input_size": "ab"}]
+)
+def test_a_card_without_usable_preprocessing_is_a_checkpoint_error(facts):
+    """Before a picture is read."""
+    with pytest.raises(CheckpointError, match="pretrained_cfg"):
+        preprocessing_from_card({**GOOD, "pretrained_cfg": facts})

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 import timm
+import torch
 
+from imgcls.errors import ModelError
 from imgcls.models import build_catalog, catalog
 from imgcls.models.catalog import (
     CURATED,
@@ -50,6 +52,7 @@ def test_without_a_pattern_the_curated_families_are_listed():
         ("vit_tiny_*", "vit_tiny_patch16_224", "deit_tiny_patch16_224"),
         ("LITE0", "tf_efficientnet_lite0", "tf_efficientnet_b0"),
         ("*.dino*", "vit_base_patch16_224", "resnet18"),
+        ("in22k", "convnext_tiny", "resnet18"),
     ],
 )
 def test_a_glob_or_part_of_a_name_searches_all(pattern, present, absent):
@@ -84,15 +87,53 @@ def test_another_timm_has_it_made_again_once(monkeypatch, tmp_path):
     stale = tmp_path / "stale.json"
     stale.write_text(json.dumps({**shipped, "timm": "0.0.1"}))
     monkeypatch.setattr(catalog, "SHIPPED", stale)
+    cached = catalog.cache_folder() / f"catalog-timm-{timm.__version__}.json"
+    cached.write_text('{"timm": "' + timm.__version__ + '", "models": {"resnet18": [1]}}')
     said = []
     assert list(load_catalog(said.append)) == timm.list_models()
     assert len(said) == 1
     load_catalog(said.append)
     assert len(said) == 1
-    [cached] = catalog.cache_folder().glob("*.json")
-    cached.write_text("{")
-    load_catalog(said.append)
-    assert len(said) == 2
+    assert list(catalog.cache_folder().iterdir()) == [cached]
+
+
+def test_a_catalogue_that_cannot_be_kept_is_said(monkeypatch, tmp_path):
+    """With the variable that names another folder."""
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("IMGCLS_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(catalog, "SHIPPED", tmp_path / "none.json")
+    with pytest.raises(ModelError, match="set IMGCLS_CACHE"):
+        load_catalog()
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "end"),
+    [
+        ("linux", "XDG_CACHE_HOME", "imgcls"),
+        ("win32", "LOCALAPPDATA", "imgcls"),
+        ("darwin", "HOME", "Library/Caches/imgcls"),
+    ],
+)
+def test_the_cache_lies_where_the_system_keeps_caches(
+    monkeypatch, tmp_path, platform, variable, end
+):
+    """By the rules of each system."""
+    monkeypatch.delenv("IMGCLS_CACHE")
+    monkeypatch.setattr(catalog.sys, "platform", platform)
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert catalog.cache_folder() == tmp_path / end
+
+
+def test_an_architecture_that_meta_cannot_build_is_counted_for_real(monkeypatch):
+    """Some constructors read a tensor's values, which the meta device has not."""
+    real = timm.create_model
+
+    def picky(name, **options):
+        torch.zeros(1).item()
+        return real(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", picky)
+    assert build_catalog.count_parameters("test_vit") == load_catalog()["test_vit"].parameters
 
 
 def test_only_news_are_counted_anew(monkeypatch):

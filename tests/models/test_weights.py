@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
 from imgcls.config.model import ModelConfig
 from imgcls.errors import ModelError
 from imgcls.models.build import create_model
+from imgcls.models.weights import quiet_resizing
 
 
 class Dangerous:
@@ -40,7 +43,9 @@ def assert_backbone_equal(model, other):
         assert torch.equal(own[key], value) != key.startswith("fc."), key
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pth", "wrapped", "prefixed", "folder"])
+@pytest.mark.parametrize(
+    "kind", ["safetensors", "pth", "wrapped", "prefixed", "nested", "folder", "headless", "old"]
+)
 def test_any_usual_form_loads_all_but_the_classifier(tmp_path, trained, kind):
     """The classifier is always new, also when shapes would allow it."""
     state = trained.state_dict()
@@ -54,6 +59,12 @@ def test_any_usual_form_loads_all_but_the_classifier(tmp_path, trained, kind):
         torch.save({"state_dict": state, "epoch": 3}, path)
     elif kind == "prefixed":
         torch.save({f"module.{k}": v for k, v in state.items()}, path)
+    elif kind == "nested":
+        torch.save({f"_orig_mod.module.{k}": v for k, v in state.items()}, path)
+    elif kind == "headless":
+        torch.save({k: v for k, v in state.items() if not k.startswith("fc.")}, path)
+    elif kind == "old":  # as torchvision's files are: without the counters of batches
+        torch.save({k: v for k, v in state.items() if "num_batches_tracked" not in k}, path)
     else:
         torch.save(state, path)
     model = load(path)
@@ -104,3 +115,59 @@ def test_a_damaged_file_is_one_line(tmp_path, trained, name, damage):
         load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "img_size", "table"),
+    [
+        ("test_vit", 96, "pos_embed"),
+        (
+            "swin_tiny_patch4_window7_224",
+            112,
+            "layers.3.blocks.0.attn.relative_position_bias_table",
+        ),
+    ],
+)
+def test_weights_of_another_input_size_are_resized(tmp_path, name, img_size, table):
+    """The tables that depend on the size are interpolated by timm; the rest is equal."""
+    trained = create_model(ModelConfig(name=name))
+    save_file(trained.state_dict(), tmp_path / "w.safetensors")
+    weights = tmp_path / "w.safetensors"
+    model = create_model(ModelConfig(name=name, num_classes=3, img_size=img_size, weights=weights))
+    overlay = {"file": str(weights)}
+    with quiet_resizing():
+        theirs = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=3, img_size=img_size
+        )
+    own, expected = model.state_dict(), theirs.state_dict()
+    assert own[table].shape != trained.state_dict()[table].shape
+    for key, value in own.items():
+        if not key.startswith("head."):
+            assert torch.equal(value, expected[key]), key
+
+
+def test_a_publishers_own_names_are_converted(tmp_path):
+    """Meta's ConvNeXt files name their layers otherwise; timm's converter knows how."""
+    trained = create_model(ModelConfig(name="convnext_atto"))
+    renames = {
+        "stem.": "downsample_layers.0.",
+        "head.fc.": "head.",
+        "head.norm.": "norm.",
+        ".conv_dw.": ".dwconv.",
+        ".mlp.fc1.": ".pwconv1.",
+        ".mlp.fc2.": ".pwconv2.",
+    }
+    theirs = {}
+    for key, value in trained.state_dict().items():
+        name = key
+        for own, published in renames.items():
+            name = name.replace(own, published)
+        name = re.sub(r"stages\.(\d+)\.blocks\.(\d+)", r"stages.\1.\2", name)
+        name = re.sub(r"stages\.(\d+)\.downsample\.(\d+)", r"downsample_layers.\1.\2", name)
+        theirs[name] = value
+    torch.save({"model": theirs}, tmp_path / "w.pth")
+    config = ModelConfig(name="convnext_atto", num_classes=3, weights=tmp_path / "w.pth")
+    own = create_model(config).state_dict()
+    for key, value in trained.state_dict().items():
+        if not key.startswith("head.fc."):
+            assert torch.equal(own[key], value), key

@@ -1,0 +1,135 @@
+"""Whether a stated probability can be taken at its word, and the temperature that mends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgcls.metrics.blocks import blocks
+from imgcls.metrics.predictions import Predictions, cross_entropies, require_scores
+
+NUM_BINS = 15
+TEMPERATURE_LIMITS = (0.01, 100.0)
+
+
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """The reliability diagram's bins that hold pictures, by rising confidence; B of them.
+
+    lower, upper: the bin's bounds (equal width) or its lowest and highest confidence (equal mass),
+    float64 [B]. counts: pictures, int64 [B]. confidence, accuracy: their means, float64 [B].
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def reliability_bins(
+    predictions: Predictions, bins: int = NUM_BINS, *, equal_mass: bool = False
+) -> ReliabilityBins:
+    """Confidence of the predicted class against how often it is right, in bins.
+
+    Equal width: (i / bins, (i + 1) / bins], as in Guo et al., "On Calibration of Modern Neural
+    Networks" (2017). Equal mass: pictures by rising confidence in `bins` parts of equal size, as
+    in Roelofs et al., "Mitigating Bias in Calibration Error Estimation" (2022); pictures of equal
+    confidence stay together, so that the result does not depend on the pictures' order.
+    """
+    confidences = predictions.confidences.astype(np.float64)
+    if equal_mass:
+        ranks = np.searchsorted(np.sort(confidences), confidences, side="left")
+        chosen = ranks * bins // len(confidences)
+    else:
+        chosen = _equal_width(confidences, bins)
+    counts = np.bincount(chosen, minlength=bins)
+    held = np.flatnonzero(counts)
+    if equal_mass:
+        lower, upper = np.full(bins, np.inf), np.full(bins, -np.inf)
+        np.minimum.at(lower, chosen, confidences)
+        np.maximum.at(upper, chosen, confidences)
+    else:
+        lower, upper = np.arange(bins) / bins, np.arange(1, bins + 1) / bins
+    return ReliabilityBins(
+        lower=lower[held],
+        upper=upper[held],
+        counts=counts[held],
+        confidence=np.bincount(chosen, weights=confidences, minlength=bins)[held] / counts[held],
+        accuracy=np.bincount(chosen, weights=predictions.correct, minlength=bins)[held]
+        / counts[held],
+    )
+
+
+def expected_calibration_error(bins: ReliabilityBins) -> float:
+    """Mean gap between confidence and accuracy over the bins, weighted by their pictures (ECE).
+
+    Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning" (2015), in the
+    form of Guo et al. (2017). 0..1, biased upwards for few pictures.
+    """
+    gaps = np.abs(bins.confidence - bins.accuracy)
+    return float((bins.counts * gaps).sum() / bins.counts.sum())
+
+
+def classwise_calibration_error(predictions: Predictions, bins: int = NUM_BINS) -> float:
+    """ECE of each class's probability against its frequency, averaged over all C classes.
+
+    Equal-width bins; Kull et al., "Beyond temperature scaling" (2019). A class without pictures
+    counts with the probability that was given to it.
+    """
+    probabilities, labels = predictions.probabilities, predictions.labels
+    count, classes = probabilities.shape
+    gap_sum = 0.0
+    for columns in blocks(classes, count):
+        scores = probabilities[:, columns].astype(np.float64)
+        width = scores.shape[1]
+        cells = _equal_width(scores, bins) + np.arange(width) * bins
+        sums = np.bincount(cells.ravel(), weights=scores.ravel(), minlength=width * bins)
+        mine = np.flatnonzero((labels >= columns.start) & (labels < columns.stop))
+        hits = np.bincount(cells[mine, labels[mine] - columns.start], minlength=width * bins)
+        gap_sum += float(np.abs(sums - hits).sum())
+    return float(gap_sum / (count * classes))
+
+
+def brier_scores(predictions: Predictions) -> np.ndarray:
+    """Squared distance of each picture's probabilities from the one-hot truth: float64 [N], 0..2.
+
+    Brier, "Verification of forecasts expressed in terms of probability" (1950): summed over all
+    classes, also for two (scikit-learn's `scale_by_half=False`).
+    """
+    probabilities, labels = predictions.probabilities, predictions.labels
+    scores = np.empty(len(labels))
+    for rows in blocks(*probabilities.shape):
+        errors = probabilities[rows].astype(np.float64)
+        errors[np.arange(len(errors)), labels[rows]] -= 1.0
+        scores[rows] = np.einsum("nc,nc->n", errors, errors)
+    return scores
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The T > 0 for which softmax(logits / T) has the lowest NLL on these labels.
+
+    logits: [N, C]; labels: integers [N]. Guo et al. (2017). Dividing by T keeps the order of the
+    classes, so the predicted ones stay. Lies within TEMPERATURE_LIMITS, at a limit where the data
+    set none (e.g. every picture right: T would fall to 0); 1.0 where no T is better than 1. Raises
+    DataError for arrays that do not fit or are not finite.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    require_scores(logits, labels)
+
+    def nll(log_temperature: float) -> float:
+        return float(cross_entropies(logits, labels, float(np.exp(-log_temperature))).mean())
+
+    # NLL is convex in 1/T, so it has one valley in log T and a bounded search finds it
+    found = minimize_scalar(
+        nll, bounds=np.log(TEMPERATURE_LIMITS), method="bounded", options={"xatol": 1e-7}
+    )
+    return float(np.exp(found.x)) if found.fun < nll(0.0) else 1.0
+
+
+def _equal_width(scores: np.ndarray, bins: int) -> np.ndarray:
+    """The bin (i / bins, (i + 1) / bins] of each score; 0 belongs to the first."""
+    return np.asarray(np.clip(np.ceil(scores * bins).astype(np.int64) - 1, 0, bins - 1))

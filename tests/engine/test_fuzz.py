@@ -1,0 +1,207 @@
+"""Damaged and forged checkpoints: refused with imgcls's own error, or harmless."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+import time
+
+import pytest
+import torch
+
+from imgcls.config.load import load_config
+from imgcls.config.model import ModelConfig
+from imgcls.config.run import TrainConfig
+from imgcls.engine import checkpoint as cp
+from imgcls.engine.checkpoint import (
+    load_checkpoint,
+    read_checkpoint,
+    read_state,
+    save_checkpoint,
+    take_snapshot,
+)
+from imgcls.errors import ImgclsError
+from imgcls.jobs.runs import fold_is_finished
+from imgcls.models.build import create_model
+from imgcls.models.card import model_card, model_from_card, preprocessing, preprocessing_from_card
+
+FILES = ("checkpoint.json", "config.json", "model.safetensors", "state.safetensors")
+FORGED = (
+    None, True, -1, 0, 10**30, 1e308, "", "../../etc/passwd", "/etc/passwd", "hf-hub:x/y",
+    "local-dir:/", [], {}, [[]], {"$tensor": "x"}, {"$dict": [[1, 2, 3]]}, "\0", "a" * 10000,
+)  # fmt: skip
+
+# files opened while a forged checkpoint is read
+opened: list[str] = []
+watching = [False]
+
+
+def _audit(event, arguments):
+    if watching[0] and event == "open" and isinstance(arguments[0], str):
+        opened.append(arguments[0])
+    if watching[0] and event in {"os.system", "subprocess.Popen", "os.remove", "socket.connect"}:
+        opened.append(event)
+
+
+sys.addaudithook(_audit)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    config = ModelConfig(name="test_vit", num_classes=2, img_size=32)
+    model = create_model(config)
+    facts = preprocessing(model, "crop")
+    state = {
+        "progress": {"epoch": 1, "step": 5},
+        "optimizer": {0: {"m": torch.ones(4), "t": (1, None, float("inf"))}},
+    }
+    return save_checkpoint(
+        take_snapshot(
+            model,
+            model_card(model, config, ["a", "b"], facts),
+            {"class_names": ["a", "b"], "epoch": 1, "step": 5, "config": {}},
+            state,
+        ),
+        tmp_path_factory.mktemp("fuzz") / "step-00000005",
+    )
+
+
+def flip(content: bytes, rng: random.Random) -> bytes:
+    """The content with a few bytes changed, cut, doubled or put in."""
+    changed = bytearray(content)
+    for _ in range(rng.randint(1, 4)):
+        # headers matter most
+        span = len(changed) if rng.random() < 0.3 else min(len(changed), 400)
+        at = rng.randrange(max(span, 1))
+        kind = rng.randrange(4)
+        if kind == 0 and changed:
+            changed[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del changed[at : at + rng.randint(1, 50)]
+        elif kind == 2:
+            changed[at:at] = rng.randbytes(rng.randint(1, 9))
+        else:
+            changed[at : at + 8] = (rng.choice([0, 2**31, 2**63 - 1])).to_bytes(8, "little")
+    return bytes(changed)
+
+
+def forge(tree, rng: random.Random):
+    """The JSON tree with one or two of its values replaced by something else."""
+    for _ in range(rng.randint(1, 2)):
+        node = tree
+        while True:
+            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+            if not keys:
+                break
+            key = rng.choice(keys)
+            inner = node[key]
+            if isinstance(inner, (dict, list)) and inner and rng.random() < 0.8:
+                node = inner
+                continue
+            if rng.random() < 0.15 and isinstance(node, dict):
+                del node[key]
+            else:
+                node[key] = rng.choice(FORGED)
+            break
+    return tree
+
+
+def reseal(folder) -> None:
+    """Give a damaged checkpoint hashes that fit, as whoever forges it would."""
+    sidecar = json.loads((folder / "checkpoint.json").read_text())
+    if not isinstance(sidecar, dict):
+        return
+    sidecar.pop("sha256", None)
+    for name, seal in (sidecar.get("files") or {}).items() if isinstance(
+        sidecar.get("files"), dict
+    ) else ():  # fmt: skip
+        if name in FILES and (folder / name).exists() and isinstance(seal, dict):
+            seal.update(cp._seal(folder / name))
+    sidecar["sha256"] = cp._own_hash(sidecar)
+    (folder / "checkpoint.json").write_text(json.dumps(sidecar))
+
+
+def use(folder) -> None:
+    """All that evaluate and resume do with a checkpoint."""
+    found = read_checkpoint(folder)
+    preprocessing_from_card(found.card)
+    model = model_from_card(found.card)
+    load_checkpoint(model, folder)
+    read_state(found)
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [
+        pytest.param(400, id="short"),
+        pytest.param(10_500, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+    ],
+)
+def test_no_damage_does_harm(original, tmp_path, cases):
+    """No traceback, no long wait, no file outside the folder, nothing run."""
+    rng = random.Random(cases)
+    folder = tmp_path / original.name
+    refused = harmless = 0
+    for case in range(cases):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(original, folder)
+        name = rng.choice(FILES)
+        file = folder / name
+        sealed = rng.random() < 0.8
+        if name.endswith(".json") and rng.random() < 0.7:
+            file.write_text(json.dumps(forge(json.loads(file.read_text()), rng)))
+        else:
+            file.write_bytes(flip(file.read_bytes(), rng))
+        if sealed:
+            try:
+                reseal(folder)
+            except ValueError:
+                pass  # no JSON any more
+        start = time.monotonic()
+        opened.clear()
+        watching[0] = True
+        try:
+            use(folder)
+            harmless += 1
+        except ImgclsError as error:
+            refused += 1
+            assert str(error)
+            assert "\n" not in str(error)
+        finally:
+            watching[0] = False
+        fold_is_finished(folder.parent)
+        assert time.monotonic() - start < 30, case
+        foreign = [p for p in opened if not p.startswith(str(folder)) and "site-packages" not in p]
+        assert [p for p in foreign if not p.startswith((sys.prefix, sys.base_prefix))] == []
+    print(f"\n{cases} damaged checkpoints: {refused} refused, {harmless} harmless")
+    assert refused > cases / 2
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [pytest.param(300, id="short"), pytest.param(5000, id="long", marks=pytest.mark.slow)],
+)
+def test_no_config_file_does_harm(tmp_path, cases):
+    """A damaged config.yaml is a ConfigError or a config."""
+    rng = random.Random(cases)
+    from imgcls.config.load import dump_yaml
+
+    content = dump_yaml(TrainConfig()).encode()
+    refused = 0
+    for _ in range(cases):
+        file = tmp_path / "config.yaml"
+        if rng.random() < 0.5:
+            file.write_bytes(flip(content, rng))
+        else:
+            import yaml
+
+            file.write_text(json.dumps(forge(yaml.safe_load(content), rng)))
+        try:
+            load_config(TrainConfig, file)
+        except ImgclsError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    print(f"\n{cases} damaged configs: {refused} refused")
+    assert refused > cases / 3

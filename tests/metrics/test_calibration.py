@@ -1,0 +1,144 @@
+"""Calibration errors against plain loops and worked examples; the fitted temperature."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from random_predictions import predictions, some_predictions
+from scipy.special import log_softmax
+from sklearn import metrics as sk
+
+from imgcls.errors import DataError
+from imgcls.metrics.calibration import (
+    TEMPERATURE_LIMITS,
+    brier_scores,
+    classwise_calibration_error,
+    expected_calibration_error,
+    fit_temperature,
+    reliability_bins,
+)
+from imgcls.metrics.predictions import Predictions
+
+
+def from_probabilities(probabilities, labels):
+    probabilities = np.asarray(probabilities)
+    keys = tuple(map(str, range(len(labels))))
+    return Predictions(keys, np.log(probabilities), np.array(labels))
+
+
+def calibration_gap(scores, hits, bins):
+    """The sum over (lower, upper] bins of share x |mean score - frequency|, by its definition."""
+    total = 0.0
+    for i in range(bins):
+        inside = (scores > i / bins) & (scores <= (i + 1) / bins)
+        if i == 0:
+            inside |= scores == 0
+        if inside.any():
+            total += inside.mean() * abs(scores[inside].mean() - hits[inside].mean())
+    return total
+
+
+@settings(max_examples=100, deadline=None)
+@given(predictions())
+def test_calibration_errors_equal_their_definition(p):
+    """Equal-width ECE and the classwise form, bin by bin."""
+    confidences = p.confidences.astype(np.float64)
+    assert expected_calibration_error(reliability_bins(p)) == pytest.approx(
+        calibration_gap(confidences, p.correct, 15), abs=1e-12
+    )
+    by_class = [
+        calibration_gap(p.probabilities[:, c].astype(np.float64), p.labels == c, 15)
+        for c in range(p.logits.shape[1])
+    ]
+    assert classwise_calibration_error(p) == pytest.approx(np.mean(by_class), abs=1e-12)
+
+
+def test_ece_of_a_worked_example():
+    """Two bins of two: |0.65 - 0.5| and |0.95 - 1.0|, each with half of the pictures."""
+    p = from_probabilities([[0.62, 0.38], [0.68, 0.32], [0.92, 0.08], [0.98, 0.02]], [0, 1, 0, 0])
+    assert expected_calibration_error(reliability_bins(p, bins=5)) == pytest.approx(0.1, abs=1e-6)
+    equal_mass = reliability_bins(p, bins=2, equal_mass=True)
+    assert expected_calibration_error(equal_mass) == pytest.approx(0.1, abs=1e-6)
+    assert equal_mass.counts.tolist() == [2, 2]
+    assert equal_mass.lower == pytest.approx([0.62, 0.92])
+    assert equal_mass.upper == pytest.approx([0.68, 0.98])
+    assert equal_mass.accuracy.tolist() == [0.5, 1.0]
+
+
+def test_equal_mass_bins_hold_equally_many_pictures():
+    """Without ties the parts differ by at most one picture."""
+    bins = reliability_bins(some_predictions(200, 5), equal_mass=True)
+    assert len(bins.counts) == 15
+    assert set(bins.counts.tolist()) <= {13, 14}
+    assert bins.counts.sum() == 200
+    assert np.all(np.diff(bins.confidence) > 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(predictions())
+def test_equal_mass_error_does_not_depend_on_the_order_of_pictures(p):
+    """Pictures of equal confidence share a bin."""
+    back = Predictions(p.keys[::-1], p.logits[::-1], p.labels[::-1])
+    errors = [expected_calibration_error(reliability_bins(q, equal_mass=True)) for q in (p, back)]
+    assert errors[0] == pytest.approx(errors[1], abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(predictions())
+def test_brier_equals_its_definition(p):
+    """Summed over all classes, for two classes as for seven."""
+    one_hot = np.eye(p.logits.shape[1])[p.labels]
+    by_hand = ((p.probabilities.astype(np.float64) - one_hot) ** 2).sum(axis=1)
+    assert brier_scores(p) == pytest.approx(by_hand, abs=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 6])
+def test_brier_equals_scikit_learn(classes):
+    """scikit-learn's two-class form is half of it, and older versions have no other."""
+    p = some_predictions(50, classes)
+    if classes == 2:
+        theirs = 2 * sk.brier_score_loss(p.labels, p.probabilities[:, 1].astype(np.float64))
+    else:
+        one_hot = np.eye(classes)[p.labels]
+        columns = p.probabilities.astype(np.float64)
+        theirs = sum(sk.brier_score_loss(one_hot[:, c], columns[:, c]) for c in range(classes))
+    assert brier_scores(p).mean() == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.parametrize("planted", [0.4, 1.0, 3.0])
+def test_a_planted_temperature_is_found(planted):
+    """Labels drawn from softmax(z), logits given as T z: the fit gives T back."""
+    rng = np.random.default_rng(0)
+    true_logits = 2 * rng.normal(size=(20_000, 5))
+    draws = true_logits + rng.gumbel(size=true_logits.shape)  # argmax samples the softmax
+    found = fit_temperature(planted * true_logits, draws.argmax(axis=1))
+    assert found == pytest.approx(planted, rel=0.05)
+
+
+@settings(max_examples=60, deadline=None)
+@given(predictions())
+def test_a_temperature_never_raises_the_nll_it_was_fitted_on(p):
+    """It lies within its limits, is at least as good as 1 and keeps the predicted class."""
+    temperature = fit_temperature(p.logits, p.labels)
+    assert TEMPERATURE_LIMITS[0] <= temperature <= TEMPERATURE_LIMITS[1]
+    before, after = (
+        -log_softmax(p.logits / t, axis=1)[np.arange(len(p.labels)), p.labels].mean()
+        for t in (np.float64(1), np.float64(temperature))
+    )
+    assert after <= before + 1e-9
+    scaled = Predictions(p.keys, p.logits / np.float32(temperature), p.labels)
+    assert np.array_equal(scaled.predicted, p.predicted)
+
+
+def test_a_data_set_that_sets_no_temperature_gets_a_bounded_one():
+    """All right: sharper is always better, to the limit. All equal: nothing changes, so 1."""
+    logits, labels = np.eye(3, dtype=np.float32), np.arange(3)
+    assert fit_temperature(logits, labels) < 0.1
+    assert fit_temperature(np.zeros((3, 3), dtype=np.float32), labels) == 1.0
+
+
+def test_a_temperature_is_not_fitted_on_broken_scores():
+    """NaN logits are refused."""
+    with pytest.raises(DataError, match="not finite"):
+        fit_temperature(np.array([[np.nan, 0.0]]), np.array([0]))

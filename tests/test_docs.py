@@ -1,0 +1,63 @@
+"""The docs say what the program does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imgcls.cli.app import VERBS
+from imgcls.config.load import load_config
+from imgcls.config.reference import COMMANDS, option_reference
+from imgcls.config.run import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_command_stands_in_the_readme():
+    """By its live table."""
+    assert set(COMMANDS) == set(VERBS)
+    for verb in VERBS:
+        assert f"imgcls {verb}" in README, verb
+
+
+def test_the_option_reference_is_true():
+    """Made from the declarations."""
+    assert (ROOT / "examples" / "options.md").read_text(encoding="utf-8") == option_reference()
+
+
+def test_every_option_the_readme_names_exists():
+    """No option that was renamed or taken away."""
+    known = set(re.findall(r"--[a-z][a-z-]+", option_reference()))
+    known |= {"--config", "--set", "--dry-run", "--json", "--quiet", "--debug", "--help"}
+    known |= {"--version", "--install-completion", "--no-deps", "--editable", "--upgrade"}
+    known |= {f"--no-{name[2:]}" for name in known}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
+
+
+def test_links_in_the_readme_lead_somewhere():
+    """Files beside it."""
+    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_example_config_is_valid():
+    """What examples/ shows can be given to --config."""
+    assert load_config(TrainConfig, ROOT / "examples" / "digits.yaml").optim.epochs == 3
+
+
+@pytest.mark.slow
+def test_the_python_example_runs():
+    """As its first line says."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "python_api.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert re.search(r"on 269 test pictures\n\d+ images/s", done.stdout)
