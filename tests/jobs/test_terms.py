@@ -1,0 +1,211 @@
+"""What may change between two sittings, what may not, and what can go wrong in between."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+import yaml
+from conftest import tiny_config
+
+from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint, read_state
+from imgcls.engine.state import Stateful
+from imgcls.errors import DeviceMemoryError
+from imgcls.jobs.assemble import assemble, make_plan
+from imgcls.jobs.train import Trainer
+
+TRAIN = (
+    "--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "3", "--lr",
+    "1e-3", "--device", "cpu", "--workers", "0", "--batch-size", "8",
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(command, photos):
+    """A finished run of three epochs."""
+    assert command("train", photos, *TRAIN).code == 0
+    [folder] = (photos.parent / "outputs").iterdir()
+    return folder
+
+
+def history(run):
+    with (run / "fold_0" / "history.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def last_state(run):
+    return read_state(read_checkpoint(find_checkpoint(run, which="last")))
+
+
+def test_every_part_with_a_state_is_saved(photos):
+    """A new stateful part that is not in the TrainState fails here."""
+    config = tiny_config(photos, optim={"model_ema": True}, augment={"mixup": 0.2, "reprob": 0.1})
+    parts = assemble(make_plan(config), 0).parts
+    saved = parts.train_state()
+    inside = {id(part) for part in (saved.weights, *saved.parts.values())}
+    # the optimizer stands in a wrapper, the loss has no parameters, the loader no position
+    inside |= {id(parts.learner.optimizer)}
+    for owner in (parts, parts.learner):
+        for name, value in vars(owner).items():
+            if isinstance(value, Stateful) and value.state_dict():
+                assert id(value) in inside, name
+    assert set(saved.parts) == {
+        "progress", "tracker", "history", "optimizer", "schedule", "scaler", "rng", "model",
+    }  # fmt: skip
+
+
+def test_more_epochs_go_on_with_the_schedule_of_a_longer_run(run, command, photos):
+    """`resume --epochs 6` on a finished run: six rows, the rates of a run of six epochs."""
+    rates = [float(row["lr"]) for row in history(run)]
+    done = command("resume", "--epochs", "6")
+    assert done.code == 0, done.err
+    rows = history(run)
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
+    assert command("train", photos, *TRAIN, "--epochs", "6").code == 0
+    [longer] = {p for p in run.parent.iterdir() if p != run}
+    expected = [float(row["lr"]) for row in history(longer)]
+    got = [float(row["lr"]) for row in rows]
+    assert got[:3] == rates
+    assert got[3:] == expected[3:]
+    assert "Nothing to resume" in command("resume", run).out
+    assert yaml.safe_load((run / "config.yaml").read_text())["optim"]["epochs"] == 6
+
+
+def test_another_batch_size_goes_on_with_a_warning(run, command):
+    """The position in the schedule moves in proportion; exactness ends, and that is said."""
+    done = command("resume", run, "--epochs", "5", "--batch-size", "17")
+    assert done.code == 0, done.err
+    assert "another batch size" in done.err
+    assert len(history(run)) == 5
+    # 34 training pictures: five steps an epoch before, two now
+    assert last_state(run)["schedule"]["updates"] == 5 * 2
+    assert last_state(run)["progress"]["step"] == 3 * 5 + 2 * 2
+
+
+def change_config(run, group, name, value):
+    file = run / "config.yaml"
+    tree = yaml.safe_load(file.read_text())
+    tree[group][name] = value
+    file.write_text(yaml.safe_dump(tree))
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value"),
+    [("optim", "lr", 0.5), ("augment", "mixup", 0.7), ("runtime", "seed", 1)],
+)
+def test_a_changed_config_is_refused_unless_forced(run, command, group, name, value):
+    """The difference is named; --force goes on all the same."""
+    change_config(run, group, name, value)
+    done = command("resume", run, "--epochs", "4")
+    assert done.code == 2
+    assert f"{group}.{name}" in done.err
+    assert "--force" in done.err
+    assert command("resume", run, "--epochs", "4", "--force").code == 0
+
+
+def test_another_model_is_refused_by_its_first_tensor(run, command):
+    """Not even --force makes other weights fit."""
+    change_config(run, "model", "name", "test_resnet2")
+    done = command("resume", run, "--epochs", "4", "--force")
+    assert (done.code, len(done.error_lines)) == (2, 1)
+
+
+def test_changed_data_are_refused_unless_forced(run, command, photos):
+    """A picture that went, one that came: named; with --force the others keep their places."""
+    (photos / "china" / "003.jpg").rename(photos / "china" / "new.jpg")
+    done = command("resume", run, "--epochs", "4")
+    assert done.code == 2
+    assert "china/003.jpg" in done.err
+    assert command("resume", run, "--epochs", "4", "--force").code == 0
+
+
+def test_a_moved_output_folder_is_one_line(command, photos, tmp_path, monkeypatch):
+    """The run's folder vanishes while it trains: exit 1, and nothing is made anew."""
+    from imgcls.report.training import TrainingView
+
+    shown = TrainingView.__call__
+
+    def vanish(self, event):
+        shown(self, event)
+        if type(event).__name__ == "EpochDone":
+            shutil.rmtree(tmp_path / "outputs")
+
+    monkeypatch.setattr(TrainingView, "__call__", vanish)
+    done = command("train", photos, *TRAIN)
+    assert done.code == 1
+    assert "the folder is gone" in done.err
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
+def test_a_write_that_fails_is_one_line_and_the_run_can_go_on(
+    command, photos, tmp_path, monkeypatch, number
+):
+    """Full, read-only, forbidden or broken: once the cause is gone, resume ends the run."""
+    from imgcls.engine import checkpointer
+
+    save, calls = checkpointer.save_checkpoint, []
+
+    def fail_once(snapshot, folder):
+        calls.append(folder)
+        if len(calls) == 2:
+            raise OSError(number, os.strerror(number))
+        return save(snapshot, folder)
+
+    monkeypatch.setattr(checkpointer, "save_checkpoint", fail_once)
+    done = command("train", photos, *TRAIN)
+    assert done.code == 1
+    assert len(done.error_lines) == 1
+    assert "cannot be written" in done.err
+    assert "imgcls resume" in done.err
+    assert command("resume").code == 0
+    [run] = (tmp_path / "outputs").iterdir()
+    assert len(history(run)) == 3
+
+
+def test_a_dead_loader_process_is_one_line(command, photos, tmp_path, monkeypatch):
+    """Killed by the system for want of memory, say: what to type is said."""
+    from imgcls.data import loader
+
+    parent = os.getpid()
+    item = loader.ImageDataset.__getitem__
+
+    def die(self, index):
+        if os.getpid() != parent and index[0] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item(self, index)
+
+    monkeypatch.setattr(loader.ImageDataset, "__getitem__", die)
+    done = command("train", photos, *TRAIN, "--workers", "1")
+    assert done.code == 1
+    assert len(done.error_lines) == 1
+    assert "imgcls resume --workers 0" in done.err
+    assert command("resume", "--workers", "0").code == 0
+
+
+def test_out_of_memory_says_what_keeps_the_effective_batch(photos, tmp_path, monkeypatch):
+    """Half the batch, twice the accumulation."""
+    monkeypatch.chdir(tmp_path)
+    trainer = Trainer.begin(tiny_config(photos))
+
+    def no_memory(*_arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("imgcls.engine.fit.train_step", no_memory)
+    with pytest.raises(DeviceMemoryError, match=r"--batch-size 8 --grad-accum-steps 2"):
+        trainer.train_fold(0)
+
+
+def test_a_second_process_is_refused(run, command):
+    """One writer at a time; the holder is named."""
+    from imgcls.engine.lock import lock_run
+
+    with lock_run(run):
+        done = command("resume", run, "--epochs", "4")
+    assert done.code == 2
+    assert f"in use by process {os.getpid()}" in done.err
