@@ -31,7 +31,7 @@ def resume(config: ResumeConfig, common: Common) -> None:
     plan = reopen_run(run, config)
     if config.batch_size is not None:
         console.warn("another batch size: the result will differ from an uninterrupted run's")
-    show_plan(console, describe_plan(plan, run=run))
+    show_plan(console, describe_plan(plan, run))
     with TrainingView(console, run) as view:
         result = train_run(
             plan, run, observers=(view,), on_signal=view.on_signal, force=config.force

@@ -18,20 +18,22 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
 
     console = Console(quiet=common.quiet, json=common.json)
     console.say("Loading torch ...", transient=True)
-    from imgcls.jobs.assemble import make_plan
+    from imgcls.jobs.assemble import assemble, make_plan
     from imgcls.jobs.describe import describe_plan
     from imgcls.jobs.train import start_run, train_run
     from imgcls.report.screen import show_plan, show_train_result
     from imgcls.report.training import TrainingView
 
     plan = make_plan(config)
+    # before anything is written: what cannot be built or fetched leaves no run behind
+    first = assemble(plan, plan.folds[0], load_weights=not dry_run)
     if dry_run:
-        show_plan(console, describe_plan(plan, with_model=True), is_result=True)
+        show_plan(console, describe_plan(plan, assembly=first), is_result=True)
         return
     run = start_run(plan)
-    show_plan(console, describe_plan(plan, run=run))
+    show_plan(console, describe_plan(plan, run, first))
     with TrainingView(console, run) as view:
-        result = train_run(plan, run, observers=(view,), on_signal=view.on_signal)
+        result = train_run(plan, run, observers=(view,), on_signal=view.on_signal, first=first)
     show_train_result(console, result)
 
 

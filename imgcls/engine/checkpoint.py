@@ -72,6 +72,12 @@ class Checkpoint:
         """The classes in the order of the model's outputs."""
         return tuple(self.facts["class_names"])
 
+    @property
+    def fold(self) -> int:
+        """The fold it was trained on."""
+        fold = self.facts.get("fold")
+        return fold if isinstance(fold, int) else 0
+
 
 def take_snapshot(
     model: nn.Module,

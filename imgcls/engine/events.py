@@ -18,8 +18,6 @@ class FoldStarted:
     val_batches: int
     epoch: int
     step_in_epoch: int
-    parameters_trainable: int
-    parameters_total: int
     history: tuple[Mapping[str, float | None], ...]
 
 

@@ -198,7 +198,6 @@ def validate_epoch(
 
 
 def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:
-    sizes = [(p.numel(), p.requires_grad) for p in parts.learner.model.parameters()]
     return FoldStarted(
         fold=settings.fold,
         folder=settings.folder,
@@ -207,8 +206,6 @@ def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:
         val_batches=len(parts.val_batches),
         epoch=parts.progress.epoch,
         step_in_epoch=parts.progress.step_in_epoch,
-        parameters_trainable=sum(n for n, trainable in sizes if trainable),
-        parameters_total=sum(n for n, _ in sizes),
         history=tuple(parts.history.rows),
     )
 

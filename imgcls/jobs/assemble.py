@@ -172,6 +172,7 @@ def _resolved(config: TrainConfig, changes: Mapping[str, Mapping[str, Any]]) -> 
 class Assembly:
     """One fold, ready to train."""
 
+    fold: int
     parts: Parts
     preprocessing: Preprocessing
     card: dict[str, Any]
@@ -240,7 +241,7 @@ def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
         history=History(),
         random_state=RandomState(device),
     )
-    return Assembly(parts, facts, model_card(model, config.model, plan.class_names, facts))
+    return Assembly(fold, parts, facts, model_card(model, config.model, plan.class_names, facts))
 
 
 def eval_loader(

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from imgcls.engine.memory import guess_training_memory_mib
 from imgcls.engine.runtime import amp_name, device_label
-from imgcls.jobs.assemble import Plan
-from imgcls.models.build import count_parameters, create_model
-from imgcls.models.card import preprocessing
+from imgcls.jobs.assemble import Assembly, Plan
+from imgcls.models.build import count_parameters
 from imgcls.results import PlanReport
 
 
-def describe_plan(plan: Plan, run: Path | None = None, *, with_model: bool = False) -> PlanReport:
+def describe_plan(
+    plan: Plan, run: Path | None = None, assembly: Assembly | None = None
+) -> PlanReport:
     """The plan as a record for screen and JSON.
 
-    with_model: also build the model, without its pretrained weights, to count its parameters and
-    guess the memory that training takes.
+    assembly: the first fold, ready to train, to count its parameters and guess the memory it takes.
     """
     config, fold = plan.config, plan.folds[0]
     counts = {
@@ -25,12 +25,12 @@ def describe_plan(plan: Plan, run: Path | None = None, *, with_model: bool = Fal
     }
     steps = plan.steps_per_epoch(fold)
     trainable = total = memory_mib = None
-    if with_model:
-        model = create_model(config.model.model_copy(update={"pretrained": False, "weights": None}))
+    if assembly is not None:
+        model = assembly.parts.learner.model
         trainable, total = count_parameters(model)
         memory_mib = guess_training_memory_mib(
             model,
-            preprocessing(model, config.data.resize_mode).input_size,
+            assembly.preprocessing.input_size,
             config.data.batch_size,
             half=plan.compute.precision is not None,
         )

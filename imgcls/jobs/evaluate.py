@@ -129,7 +129,7 @@ def score(
         checkpoint=checkpoint.folder,
         model_name=str(checkpoint.facts.get("model_name", checkpoint.card["architecture"])),
         split=pictures.split,
-        fold=int(checkpoint.facts.get("fold", 0)),
+        fold=checkpoint.fold,
         metrics=metrics.metrics,
         speed_metrics={**speed, "precision": amp_name(compute.precision)},
         undefined=metrics.undefined,
@@ -155,11 +155,11 @@ def run_pictures(checkpoint: Checkpoint, split: str) -> Pictures:
         )
     try:
         config = TrainConfig.model_validate(checkpoint.facts["config"])
-        fold = int(checkpoint.facts["fold"])
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.folder}: the sidecar's config is not usable") from error
     table = open_source(config.data.source).relabel(checkpoint.class_names)
     assignment = assignment_from_rows(table, read_csv(run / SPLITS))
+    fold = checkpoint.fold
     indices = assignment.indices(split, fold)
     if not len(indices):
         present = [s for s in ("train", "val", "test") if len(assignment.indices(s, fold))]

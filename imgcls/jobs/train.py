@@ -82,11 +82,13 @@ def train_run(
     observers: Sequence[Observer] = (),
     on_signal: Callable[[int], None] | None = None,
     *,
+    first: Assembly | None = None,
     force: bool = False,
 ) -> TrainResult:
     """Train all folds that are not finished; with k-fold over all folds, sum them up.
 
-    force: go on from checkpoints whose data or config are not the plan's.
+    first: the first fold of a new run, where it was assembled already. force: go on from
+    checkpoints whose data or config are not the plan's.
 
     Raises InterruptedRunError after SIGINT, SIGTERM or SIGUSR1, with everything saved, and the
     RunFailedErrors; whatever was saved before stays good.
@@ -94,7 +96,7 @@ def train_run(
     with lock_run(run), stop_on_signals(on_signal) as stop:
         try:
             write_text(run / CONFIG, dump_yaml(plan.config))
-            trainer = Trainer(plan, run, observers, stop=stop, force=force)
+            trainer = Trainer(plan, run, observers, stop=stop, first=first, force=force)
             folds = tuple(trainer.train_fold(fold) for fold in plan.folds)
             summary = summarize(plan, run) if len(plan.folds) > 1 else None
         except InterruptedRunError as error:
@@ -123,6 +125,7 @@ class Trainer:
         observers: Sequence[Observer] = (),
         *,
         stop: StopRequest | None = None,
+        first: Assembly | None = None,
         force: bool = False,
     ) -> None:
         self.plan = plan
@@ -130,7 +133,7 @@ class Trainer:
         self._emit = broadcast(observers)
         self._stop = StopRequest() if stop is None else stop
         self._force = force
-        self._assembly: Assembly | None = None
+        self._assembly = first
 
     @classmethod
     def begin(cls, config: TrainConfig, observers: Sequence[Observer] = ()) -> Trainer:
@@ -150,7 +153,9 @@ class Trainer:
         saved, problems = newest_sound_checkpoint(checkpoints)
         if saved is None and problems:
             raise CheckpointError(f"no checkpoint of fold {fold} is sound: {problems[0]}")
-        assembly = assemble(self.plan, fold, load_weights=saved is None)
+        assembly = self._assembly
+        if assembly is None or assembly.fold != fold or assembly.parts.progress.step:
+            assembly = assemble(self.plan, fold, load_weights=saved is None)
         parts = assembly.parts
         state = parts.train_state()
         if saved is not None:

@@ -80,7 +80,11 @@ def show_evaluation(console: Console, report: EvalReport) -> None:
         "Top 3, top 5",
         f"{_percent(metrics['top_3_accuracy'])}, {_percent(metrics['top_5_accuracy'])}",
     )
-    facts.add_row("Log loss", f"{metrics['nll']:.4f}")
+    facts.add_row(
+        "Calibration",
+        f"log loss {metrics['nll']:.4f}, Brier {metrics['brier']:.4f}, "
+        f"expected error {_percent(metrics['ece'])}",
+    )
     if metrics["classes_scored"] < metrics["num_classes"]:
         facts.add_row("Classes scored", f"{metrics['classes_scored']} of {metrics['num_classes']}")
     speed = report.speed_metrics
@@ -238,11 +242,11 @@ def _confusions(report: EvalReport) -> RenderableType:
     table = Table(title="Most confused", title_justify="left", box=None, pad_edge=False)
     for title in ("Class", "Taken for"):
         table.add_column(title, overflow="fold")
-    table.add_column("Pictures", justify="right")
+    table.add_column("Times", justify="right")
     for count, true, predicted in pairs:
         names = report.class_names
         table.add_row(_escaped(names[true]), _escaped(names[predicted]), str(-count))
-    return Group("", table)
+    return Group("", table, "")
 
 
 def _facts() -> Table:

@@ -44,7 +44,7 @@ class TrainingView:
     def __init__(self, console: Console, run: Path) -> None:
         self._console = console
         self._run = run
-        self._fold = FoldStarted(0, run, 0, 0, 0, 0, 0, 0, 0, ())
+        self._fold = FoldStarted(0, run, 0, 0, 0, 0, 0, ())
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._samples = 0
@@ -97,9 +97,6 @@ class TrainingView:
         self._epoch_start_s = time.monotonic()
         if event.history:
             self._write_history(event.history)
-        self._console.say(
-            f"{event.parameters_trainable:,} of {event.parameters_total:,} parameters are trained."
-        )
         if event.epoch or event.step_in_epoch:
             where = f"epoch {event.epoch + 1}"
             inside = f", step {event.step_in_epoch + 1}" if event.step_in_epoch else ""

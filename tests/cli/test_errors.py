@@ -46,9 +46,10 @@ def assert_one_line(done, code, *words):
         (("list-models", "--limit", "0"), ["--limit"]),
     ],
 )
-def test_a_wrong_request_is_one_line_and_exit_2(command, arguments, words):
+def test_a_wrong_request_is_one_line_and_exit_2(command, arguments, words, tmp_path):
     """What is wrong, the value, what to do; nothing was started."""
     assert_one_line(command(*arguments), 2, *words)
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_bad_folders_are_refused_before_anything_starts(command, photos, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import shutil
@@ -103,7 +104,7 @@ def forge(tree, rng: random.Random):
             if rng.random() < 0.15 and isinstance(node, dict):
                 del node[key]
             else:
-                node[key] = rng.choice(FORGED)
+                node[key] = copy.deepcopy(rng.choice(FORGED))
             break
     return tree
 
