@@ -178,9 +178,9 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
     )
     facts.add_row("Model", f"{plan.model_name}, {plan.start}, {plan.img_size} pixels")
     if plan.parameters_total is not None:
-        facts.add_row(
-            "Parameters", f"{plan.parameters_total:,}, {plan.parameters_trainable:,} trained"
-        )
+        everything = plan.parameters_trainable == plan.parameters_total
+        trained = "all" if everything else f"{plan.parameters_trainable:,}"
+        facts.add_row("Parameters", f"{plan.parameters_total:,}, {trained} trained")
     accumulated = f" x {plan.grad_accum} batches" if plan.grad_accum > 1 else ""
     facts.add_row(
         "Training",
