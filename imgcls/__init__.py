@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from imgcls.config.benchmark import BenchmarkConfig
+    from imgcls.config.evaluate import EvaluateConfig
     from imgcls.config.model import ModelConfig
-    from imgcls.config.run import BenchmarkConfig, EvaluateConfig, TrainConfig
+    from imgcls.config.run import TrainConfig
     from imgcls.engine.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
     from imgcls.engine.runtime import get_device, set_seed
     from imgcls.jobs.benchmark import benchmark, benchmark_inference_speed
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AverageMeter": "imgcls.metrics.trackers",
-    "BenchmarkConfig": "imgcls.config.run",
-    "EvaluateConfig": "imgcls.config.run",
+    "BenchmarkConfig": "imgcls.config.benchmark",
+    "EvaluateConfig": "imgcls.config.evaluate",
     "MetricTracker": "imgcls.metrics.trackers",
     "MetricsCalculator": "imgcls.metrics.calculator",
     "ModelConfig": "imgcls.config.model",

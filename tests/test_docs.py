@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from imgcls.cli.app import VERBS
+from imgcls.config.base import option_fields
 from imgcls.config.load import load_config
 from imgcls.config.reference import COMMANDS, option_reference
 from imgcls.config.run import TrainConfig
@@ -35,6 +36,8 @@ def test_every_option_the_readme_names_exists():
     known = set(re.findall(r"--[a-z][a-z-]+", option_reference()))
     known |= {"--config", "--set", "--dry-run", "--json", "--quiet", "--debug", "--help"}
     known |= {"--version", "--install-completion", "--no-deps", "--editable", "--upgrade"}
+    options = [option for config in COMMANDS.values() for option in option_fields(config)]
+    known |= {alias for option in options for alias in option.flag.aliases}
     known |= {f"--no-{name[2:]}" for name in known}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgcls.cli.options import Common, add_command, new_app
-from imgcls.config.run import BenchmarkConfig
+from imgcls.config.benchmark import BenchmarkConfig
 
 app = new_app()
 

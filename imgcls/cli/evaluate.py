@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgcls.cli.options import Common, add_command, new_app
-from imgcls.config.run import EvaluateConfig
+from imgcls.config.evaluate import EvaluateConfig
 
 app = new_app()
 

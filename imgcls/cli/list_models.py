@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgcls.cli.options import Common, add_command, new_app
-from imgcls.config.run import ListModelsConfig
+from imgcls.config.list_models import ListModelsConfig
 
 app = new_app()
 

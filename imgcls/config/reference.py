@@ -6,13 +6,10 @@ import sys
 from collections.abc import Iterator
 
 from imgcls.config.base import Config, OptionField, allowed_values, default_text, option_fields
-from imgcls.config.run import (
-    BenchmarkConfig,
-    EvaluateConfig,
-    ListModelsConfig,
-    ResumeConfig,
-    TrainConfig,
-)
+from imgcls.config.benchmark import BenchmarkConfig
+from imgcls.config.evaluate import EvaluateConfig
+from imgcls.config.list_models import ListModelsConfig
+from imgcls.config.run import ResumeConfig, TrainConfig
 
 COMMANDS: dict[str, type[Config]] = {
     "train": TrainConfig,

@@ -1,4 +1,4 @@
-"""Options about choosing the best epoch, saving, the machine, and the whole of each command."""
+"""Options about choosing the best epoch and saving, and the whole of `train` and `resume`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from imgcls.config.base import Config, Flag
 from imgcls.config.data import DataConfig
 from imgcls.config.model import ModelConfig
 from imgcls.config.optim import AugmentConfig, OptimConfig
+from imgcls.config.runtime import DeviceField, RuntimeConfig
 
 Monitor = Literal[
     "val_loss",
@@ -24,11 +25,6 @@ Monitor = Literal[
     "val_f1_weighted",
     "val_top_3_accuracy",
     "val_top_5_accuracy",
-]
-Amp = Literal["auto", "off", "bf16", "fp16"]
-
-DeviceField = Annotated[
-    str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", examples=["auto, cpu, cuda, cuda:1 or mps"])
 ]
 
 
@@ -73,48 +69,6 @@ class CheckpointConfig(Config):
     )
 
 
-class RuntimeConfig(Config):
-    """The machine, its precision, and where results go."""
-
-    device: DeviceField = Field(
-        "auto", description="auto takes cuda, then mps, then cpu; a named one must be there."
-    )
-    amp: Amp = Field(
-        "auto",
-        description="Mixed precision in training. auto: bf16 (else fp16) on cuda, off elsewhere.",
-    )
-    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
-        "auto",
-        description="Processes that load pictures; auto goes by the cores. Never changes results.",
-    )
-    seed: int = Field(
-        42,
-        ge=0,
-        lt=2**31,
-        description="Splits, initial weights and every random choice follow from it.",
-    )
-    channels_last: bool = Field(
-        True,
-        description="Memory layout that is faster for convolutions on cuda and most CPUs.",
-    )
-    compile: bool = Field(
-        False, description="torch.compile the model: slow to start, faster on long runs."
-    )
-    deterministic: bool = Field(
-        False,
-        description="Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.",
-    )
-    output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
-        Path("outputs"), description="Folder in which runs are kept."
-    )
-    experiment: Annotated[str | None, Flag(aliases=("--name",))] = Field(
-        None,
-        pattern=r"^[^/\\\x00]+$",
-        examples=["beetles-1"],
-        description="Name of the run's folder; by default data, model and time.",
-    )
-
-
 class TrainConfig(Config):
     """Everything `imgcls train` may be told."""
 
@@ -153,60 +107,6 @@ class TrainConfig(Config):
         return self
 
 
-class EvaluateConfig(Config):
-    """Everything `imgcls evaluate` may be told."""
-
-    checkpoint: Annotated[Path | None, Flag(positional=True)] = Field(
-        None,
-        description="A checkpoint, fold or run folder; by default the best of the newest run.",
-    )
-    split: Literal["train", "val", "test"] = Field("test", description="The pictures to score.")
-    data: str | None = Field(
-        None,
-        description="Score these pictures instead of the run's own; classes are matched by name.",
-    )
-    fold: int | None = Field(None, ge=0, description="With a run folder: the fold to evaluate.")
-    batch_size: Annotated[int, Flag(short="-b", aliases=("--batch",))] = Field(
-        32, ge=1, description="Pictures per batch; changes speed, not results."
-    )
-    device: DeviceField = Field(
-        "auto", description="auto takes cuda, then mps, then cpu; a named one must be there."
-    )
-    amp: Amp = Field(
-        "off", description="Mixed precision; off by default, so that scores are exact."
-    )
-    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
-        "auto", description="Processes that load pictures; never changes results."
-    )
-    channels_last: bool = Field(True, description="Faster memory layout for convolutions.")
-    output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
-        Path("outputs"), description="Where to look for the newest run."
-    )
-
-
-class BenchmarkConfig(Config):
-    """Everything `imgcls benchmark` may be told."""
-
-    model: Annotated[str, Flag(positional=True)] = Field(
-        "resnet18", description="A timm model name, or a checkpoint, fold or run folder."
-    )
-    device: DeviceField = Field(
-        "auto", description="auto takes cuda, then mps, then cpu; a named one must be there."
-    )
-    batch_size: Annotated[int, Flag(short="-b", aliases=("--batch",))] = Field(
-        1, ge=1, description="Pictures per batch; 1 tells the latency, more the throughput."
-    )
-    num_samples: int = Field(
-        64, ge=1, description="Pictures to time, after the warm-up, rounded up to whole batches."
-    )
-    amp: Amp = Field("off", description="Mixed precision while timing.")
-    channels_last: bool = Field(False, description="Time with the channels-last memory layout.")
-    compile: bool = Field(False, description="Time the model after torch.compile.")
-    img_size: Annotated[
-        Annotated[int, Field(ge=8)] | Literal["auto"], Flag(aliases=("--imgsz",))
-    ] = Field("auto", description="Side of the input in pixels; auto is the model's own.")
-
-
 class ResumeConfig(Config):
     """Everything `imgcls resume` may be told."""
 
@@ -237,14 +137,3 @@ class ResumeConfig(Config):
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
         Path("outputs"), description="Where to look for the newest unfinished run."
     )
-
-
-class ListModelsConfig(Config):
-    """Everything `imgcls list-models` may be told."""
-
-    pattern: Annotated[str | None, Flag(positional=True)] = Field(
-        None, description="A glob (`vit_*`) or part of a name; searches all of timm."
-    )
-    family: str | None = Field(None, description="Only models of this family, e.g. resnet.")
-    pretrained: bool = Field(False, description="Only models with pretrained weights.")
-    limit: int | None = Field(None, ge=1, description="Show at most so many.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -41,6 +41,7 @@ class SampleTable:
 
     keys: N names, stable across machines (POSIX paths below the root). labels: int64 [N], an index
     into class_names. splits: the split that the source itself gives each row, or None.
+    columns: whatever else the source says of each row (site, camera, ...), N texts a column.
     notes: what the user should know about the source.
     """
 
@@ -52,6 +53,7 @@ class SampleTable:
     splits: tuple[str | None, ...] | None = None
     groups: tuple[str, ...] | None = None
     folds: np.ndarray | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: SourceDefaults = field(default_factory=SourceDefaults)
     notes: tuple[str, ...] = ()
 
@@ -82,8 +84,10 @@ class SampleTable:
         ]
         if unknown:
             name, count = unknown[0]
-            near = difflib.get_close_matches(name, class_names, n=1, cutoff=0.7)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            # case and stray spaces are what names differ by most often
+            folded = {known.strip().casefold(): known for known in class_names}
+            near = difflib.get_close_matches(name.strip().casefold(), folded, n=1, cutoff=0.7)
+            hint = f" (did you mean {folded[near[0]]!r}?)" if near else ""
             others = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
             raise DataError(
                 f"{self.name}: class {name!r}{hint}{others} with {count} pictures is not one the "

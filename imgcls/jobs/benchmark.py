@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.config.model import ModelConfig
-from imgcls.config.run import BenchmarkConfig
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import find_checkpoint, load_checkpoint, read_checkpoint
 from imgcls.engine.runtime import amp_name, autocast, device_label, synchronize, versions

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from imgcls.config.run import EvaluateConfig, TrainConfig
+from imgcls.config.evaluate import EvaluateConfig
+from imgcls.config.run import TrainConfig
 from imgcls.data.loader import EvalLoader, resolve_workers
 from imgcls.data.open import open_source
 from imgcls.data.source import SampleTable

@@ -5,14 +5,11 @@ from __future__ import annotations
 import pytest
 
 from imgcls.config.base import option_fields
+from imgcls.config.benchmark import BenchmarkConfig
+from imgcls.config.evaluate import EvaluateConfig
+from imgcls.config.list_models import ListModelsConfig
 from imgcls.config.load import dump_yaml, load_config
-from imgcls.config.run import (
-    BenchmarkConfig,
-    EvaluateConfig,
-    ListModelsConfig,
-    ResumeConfig,
-    TrainConfig,
-)
+from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.errors import ConfigError
 
 ALL_CONFIGS = (TrainConfig, EvaluateConfig, BenchmarkConfig, ResumeConfig, ListModelsConfig)

@@ -1,0 +1,42 @@
+"""Options of `imgcls evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from imgcls.config.base import Config, Flag
+from imgcls.config.runtime import Amp, DeviceField
+
+
+class EvaluateConfig(Config):
+    """Everything `imgcls evaluate` may be told."""
+
+    checkpoint: Annotated[Path | None, Flag(positional=True)] = Field(
+        None,
+        description="A checkpoint, fold or run folder; by default the best of the newest run.",
+    )
+    split: Literal["train", "val", "test"] = Field("test", description="The pictures to score.")
+    data: str | None = Field(
+        None,
+        description="Score these pictures instead of the run's own; classes are matched by name.",
+    )
+    fold: int | None = Field(None, ge=0, description="With a run folder: the fold to evaluate.")
+    batch_size: Annotated[int, Flag(short="-b", aliases=("--batch",))] = Field(
+        32, ge=1, description="Pictures per batch; changes speed, not results."
+    )
+    device: DeviceField = Field(
+        "auto", description="auto takes cuda, then mps, then cpu; a named one must be there."
+    )
+    amp: Amp = Field(
+        "off", description="Mixed precision; off by default, so that scores are exact."
+    )
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
+        "auto", description="Processes that load pictures; never changes results."
+    )
+    channels_last: bool = Field(True, description="Faster memory layout for convolutions.")
+    output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
+        Path("outputs"), description="Where to look for the newest run."
+    )

@@ -1,0 +1,58 @@
+"""Options about the machine, its precision, and where results go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from imgcls.config.base import Config, Flag
+
+Amp = Literal["auto", "off", "bf16", "fp16"]
+
+DeviceField = Annotated[
+    str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", examples=["auto, cpu, cuda, cuda:1 or mps"])
+]
+
+
+class RuntimeConfig(Config):
+    """The machine, its precision, and where results go."""
+
+    device: DeviceField = Field(
+        "auto", description="auto takes cuda, then mps, then cpu; a named one must be there."
+    )
+    amp: Amp = Field(
+        "auto",
+        description="Mixed precision in training. auto: bf16 (else fp16) on cuda, off elsewhere.",
+    )
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
+        "auto",
+        description="Processes that load pictures; auto goes by the cores. Never changes results.",
+    )
+    seed: int = Field(
+        42,
+        ge=0,
+        lt=2**31,
+        description="Splits, initial weights and every random choice follow from it.",
+    )
+    channels_last: bool = Field(
+        True,
+        description="Memory layout that is faster for convolutions on cuda and most CPUs.",
+    )
+    compile: bool = Field(
+        False, description="torch.compile the model: slow to start, faster on long runs."
+    )
+    deterministic: bool = Field(
+        False,
+        description="Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.",
+    )
+    output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
+        Path("outputs"), description="Folder in which runs are kept."
+    )
+    experiment: Annotated[str | None, Flag(aliases=("--name",))] = Field(
+        None,
+        pattern=r"^[^/\\\x00]+$",
+        examples=["beetles-1"],
+        description="Name of the run's folder; by default data, model and time.",
+    )
