@@ -20,7 +20,12 @@ def resume(config: ResumeConfig, common: Common) -> None:
 
     run = find_resumable(config.run, config.output, extend=config.epochs is not None)
     if run is None:
-        console.result({"resumed": None}, "Nothing to resume: no run is unfinished.")
+        console.result(
+            {"resumed": None},
+            "Nothing to resume: no run is unfinished."
+            if config.run is None
+            else f"Nothing to resume: {config.run} is finished; --epochs N trains it longer.",
+        )
         return
     console.say("Loading torch ...", transient=True)
     from imgcls.jobs.describe import describe_plan

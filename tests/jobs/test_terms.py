@@ -72,7 +72,8 @@ def test_more_epochs_go_on_with_the_schedule_of_a_longer_run(run, command, photo
     got = [float(row["lr"]) for row in rows]
     assert got[:3] == rates
     assert got[3:] == expected[3:]
-    assert "Nothing to resume" in command("resume", run).out
+    done = command("resume", run)
+    assert (done.code, "is finished; --epochs N trains it longer" in done.out) == (0, True)
     assert yaml.safe_load((run / "config.yaml").read_text())["optim"]["epochs"] == 6
 
 
