@@ -1,58 +1,128 @@
-"""The one way from a file to pixels: upright, three channels, eight bits."""
+"""The one way from a picture's bytes to pixels: upright, eight bits, the model's channels."""
 
 from __future__ import annotations
 
+import io
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 class UnreadableImageError(Exception):
     """The picture cannot be decoded; the message is the reason, without the file's name."""
 
 
-def decode(file: Path) -> Image.Image:
-    """The picture as RGB, turned as its EXIF orientation says, transparency on white.
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How pictures become pixels; the same in training and wherever the model is used.
 
-    Raises UnreadableImageError with the reason.
+    channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. background: the colour below
+    transparent pixels where alpha is no channel. max_pixels: more than these are taken for a
+    decompression bomb.
     """
+
+    channels: int = 3
+    background: str = "white"
+    max_pixels: int = 178_956_970
+
+
+def read_content(file: Path) -> bytes:
+    """The bytes of a file. Raises UnreadableImageError with the reason."""
     try:
-        with Image.open(file) as image:
-            image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
+        return file.read_bytes()
     except FileNotFoundError:
         raise UnreadableImageError("the file is gone") from None
+    except OSError as error:
+        raise UnreadableImageError(error.strerror or str(error)) from error
+
+
+def decode(content: bytes | Path, settings: DecodeSettings | None = None) -> Image.Image:
+    """The picture, turned as its EXIF orientation says, in the mode of the settings' channels.
+
+    content: the encoded picture, or its file. An animation gives its first frame. Raises
+    UnreadableImageError with the reason.
+    """
+    settings = settings or DecodeSettings()
+    if isinstance(content, Path):
+        content = read_content(content)
+    try:
+        # what PIL remarks on odd metadata would be printed for each picture, without its name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _allow(settings.max_pixels)
+            with Image.open(io.BytesIO(content)) as image:
+                _check_size(image, settings.max_pixels)
+                image.load()
+                return to_channels(_upright(image), settings)
     except UnidentifiedImageError:
-        empty = file.stat().st_size == 0
-        raise UnreadableImageError("the file is empty" if empty else "not a picture") from None
-    except Image.DecompressionBombError as error:
-        raise UnreadableImageError(str(error)) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise UnreadableImageError("not a picture" if content else "the file is empty") from None
+    except Image.DecompressionBombError:
+        raise UnreadableImageError(_bomb(settings.max_pixels)) from None
+    except (OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
         # PIL reports damage with all of these
         raise UnreadableImageError(str(error) or type(error).__name__) from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture as RGB; more than eight bits are scaled, not clipped."""
-    if image.mode == "RGB":
-        return image
+def to_channels(image: Image.Image, settings: DecodeSettings) -> Image.Image:
+    """The picture with eight bits in each of the settings' channels."""
+    mode = MODES[settings.channels]
     if image.mode.startswith("I") or image.mode == "F":
-        return _scaled_to_eight_bits(image).convert("RGB")
-    if image.has_transparency_data:
+        image = _scaled_to_eight_bits(image)
+    if image.has_transparency_data and not mode.endswith("A"):
         upper = image.convert("RGBA")
-        white = Image.new("RGBA", upper.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, upper).convert("RGB")
-    return image.convert("RGB")
+        below = Image.new("RGBA", upper.size, (*ImageColor.getrgb(settings.background)[:3], 255))
+        image = Image.alpha_composite(below, upper)
+    return image if image.mode == mode else _converted(image, mode)
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    # PIL cannot go everywhere directly: a palette's way to grey and alpha leads over RGBA
+    if mode == "LA" and image.mode not in ("L", "RGB", "RGBA"):
+        image = image.convert("RGBA")
+    return image.convert(mode)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (ValueError, SyntaxError, KeyError, TypeError, OSError, EOFError):
+        # damaged EXIF data say nothing; the pixels are good
+        return image
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise UnreadableImageError(_bomb(max_pixels))
+
+
+def _bomb(max_pixels: int) -> str:
+    return (
+        f"has more than {max_pixels} pixels, as a decompression bomb would; raise "
+        "--max-image-pixels if it is none"
+    )
+
+
+def _allow(max_pixels: int) -> None:
+    # PIL's own limit is a global and raises at twice its value; it may only be in the way where
+    # the user has raised ours
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
 
 
 def _scaled_to_eight_bits(image: Image.Image) -> Image.Image:
+    """Grey in eight bits: 16 bits by 65535; 0 to 1 by 1; all else by the picture's own range."""
     pixels = np.asarray(image, dtype=np.float64)
-    if image.mode.startswith("I;16") or (
-        image.mode == "I" and 0 <= pixels.min() <= pixels.max() < 2**16
-    ):
-        scale = 255.0 / (2**16 - 1)
-        return Image.fromarray(np.round(pixels * scale).astype(np.uint8))
-    low, high = float(pixels.min()), float(pixels.max())
+    finite = pixels[np.isfinite(pixels)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if image.mode.startswith("I;16") or (image.mode == "I" and 0 <= low <= high < 2**16):
+        low, high = 0.0, 2.0**16 - 1
+    elif image.mode == "F" and 0 <= low <= high <= 1:
+        low, high = 0.0, 1.0
     spread = high - low if high > low else 1.0
-    return Image.fromarray(np.round((pixels - low) / spread * 255.0).astype(np.uint8))
+    scaled = (np.nan_to_num(pixels, nan=low, posinf=high, neginf=low) - low) / spread
+    return Image.fromarray(np.round(scaled * 255.0).astype(np.uint8))

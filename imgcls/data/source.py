@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -11,17 +12,26 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from imgcls.data.decode import DecodeSettings, decode
 from imgcls.errors import DataError
 
 
-class ImageStore(Protocol):
-    """Opens the pictures of a table; may be sent to a loader process."""
+class ImageStore(ABC):
+    """Reads the pictures of a table, one at a time; may be sent to a loader process."""
 
-    def open(self, index: int) -> Image.Image:
-        """Row `index` as an upright RGB picture. Raises UnreadableImageError with the reason."""
+    decoding: DecodeSettings = DecodeSettings()
 
+    @abstractmethod
+    def content(self, index: int) -> bytes:
+        """Row `index` as it is encoded. Raises UnreadableImageError with the reason."""
+
+    @abstractmethod
     def location(self, index: int) -> str:
         """Where row `index` lies, for messages."""
+
+    def open(self, index: int) -> Image.Image:
+        """Row `index`, decoded. Raises UnreadableImageError with the reason."""
+        return decode(self.content(index), self.decoding)
 
 
 @dataclass(frozen=True)

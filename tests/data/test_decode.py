@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls.data.decode import UnreadableImageError, decode
+from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode
 
 
 def test_exif_orientation_is_applied(tmp_path):
@@ -60,3 +60,39 @@ def test_an_unreadable_picture_gives_a_reason(tmp_path, damage):
     with pytest.raises(UnreadableImageError) as caught:
         decode(file)
     assert str(caught.value)
+
+
+def test_bytes_and_file_give_the_same_pixels(tmp_path):
+    """Tables hold files or bytes; there is one way through."""
+    noise = np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg")
+    whole = decode((tmp_path / "a.jpg").read_bytes())
+    assert np.array_equal(np.asarray(whole), np.asarray(decode(tmp_path / "a.jpg")))
+
+
+def test_transparency_may_lie_on_another_colour(tmp_path):
+    """--background, by name or as #rrggbb."""
+    Image.new("RGBA", (4, 4), (10, 20, 30, 0)).save(tmp_path / "a.png")
+    settings = DecodeSettings(background="#0a0b0c")
+    assert decode(tmp_path / "a.png", settings).getpixel((0, 0)) == (10, 11, 12)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+def test_every_mode_reaches_every_number_of_channels(tmp_path, channels, mode):
+    """What the model takes is what it gets, in eight bits."""
+    image = Image.new(mode, (5, 4))
+    image.save(tmp_path / "a.tif")
+    decoded = decode(tmp_path / "a.tif", DecodeSettings(channels=channels))
+    assert len(decoded.getbands()) == channels
+    assert np.asarray(decoded).dtype == np.uint8
+
+
+def test_a_decompression_bomb_names_the_option(tmp_path, monkeypatch):
+    """Also where PIL itself would have stopped, and not when the limit was raised."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    Image.new("L", (100, 50)).save(tmp_path / "a.png")
+    for limit in (2000, 4999):
+        with pytest.raises(UnreadableImageError, match=f"more than {limit} .* --max-image-pixels"):
+            decode(tmp_path / "a.png", DecodeSettings(max_pixels=limit))
+    assert decode(tmp_path / "a.png", DecodeSettings(max_pixels=5000)).size == (100, 50)

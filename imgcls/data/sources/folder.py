@@ -14,10 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from imgcls.data.decode import decode
-from imgcls.data.source import SampleTable
+from imgcls.data.decode import read_content
+from imgcls.data.source import ImageStore, SampleTable
 from imgcls.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
@@ -47,16 +46,16 @@ SPLIT_FOLDERS = {
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 
-class FolderImages:
+class FolderImages(ImageStore):
     """Pictures in files below a root."""
 
     def __init__(self, root: Path, keys: tuple[str, ...]) -> None:
         self._root = root
         self._keys = keys
 
-    def open(self, index: int) -> Image.Image:
-        """Row `index`, decoded. Raises UnreadableImageError."""
-        return decode(self._root / self._keys[index])
+    def content(self, index: int) -> bytes:
+        """The picture's file."""
+        return read_content(self._root / self._keys[index])
 
     def location(self, index: int) -> str:
         """The picture's path."""
