@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from imgcls.engine.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
     from imgcls.engine.runtime import get_device, set_seed
     from imgcls.jobs.benchmark import benchmark, benchmark_inference_speed
-    from imgcls.jobs.evaluate import evaluate, evaluate_model
+    from imgcls.jobs.evaluate import evaluate
+    from imgcls.jobs.score import evaluate_model
     from imgcls.jobs.train import Trainer
     from imgcls.metrics.calculator import MetricsCalculator
     from imgcls.metrics.curves import compute_pr_curves, compute_roc_auc
@@ -39,7 +40,7 @@ _HOMES = {
     "compute_roc_auc": "imgcls.metrics.curves",
     "create_model": "imgcls.models.build",
     "evaluate": "imgcls.jobs.evaluate",
-    "evaluate_model": "imgcls.jobs.evaluate",
+    "evaluate_model": "imgcls.jobs.score",
     "get_available_models": "imgcls.models.catalog",
     "get_device": "imgcls.engine.runtime",
     "load_checkpoint": "imgcls.engine.checkpoint",

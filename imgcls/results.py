@@ -62,7 +62,10 @@ class TrainResult(Record):
 
 @dataclass(frozen=True)
 class EvalReport(Record):
-    """One evaluated split. `metrics` may hold None; `undefined` then says why, by metric name."""
+    """One evaluated split. `metrics` may hold None; `undefined` then says why, by metric name.
+
+    intervals: (low, high) by metric name, made as `intervals_method` says.
+    """
 
     checkpoint: Path
     model_name: str
@@ -75,6 +78,8 @@ class EvalReport(Record):
     per_class: tuple[dict[str, Any], ...]
     confusion_matrix: tuple[tuple[int, ...], ...]
     folder: Path | None = None
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    intervals_method: str | None = None
     notes: tuple[str, ...] = ()
 
 

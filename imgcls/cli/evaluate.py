@@ -19,7 +19,7 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     console = Console(quiet=common.quiet, json=common.json)
     console.say("Loading torch ...", transient=True)
     from imgcls.jobs.evaluate import evaluate as job
-    from imgcls.report.screen import show_evaluation
+    from imgcls.report.evaluation import show_evaluation
 
     with console.progress("Scoring") as on_batch:
         report = job(config, on_batch=on_batch)

@@ -24,6 +24,22 @@ class EvaluateConfig(Config):
         description="Score these pictures instead of the run's own; classes are matched by name.",
     )
     fold: int | None = Field(None, ge=0, description="With a run folder: the fold to evaluate.")
+    top_k: str = Field(
+        "1,3,5",
+        pattern=r"^[1-9]\d*(,[1-9]\d*)*$",
+        examples=["1,3,5"],
+        description="Also the share of pictures whose class is among the k highest scores.",
+    )
+    ci: Literal["bootstrap", "none"] = Field(
+        "bootstrap",
+        description=(
+            "95% intervals: pictures (with groups: whole groups) are drawn anew within each class."
+        ),
+    )
+    ci_samples: int = Field(
+        1000, ge=100, description="Resamples for --ci; 1000 settle both ends to about two digits."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Of the resamples; the same one repeats them.")
     batch_size: Annotated[int, Flag(short="-b", aliases=("--batch",))] = Field(
         32, ge=1, description="Pictures per batch; changes speed, not results."
     )
@@ -40,3 +56,8 @@ class EvaluateConfig(Config):
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
         Path("outputs"), description="Where to look for the newest run."
     )
+
+    @property
+    def top_ks(self) -> tuple[int, ...]:
+        """The k of `top_k`."""
+        return tuple(int(k) for k in self.top_k.split(","))

@@ -12,6 +12,7 @@ from torch import nn
 
 from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
 from imgcls.engine.runtime import autocast, synchronize
+from imgcls.engine.score_file import ScoreFile
 from imgcls.metrics.predictions import Predictions
 
 
@@ -34,15 +35,20 @@ def predict(
     normalizer: Normalizer,
     compute: ComputeSettings,
     on_batch: Callable[[int], None] = lambda _samples: None,
+    *,
+    file: ScoreFile | None = None,
+    temperature: float = 1.0,
 ) -> InferencePass:
     """Score all batches in their order with the model in evaluation mode.
 
     on_batch is called behind each batch with its number of pictures; what it raises ends the pass.
-    Logits come back as float32 whatever the precision.
+    Logits come back as float32 whatever the precision: memory-mapped from `file` where one is
+    given, else in memory.
     """
     model.eval()
     keys: list[str] = []
     logits: list[np.ndarray] = []
+    kept = logits if file is None else file
     labels: list[np.ndarray] = []
     times_s: list[float] = []
     for batch in batches:
@@ -54,11 +60,14 @@ def predict(
         synchronize(compute.device)
         times_s.append(time.perf_counter() - start_s)
         valid = batch.valid.numpy()
-        logits.append(scores.numpy()[valid])
+        kept.append(scores.numpy()[valid])
         labels.append(batch.labels.numpy()[valid])
         keys.extend(key for key, real in zip(batch.keys, valid, strict=True) if real)
         on_batch(int(valid.sum()))
     predictions = Predictions(
-        keys=tuple(keys), logits=np.concatenate(logits), labels=np.concatenate(labels)
+        keys=tuple(keys),
+        logits=np.concatenate(logits) if file is None else file.mapped(),
+        labels=np.concatenate(labels),
+        temperature=temperature,
     )
     return InferencePass(predictions, tuple(times_s), tuple(len(part) for part in labels))

@@ -9,11 +9,12 @@ import numpy as np
 
 from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
 from imgcls.jobs.assemble import Plan
-from imgcls.jobs.evaluate import Pictures, score
 from imgcls.jobs.runs import SUMMARY
+from imgcls.jobs.score import Pictures, Scoring, score
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.files import write_evaluation, write_json
+from imgcls.report.evaluation_files import write_evaluation
+from imgcls.report.files import write_json
 
 
 def summarize(plan: Plan, run: Path) -> dict[str, Any]:
@@ -30,8 +31,7 @@ def summarize(plan: Plan, run: Path) -> dict[str, Any]:
             checkpoint,
             Pictures(plan.table, plan.assignment.indices("val", fold), "val"),
             plan.compute,
-            batch_size=plan.config.data.batch_size,
-            workers=plan.workers,
+            scoring=Scoring(plan.config.data.batch_size, plan.workers),
         )
         assert report.folder is not None
         write_evaluation(report.folder, report, scored)

@@ -14,7 +14,7 @@ from imgcls.metrics.calibration import (
     expected_calibration_error,
     reliability_bins,
 )
-from imgcls.metrics.curves import RankScores, micro_areas, rank_scores
+from imgcls.metrics.curves import RankScores, rank_scores
 from imgcls.metrics.predictions import Predictions, require_names
 from imgcls.metrics.scores import (
     ClassCounts,
@@ -38,10 +38,14 @@ class MetricSet:
 
 
 class MetricsCalculator:
-    """Computes every metric of `test_metrics.json` for classes in a fixed order."""
+    """Computes every metric of `test_metrics.json` for classes in a fixed order.
 
-    def __init__(self, class_names: Sequence[str]) -> None:
+    top_k: the k of the `top_{k}_accuracy` metrics.
+    """
+
+    def __init__(self, class_names: Sequence[str], top_k: Sequence[int] = (1, 3, 5)) -> None:
         self.class_names = tuple(class_names)
+        self.top_k = tuple(top_k)
 
     def compute(self, predictions: Predictions) -> MetricSet:
         """Metrics, per-class rows and confusion matrix (rows true, columns predicted).
@@ -50,11 +54,10 @@ class MetricsCalculator:
         """
         require_names(self.class_names, predictions.logits)
         num_classes = len(self.class_names)
-        labels, probabilities = predictions.labels, predictions.probabilities
+        labels = predictions.labels
         counts = class_counts(labels, predictions.predicted, num_classes)
         confusion = confusion_counts(labels, predictions.predicted, num_classes)
-        ranks = rank_scores(labels, probabilities)
-        micro_auc, micro_ap = micro_areas(labels, probabilities)
+        ranks = rank_scores(labels, predictions.softmax, predictions.label_probabilities)
         undefined: dict[str, str] = {}
 
         def defined(name: str, value: float, reason: str) -> float | None:
@@ -67,10 +70,12 @@ class MetricsCalculator:
             name: float(value) for name, value in count_scores(counts).items()
         }
         metrics["cohen_kappa"] = defined(
-            "cohen_kappa", cohen_kappa(counts), "all labels and all predictions are one same class"
+            "cohen_kappa",
+            float(cohen_kappa(counts)),
+            "all labels and all predictions are one same class",
         )
-        metrics["mcc"] = matthews_correlation(counts)
-        for k in (1, 3, 5):
+        metrics["mcc"] = float(matthews_correlation(counts))
+        for k in self.top_k:
             metrics[f"top_{k}_accuracy"] = defined(
                 f"top_{k}_accuracy",
                 top_k_accuracy(predictions, k) if k < num_classes else float("nan"),
@@ -78,8 +83,8 @@ class MetricsCalculator:
             )
         one_sided = "no class has both a picture that belongs to it and one that does not"
         for name, by_class, micro in (
-            ("roc_auc", ranks.roc_auc, micro_auc),
-            ("average_precision", ranks.average_precision, micro_ap),
+            ("roc_auc", ranks.roc_auc, ranks.micro_roc_auc),
+            ("average_precision", ranks.average_precision, ranks.micro_average_precision),
         ):
             scored = by_class[ranks.scored]
             macro = float(scored.mean()) if len(scored) else float("nan")

@@ -78,18 +78,16 @@ def classwise_calibration_error(predictions: Predictions, bins: int = NUM_BINS) 
     Equal-width bins; Kull et al., "Beyond temperature scaling" (2019). A class without pictures
     counts with the probability that was given to it.
     """
-    probabilities, labels = predictions.probabilities, predictions.labels
-    count, classes = probabilities.shape
-    gap_sum = 0.0
-    for columns in blocks(classes, count):
-        scores = probabilities[:, columns].astype(np.float64)
-        width = scores.shape[1]
-        cells = _equal_width(scores, bins) + np.arange(width) * bins
-        sums = np.bincount(cells.ravel(), weights=scores.ravel(), minlength=width * bins)
-        mine = np.flatnonzero((labels >= columns.start) & (labels < columns.stop))
-        hits = np.bincount(cells[mine, labels[mine] - columns.start], minlength=width * bins)
-        gap_sum += float(np.abs(sums - hits).sum())
-    return float(gap_sum / (count * classes))
+    labels, softmax = predictions.labels, predictions.softmax
+    count, classes = softmax.shape
+    gaps = np.zeros(classes * bins)
+    for rows in blocks(count, classes):
+        scores = softmax[rows].astype(np.float64)
+        cells = _equal_width(scores, bins) + np.arange(classes) * bins
+        gaps += np.bincount(cells.ravel(), weights=scores.ravel(), minlength=classes * bins)
+        own = labels[rows]
+        gaps -= np.bincount(cells[np.arange(len(own)), own], minlength=classes * bins)
+    return float(np.abs(gaps).sum() / (count * classes))
 
 
 def brier_scores(predictions: Predictions) -> np.ndarray:
@@ -98,10 +96,10 @@ def brier_scores(predictions: Predictions) -> np.ndarray:
     Brier, "Verification of forecasts expressed in terms of probability" (1950): summed over all
     classes, also for two (scikit-learn's `scale_by_half=False`).
     """
-    probabilities, labels = predictions.probabilities, predictions.labels
+    labels, softmax = predictions.labels, predictions.softmax
     scores = np.empty(len(labels))
-    for rows in blocks(*probabilities.shape):
-        errors = probabilities[rows].astype(np.float64)
+    for rows in blocks(*softmax.shape):
+        errors = softmax[rows].astype(np.float64)
         errors[np.arange(len(errors)), labels[rows]] -= 1.0
         scores[rows] = np.einsum("nc,nc->n", errors, errors)
     return scores

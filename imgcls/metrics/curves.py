@@ -1,7 +1,8 @@
 """Areas under curves and the curves themselves, one class against the rest.
 
-Exact, ties included: equal to scikit-learn's roc_auc_score and average_precision_score. Scores of
-a class are sorted in place without keeping their order, and only the positives are looked up.
+Exact, ties included: equal to scikit-learn's roc_auc_score and average_precision_score. An area
+needs only how many scores lie below, or not above, each positive's own. These are counted over
+blocks of rows, so that a file of scores is read from front to back and never lies in memory.
 """
 
 from __future__ import annotations
@@ -12,15 +13,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgcls.metrics.blocks import blocks
-from imgcls.metrics.predictions import require_names, require_scores
+from imgcls.metrics.predictions import RowScores, require_names, require_scores
+
+# below it, the calls for each class and block cost more than the sorting
+_FEWEST_ROWS = 2048
 
 
 @dataclass(frozen=True)
 class RankScores:
-    """Areas for each class, float64 [C]; nan where a class lacks positives or negatives."""
+    """Areas for each class, float64 [C]; nan where a class lacks positives or negatives.
+
+    micro_*: of all N x C cells of the one-hot matrix taken together; nan for a single class.
+    """
 
     roc_auc: np.ndarray
     average_precision: np.ndarray
+    micro_roc_auc: float
+    micro_average_precision: float
 
     @property
     def scored(self) -> np.ndarray:
@@ -28,42 +37,35 @@ class RankScores:
         return np.asarray(np.isfinite(self.roc_auc))
 
 
-def rank_scores(labels: np.ndarray, probabilities: np.ndarray) -> RankScores:
-    """One-vs-rest areas of every class: labels int64 [N], probabilities [N, C]."""
-    count, classes = probabilities.shape
-    areas = np.full((classes, 2), np.nan)
-    by_label = np.argsort(labels, kind="stable")
-    starts = np.searchsorted(labels[by_label], np.arange(classes + 1))
-    for columns in blocks(classes, count):
-        scores = np.array(probabilities[:, columns].T, order="C")
-        members = [by_label[starts[c] : starts[c + 1]] for c in range(columns.start, columns.stop)]
-        own = [np.sort(row[m]) for row, m in zip(scores, members, strict=True)]
-        scores.sort(axis=1)
-        for row, (ranked, positives) in enumerate(zip(scores, own, strict=True)):
-            areas[columns.start + row] = _areas(
-                positives,
-                np.searchsorted(ranked, positives, side="left"),
-                np.searchsorted(ranked, positives, side="right"),
-                count,
-            )
-    return RankScores(areas[:, 0], areas[:, 1])
+def rank_scores(labels: np.ndarray, scores: RowScores, own: np.ndarray) -> RankScores:
+    """One-vs-rest areas of every class, and micro, in one pass over the scores [N, C].
 
-
-def micro_areas(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
-    """(ROC AUC, average precision) of all N x C cells of the one-hot matrix taken together.
-
-    nan, nan for a single class.
+    labels: int64 [N]; own: the score of each picture's own class [N].
     """
-    count, classes = probabilities.shape
-    positives = np.sort(probabilities[np.arange(count), labels])
-    below = np.zeros(count, dtype=np.int64)
-    up_to = np.zeros(count, dtype=np.int64)
-    for rows in blocks(count, classes):
-        cells = probabilities[rows].flatten()
+    count, classes = scores.shape
+    by_class = np.lexsort((own, labels))
+    starts = np.searchsorted(labels[by_class], np.arange(classes + 1))
+    positives = own[by_class]
+    flat = np.sort(own)
+    below, up_to, flat_below, flat_up_to = np.zeros((4, count), dtype=np.int64)
+    present = np.flatnonzero(np.diff(starts))
+    for rows in blocks(count, classes, fewest=_FEWEST_ROWS):
+        ranked = np.array(scores[rows].T, order="C")
+        ranked.sort(axis=1)
+        for c in present:
+            mine = slice(starts[c], starts[c + 1])
+            below[mine] += np.searchsorted(ranked[c], positives[mine], side="left")
+            up_to[mine] += np.searchsorted(ranked[c], positives[mine], side="right")
+        cells = ranked.ravel()
         cells.sort()
-        below += np.searchsorted(cells, positives, side="left")
-        up_to += np.searchsorted(cells, positives, side="right")
-    return _areas(positives, below, up_to, count * classes)
+        flat_below += np.searchsorted(cells, flat, side="left")
+        flat_up_to += np.searchsorted(cells, flat, side="right")
+    areas = np.full((classes, 2), np.nan)
+    for c in present:
+        mine = slice(starts[c], starts[c + 1])
+        areas[c] = _areas(positives[mine], below[mine], up_to[mine], count)
+    micro = _areas(flat, flat_below, flat_up_to, count * classes)
+    return RankScores(areas[:, 0], areas[:, 1], *micro)
 
 
 def _areas(
@@ -94,9 +96,9 @@ def compute_roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, 
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     require_scores(probabilities, labels)
-    scores = rank_scores(labels, probabilities)
-    micro, _ = micro_areas(labels, probabilities)
-    macro = float(scores.roc_auc[scores.scored].mean()) if scores.scored.any() else None
+    ranks = rank_scores(labels, probabilities, probabilities[np.arange(len(labels)), labels])
+    macro = float(ranks.roc_auc[ranks.scored].mean()) if ranks.scored.any() else None
+    micro = ranks.micro_roc_auc
     return {"micro": None if np.isnan(micro) else micro, "macro": macro}
 
 

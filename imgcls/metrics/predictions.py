@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from imgcls.metrics.blocks import blocks
 class Predictions:
     """Scores of N pictures: keys [N], logits float32 [N, C], labels int64 [N] in 0..C-1.
 
+    The logits may be a memory-mapped file: all but `probabilities` goes over blocks of rows, one
+    behind the other. `temperature` divides the logits inside the softmax only, so that it changes
+    probabilities and never which class is predicted, not even by rounding.
+
     Other float and integer types are converted. Raises DataError for no pictures at all, shapes
     that do not fit, labels out of range, and logits that are not finite, naming the first picture.
     """
@@ -23,6 +28,7 @@ class Predictions:
     keys: tuple[str, ...]
     logits: np.ndarray
     labels: np.ndarray
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels)
@@ -34,12 +40,13 @@ class Predictions:
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """Softmax of the logits: float32 [N, C]."""
-        with np.errstate(over="ignore"):  # a gap beyond float32's range is -inf: probability 0
-            scores: np.ndarray = self.logits - self.logits.max(axis=1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=1, keepdims=True)
-        return scores
+        """Softmax of the logits over the temperature: float32 [N, C], all in memory."""
+        return self.softmax[:]
+
+    @property
+    def softmax(self) -> Softmax:
+        """The probabilities, worked out for the rows that are asked for."""
+        return Softmax(self.logits, self.temperature)
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -49,7 +56,12 @@ class Predictions:
     @cached_property
     def confidences(self) -> np.ndarray:
         """The probability of the predicted class: float32 [N]."""
-        return np.asarray(self.probabilities[np.arange(len(self.keys)), self.predicted])
+        return self._probabilities_of(self.predicted)
+
+    @cached_property
+    def label_probabilities(self) -> np.ndarray:
+        """The probability of each picture's own class: float32 [N]."""
+        return self._probabilities_of(self.labels)
 
     @cached_property
     def correct(self) -> np.ndarray:
@@ -80,7 +92,48 @@ class Predictions:
     @cached_property
     def picture_losses(self) -> np.ndarray:
         """Cross-entropy of each picture, computed in float64: float64 [N]."""
-        return cross_entropies(self.logits, self.labels)
+        return cross_entropies(self.logits, self.labels, 1.0 / self.temperature)
+
+    def _probabilities_of(self, classes: np.ndarray) -> np.ndarray:
+        chosen = np.empty(len(classes), dtype=np.float32)
+        for rows in blocks(*self.logits.shape):
+            own = classes[rows]
+            chosen[rows] = self.softmax[rows][np.arange(len(own)), own]
+        return chosen
+
+
+class RowScores(Protocol):
+    """Scores [N, C] that are read a block of rows at a time: an array, or a Softmax."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C)."""
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray:
+        """The scores of these rows, [rows, C]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """softmax(logits / temperature) in float32, row by row; a RowScores."""
+
+    logits: np.ndarray
+    temperature: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C)."""
+        return self.logits.shape
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray:
+        """The probabilities of these rows, a new float32 array."""
+        logits = self.logits[rows]
+        with np.errstate(over="ignore"):  # a gap beyond float32's range is -inf: probability 0
+            scores: np.ndarray = logits - logits.max(axis=1, keepdims=True)
+            scores /= np.float32(self.temperature)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=1, keepdims=True)
+        return scores
 
 
 def cross_entropies(logits: np.ndarray, labels: np.ndarray, scale: float = 1.0) -> np.ndarray:
@@ -127,7 +180,8 @@ def require_scores(
             f"{_row_name(keys, first)}: label {labels[first]} is not one of the model's {classes} "
             "outputs"
         )
-    broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    finite = [np.isfinite(scores[rows]).all(axis=1) for rows in blocks(count, classes)]
+    broken = np.flatnonzero(~np.concatenate(finite))
     if len(broken):
         raise DataError(
             f"the model's output is not finite for {len(broken)} of {count} pictures, the first is "

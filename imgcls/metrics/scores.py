@@ -73,27 +73,29 @@ def count_scores(counts: ClassCounts) -> dict[str, np.ndarray]:
     return scores
 
 
-def cohen_kappa(counts: ClassCounts) -> float:
-    """Agreement beyond chance (Cohen, 1960); nan when truth and prediction are one same class."""
-    total = float(counts.support.sum())
-    by_chance = float(counts.support @ counts.predicted)
+def cohen_kappa(counts: ClassCounts) -> np.ndarray:
+    """Agreement beyond chance (Cohen, 1960): float64 [...].
+
+    nan when truth and prediction are one same class.
+    """
+    total = counts.support.sum(axis=-1)
+    by_chance = (counts.support * counts.predicted).sum(axis=-1)
     possible = total**2 - by_chance
-    return (total * float(counts.hits.sum()) - by_chance) / possible if possible else float("nan")
+    agreement = total * counts.hits.sum(axis=-1) - by_chance
+    return _ratio(agreement, possible, otherwise=np.nan)
 
 
-def matthews_correlation(counts: ClassCounts) -> float:
-    """Matthews correlation of C classes (Gorodkin, 2004).
+def matthews_correlation(counts: ClassCounts) -> np.ndarray:
+    """Matthews correlation of C classes (Gorodkin, 2004): float64 [...].
 
     0 when all truths or all predictions are one class, as in scikit-learn.
     """
-    total = float(counts.support.sum())
-    covariance = total * float(counts.hits.sum()) - float(counts.support @ counts.predicted)
-    truth_spread = total**2 - float(counts.support @ counts.support)
-    predicted_spread = total**2 - float(counts.predicted @ counts.predicted)
-    if not truth_spread or not predicted_spread:
-        return 0.0
+    total = counts.support.sum(axis=-1)
+    covariance = total * counts.hits.sum(axis=-1) - (counts.support * counts.predicted).sum(axis=-1)
+    truth_spread = total**2 - (counts.support**2).sum(axis=-1)
+    predicted_spread = total**2 - (counts.predicted**2).sum(axis=-1)
     # two roots, because the product of the spreads leaves the integers that a float64 holds
-    return covariance / float(np.sqrt(truth_spread) * np.sqrt(predicted_spread))
+    return _ratio(covariance, np.sqrt(truth_spread) * np.sqrt(predicted_spread))
 
 
 def top_k_accuracy(predictions: Predictions, k: int) -> float:
@@ -126,8 +128,9 @@ def validation_metrics(predictions: Predictions) -> dict[str, float | None]:
     return metrics
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    quotient: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+def _ratio(part: np.ndarray, whole: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
+    fallback = np.full(np.shape(part), otherwise)
+    quotient: np.ndarray = np.divide(part, whole, out=fallback, where=whole > 0)
     return quotient
 
 

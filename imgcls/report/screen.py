@@ -11,10 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from imgcls.report.console import Console
-from imgcls.results import BenchmarkReport, EvalReport, ModelEntry, PlanReport, TrainResult
-
-_MOST_CLASSES = 12
-_WORST_CLASSES = 5
+from imgcls.results import BenchmarkReport, ModelEntry, PlanReport, TrainResult
 
 
 def show_plan(console: Console, plan: PlanReport, *, is_result: bool = False) -> None:
@@ -30,7 +27,7 @@ def show_plan(console: Console, plan: PlanReport, *, is_result: bool = False) ->
 
 def show_train_result(console: Console, result: TrainResult) -> None:
     """Best epoch, where the files are, and what to type next."""
-    facts = _facts()
+    facts = facts_table()
     for fold in result.folds:
         best = fold.best_metrics
         label = "Best epoch" if len(result.folds) == 1 else f"Fold {fold.fold}, best epoch"
@@ -38,8 +35,8 @@ def show_train_result(console: Console, result: TrainResult) -> None:
         facts.add_row(label, f"{fold.best_epoch} of {fold.epochs_run}{early}")
         facts.add_row(
             "  validation",
-            f"accuracy {_percent(best['val_accuracy'])}, balanced "
-            f"{_percent(best['val_balanced_accuracy'])}, F1 {_percent(best['val_macro_f1'])}, "
+            f"accuracy {percent(best['val_accuracy'])}, balanced "
+            f"{percent(best['val_balanced_accuracy'])}, F1 {percent(best['val_macro_f1'])}, "
             f"loss {best['val_loss']:.4f}",
         )
     if result.summary is not None:
@@ -47,10 +44,10 @@ def show_train_result(console: Console, result: TrainResult) -> None:
         for name in ("accuracy", "balanced_accuracy", "f1_macro"):
             facts.add_row(
                 name.replace("_", " ").capitalize(),
-                f"{_percent(mean[name])} ± {_percent(std[name])} over folds, "
-                f"{_percent(pooled[name])} pooled",
+                f"{percent(mean[name])} ± {percent(std[name])} over folds, "
+                f"{percent(pooled[name])} pooled",
             )
-    console.result(result, _panel("Trained", facts))
+    console.result(result, panel("Trained", facts))
     if result.summary is not None:
         console.path("Summary", str(result.run / "summary.json"))
     else:
@@ -59,49 +56,9 @@ def show_train_result(console: Console, result: TrainResult) -> None:
     console.path("Next", f"imgcls evaluate {shlex.quote(str(result.run))}{several} --split test")
 
 
-def show_evaluation(console: Console, report: EvalReport) -> None:
-    """The headline numbers, the weakest classes, the commonest confusions, the files."""
-    metrics = report.metrics
-    facts = _facts()
-    facts.add_row("Accuracy", f"{_percent(metrics['accuracy'])} of {metrics['samples']} pictures")
-    facts.add_row("Balanced accuracy", _percent(metrics["balanced_accuracy"]))
-    for title, stem in (("Precision", "precision"), ("Recall", "recall"), ("F1", "f1")):
-        facts.add_row(
-            title,
-            f"{_percent(metrics[f'{stem}_macro'])} macro, "
-            f"{_percent(metrics[f'{stem}_weighted'])} weighted",
-        )
-    for title, stem in (("ROC AUC", "roc_auc"), ("Average precision", "average_precision")):
-        facts.add_row(
-            title,
-            f"{_share(metrics[f'{stem}_macro'])} macro, {_share(metrics[f'{stem}_micro'])} micro",
-        )
-    facts.add_row(
-        "Top 3, top 5",
-        f"{_percent(metrics['top_3_accuracy'])}, {_percent(metrics['top_5_accuracy'])}",
-    )
-    facts.add_row(
-        "Calibration",
-        f"log loss {metrics['nll']:.4f}, Brier {metrics['brier']:.4f}, "
-        f"expected error {_percent(metrics['ece'])}",
-    )
-    if metrics["classes_scored"] < metrics["num_classes"]:
-        facts.add_row("Classes scored", f"{metrics['classes_scored']} of {metrics['num_classes']}")
-    speed = report.speed_metrics
-    facts.add_row(
-        "Speed",
-        f"{speed['throughput_samples_per_sec']:.0f} images/s on {speed['device']}, without loading",
-    )
-    title = f"{report.model_name} on {report.split}"
-    console.result(report, _panel(title, facts), _weakest_classes(report), _confusions(report))
-    console.path("Files", str(report.folder))
-    for note in report.notes:
-        console.warn(note)
-
-
 def show_benchmark(console: Console, report: BenchmarkReport) -> None:
     """Latency, throughput and memory of one model."""
-    facts = _facts()
+    facts = facts_table()
     channels, height, width = report.input_size
     layout = ", channels-last" if report.channels_last else ""
     compiled = ", compiled" if report.compiled else ""
@@ -123,7 +80,7 @@ def show_benchmark(console: Console, report: BenchmarkReport) -> None:
     if report.peak_memory_mib is not None:
         whose = "of the process" if report.device == "cpu" else "on the device"
         facts.add_row("Peak memory", f"{report.peak_memory_mib:,.0f} MiB {whose}")
-    console.result(report, _panel(report.model_name, facts))
+    console.result(report, panel(report.model_name, facts))
 
 
 def show_models(
@@ -162,7 +119,7 @@ def show_models(
 
 
 def _plan_facts(plan: PlanReport) -> RenderableType:
-    facts = _facts()
+    facts = facts_table()
     counts = {
         split: sum(row[split] for row in plan.class_counts.values())
         for split in ("train", "val", "test")
@@ -204,59 +161,18 @@ def _class_table(plan: PlanReport) -> RenderableType:
     for split in ("train", "val", "test"):
         table.add_column(split, justify="right")
     for name, counts in plan.class_counts.items():
-        table.add_row(_escaped(name), *(str(counts[s]) for s in ("train", "val", "test")))
+        table.add_row(escaped(name), *(str(counts[s]) for s in ("train", "val", "test")))
     return Group("", table)
 
 
-def _weakest_classes(report: EvalReport) -> RenderableType:
-    scored = [row for row in report.per_class if row["f1"] is not None]
-    shown = sorted(scored, key=lambda row: row["f1"])
-    everything = len(shown) <= _MOST_CLASSES
-    title = "Classes, weakest first" if everything else f"The {_WORST_CLASSES} weakest classes"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("Class", overflow="fold")
-    for name in ("Pictures", "Precision", "Recall", "F1"):
-        table.add_column(name, justify="right")
-    for row in shown if everything else shown[:_WORST_CLASSES]:
-        table.add_row(
-            _escaped(row["class"]),
-            str(row["support"]),
-            _percent(row["precision"]),
-            _percent(row["recall"]),
-            _percent(row["f1"]),
-        )
-    return table
-
-
-def _confusions(report: EvalReport) -> RenderableType:
-    pairs = sorted(
-        (
-            (-count, true, predicted)
-            for true, row in enumerate(report.confusion_matrix)
-            for predicted, count in enumerate(row)
-            if true != predicted and count
-        ),
-    )[:_WORST_CLASSES]
-    if not pairs:
-        return "No picture was confused with another class."
-    table = Table(title="Most confused", title_justify="left", box=None, pad_edge=False)
-    for title in ("Class", "Taken for"):
-        table.add_column(title, overflow="fold")
-    table.add_column("Times", justify="right")
-    for count, true, predicted in pairs:
-        names = report.class_names
-        table.add_row(_escaped(names[true]), _escaped(names[predicted]), str(-count))
-    return Group("", table, "")
-
-
-def _facts() -> Table:
+def facts_table() -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     return table
 
 
-def _panel(title: str, content: RenderableType) -> Panel:
+def panel(title: str, content: RenderableType) -> Panel:
     return Panel(content, title=title, title_align="left", expand=False)
 
 
@@ -264,15 +180,15 @@ def _precision(amp: str) -> str:
     return {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}[amp]
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _escaped(text: Any) -> str:
+def escaped(text: Any) -> str:
     from rich.markup import escape
 
     return escape(str(text))

@@ -118,6 +118,41 @@ def test_evaluate_needs_nothing_but_the_run(trained, command):
     ]  # fmt: skip
 
 
+def test_an_evaluation_can_be_read_back(trained, command):
+    """logits.npy has a row for each of predictions.csv's, and gives its probabilities."""
+    from imgcls.errors import DataError
+    from imgcls.report.evaluation_files import read_predictions
+
+    run, _ = trained
+    report = strict(command("evaluate", "--top-k", "1,2", "--json").out)
+    folder = run / "fold_0" / "test_results" / "test"
+    assert np.load(folder / "logits.npy", mmap_mode="r").shape == (7, 3)
+    predictions, rows = read_predictions(folder), read_csv(folder / "predictions.csv")
+    names = report["class_names"]
+    for row, label, scores in zip(rows, predictions.labels, predictions.probabilities, strict=True):
+        assert row["label"] == names[label]
+        assert [float(row[f"prob_{n}"]) for n in names] == pytest.approx(scores, rel=1e-5)
+    assert 0 < report["metrics"]["top_2_accuracy"] <= 1
+    assert "top_5_accuracy" not in report["metrics"]
+    (folder / "logits.npy").unlink()
+    with pytest.raises(DataError, match="no whole set of evaluation files"):
+        read_predictions(folder)
+
+
+def test_intervals_can_be_seeded_and_left_out(trained, command):
+    """The same seed gives the same ones; --ci none gives none."""
+    first, again, other, none = (
+        strict(command("evaluate", "--split", "val", "--json", *arguments).out)
+        for arguments in ((), ("--seed", "0"), ("--seed", "1"), ("--ci", "none"))
+    )
+    assert first["intervals"] == again["intervals"] != other["intervals"]
+    assert "1,000 resamples" in first["intervals_method"]
+    for name, (low, high) in first["intervals"].items():
+        assert low <= first["metrics"][name] + 1e-12, name
+        assert high >= first["metrics"][name] - 1e-12, name
+    assert (none["intervals"], none["intervals_method"]) == ({}, None)
+
+
 @pytest.mark.parametrize("path", ["", "fold_0", "fold_0/checkpoints/best"])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_evaluate_takes_any_folder_and_split(trained, command, path, split):

@@ -11,7 +11,12 @@ from sklearn import metrics as sk
 
 from imgcls.errors import DataError
 from imgcls.metrics import blocks
-from imgcls.metrics.curves import compute_pr_curves, compute_roc_auc, micro_areas, rank_scores
+from imgcls.metrics import curves as curves_module
+from imgcls.metrics.curves import compute_pr_curves, compute_roc_auc, rank_scores
+
+
+def ranked(labels, scores):
+    return rank_scores(labels, scores, scores[np.arange(len(labels)), labels])
 
 
 def sklearn_areas(positive, scores):
@@ -23,7 +28,7 @@ def sklearn_areas(positive, scores):
 def test_areas_equal_scikit_learn_class_by_class(p, in_float64):
     """Each class that can be scored, to 1e-12; the others are nan."""
     scores = p.probabilities.astype(np.float64) if in_float64 else p.probabilities
-    ranks = rank_scores(p.labels, scores)
+    ranks = ranked(p.labels, scores)
     for c in range(scores.shape[1]):
         positive = p.labels == c
         assert ranks.scored[c] == (0 < positive.sum() < len(positive))
@@ -35,14 +40,16 @@ def test_areas_equal_scikit_learn_class_by_class(p, in_float64):
             assert np.isnan([ranks.roc_auc[c], ranks.average_precision[c]]).all()
     one_hot = np.eye(scores.shape[1])[p.labels]
     expected = sklearn_areas(one_hot.ravel(), scores.ravel())
-    assert micro_areas(p.labels, scores) == pytest.approx(expected, abs=1e-12)
+    assert (ranks.micro_roc_auc, ranks.micro_average_precision) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_scores_of_any_sign_may_be_ranked():
     """Logits have the areas that scikit-learn gives them."""
     p = some_predictions(80, 4)
     expected = [sklearn_areas(p.labels == c, p.logits[:, c]) for c in range(4)]
-    ranks = rank_scores(p.labels, p.logits)
+    ranks = ranked(p.labels, p.logits)
     found = np.stack([ranks.roc_auc, ranks.average_precision], axis=1)
     assert np.allclose(found, expected, rtol=0, atol=1e-12)
 
@@ -50,12 +57,14 @@ def test_scores_of_any_sign_may_be_ranked():
 def test_small_blocks_give_the_same_areas(monkeypatch):
     """The size of the temporary arrays is not seen in the result."""
     p = some_predictions(60, 5)
-    whole = rank_scores(p.labels, p.probabilities), micro_areas(p.labels, p.probabilities)
+    whole = ranked(p.labels, p.probabilities)
     monkeypatch.setattr(blocks, "CELLS_PER_BLOCK", 130)
-    parts = rank_scores(p.labels, p.probabilities), micro_areas(p.labels, p.probabilities)
-    assert np.array_equal(whole[0].roc_auc, parts[0].roc_auc)
-    assert np.array_equal(whole[0].average_precision, parts[0].average_precision)
-    assert whole[1] == pytest.approx(parts[1], abs=1e-15)
+    monkeypatch.setattr(curves_module, "_FEWEST_ROWS", 7)
+    parts = ranked(p.labels, p.softmax[:])
+    assert np.array_equal(whole.roc_auc, parts.roc_auc)
+    assert np.array_equal(whole.average_precision, parts.average_precision)
+    assert whole.micro_roc_auc == parts.micro_roc_auc
+    assert whole.micro_average_precision == parts.micro_average_precision
 
 
 def test_compute_roc_auc_leaves_out_the_absent_class():

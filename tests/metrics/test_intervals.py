@@ -11,21 +11,25 @@ from sklearn import metrics as sk
 
 from imgcls.errors import ConfigError, DataError
 from imgcls.metrics import blocks
+from imgcls.metrics import intervals as intervals_module
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.calibration import brier_scores
-from imgcls.metrics.intervals import _draw, _Tally, _units, bootstrap_intervals
+from imgcls.metrics.intervals import bootstrap_intervals
 from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.resampling import Resampler, Tally, draw, draw_units
 
 NAMES = {
-    "accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro", "nll", "brier",
+    "accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro", "f1_weighted",
+    "precision_weighted", "recall_weighted", "cohen_kappa", "mcc", "top_2_accuracy", "nll",
+    "brier", "roc_auc_macro", "roc_auc_micro", "average_precision_macro", "average_precision_micro",
 }  # fmt: skip
 
 
 def test_an_interval_encloses_the_value():
     """All names are there, and each metric of the whole split lies inside its interval."""
     p = some_predictions(400, 4)
-    metrics = MetricsCalculator("abcd").compute(p).metrics
-    intervals = bootstrap_intervals(p, samples=300)
+    metrics = MetricsCalculator("abcd", (2, 4)).compute(p).metrics
+    intervals = bootstrap_intervals(p, samples=300, top_k=(2, 4))  # top 4 of 4 is undefined
     assert set(intervals) == NAMES
     for name, (low, high) in intervals.items():
         assert low < metrics[name] < high, name
@@ -35,9 +39,9 @@ def test_each_resample_scores_as_scikit_learn_scores_its_pictures():
     """The vectorised counts equal scikit-learn on pictures that are really repeated."""
     p = some_predictions(40, 5, seed=3)
     p = Predictions(p.keys, p.logits, np.where(p.labels == 4, 0, p.labels))  # one class absent
-    units, strata = _units(p, np.arange(40) // 3)
-    weights = _draw(np.random.default_rng(0), strata, 20)[:, units]
-    scored = _Tally(p).metrics(weights)
+    units, strata = draw_units(p.labels, np.arange(40) // 3)
+    weights = draw(np.random.default_rng(0), strata, 20)[:, units]
+    scored = Tally(p, (1, 3), with_ranks=True).metrics(weights)
     for r, row in enumerate(weights.astype(int)):
         rows = np.repeat(np.arange(40), row)
         labels, guess = p.labels[rows], p.predicted[rows]
@@ -52,15 +56,67 @@ def test_each_resample_scores_as_scikit_learn_scores_its_pictures():
         assert scored["precision_macro"][r] == pytest.approx(precision)
         assert scored["recall_macro"][r] == pytest.approx(recall)
         assert scored["f1_macro"][r] == pytest.approx(f1)
+        assert scored["cohen_kappa"][r] == pytest.approx(sk.cohen_kappa_score(labels, guess))
+        assert scored["mcc"][r] == pytest.approx(sk.matthews_corrcoef(labels, guess))
+        top_3 = sk.top_k_accuracy_score(labels, p.logits[rows], k=3, labels=range(5))
+        assert scored["top_3_accuracy"][r] == pytest.approx(top_3)
         assert scored["nll"][r] == pytest.approx(p.picture_losses[rows].mean())
         assert scored["brier"][r] == pytest.approx(brier_scores(p)[rows].mean())
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_areas_of_each_resample_equal_scikit_learn(rounded):
+    """ROC AUC and average precision of repeated pictures, with ties and a class that drops out."""
+    p = some_predictions(30, 3, seed=5)
+    p = Predictions(p.keys, np.round(p.logits) if rounded else p.logits, p.labels)
+    weights = np.random.default_rng(1).integers(0, 3, (25, 30)).astype(float)
+    weights[0, p.labels == 2] = 0
+    scored = Tally(p, with_ranks=True).metrics(weights)
+    for r, row in enumerate(weights.astype(int)):
+        rows = np.repeat(np.arange(30), row)
+        one_hot, scores = np.eye(3)[p.labels[rows]], p.probabilities[rows]
+        seen = np.flatnonzero(one_hot.any(axis=0))
+        for name, function in (
+            ("roc_auc", sk.roc_auc_score), ("average_precision", sk.average_precision_score),
+        ):  # fmt: skip
+            macro = np.mean([function(one_hot[:, c], scores[:, c]) for c in seen])
+            assert scored[f"{name}_macro"][r] == pytest.approx(macro, abs=1e-12)
+            micro = function(one_hot.ravel(), scores.ravel())
+            assert scored[f"{name}_micro"][r] == pytest.approx(micro, abs=1e-12)
+
+
+def test_areas_have_no_interval_where_it_would_take_long(monkeypatch):
+    """Beyond the limit the other metrics still have theirs."""
+    monkeypatch.setattr(intervals_module, "MOST_RANK_CELLS", 100 * 60 * 3 - 1)
+    assert set(bootstrap_intervals(some_predictions(60, 3), 100, top_k=(2,))) == {
+        name for name in NAMES if "roc" not in name and "average" not in name
+    }
+
+
+def test_strata_keep_their_class_counts():
+    """Pictures of a fold are drawn within that fold."""
+    p = some_predictions(60, 3)
+    folds = np.arange(60) % 4
+    [weights] = Resampler(p.labels, 50, 0, strata=folds).weights()
+    for fold in range(4):
+        for c in range(3):
+            mine = (folds == fold) & (p.labels == c)
+            assert (weights[:, mine].sum(axis=1) == mine.sum()).all()
+
+
+def test_one_class_alone_has_intervals_of_what_is_defined():
+    """Kappa and the areas of classes are not, and have none."""
+    p = Predictions(("a", "b", "c"), np.eye(2, dtype=np.float32)[[0, 0, 1]], np.zeros(3, int))
+    found = bootstrap_intervals(p, 200)
+    assert found["accuracy"] == (0.0, 1.0)
+    assert not {"cohen_kappa", "roc_auc_macro"} & set(found)
 
 
 def test_pictures_are_drawn_within_their_class():
     """Every resample has the class counts of the split, and varies."""
     p = some_predictions(50, 4)
-    units, strata = _units(p, None)
-    weights = _draw(np.random.default_rng(0), strata, 200)[:, units]
+    units, strata = draw_units(p.labels, None)
+    weights = draw(np.random.default_rng(0), strata, 200)[:, units]
     for c in range(4):
         assert (weights[:, p.labels == c].sum(axis=1) == (p.labels == c).sum()).all()
     assert weights.mean(axis=0) == pytest.approx(np.ones(50), abs=0.4)
@@ -71,8 +127,8 @@ def test_pictures_of_a_group_are_drawn_together():
     """All pictures of a group appear equally often; groups stay among those of their class."""
     p = some_predictions(60, 3)
     groups = [f"patient {i}" for i in np.random.default_rng(1).integers(0, 12, 60)]
-    units, strata = _units(p, groups)
-    draws = _draw(np.random.default_rng(0), strata, 50)
+    units, strata = draw_units(p.labels, groups)
+    draws = draw(np.random.default_rng(0), strata, 50)
     for stratum in np.unique(strata):
         inside = strata == stratum
         assert (draws[:, inside].sum(axis=1) == inside.sum()).all()
@@ -147,10 +203,11 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
         return Predictions(tuple(map(str, range(len(labels)))), logits, labels)
 
     rng = np.random.default_rng(0)
-    truth = MetricsCalculator("abc").compute(split(rng, 3334)).metrics
+    truth = MetricsCalculator("abc", (2,)).compute(split(rng, 3334)).metrics
     covered = dict.fromkeys(NAMES, 0)
     for trial in range(1000):
-        for name, (low, high) in bootstrap_intervals(split(rng, 1), 1000, seed=trial).items():
+        found = bootstrap_intervals(split(rng, 1), 1000, seed=trial, top_k=(2,))
+        for name, (low, high) in found.items():
             covered[name] += low <= truth[name] <= high
     outside = {name: n for name, n in covered.items() if not 930 <= n <= 970}
     assert not outside

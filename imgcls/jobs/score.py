@@ -1,0 +1,196 @@
+"""Score one checkpoint on some pictures: the numbers, and the logits on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from imgcls.config.run import TrainConfig
+from imgcls.data.loader import EvalLoader, resolve_workers
+from imgcls.data.open import open_source
+from imgcls.data.source import SampleTable
+from imgcls.data.split import assignment_from_rows
+from imgcls.data.transforms import eval_transform
+from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.checkpoint import Checkpoint, load_checkpoint
+from imgcls.engine.inference import InferencePass, predict
+from imgcls.engine.runtime import amp_name
+from imgcls.engine.score_file import ScoreFile
+from imgcls.errors import CheckpointError, DataError, RunError
+from imgcls.jobs.runs import SPLITS, run_of
+from imgcls.metrics.calculator import MetricsCalculator, MetricSet
+from imgcls.metrics.intervals import Interval, bootstrap_intervals, ranks_affordable
+from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.speed import speed_metrics
+from imgcls.models.card import model_from_card, preprocessing_from_card
+from imgcls.report.evaluation_files import LOGITS
+from imgcls.report.files import read_csv
+from imgcls.results import EvalReport
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The rows of a table to score, with labels in the model's order of classes."""
+
+    table: SampleTable
+    indices: np.ndarray
+    split: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """The group of each picture, where the table has groups."""
+        own = self.table.groups
+        return None if own is None else tuple(own[index] for index in self.indices)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How pictures are fed and which numbers are wanted; ci_samples 0 gives no intervals."""
+
+    batch_size: int
+    workers: int | str
+    top_k: tuple[int, ...] = (1, 3, 5)
+    ci_samples: int = 1000
+    seed: int = 0
+
+    def intervals(
+        self, predictions: Predictions, groups: Sequence[str] | None
+    ) -> tuple[dict[str, Interval], str | None]:
+        """The 95% intervals and how they were made; none, with the reason, where none can be."""
+        if not self.ci_samples:
+            return {}, None
+        try:
+            found = bootstrap_intervals(
+                predictions, self.ci_samples, self.seed, groups, top_k=self.top_k
+            )
+        except DataError as error:
+            return {}, str(error)
+        what = "pictures" if groups is None else "groups"
+        method = f"bootstrap of {what} within each class, {self.ci_samples:,} resamples"
+        if not ranks_affordable(predictions, self.ci_samples):
+            method += "; none for ROC AUC and average precision, they would take too long"
+        return found, method
+
+
+def evaluate_model(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    normalizer: Normalizer,
+    compute: ComputeSettings,
+    class_names: Sequence[str],
+    *,
+    top_k: Sequence[int] = (1, 3, 5),
+    on_batch: Callable[[int], None] = lambda _samples: None,
+    file: ScoreFile | None = None,
+) -> tuple[MetricSet, InferencePass]:
+    """All metrics of a model over batches of pictures, and the pass they come from.
+
+    file: where the logits go; without it they stay in memory.
+    """
+    result = predict(model, batches, normalizer, compute, on_batch, file=file)
+    return MetricsCalculator(class_names, top_k).compute(result.predictions), result
+
+
+def score(
+    checkpoint: Checkpoint,
+    pictures: Pictures,
+    compute: ComputeSettings,
+    *,
+    scoring: Scoring,
+    on_batch: Callable[[int, int], None] = lambda _done, _total: None,
+) -> tuple[EvalReport, Predictions]:
+    """The report and the predictions of a verified checkpoint on some pictures.
+
+    The logits lie in `logits.npy` in the report's folder, which is made.
+    """
+    model = model_from_card(checkpoint.card)
+    load_checkpoint(model, checkpoint.folder)
+    model = compute.place(model)
+    facts = preprocessing_from_card(checkpoint.card)
+    batches = EvalLoader(
+        pictures.table,
+        pictures.indices,
+        eval_transform(facts),
+        batch_size=scoring.batch_size,
+        workers=resolve_workers(
+            scoring.workers,
+            in_memory=pictures.table.defaults.in_memory,
+            device_type=compute.device.type,
+        ),
+        device_type=compute.device.type,
+    )
+    done = 0
+
+    def count(_samples: int) -> None:
+        nonlocal done
+        done += 1
+        on_batch(done, len(batches))
+
+    folder = _results_folder(checkpoint.folder) / pictures.split
+    with ScoreFile(folder / LOGITS, len(pictures.indices)) as file:
+        metrics, result = evaluate_model(
+            model,
+            batches,
+            Normalizer(facts.mean, facts.std, compute),
+            compute,
+            checkpoint.class_names,
+            top_k=scoring.top_k,
+            on_batch=count,
+            file=file,
+        )
+    intervals, method = scoring.intervals(result.predictions, pictures.groups)
+    speed = speed_metrics(result.batch_times_s, result.batch_sizes, str(compute.device))
+    report = EvalReport(
+        checkpoint=checkpoint.folder,
+        model_name=str(checkpoint.facts.get("model_name", checkpoint.card["architecture"])),
+        split=pictures.split,
+        fold=checkpoint.fold,
+        metrics=metrics.metrics,
+        speed_metrics={**speed, "precision": amp_name(compute.precision)},
+        undefined=metrics.undefined,
+        class_names=checkpoint.class_names,
+        per_class=metrics.per_class,
+        confusion_matrix=metrics.confusion_matrix,
+        folder=folder,
+        intervals=intervals,
+        intervals_method=method,
+        notes=pictures.notes,
+    )
+    return report, result.predictions
+
+
+def run_pictures(checkpoint: Checkpoint, split: str) -> Pictures:
+    """The pictures of a split of the run that the checkpoint lies in, by its splits.csv.
+
+    Raises DataError when the split has none or the data has changed, RunError outside a run.
+    """
+    run = run_of(checkpoint.folder)
+    if run is None:
+        raise RunError(
+            f"{checkpoint.folder}: lies outside its run, so the split is not known; say which "
+            "pictures to score with --data"
+        )
+    try:
+        config = TrainConfig.model_validate(checkpoint.facts["config"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.folder}: the sidecar's config is not usable") from error
+    table = open_source(config.data.source).relabel(checkpoint.class_names)
+    assignment = assignment_from_rows(table, read_csv(run / SPLITS))
+    fold = checkpoint.fold
+    indices = assignment.indices(split, fold)
+    if not len(indices):
+        present = [s for s in ("train", "val", "test") if len(assignment.indices(s, fold))]
+        raise DataError(
+            f"--split {split}: this run has no {split} pictures; it has {', '.join(present)}"
+        )
+    return Pictures(table, indices, split)
+
+
+def _results_folder(checkpoint: Path) -> Path:
+    parent = checkpoint.parent
+    return (parent.parent if parent.name == "checkpoints" else parent) / "test_results"

@@ -1,0 +1,125 @@
+"""An evaluation as a screen of 80 columns."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from imgcls.report.console import Console
+from imgcls.report.screen import escaped, facts_table, panel, percent, share
+from imgcls.results import EvalReport
+
+_MOST_CLASSES = 12
+_WORST_CLASSES = 5
+
+
+def show_evaluation(console: Console, report: EvalReport) -> None:
+    """The headline numbers, the weakest classes, the commonest confusions, the files."""
+    metrics = report.metrics
+    title = (
+        f"{report.model_name} on {report.split}: {metrics['samples']:,} pictures, "
+        f"{metrics['num_classes']} classes"
+    )
+    screen = panel(title, Group(_headline(report), "", _facts(report)))
+    console.result(report, screen, _weakest_classes(report), _confusions(report))
+    console.path("Files", str(report.folder))
+    for note in report.notes:
+        console.warn(note)
+
+
+def _headline(report: EvalReport) -> RenderableType:
+    metrics, table = report.metrics, Table(box=None, pad_edge=False)
+    table.add_column("", style="bold", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    for title in (
+        ("95% interval", "Weighted", "Micro") if report.intervals else ("Weighted", "Micro")
+    ):
+        table.add_column(title, justify="right", no_wrap=True)
+    top = [name for name in metrics if name.startswith("top_")]
+    rows = [
+        ("Accuracy", "accuracy"),
+        ("Balanced accuracy", "balanced_accuracy"),
+        ("Precision (macro)", "precision_macro"),
+        ("Recall (macro)", "recall_macro"),
+        ("F1 (macro)", "f1_macro"),
+        *((f"Top {n.split('_')[1]}", n) for n in top if n != "top_1_accuracy"),
+        ("ROC AUC (macro)", "roc_auc_macro"),
+        ("Average precision (macro)", "average_precision_macro"),
+        ("Cohen's kappa", "cohen_kappa"),
+        ("Matthews correlation", "mcc"),
+        ("NLL (log loss)", "nll"),
+        ("Brier score", "brier"),
+    ]
+    shares = {"roc_auc", "average_precision", "cohen_kappa", "mcc", "nll", "brier"}
+    for title, name in rows:
+        stem = name.removesuffix("_macro")
+        written = share if stem in shares else percent
+        cells = [title, written(metrics[name])]
+        if report.intervals:
+            interval = report.intervals.get(name)
+            cells.append("-" if interval is None else " to ".join(map(written, interval)))
+        for kind in ("weighted", "micro"):
+            other = f"{stem}_{kind}"
+            cells.append(written(metrics[other]) if other in metrics else "")
+        table.add_row(*cells)
+    return table
+
+
+def _facts(report: EvalReport) -> RenderableType:
+    metrics, facts = report.metrics, facts_table()
+    facts.add_row(
+        "Calibration error",
+        f"{percent(metrics['ece'])} by equal width, {percent(metrics['ece_equal_mass'])} by equal "
+        f"mass, {percent(metrics['classwise_ece'])} classwise",
+    )
+    if metrics["classes_scored"] < metrics["num_classes"]:
+        facts.add_row("Classes scored", f"{metrics['classes_scored']} of {metrics['num_classes']}")
+    if report.intervals_method is not None:
+        facts.add_row("Intervals", report.intervals_method)
+    speed = report.speed_metrics
+    facts.add_row(
+        "Speed",
+        f"{speed['throughput_samples_per_sec']:.0f} images/s on {speed['device']}, without loading",
+    )
+    return facts
+
+
+def _weakest_classes(report: EvalReport) -> RenderableType:
+    scored = [row for row in report.per_class if row["f1"] is not None]
+    shown = sorted(scored, key=lambda row: row["f1"])
+    everything = len(shown) <= _MOST_CLASSES
+    title = "Classes, weakest first" if everything else f"The {_WORST_CLASSES} weakest classes"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("Class", overflow="fold")
+    for name in ("Pictures", "Precision", "Recall", "F1"):
+        table.add_column(name, justify="right")
+    for row in shown if everything else shown[:_WORST_CLASSES]:
+        table.add_row(
+            escaped(row["class"]),
+            str(row["support"]),
+            percent(row["precision"]),
+            percent(row["recall"]),
+            percent(row["f1"]),
+        )
+    return table
+
+
+def _confusions(report: EvalReport) -> RenderableType:
+    pairs = sorted(
+        (
+            (-count, true, predicted)
+            for true, row in enumerate(report.confusion_matrix)
+            for predicted, count in enumerate(row)
+            if true != predicted and count
+        ),
+    )[:_WORST_CLASSES]
+    if not pairs:
+        return "No picture was confused with another class."
+    table = Table(title="Most confused", title_justify="left", box=None, pad_edge=False)
+    for title in ("Class", "Taken for"):
+        table.add_column(title, overflow="fold")
+    table.add_column("Times", justify="right")
+    for count, true, predicted in pairs:
+        names = report.class_names
+        table.add_row(escaped(names[true]), escaped(names[predicted]), str(-count))
+    return Group("", table, "")

@@ -1,0 +1,117 @@
+"""The files of one evaluated split, written and read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from imgcls.errors import DataError
+from imgcls.metrics.predictions import Predictions
+from imgcls.report.files import read_csv, write_csv, write_json
+from imgcls.results import EvalReport
+
+LOGITS, METRICS, PREDICTIONS = "logits.npy", "test_metrics.json", "predictions.csv"
+# beyond it, one column a class would make a table that nothing opens
+MOST_PROBABILITY_COLUMNS = 100
+
+
+def write_evaluation(folder: Path, report: EvalReport, predictions: Predictions) -> None:
+    """Write the files of one evaluated split, beside its logits.npy, which `score` writes.
+
+    folder/
+      logits.npy             float32 [N, C], unnormalised, rows as in predictions.csv
+      predictions.csv        a column of probability for each class, up to 100 classes
+      per_class.csv  confusion_matrix.csv
+      test_metrics.json      the last to be replaced
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_predictions(folder / PREDICTIONS, report.class_names, predictions)
+    write_csv(folder / "per_class.csv", list(report.per_class[0]), report.per_class)
+    write_csv(
+        folder / "confusion_matrix.csv",
+        ["true \\ predicted", *report.class_names],
+        (
+            {"true \\ predicted": name, **dict(zip(report.class_names, row, strict=True))}
+            for name, row in zip(report.class_names, report.confusion_matrix, strict=True)
+        ),
+    )
+    write_json(
+        folder / METRICS,
+        {
+            "checkpoint": report.checkpoint,
+            "model_name": report.model_name,
+            "split": report.split,
+            "fold": report.fold,
+            "class_names": report.class_names,
+            "temperature": predictions.temperature,
+            "metrics": report.metrics,
+            "undefined": report.undefined,
+            "intervals": report.intervals,
+            "intervals_method": report.intervals_method,
+            "speed_metrics": report.speed_metrics,
+            "notes": list(report.notes),
+        },
+    )
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """The predictions of an evaluated split, its logits memory-mapped. Raises DataError.
+
+    Only N float32 rows are mapped; the probabilities follow from them and the temperature.
+    """
+    try:
+        rows = read_csv(folder / PREDICTIONS)
+        metrics = json.loads((folder / METRICS).read_text("utf-8"))
+        logits = np.load(folder / LOGITS, mmap_mode="r")
+        position = {name: index for index, name in enumerate(metrics["class_names"])}
+        return Predictions(
+            keys=tuple(row["path"] for row in rows),
+            logits=logits,
+            labels=np.array([position[row["label"]] for row in rows], dtype=np.int64),
+            temperature=metrics["temperature"],
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{folder}: no whole set of evaluation files ({error}); make them with "
+            "`imgcls evaluate`"
+        ) from error
+
+
+def _write_predictions(file: Path, class_names: Sequence[str], predictions: Predictions) -> None:
+    with_all = len(class_names) <= MOST_PROBABILITY_COLUMNS
+    columns = ["path", "label", "predicted", "correct", "confidence"]
+    columns += [f"prob_{name}" for name in class_names] if with_all else []
+    probabilities = predictions.probabilities if with_all else None
+    write_csv(
+        file,
+        columns,
+        (
+            {
+                "path": key,
+                "label": class_names[label],
+                "predicted": class_names[choice],
+                "correct": int(label == choice),
+                "confidence": f"{confidence:.6g}",
+                **(
+                    {}
+                    if probabilities is None
+                    else {
+                        f"prob_{name}": f"{score:.6g}"
+                        for name, score in zip(class_names, probabilities[row], strict=True)
+                    }
+                ),
+            }
+            for row, (key, label, choice, confidence) in enumerate(
+                zip(
+                    predictions.keys,
+                    predictions.labels,
+                    predictions.predicted,
+                    predictions.confidences,
+                    strict=True,
+                )
+            )
+        ),
+    )
