@@ -112,3 +112,11 @@ def tiny_config(source: object = "digits", **groups: dict[str, object]):
     for name, values in groups.items():
         tree.setdefault(name, {}).update(values)
     return validate(TrainConfig, tree)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium to open pages in."""
+    from browser import running_browser
+
+    yield from running_browser()

@@ -38,10 +38,15 @@ def sync_folder(folder: Path) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Replace the file by this text; a reader sees the old or the new content, never a part."""
+    write_bytes(file, text.encode("utf-8"))
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Replace the file by these bytes; a reader sees the old or the new content, never a part."""
     temporary = file.with_name(f"{TEMPORARY_PREFIX}{file.name}-{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+        with temporary.open("wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, file)  # noqa: PTH105  replaces on Windows too

@@ -1,9 +1,10 @@
-"""A real browser for the HTML pages."""
+"""Headless Chromium for the tests of HTML pages."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +51,8 @@ class Browser:
         titles[column].click()
 
 
-@pytest.fixture(scope="session")
-def browser():
-    """Chromium from the system; a machine without one skips, CI never does."""
+def running_browser() -> Iterator[Browser]:
+    """Chromium from the system while the caller needs it; CI fails without, others skip."""
     programs = [shutil.which("chromium"), shutil.which("chromedriver")]
     if None in programs:
         assert "CI" not in os.environ, "CI has no chromium or chromedriver; see .ci/run"
@@ -65,5 +65,7 @@ def browser():
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(driver_program))
-    yield Browser(driver)
-    driver.quit()
+    try:
+        yield Browser(driver)
+    finally:
+        driver.quit()

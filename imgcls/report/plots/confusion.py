@@ -1,0 +1,125 @@
+"""The confusion matrix as a picture: what is right in blue, what is not in vermilion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+
+from imgcls.report.plots.drawing import RIGHT, WRONG, Box, Drawing, canvas, place_spots, shortened
+
+_MOST_WITH_NUMBERS = 15
+_MOST_IN_OWN_ORDER = 20
+_MOST_CLASSES = 200
+_MOST_SPOTS = 5000
+
+
+def draw_confusion(
+    confusion: np.ndarray, class_names: Sequence[str], *, normalized: bool
+) -> Drawing:
+    """Counts [C, C] (rows true, columns predicted), or their share of the row.
+
+    With more than 20 classes those that are taken for each other stand together; with more than
+    200, the 200 with the most mistakes are shown.
+    """
+    chosen = _chosen(confusion)
+    counts = confusion[np.ix_(chosen, chosen)]
+    names = [class_names[i] for i in chosen]
+    totals = confusion.sum(axis=1)[chosen]
+    shares = counts / np.maximum(totals, 1)[:, None]
+    values = shares if normalized else counts
+    size = len(chosen)
+    side = min(max(4.0, 2.5 + 0.30 * size), 7.0 if size <= _MOST_IN_OWN_ORDER else 14.0)
+    font = min(9.0, max(3.5, 0.78 * 72 * (side - 1.4) / size))
+    with canvas(side, side) as figure:
+        axes = figure.add_subplot()
+        axes.imshow(_colors(values), interpolation="none")
+        shown = [shortened(name) for name in names]
+        axes.set_xticks(range(size), shown, rotation=90, fontsize=font)
+        axes.set_yticks(range(size), shown, fontsize=font)
+        axes.tick_params(length=0 if size > _MOST_IN_OWN_ORDER else 2)
+        axes.set(xlabel="Predicted class", ylabel="True class")
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+            spine.set_linewidth(0.5)
+        if size <= _MOST_WITH_NUMBERS:
+            _write_numbers(axes, values, font, normalized=normalized)
+        what = "share of each true class, in %" if normalized else "pictures"
+        left_out = len(confusion) - size
+        some = f", the {size} classes with the most mistakes" if left_out else ""
+        axes.set_title(f"Confusion matrix ({what}{some})")
+    boxes: list[Box] = []
+    for row, column in _largest(counts):
+        what = f"{names[row]}, right" if row == column else f"{names[row]} as {names[column]}"
+        share = f"{counts[row, column]:,} of {totals[row]:,} ({shares[row, column]:.1%})"
+        boxes.append((column - 0.5, row - 0.5, column + 0.5, row + 0.5, f"{what}\n{share}"))
+    order = ""
+    if size > _MOST_IN_OWN_ORDER:
+        order = " Classes that are taken for each other stand together."
+    return Drawing(
+        "confusion_matrix_normalized" if normalized else "confusion_matrix",
+        "Confusion matrix, " + ("share of each true class" if normalized else "pictures"),
+        "Rows are the true classes, columns what the model said. The blue diagonal is right, "
+        f"everything else a mistake; the colour grows with the square root.{order}",
+        figure,
+        place_spots(figure, axes, boxes),
+    )
+
+
+def confused_pairs(confusion: np.ndarray, most: int) -> list[tuple[int, int, int]]:
+    """(true, predicted, pictures) of the commonest mistakes, commonest first."""
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    return [(r, c, int(wrong[r, c])) for r, c in _largest(wrong, most)]
+
+
+def _largest(counts: np.ndarray, most: int = _MOST_SPOTS) -> list[tuple[int, int]]:
+    rows, columns = np.nonzero(counts)
+    order = np.argsort(-counts[rows, columns], kind="stable")[:most]
+    return list(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
+
+
+def _chosen(confusion: np.ndarray) -> np.ndarray:
+    """The classes to show, in the order to show them."""
+    size = len(confusion)
+    if size <= _MOST_IN_OWN_ORDER:
+        return np.arange(size)
+    both = (confusion + confusion.T).astype(float)
+    np.fill_diagonal(both, 0)
+    worst = np.argsort(-both.sum(axis=1), kind="stable")[:_MOST_CLASSES]
+    worst.sort()
+    return np.asarray(worst[_grouped(both[np.ix_(worst, worst)])])
+
+
+def _grouped(confused: np.ndarray) -> np.ndarray:
+    """An order in which classes that are often confused are neighbours: symmetric [C, C] >= 0."""
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    distances = 1.0 / (1.0 + confused)
+    np.fill_diagonal(distances, 0.0)
+    flat = squareform(distances)
+    return np.asarray(leaves_list(optimal_leaf_ordering(linkage(flat, "average"), flat)))
+
+
+def _colors(values: np.ndarray) -> np.ndarray:
+    """RGBA [C, C, 4], see-through where there is nothing, so that it suits any background."""
+    colors = np.zeros((*values.shape, 4))
+    diagonal = np.eye(len(values), dtype=bool)
+    for part, color in ((diagonal, RIGHT), (~diagonal, WRONG)):
+        colors[part, :3] = to_rgb(color)
+        highest = values[part].max(initial=0)
+        if highest:
+            colors[part, 3] = np.sqrt(values[part] / highest)
+    # a single mistake among many must still be seen
+    colors[..., 3] = np.where(values > 0, np.maximum(colors[..., 3], 0.2), 0.0)
+    return colors
+
+
+def _write_numbers(axes: Any, values: np.ndarray, font: float, *, normalized: bool) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        if value:
+            text = f"{100 * value:.0f}" if normalized else str(value)
+            axes.text(column, row, text, ha="center", va="center", fontsize=min(font, 8.5))
