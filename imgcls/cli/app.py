@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 import typer
@@ -27,10 +28,7 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  typer's signature
         """The verb's command, or None for a word that is no verb."""
-        if cmd_name not in VERBS:
-            return None
-        module = importlib.import_module(f"imgcls.cli.{cmd_name.replace('-', '_')}")
-        return command_of(module.app)
+        return command_of(_verb_app(cmd_name)) if cmd_name in VERBS else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer's signature
         """The verbs with a line each, without importing any."""
@@ -52,6 +50,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def app_for(arguments: Sequence[str]) -> tuple[typer.Typer, str, list[str]]:
+    """(the app to run, its name, its arguments): a verb's own app where a verb comes first.
+
+    The group would first read its own options, which takes a fifth of the time of a verb's help.
+    """
+    if arguments and arguments[0] in VERBS:
+        return _verb_app(arguments[0]), f"imgcls {arguments[0]}", list(arguments[1:])
+    return app, "imgcls", list(arguments)
+
+
+def _verb_app(verb: str) -> typer.Typer:
+    module = importlib.import_module(f"imgcls.cli.{verb.replace('-', '_')}")
+    return cast("typer.Typer", module.app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 import typer
@@ -14,11 +13,12 @@ from imgcls.errors import ImgclsError
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code. `--debug` shows tracebacks."""
-    from imgcls.cli.app import app
+    from imgcls.cli.app import app_for
 
     debug = "--debug" in arguments
     try:
-        code = app(args=list(arguments), prog_name="imgcls", standalone_mode=False)
+        app, name, rest = app_for(arguments)
+        code = app(args=rest, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         # the reader (head, less) has gone; python would complain once more while closing stdout
@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except ImgclsError as error:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         return _report(str(error), error.exit_code)
     except typer.Abort:
         return _report("stopped", 130)
@@ -34,10 +34,16 @@ def run(arguments: Sequence[str]) -> int:
         return _report_usage(error)
     except Exception as error:  # noqa: BLE001  a defect of ours still ends in one line
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         what = " ".join(f"{type(error).__name__}: {error}".split())
         return _report(f"unexpected error, please report it; --debug shows more: {what}", 1)
     return code if isinstance(code, int) else 0
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
 
 
 def _report_usage(error: typer.TyperException) -> int:

@@ -15,6 +15,7 @@ def list_models(config: ListModelsConfig, common: Common) -> None:
     """
     from imgcls.models import catalog
     from imgcls.report.console import Console
+    from imgcls.report.model_list import show_models
 
     console = Console(quiet=common.quiet, json=common.json)
     entries = catalog.list_models(
@@ -25,8 +26,6 @@ def list_models(config: ListModelsConfig, common: Common) -> None:
         on_rebuild=console.say,
     )
     near = catalog.nearest_names(config.pattern) if config.pattern and not entries else []
-    from imgcls.report.screen import show_models
-
     show_models(console, entries, config.pattern, near)
 
 

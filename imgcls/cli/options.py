@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ def add_command(
         values.pop("debug")
         file, settings = values.pop("config", None), values.pop("set", None) or []
         own = {parameter.name: values.pop(parameter.name) for parameter in extra}
+        gc.enable()
         body(load_config(config_class, file, settings, _typed(options, values)), common, **own)
 
     # typer reads the options off the signature

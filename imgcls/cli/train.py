@@ -17,7 +17,7 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     from imgcls.report.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
-    console.say("Loading torch ...", transient=True)
+    console.say("Loading torch ...")
     from imgcls.jobs.assemble import assemble, make_plan
     from imgcls.jobs.describe import describe_plan
     from imgcls.jobs.train import start_run, train_run

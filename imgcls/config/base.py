@@ -15,8 +15,13 @@ from pydantic.fields import FieldInfo
 class Config(BaseModel):
     """A frozen group of options that refuses unknown keys."""
 
+    # deferred: `--help` reads the declarations and validates nothing
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        protected_namespaces=(),
+        defer_build=True,
     )
 
 

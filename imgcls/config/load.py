@@ -5,12 +5,10 @@ Precedence: option > `--set a.b=c` > config file > default.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from imgcls.config.base import Config, OptionField, allowed_values, option_fields
@@ -53,10 +51,14 @@ def validate(config_class: type[ConfigT], tree: Any, where: str | None = None) -
 
 def dump_yaml(config: Config) -> str:
     """The config as YAML that `load_config` reads back to an equal config."""
+    import yaml
+
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _read_file(file: Path) -> dict[str, Any]:
+    import yaml
+
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -74,6 +76,8 @@ def _read_file(file: Path) -> dict[str, Any]:
 
 
 def _parse_value(path: str, text: str) -> Any:
+    import yaml
+
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -121,6 +125,8 @@ def _spoken(option: OptionField) -> str:
 
 
 def _unknown_key(path: str, known: Mapping[str, OptionField]) -> str:
+    import difflib
+
     candidates = {**{p: p for p in known}, **{o.name: p for p, o in known.items()}}
     group = path.rpartition(".")[0]
     in_group = [p for p in known if p.rpartition(".")[0] == group]

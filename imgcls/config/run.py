@@ -72,13 +72,13 @@ class CheckpointConfig(Config):
 class TrainConfig(Config):
     """Everything `imgcls train` may be told."""
 
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    optim: OptimConfig = OptimConfig()
-    augment: AugmentConfig = AugmentConfig()
-    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    runtime: RuntimeConfig = RuntimeConfig()
+    data: DataConfig = Field(default_factory=DataConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    early_stopping: EarlyStoppingConfig = Field(default_factory=EarlyStoppingConfig)
+    checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
 
     @model_validator(mode="after")
     def _groups_agree(self) -> TrainConfig:

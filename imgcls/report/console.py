@@ -6,13 +6,14 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
-
-from rich.console import Console as RichConsole
-from rich.console import RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO
 
 from imgcls.results import to_plain
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.console import RenderableType
 
 _PIPE_WIDTH = 1000
 
@@ -21,32 +22,38 @@ class Console:
     """Two streams with one taste. `quiet` leaves results, warnings and errors.
 
     `json` makes stdout one JSON document. Colours and bars appear on a terminal only; rich honours
-    NO_COLOR itself.
+    NO_COLOR itself. Plain texts are written as they are, without rich, which takes longer to load
+    than some commands take to answer.
     """
 
     def __init__(self, *, quiet: bool = False, json: bool = False) -> None:
         self.quiet = quiet
         self.json = json
-        # in a pipe nothing is folded or cut: another program may read it
-        self.out, self.err = (
-            RichConsole(
-                file=stream,
-                highlight=False,
-                width=None if stream.isatty() else _PIPE_WIDTH,
-            )
-            for stream in (sys.stdout, sys.stderr)
-        )
+
+    @cached_property
+    def out(self) -> RichConsole:
+        """Standard output, for tables and panels."""
+        return _rich_console(sys.stdout)
+
+    @cached_property
+    def err(self) -> RichConsole:
+        """Standard error, for bars and notes."""
+        return _rich_console(sys.stderr)
 
     @property
     def live(self) -> bool:
         """True when bars can be drawn and redrawn."""
-        return self.err.is_terminal and not self.quiet
+        return not self.quiet and self.err.is_terminal
 
     def say(self, text: RenderableType, *, transient: bool = False) -> None:
         """Tell how things go. Transient text is for people who wait at a terminal."""
-        if self.quiet or (transient and not self.err.is_terminal):
+        if self.quiet or (transient and not sys.stderr.isatty()):
             return
-        self.err.print(text)
+        if isinstance(text, str):
+            # bars that are being drawn put themselves below it: rich stands in for sys.stderr
+            _line(sys.stderr, text)
+        else:
+            self.err.print(text)
 
     def warn(self, text: str) -> None:
         """Tell what the user should know, also when quiet."""
@@ -55,7 +62,7 @@ class Console:
     def path(self, label: str, text: str) -> None:
         """Give a path or command as a line of its own that can be copied whole."""
         if not self.json:
-            self.out.print(f"{label:<13} {text}", markup=False, soft_wrap=True)
+            _line(sys.stdout, f"{label:<13} {text}")
 
     def result(self, document: Any, *texts: RenderableType) -> None:
         """Give the result: the document with --json, otherwise the texts."""
@@ -63,7 +70,10 @@ class Console:
             sys.stdout.write(json.dumps(to_plain(document), ensure_ascii=False) + "\n")
             return
         for text in texts:
-            self.out.print(text)
+            if isinstance(text, str):
+                _line(sys.stdout, text)
+            else:
+                self.out.print(text)
 
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
@@ -71,6 +81,14 @@ class Console:
         if not self.live:
             yield lambda _done, _total: None
             return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -82,3 +100,15 @@ class Console:
         with bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _line(stream: TextIO, text: str) -> None:
+    stream.write(text + "\n")
+    stream.flush()
+
+
+def _rich_console(stream: TextIO) -> RichConsole:
+    from rich.console import Console as RichConsole
+
+    # in a pipe nothing is folded or cut: another program may read it
+    return RichConsole(file=stream, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)

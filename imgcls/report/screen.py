@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from imgcls.report.console import Console
-from imgcls.results import BenchmarkReport, ModelEntry, PlanReport, TrainResult
+from imgcls.results import BenchmarkReport, PlanReport, TrainResult
 
 
 def show_plan(console: Console, plan: PlanReport, *, is_result: bool = False) -> None:
@@ -81,41 +80,6 @@ def show_benchmark(console: Console, report: BenchmarkReport) -> None:
         whose = "of the process" if report.device == "cpu" else "on the device"
         facts.add_row("Peak memory", f"{report.peak_memory_mib:,.0f} MiB {whose}")
     console.result(report, panel(report.model_name, facts))
-
-
-def show_models(
-    console: Console,
-    entries: Sequence[ModelEntry],
-    pattern: str | None,
-    near: Sequence[str] = (),
-) -> None:
-    """One line a model; near: names to suggest when none fits."""
-    if not entries:
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        what = f"No model fits {pattern!r}." if pattern else "No model fits."
-        console.result([], what + hint)
-        return
-    table = Table(box=None, pad_edge=False)
-    name_width = max(len(entry.name) for entry in entries)
-    family_width = max(len("Family"), *(len(entry.family) for entry in entries))
-    table.add_column("Name", no_wrap=True, min_width=name_width)
-    table.add_column("Family", no_wrap=True, min_width=family_width)
-    for title in ("Parameters", "Input"):
-        table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
-    # rich would drop a column rather than shorten this one
-    left = console.out.width - name_width - family_width - len("Parameters") - len("Input") - 4
-    table.add_column("Pretrained", overflow="ellipsis", no_wrap=True, max_width=max(10, left))
-    for entry in entries:
-        table.add_row(
-            entry.name,
-            entry.family,
-            f"{entry.parameters / 1e6:.1f} M",
-            str(entry.input_size[-1]),
-            ", ".join(entry.pretrained_tags) or "-",
-        )
-    console.result(list(entries), table)
-    if pattern is None:
-        console.say("\nThese are the curated families; `imgcls list-models vit` searches all.")
 
 
 def _plan_facts(plan: PlanReport) -> RenderableType:

@@ -30,6 +30,31 @@ def test_help_loads_nothing_heavy(arguments):
     assert done.stdout.rstrip().endswith("LOADED []")
 
 
+def test_list_models_loads_neither_rich_nor_anything_heavy():
+    """Plain text is enough for a list, and is there sooner."""
+    heavy = HEAVY | {"rich", "yaml"}
+    code = (
+        "import sys; from imgcls.cli.boundary import run\n"
+        "assert run(['list-models', 'vit_*']) == 0\n"
+        f"print('LOADED', sorted(m for m in sys.modules if m in {heavy!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "vit_tiny_patch16_224" in done.stdout
+    assert done.stdout.rstrip().endswith("LOADED []")
+
+
+def test_train_says_something_before_torch_is_there(tmp_path):
+    """The first line comes while torch loads; here torch never comes."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from imgcls.cli.boundary import run; run(['train'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stderr.startswith("Loading torch ...\n")
+
+
 def test_importing_the_package_loads_nothing_heavy():
     """`import imgcls` is lazy."""
     code = f"import imgcls, sys; print(sorted(m for m in sys.modules if m in {HEAVY!r}))"
