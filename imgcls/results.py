@@ -65,6 +65,8 @@ class EvalReport(Record):
     """One evaluated split. `metrics` may hold None; `undefined` then says why, by metric name.
 
     intervals: (low, high) by metric name, made as `intervals_method` says.
+    prior: how common the model takes each class to be ("shares", by class) and the method of
+    `--imbalance` that made it so; None for a checkpoint that does not say.
     """
 
     checkpoint: Path
@@ -81,6 +83,7 @@ class EvalReport(Record):
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     intervals_method: str | None = None
     notes: tuple[str, ...] = ()
+    prior: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,9 @@ class PlanReport(Record):
     steps_per_epoch: int
     total_steps: int
     monitor: str
+    imbalance: str
+    imbalance_ratio: float
+    unbalanced: bool
     device: str
     device_name: str
     amp: str

@@ -11,6 +11,7 @@ from imgcls.config.base import Config, Flag
 from imgcls.config.data import DataConfig
 from imgcls.config.model import ModelConfig
 from imgcls.config.optim import AugmentConfig, OptimConfig
+from imgcls.config.recipe import RecipeConfig
 from imgcls.config.runtime import DeviceField, RuntimeConfig
 
 Monitor = Literal[
@@ -31,11 +32,12 @@ Monitor = Literal[
 class EarlyStoppingConfig(Config):
     """Which epoch is best, and when to stop waiting for a better one."""
 
-    metric: Annotated[Monitor, Flag(names=("--eval-metric",))] = Field(
-        "val_balanced_accuracy",
+    metric: Annotated[Monitor | Literal["auto"], Flag(names=("--eval-metric",))] = Field(
+        "auto",
         description=(
             "Chooses the best epoch and stops early; val_loss wants to fall, the others to rise. "
-            "Balanced accuracy equals accuracy on balanced data and is fair on the rest."
+            "auto: val_balanced_accuracy where the classes are unbalanced, since accuracy hardly "
+            "sees a rare class; else val_accuracy."
         ),
     )
     patience: int = Field(
@@ -74,6 +76,7 @@ class TrainConfig(Config):
 
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
+    recipe: RecipeConfig = Field(default_factory=RecipeConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     early_stopping: EarlyStoppingConfig = Field(default_factory=EarlyStoppingConfig)

@@ -66,7 +66,10 @@ def resolve_workers(workers: int | str, *, in_memory: bool, device_type: str) ->
 
 
 class ImageDataset(Dataset[Any]):
-    """Pictures of some rows; an item is asked for by (epoch, position among the rows)."""
+    """Pictures of some rows; an item is asked for by (epoch, position among the rows).
+
+    A position beyond the last is a repetition, with random changes of its own.
+    """
 
     def __init__(
         self, table: SampleTable, indices: np.ndarray, transform: Transform, seed: int | None
@@ -81,6 +84,7 @@ class ImageDataset(Dataset[Any]):
 
     def __getitem__(self, item: tuple[int, int]) -> Sample | BadImage:
         epoch, position = item
+        repeat, position = divmod(position, len(self._indices))
         row = int(self._indices[position])
         key = self._table.keys[row]
         try:
@@ -90,7 +94,7 @@ class ImageDataset(Dataset[Any]):
         if self._seed is None:
             pixels = self._transform(image)
         else:
-            with _own_randomness(sample_seed(self._seed, epoch, key)):
+            with _own_randomness(sample_seed(self._seed, epoch, key, repeat)):
                 pixels = self._transform(image)
         return Sample(pixels, int(self._table.labels[row]), key)
 
@@ -180,7 +184,10 @@ class _Pipeline:
 
 
 class TrainLoader:
-    """Training batches: lists of micro-batches, one list an update."""
+    """Training batches: lists of micro-batches, one list an update.
+
+    balanced: rare classes come more often, by square_root_draw.
+    """
 
     def __init__(
         self,
@@ -194,6 +201,7 @@ class TrainLoader:
         workers: int,
         device_type: str,
         even_batches: bool,
+        balanced: bool = False,
     ) -> None:
         self._sampler = EpochSampler(
             len(indices),
@@ -201,6 +209,7 @@ class TrainLoader:
             grad_accum=grad_accum,
             seed=seed,
             even_batches=even_batches,
+            balance_by=table.labels[indices] if balanced else None,
         )
         self._pipeline = _Pipeline(
             ImageDataset(table, indices, transform, seed), workers, device_type

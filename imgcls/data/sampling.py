@@ -7,10 +7,36 @@ import hashlib
 import numpy as np
 
 
-def sample_seed(seed: int, epoch: int, key: str) -> int:
-    """The 63-bit seed of one picture's random changes in one epoch."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{key}".encode(), digest_size=8).digest()
+def sample_seed(seed: int, epoch: int, key: str, repeat: int = 0) -> int:
+    """The 63-bit seed of one picture's random changes in one epoch.
+
+    repeat: how often the picture has come in that epoch before.
+    """
+    again = f"/{repeat}" if repeat else ""
+    digest = hashlib.blake2b(f"{seed}/{epoch}{again}/{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def square_root_draw(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """One epoch's N samples, a class of n pictures drawn in proportion to sqrt(n): int64 [N].
+
+    Square-root sampling (Mahajan et al. 2018, arXiv:1805.00932), which is repeat-factor sampling
+    (Gupta et al. 2019, arXiv:1908.03195) with the largest class as its threshold, at the same
+    number of pictures an epoch. No picture comes again before all of its class have come. Sample
+    i in its r-th repetition (from 0) is i + r * N.
+    """
+    counts = np.bincount(labels)
+    shares = np.sqrt(counts) / np.sqrt(counts).sum()
+    # rounded together, so that they add up to N and are right on average
+    edges = np.floor(np.concatenate([[0.0], np.cumsum(shares)]) * len(labels) + generator.random())
+    edges[-1] = len(labels) + edges[0]
+    drawn = []
+    for label, quota in enumerate(np.diff(edges).astype(np.int64)):
+        rows = np.flatnonzero(labels == label)
+        rounds = -(-int(quota) // max(len(rows), 1))
+        passes = [generator.permutation(rows) + r * len(labels) for r in range(rounds)]
+        drawn.append(np.concatenate([rows[:0], *passes])[:quota])
+    return generator.permutation(np.concatenate(drawn))
 
 
 class EpochSampler:
@@ -18,13 +44,22 @@ class EpochSampler:
 
     Sizes differ by one at most, so no picture is left out and no batch is tiny. With
     `even_batches`, which mixup needs, sizes are even and an odd picture out waits for the next
-    epoch.
+    epoch. With `balance_by`, int64 [N] labels, rare classes come more often (square_root_draw) and
+    repeated samples have numbers from N up.
     """
 
     def __init__(
-        self, num_samples: int, *, batch_size: int, grad_accum: int, seed: int, even_batches: bool
+        self,
+        num_samples: int,
+        *,
+        batch_size: int,
+        grad_accum: int,
+        seed: int,
+        even_batches: bool,
+        balance_by: np.ndarray | None = None,
     ) -> None:
         self._num_samples = num_samples
+        self._balance_by = balance_by
         self._batch_size = batch_size
         self._grad_accum = grad_accum
         self._seed = seed
@@ -38,7 +73,11 @@ class EpochSampler:
     def micro_batches(self, epoch: int, start_step: int = 0) -> list[list[list[int]]]:
         """The epoch's updates from `start_step` on, each a list of micro-batches of positions."""
         generator = np.random.default_rng([self._seed, epoch])
-        order = generator.permutation(self._num_samples)
+        order = (
+            generator.permutation(self._num_samples)
+            if self._balance_by is None
+            else square_root_draw(self._balance_by, generator)
+        )
         if self._even_batches:
             pairs = order[: len(order) // 2 * 2].reshape(-1, 2)
             steps = np.array_split(pairs, self.steps_per_epoch)

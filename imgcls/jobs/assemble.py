@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from imgcls.config.run import TrainConfig
@@ -32,6 +33,7 @@ from imgcls.engine.schedule import Schedule
 from imgcls.engine.state import History, Progress, RandomState
 from imgcls.engine.step import Learner
 from imgcls.errors import DataError
+from imgcls.jobs.recipe import Recipe, plan_recipe
 from imgcls.jobs.runs import planned_folds
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.models.build import create_model, native_img_size
@@ -56,6 +58,7 @@ class Plan:
     warmup_epochs: float
     crop_scale: float
     hflip: float
+    recipe: Recipe
     workers: int
 
     @property
@@ -68,6 +71,10 @@ class Plan:
         pictures = len(self.assignment.indices("train", fold))
         per_step = self.config.data.batch_size * self.config.optim.grad_accum
         return -(-pictures // per_step)
+
+    def train_counts(self, fold: int) -> np.ndarray:
+        """Training pictures of each class in a fold: int64 [C]."""
+        return self.table.class_counts(self.assignment.indices("train", fold))
 
 
 def make_plan(
@@ -114,6 +121,8 @@ def make_plan(
     )
     crop_scale = table.defaults.crop_scale if augment.scale == "auto" else augment.scale
     hflip = table.defaults.hflip if augment.hflip == "auto" else augment.hflip
+    folds = planned_folds(config)
+    recipe = plan_recipe(config, table.class_counts(assignment.indices("train", folds[0])))
     resolved = _resolved(
         config,
         {
@@ -126,6 +135,8 @@ def make_plan(
             },
             "optim": {"lr": lr, "warmup_epochs": warmup_epochs},
             "augment": {"scale": crop_scale, "hflip": hflip},
+            "recipe": {"imbalance": recipe.imbalance},
+            "early_stopping": {"metric": recipe.monitor},
             "runtime": {"amp": amp_name(compute.precision)},
         },
     )
@@ -134,13 +145,14 @@ def make_plan(
         table=table,
         assignment=assignment,
         compute=compute,
-        folds=planned_folds(config),
+        folds=folds,
         img_size=img_size,
         pretrained=pretrained,
         lr=lr,
         warmup_epochs=warmup_epochs,
         crop_scale=crop_scale,
         hflip=hflip,
+        recipe=recipe,
         workers=resolve_workers(
             config.runtime.workers,
             in_memory=table.defaults.in_memory,
@@ -198,7 +210,12 @@ def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
     device = plan.compute.device
     learner = Learner(
         model=model,
-        loss=build_loss(config.augment),
+        loss=build_loss(
+            plan.recipe.imbalance,
+            plan.train_counts(fold),
+            # mixing smooths the targets itself
+            0.0 if uses_mixing(config.augment) else config.augment.smoothing,
+        ).to(device),
         optimizer=optimizer,
         schedule=Schedule(
             optimizer,
@@ -233,11 +250,12 @@ def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
             workers=plan.workers,
             device_type=device.type,
             even_batches=uses_mixing(config.augment),
+            balanced=plan.recipe.imbalance == "balanced-sampler",
         ),
         val_batches=eval_loader(plan.table, plan, "val", fold, facts),
         normalizer=normalizer,
         progress=Progress(),
-        tracker=MetricTracker(config.early_stopping.metric),
+        tracker=MetricTracker(plan.recipe.monitor),
         history=History(),
         random_state=RandomState(device),
     )

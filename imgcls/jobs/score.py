@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -160,6 +161,7 @@ def score(
         intervals=intervals,
         intervals_method=method,
         notes=pictures.notes,
+        prior=_prior(checkpoint),
     )
     return report, result.predictions
 
@@ -189,6 +191,14 @@ def run_pictures(checkpoint: Checkpoint, split: str) -> Pictures:
             f"--split {split}: this run has no {split} pictures; it has {', '.join(present)}"
         )
     return Pictures(table, indices, split)
+
+
+def _prior(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    prior = checkpoint.facts.get("prior")
+    if prior is None:
+        return None
+    shares = dict(zip(checkpoint.class_names, prior["shares"], strict=True))
+    return {"imbalance": prior["imbalance"], "shares": shares}
 
 
 def _results_folder(checkpoint: Path) -> Path:

@@ -18,6 +18,7 @@ from imgcls.engine.events import Observer, Resumed
 from imgcls.engine.fit import FitSettings, broadcast, fit, validate_epoch
 from imgcls.engine.interrupt import StopRequest, stop_on_signals
 from imgcls.engine.lock import lock_run
+from imgcls.engine.losses import stated_prior
 from imgcls.engine.runtime import versions
 from imgcls.errors import (
     CheckpointError,
@@ -192,10 +193,13 @@ class Trainer:
         return validate_epoch(self._assembly.parts)
 
     def _facts(self, fold: int) -> dict[str, object]:
+        imbalance = self.plan.recipe.imbalance
+        prior = stated_prior(imbalance, self.plan.train_counts(fold))
         return {
             "fold": fold,
             "model_name": self.plan.config.model.name,
             "class_names": list(self.plan.class_names),
+            "prior": {"imbalance": imbalance, "shares": prior.tolist()},
             "config": self.plan.config.model_dump(mode="json"),
             "data_fingerprint": self.plan.table.fingerprint(),
             "splitter": self.plan.assignment.splitter,
@@ -208,7 +212,7 @@ class Trainer:
         if best is None or last is None:
             raise OutputError(
                 f"{checkpoints}: no epoch had a usable "
-                f"{self.plan.config.early_stopping.metric}, so there is no best checkpoint"
+                f"{self.plan.recipe.monitor}, so there is no best checkpoint"
             )
         facts = read_checkpoint(best).facts
         return FoldResult(
@@ -218,7 +222,7 @@ class Trainer:
             last_checkpoint=checkpoints / "last",
             best_epoch=facts["epoch"],
             epochs_run=read_checkpoint(last).facts["epoch"],
-            monitor=self.plan.config.early_stopping.metric,
+            monitor=self.plan.recipe.monitor,
             best_metrics=facts["metrics"],
             stopped_early=early,
             elapsed_s=time.monotonic() - start_s,

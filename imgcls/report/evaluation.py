@@ -11,6 +11,13 @@ from imgcls.results import EvalReport
 
 _MOST_CLASSES = 12
 _WORST_CLASSES = 5
+_SHIFTED_PRIORS = {
+    **dict.fromkeys(
+        ("logit-adjust", "balanced-softmax", "weighted-loss"), "classes that are equally common"
+    ),
+    "effective-number": "rare classes that are nearly as common as the others",
+    "balanced-sampler": "classes as common as the square roots of their pictures",
+}
 
 
 def show_evaluation(console: Console, report: EvalReport) -> None:
@@ -72,6 +79,9 @@ def _facts(report: EvalReport) -> RenderableType:
         f"{percent(metrics['ece'])} by equal width, {percent(metrics['ece_equal_mass'])} by equal "
         f"mass, {percent(metrics['classwise_ece'])} classwise",
     )
+    if report.prior is not None and report.prior["imbalance"] in _SHIFTED_PRIORS:
+        meant = _SHIFTED_PRIORS[report.prior["imbalance"]]
+        facts.add_row("Probabilities", f"for {meant} ({report.prior['imbalance']})")
     if metrics["classes_scored"] < metrics["num_classes"]:
         facts.add_row("Classes scored", f"{metrics['classes_scored']} of {metrics['num_classes']}")
     if report.intervals_method is not None:

@@ -53,6 +53,7 @@ def write_evaluation(folder: Path, report: EvalReport, predictions: Predictions)
             "intervals_method": report.intervals_method,
             "speed_metrics": report.speed_metrics,
             "notes": list(report.notes),
+            "prior": report.prior,
         },
     )
 

@@ -108,6 +108,12 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
         f"{plan.opt}, lr {plan.lr:g}, batch {plan.batch_size}{accumulated}, {plan.epochs} epochs "
         f"of {plan.steps_per_epoch} steps",
     )
+    if plan.unbalanced:
+        facts.add_row(
+            "Imbalance",
+            f"{plan.imbalance_ratio:.0f} to 1 between the largest class and the smallest: "
+            f"{plan.imbalance}, best epoch by {plan.monitor}",
+        )
     facts.add_row(
         "Device",
         f"{plan.device} ({plan.device_name}), {_precision(plan.amp)}, {plan.workers} loader "

@@ -15,7 +15,7 @@ from timm.data import create_transform
 
 from imgcls.data.loader import EvalLoader, TrainLoader, resolve_workers
 from imgcls.data.open import open_source
-from imgcls.data.sampling import EpochSampler
+from imgcls.data.sampling import EpochSampler, square_root_draw
 from imgcls.data.transforms import eval_transform, train_transform
 from imgcls.errors import BadImageError, ConfigError
 
@@ -35,10 +35,10 @@ def heavy_transform(aa="rand-m9-mstd0.5"):
     )
 
 
-def train_loader(table, workers=0, *, batch_size=8, grad_accum=1, even=False):
+def train_loader(table, workers=0, *, rows=None, batch_size=8, grad_accum=1, even=False, **more):
     return TrainLoader(
         table,
-        np.arange(len(table)),
+        np.arange(len(table)) if rows is None else rows,
         heavy_transform(),
         batch_size=batch_size,
         grad_accum=grad_accum,
@@ -46,6 +46,7 @@ def train_loader(table, workers=0, *, batch_size=8, grad_accum=1, even=False):
         workers=workers,
         device_type="cpu",
         even_batches=even,
+        **more,
     )
 
 
@@ -158,3 +159,35 @@ def test_auto_workers_follow_source_and_device():
     assert resolve_workers("auto", in_memory=True, device_type="cuda") == 0
     assert resolve_workers("auto", in_memory=False, device_type="cpu") >= 1
     assert resolve_workers(5, in_memory=True, device_type="cpu") == 5
+
+
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=2, max_size=6),
+    seed=st.integers(0, 2**31),
+)
+def test_square_root_sampling_draws_by_the_roots(counts, seed):
+    """N pictures; each class within one of its share; all of a class before one comes again."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    drawn = square_root_draw(labels, np.random.default_rng(seed))
+    total = len(labels)
+    assert len(drawn) == len(set(drawn.tolist())) == total
+    shares = np.sqrt(counts) / np.sqrt(counts).sum() * total
+    found = np.bincount(labels[drawn % total], minlength=len(counts))
+    assert (np.abs(found - shares) < 1).all()
+    for label, count in enumerate(counts):
+        rounds = drawn[labels[drawn % total] == label] // total
+        complete = np.bincount(rounds, minlength=1)
+        assert (complete[:-1] == count).all()
+        assert complete[-1] <= count
+
+
+def test_a_repeated_picture_is_changed_anew(photos):
+    """Within one epoch the copies of a picture of a rare class differ."""
+    table = open_source(str(photos))
+    indices = np.flatnonzero(table.labels == 2)[:1]
+    rows = np.concatenate([np.flatnonzero(table.labels == 0), indices])
+    loader = train_loader(table, rows=rows, batch_size=64, balanced=True)
+    [[batch]] = list(loader.steps(0))
+    copies = batch.images[batch.labels == 2]
+    assert len(copies) > 1
+    assert all(not torch.equal(copies[0], other) for other in copies[1:])

@@ -1,0 +1,126 @@
+"""Each method for rare classes, against its paper's formula or scikit-learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
+
+from imgcls.config.recipe import RecipeConfig
+from imgcls.engine.losses import build_loss, class_weights, stated_prior
+
+COUNTS = np.array([40, 8, 2])
+METHODS = ("weighted-loss", "effective-number", "focal", "logit-adjust", "balanced-softmax")
+
+
+def batch(seed=0, size=6):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(size, 3, generator=generator, dtype=torch.float64) * 3
+    return logits, torch.randint(0, 3, (size,), generator=generator)
+
+
+def test_weighted_loss_weighs_as_scikit_learn_does():
+    """N / (C n), and the loss is the plain mean over pictures, so that accumulation stays exact."""
+    labels = np.repeat([0, 1, 2], COUNTS)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    weights = class_weights("weighted-loss", COUNTS)
+    assert weights == pytest.approx(expected)
+    logits, targets = batch()
+    losses = nn.functional.cross_entropy(logits, targets, reduction="none")
+    loss = build_loss("weighted-loss", COUNTS, 0.0)(logits, targets)
+    assert float(loss) == pytest.approx(float((losses * torch.tensor(weights)[targets]).mean()))
+
+
+def test_effective_numbers_are_those_of_the_paper():
+    """(1 - b) / (1 - b^n), scaled to sum to the number of classes; by hand for 1 and 2 pictures."""
+    b = 0.999
+    raw = np.array([1.0, (1 - b) / (1 - b**2)])
+    assert class_weights("effective-number", np.array([1, 2])) == pytest.approx(raw * 2 / raw.sum())
+    assert class_weights("effective-number", np.array([9, 9, 9])) == pytest.approx([1, 1, 1])
+
+
+def test_focal_loss_by_hand():
+    """p = 0.9 counts (0.1)^2 of its cross-entropy, p = 0.5 a quarter."""
+    logits = torch.log(torch.tensor([[0.9, 0.05, 0.05], [0.25, 0.5, 0.25]]))
+    loss = build_loss("focal", COUNTS, 0.0)(logits, torch.tensor([0, 1]))
+    expected = (0.01 * -math.log(0.9) + 0.25 * -math.log(0.5)) / 2
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["logit-adjust", "balanced-softmax"])
+def test_adjusted_logits_give_the_balanced_softmax(method):
+    """-log(n_y e^z_y / sum n_j e^z_j), Ren et al.'s equation 4 and Menon et al.'s at tau = 1."""
+    logits, targets = batch()
+    counts = torch.tensor(COUNTS, dtype=torch.float64)
+    weighted = counts * logits.exp()
+    expected = -(weighted / weighted.sum(1, keepdim=True))[range(6), targets].log().mean()
+    loss = build_loss(method, COUNTS, 0.0)(logits, targets)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+@given(
+    method=st.sampled_from(METHODS),
+    smoothing=st.floats(0.0, 0.5),
+    seed=st.integers(0, 1000),
+)
+def test_labels_and_their_probabilities_cost_the_same(method, smoothing, seed):
+    """A class index is the one-hot target, with label smoothing too."""
+    logits, targets = batch(seed)
+    hot = nn.functional.one_hot(targets, 3).double()
+    soft = hot * (1 - smoothing) + smoothing / 3
+    by_index = build_loss(method, COUNTS, smoothing)(logits, targets)
+    by_share = build_loss(method, COUNTS, smoothing)(logits, soft)
+    assert float(by_index) == pytest.approx(float(by_share), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_classes_and_the_plain_loss_agree(method):
+    """On balanced data only the focal loss differs from cross-entropy."""
+    logits, targets = batch()
+    plain = build_loss("none", COUNTS, 0.1)(logits, targets)
+    other = build_loss(method, np.array([7, 7, 7]), 0.1)(logits, targets)
+    same = float(other) == pytest.approx(float(plain), rel=1e-5)
+    assert same != (method == "focal")
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("none", [0.8, 0.16, 0.04]),
+        ("focal", [0.8, 0.16, 0.04]),
+        ("weighted-loss", [1 / 3] * 3),
+        ("logit-adjust", [1 / 3] * 3),
+        ("balanced-softmax", [1 / 3] * 3),
+        ("balanced-sampler", np.sqrt(COUNTS) / np.sqrt(COUNTS).sum()),
+    ],
+)
+def test_the_stated_prior_is_what_the_minimum_of_the_loss_takes_for_granted(method, expected):
+    """With features that say nothing, a model trained to the end gives the stated prior."""
+    assert stated_prior(method, COUNTS) == pytest.approx(expected)
+    if method in ("focal", "balanced-sampler"):
+        return  # not proper; not a loss
+    logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    labels = torch.from_numpy(np.repeat([0, 1, 2], COUNTS))
+    loss = build_loss(method, COUNTS, 0.0)
+    optimizer = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss(logits.expand(50, 3), labels)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    assert logits.softmax(0).detach().numpy() == pytest.approx(np.array(expected), abs=1e-3)
+
+
+def test_every_method_of_the_option_has_a_test():
+    """A method that is added needs a case here."""
+    methods = set(RecipeConfig.model_fields["imbalance"].annotation.__args__[0].__args__)
+    assert methods == {"none", "balanced-sampler", *METHODS}

@@ -1,0 +1,43 @@
+"""What a training does by default, and that it says so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import tiny_config
+
+from imgcls.jobs.assemble import make_plan
+
+TINY = ("--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "1",
+        "--batch-size", "16", "--workers", "0", "--device", "cpu")  # fmt: skip
+
+
+def test_unbalanced_classes_are_met_aloud(command, photos):
+    """The plan names the imbalance, the method and the metric; the evaluation the prior."""
+    done = command("train", photos, *TINY)
+    assert done.code == 0, done.err
+    assert "2 to 1 between the largest class and the smallest" in done.err
+    assert "logit-adjust" in done.err
+    assert "val_balanced_accuracy" in done.err
+    shown = command("evaluate", "--split", "val")
+    assert "for classes that are equally common (logit-adjust)" in shown.out
+    report = json.loads(command("evaluate", "--split", "val", "--json").out)
+    assert report["prior"]["shares"] == pytest.approx(dict.fromkeys(report["class_names"], 1 / 3))
+
+
+def test_balanced_classes_are_met_as_ever():
+    """Nothing for rare classes, and accuracy chooses the best epoch."""
+    plan = make_plan(tiny_config())
+    assert plan.recipe.imbalance == "none"
+    assert plan.config.early_stopping.metric == "val_accuracy"
+
+
+def test_what_is_asked_for_is_done(photos):
+    """auto gives way."""
+    config = tiny_config(
+        photos, recipe={"imbalance": "focal"}, early_stopping={"metric": "val_loss"}
+    )
+    plan = make_plan(config)
+    assert (plan.recipe.imbalance, plan.recipe.monitor) == ("focal", "val_loss")
+    assert plan.config.recipe.imbalance == "focal"
