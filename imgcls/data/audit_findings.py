@@ -1,0 +1,253 @@
+"""From what the audit knows to what is wrong, in order of harm."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from imgcls.data.audit import Audit
+from imgcls.data.audit_duplicates import linked
+from imgcls.data.source import SampleTable
+from imgcls.results import AuditPicture, Finding
+
+# at 15% for the test split, fewer leave one picture to score a class by, or none
+_FEW_PICTURES = 10
+_IMBALANCE = 10.0
+# a square centre crop shows less than a quarter of such a picture
+_ASPECT = 4.0
+_TINY_SIDE = 32
+
+_HARMS = ("high", "medium", "low")
+
+RowSets = list[tuple[int, ...]]
+
+_TIE = "a split at random may part them; --fix-manifest ties them together"
+# kind -> harm, what is wrong, what to do
+_WORDS = {
+    "unreadable": (
+        "high",
+        "unreadable or truncated",
+        "repair them or take them away; --on-bad-image skip trains without them",
+    ),
+    "leak": (
+        "high",
+        "identical copy in another split",
+        "their scores tell what was learnt by heart; keep each in one split",
+    ),
+    "label_conflict": (
+        "high",
+        "identical copy under another label",
+        "one of the labels is wrong, or both are true; decide, or take them away",
+    ),
+    "group_leak": (
+        "high",
+        "group in more than one split",
+        "pictures of one patient, plant or video must stay together",
+    ),
+    "near_leak": (
+        "high",
+        "near duplicate in another split",
+        "the same picture re-encoded, resized or a moment later; keep them in one split",
+    ),
+    "near_label_conflict": (
+        "medium",
+        "near duplicate under another label",
+        "look at them: one of the labels may be wrong",
+    ),
+    "constant": ("medium", "of one colour", "there is nothing on them to learn"),
+    "duplicates": ("medium", "identical copy under the same label", _TIE),
+    "duplicates_in_split": (
+        "low",
+        "identical copy in the same split",
+        "they count more than once",
+    ),
+    "near_duplicates": ("medium", "near duplicate under the same label", _TIE),
+    "near_duplicates_in_split": (
+        "low",
+        "near duplicate in the same split",
+        "they count nearly twice",
+    ),
+    "aspect": (
+        "low",
+        f"more than {_ASPECT:.0f} times as long as wide",
+        "a centre crop shows little of them; see --resize-mode squash or pad",
+    ),
+    "tiny": (
+        "low",
+        f"less than {_TINY_SIDE} pixels wide or high",
+        "they are enlarged; an --img-size far above theirs wins nothing",
+    ),
+}
+
+
+def findings(audit: Audit) -> tuple[Finding, ...]:
+    """All findings, the most harmful first."""
+    found = (finding for find in _SEARCHES for finding in find(audit))
+    return tuple(sorted(found, key=lambda finding: _HARMS.index(finding.harm)))
+
+
+def picture(table: SampleTable, row: int, note: str = "") -> AuditPicture:
+    """Row `row` as the audit names it."""
+    return AuditPicture(
+        path=table.keys[row],
+        label=table.class_names[table.labels[row]],
+        split=None if table.splits is None else table.splits[row],
+        group=None if table.groups is None else table.groups[row],
+        note=note,
+    )
+
+
+def straddling(
+    values: Sequence[object] | np.ndarray | None, sets: Iterable[Sequence[int]]
+) -> RowSets:
+    """The sets whose rows have more than one value, such as a split; none without values."""
+    if values is None:
+        return []
+    return [tuple(rows) for rows in sets if len({values[row] for row in rows}) > 1]
+
+
+def group_sets(table: SampleTable) -> list[list[int]]:
+    """The rows of each group that the table gives."""
+    by_group: defaultdict[str, list[int]] = defaultdict(list)
+    for row, group in enumerate(table.groups or ()):
+        if group:
+            by_group[group].append(row)
+    return list(by_group.values())
+
+
+def near_sets(audit: Audit) -> RowSets:
+    """The pairs of near duplicates."""
+    return [(int(one), int(other)) for one, other in audit.near]
+
+
+def _unreadable(audit: Audit) -> Iterator[Finding]:
+    bad = audit.unreadable
+    yield from _finding(audit, "unreadable", [(row,) for row in bad], note=bad.__getitem__)
+
+
+def _apart(audit: Audit) -> Iterator[Finding]:
+    table, near = audit.table, near_sets(audit)
+    yield from _finding(audit, "leak", straddling(table.splits, audit.same))
+    yield from _finding(audit, "label_conflict", straddling(table.labels, audit.same))
+    yield from _finding(audit, "group_leak", straddling(table.splits, group_sets(table)))
+    yield from _finding(audit, "near_leak", straddling(table.splits, near))
+    yield from _finding(audit, "near_label_conflict", straddling(table.labels, near))
+
+
+def _classes(audit: Audit) -> Iterator[Finding]:
+    table = audit.table
+    if table.splits is not None:
+        given = np.array([split or "" for split in table.splits])
+        for split in sorted(set(given) - {""}):
+            counts = table.class_counts(np.flatnonzero(given == split))
+            absent = [name for name, n in zip(table.class_names, counts, strict=True) if n == 0]
+            if absent:
+                verb = "learnt" if split == "train" else "scored"
+                yield Finding(
+                    "missing_class",
+                    "medium",
+                    f"the {split} split has no pictures of {_listed(absent)}",
+                    f"they cannot be {verb} there",
+                    class_names=tuple(absent),
+                )
+    folded: defaultdict[str, list[str]] = defaultdict(list)
+    for name in table.class_names:
+        folded[" ".join(name.split()).casefold()].append(name)
+    for names in folded.values():
+        if len(names) > 1:
+            yield Finding(
+                "class_twins",
+                "medium",
+                f"classes {' and '.join(map(repr, names))} differ only by case or spaces",
+                "if they are one class, give them one name",
+                class_names=tuple(names),
+            )
+
+
+def _constant(audit: Audit) -> Iterator[Finding]:
+    yield from _finding(audit, "constant", [(row,) for row in audit.constant])
+
+
+def _together(audit: Audit) -> Iterator[Finding]:
+    table = audit.table
+    suffix = "" if table.splits is None else "_in_split"
+    for kind, sets in (("duplicates", list(audit.same)), ("near_duplicates", near_sets(audit))):
+        apart = {*straddling(table.splits, sets), *straddling(table.labels, sets)}
+        rest = linked(len(table), [rows for rows in sets if rows not in apart])
+        yield from _finding(audit, kind + suffix, rest)
+
+
+def _class_sizes(audit: Audit) -> Iterator[Finding]:
+    table = audit.table
+    counts = table.class_counts()
+    few = {
+        name: int(count)
+        for name, count in zip(table.class_names, counts, strict=True)
+        if count < _FEW_PICTURES
+    }
+    if few:
+        yield Finding(
+            "few_pictures",
+            "medium",
+            f"fewer than {_FEW_PICTURES} pictures of "
+            + _listed([f"{name} ({count})" for name, count in few.items()]),
+            "too few to score a class by; use --folds, or add pictures",
+            class_names=tuple(few),
+        )
+    most, least = int(counts.argmax()), int(np.where(counts, counts, counts.max() + 1).argmin())
+    ratio = counts[most] / counts[least]
+    if ratio >= _IMBALANCE:
+        names = table.class_names[most], table.class_names[least]
+        yield Finding(
+            "imbalance",
+            "low",
+            f"{names[0]} has {ratio:.0f} times the pictures of {names[1]}",
+            "go by balanced accuracy and the table of classes, not by accuracy",
+            class_names=names,
+        )
+
+
+def _shapes(audit: Audit) -> Iterator[Finding]:
+    width, height = audit.sizes.T
+    known = width > 0
+    long, short = audit.sizes.max(axis=1), audit.sizes.min(axis=1)
+    for kind, odd in (("aspect", long > _ASPECT * short), ("tiny", short < _TINY_SIDE)):
+        rows: RowSets = [(int(row),) for row in np.flatnonzero(known & odd)]
+        yield from _finding(
+            audit, kind, rows, note=lambda row: f"{width[row]} x {height[row]} pixels"
+        )
+
+
+# those of one harm stay in this order
+_SEARCHES: tuple[Callable[[Audit], Iterator[Finding]], ...] = (
+    _unreadable,
+    _apart,
+    _classes,
+    _constant,
+    _together,
+    _class_sizes,
+    _shapes,
+)
+
+
+def _finding(
+    audit: Audit, kind: str, sets: RowSets, note: Callable[[int], str] = lambda _row: ""
+) -> Iterator[Finding]:
+    if not sets:
+        return
+    harm, title, advice = _WORDS[kind]
+    yield Finding(
+        kind,
+        harm,
+        title,
+        advice,
+        len({row for rows in sets for row in rows}),
+        tuple(tuple(picture(audit.table, row, note(row)) for row in rows) for rows in sets),
+    )
+
+
+def _listed(names: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

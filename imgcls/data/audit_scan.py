@@ -1,0 +1,125 @@
+"""Reads all pictures of a table on all cores; keeps what is known of each, not the pictures."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from imgcls.data.audit_picture import PictureFacts
+from imgcls.data.decode import DecodeSettings, UnreadableImageError
+from imgcls.data.source import ImageStore
+from imgcls.errors import WorkerError
+
+Examine = Callable[[bytes, DecodeSettings], PictureFacts]
+
+# below this a pool of processes takes longer to start than it saves
+_FEW = 256
+_ROWS_A_TASK = 64
+_TASKS_AHEAD = 4
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def scan(
+    images: ImageStore,
+    count: int,
+    examine: Examine,
+    *,
+    workers: int | str,
+    on_picture: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Iterator[PictureFacts]:
+    """The facts of rows 0 to count - 1, in that order.
+
+    workers: processes, `auto` for one a core; 0 reads in this one. on_picture is told (pictures
+    done, pictures in all). Raises WorkerError with the files in hand when a process dies.
+    """
+    processes = available_cores() if workers == "auto" else int(workers)
+    batches = (
+        _here(images, count, examine)
+        if processes == 0 or count < _FEW
+        else _in_processes(images, count, examine, processes)
+    )
+    done = 0
+    for batch in batches:
+        yield from batch
+        done += len(batch)
+        on_picture(done, count)
+
+
+def _here(images: ImageStore, count: int, examine: Examine) -> Iterator[list[PictureFacts]]:
+    return ([_facts(images, row, examine)] for row in range(count))
+
+
+def _facts(images: ImageStore, row: int, examine: Examine) -> PictureFacts:
+    try:
+        content = images.content(row)
+    except UnreadableImageError as error:
+        return PictureFacts(b"", reason=str(error))
+    return examine(content, images.decoding)
+
+
+def _in_processes(
+    images: ImageStore, count: int, examine: Examine, processes: int
+) -> Iterator[list[PictureFacts]]:
+    # forked children have the table already; elsewhere it is sent to each once
+    methods = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("fork" if "fork" in methods else None)
+    in_hand = context.Array("q", [-1] * processes)
+    seats = context.Value("i", 0)
+    pool = ProcessPoolExecutor(
+        processes, context, initializer=_take_seat, initargs=(images, examine, in_hand, seats)
+    )
+    starts = iter(range(0, count, _ROWS_A_TASK))
+    pending: list[Future[list[PictureFacts]]] = []
+    try:
+        while True:
+            # no more tasks than are soon needed, or results would pile up
+            while len(pending) < processes * _TASKS_AHEAD:
+                start = next(starts, None)
+                if start is None:
+                    break
+                rows = range(start, min(start + _ROWS_A_TASK, count))
+                pending.append(pool.submit(_examine_rows, rows))
+            if not pending:
+                return
+            yield pending.pop(0).result()
+    except BrokenProcessPool as error:
+        files = ", ".join(images.location(row) for row in in_hand if row >= 0)
+        raise WorkerError(
+            f"a process that reads pictures died at one of these: {files}; it may be a damaged "
+            "file that crashes its decoder, or want of memory (see --workers)"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+_seat: dict[str, Any] = {}
+
+
+def _take_seat(images: ImageStore, examine: Examine, in_hand: Any, seats: Any) -> None:
+    # decoders written in C speak to stderr, without the file's name
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with seats.get_lock():
+        number = seats.value
+        seats.value += 1
+    _seat.update(images=images, examine=examine, in_hand=in_hand, number=number)
+
+
+def _examine_rows(rows: Sequence[int]) -> list[PictureFacts]:
+    facts = []
+    for row in rows:
+        _seat["in_hand"][_seat["number"]] = row
+        facts.append(_facts(_seat["images"], row, _seat["examine"]))
+    _seat["in_hand"][_seat["number"]] = -1
+    return facts
