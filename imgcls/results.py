@@ -64,7 +64,8 @@ class TrainResult(Record):
 class EvalReport(Record):
     """One evaluated split. `metrics` may hold None; `undefined` then says why, by metric name.
 
-    intervals: (low, high) by metric name, made as `intervals_method` says.
+    intervals: (low, high) by metric name, made as `intervals_method` says. calibration: the
+    temperature that the probabilities were divided by, with `before` and `after` it.
     prior: how common the model takes each class to be ("shares", by class) and the method of
     `--imbalance` that made it so; None for a checkpoint that does not say.
     """
@@ -82,6 +83,7 @@ class EvalReport(Record):
     folder: Path | None = None
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     intervals_method: str | None = None
+    calibration: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     prior: dict[str, Any] | None = None
 

@@ -23,6 +23,8 @@ TINY = {
     "runtime": {"workers": 0, "device": "cpu"},
 }
 
+OFFLINE = ("--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--workers", "0")
+
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory, monkeypatch):

@@ -24,6 +24,13 @@ class EvaluateConfig(Config):
         description="Score these pictures instead of the run's own; classes are matched by name.",
     )
     fold: int | None = Field(None, ge=0, description="With a run folder: the fold to evaluate.")
+    calibrate: Literal["auto", "temperature", "none"] = Field(
+        "auto",
+        description=(
+            "temperature: fit one on the val split, keep it with the checkpoint, and divide the "
+            "logits by it; auto: use the one that is kept, if any."
+        ),
+    )
     top_k: str = Field(
         "1,3,5",
         pattern=r"^[1-9]\d*(,[1-9]\d*)*$",

@@ -66,6 +66,7 @@ class Checkpoint:
     card: dict[str, Any]
     facts: dict[str, Any]
     state: Any
+    weights_sha256: str
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -145,7 +146,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             continue
         _verify(folder / name, seal)
     card = _read_json(folder / CARD)
-    return Checkpoint(folder, card, sidecar["facts"], sidecar["state"])
+    weights_sha256 = sidecar["files"][WEIGHTS]["sha256"]
+    return Checkpoint(folder, card, sidecar["facts"], sidecar["state"], weights_sha256)
 
 
 def read_state(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.data.open import open_source
 from imgcls.data.source import SampleTable
+from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from imgcls.engine.temperature import Temperature, read_temperature, save_temperature
 from imgcls.errors import ConfigError, OutputError
 from imgcls.jobs.assemble import compute_settings
 from imgcls.jobs.runs import newest_run_with_checkpoint
-from imgcls.jobs.score import Pictures, Scoring, run_pictures, score
+from imgcls.jobs.score import (
+    OnBatch,
+    Pictures,
+    Scoring,
+    ignore_batches,
+    prepare,
+    run_pictures,
+    score,
+)
+from imgcls.metrics.calibration import fit_temperature
 from imgcls.report.evaluation_files import write_evaluation
 from imgcls.results import EvalReport
 
 
-def evaluate(
-    config: EvaluateConfig, on_batch: Callable[[int, int], None] = lambda _done, _total: None
-) -> EvalReport:
+def evaluate(config: EvaluateConfig, on_batch: OnBatch = ignore_batches) -> EvalReport:
     """Score a checkpoint and write its files below the fold's `test_results/`.
 
     on_batch is told (batches done, batches in all). Raises CheckpointError, DataError, RunError or
@@ -31,25 +40,50 @@ def evaluate(
     folder = find_checkpoint(path, config.fold)
     checkpoint = read_checkpoint(folder)
     pictures = _pictures(config, checkpoint)
-    report, predictions = score(
-        checkpoint,
-        pictures,
-        compute,
-        scoring=Scoring(
-            batch_size=config.batch_size,
-            workers=config.workers,
-            top_k=config.top_ks,
-            ci_samples=config.ci_samples if config.ci == "bootstrap" else 0,
-            seed=config.seed,
-        ),
-        on_batch=on_batch,
+    scoring = Scoring(
+        batch_size=config.batch_size,
+        workers=config.workers,
+        top_k=config.top_ks,
+        ci_samples=config.ci_samples if config.ci == "bootstrap" else 0,
+        seed=config.seed,
     )
+    temperature = _temperature(config, checkpoint, compute, scoring, on_batch)
+    report, predictions = score(
+        checkpoint, pictures, compute, scoring=scoring, temperature=temperature, on_batch=on_batch
+    )
+    if temperature is not None and temperature.fitted_on == pictures.split:
+        note = f"the temperature was fitted on {pictures.split}, so its calibration looks too good"
+        report = replace(report, notes=(*report.notes, note))
     try:
         assert report.folder is not None
         write_evaluation(report.folder, report, predictions)
     except OSError as error:
         raise OutputError(f"{report.folder}: cannot be written ({error.strerror})") from error
     return report
+
+
+def _temperature(
+    config: EvaluateConfig,
+    checkpoint: Checkpoint,
+    compute: ComputeSettings,
+    scoring: Scoring,
+    on_batch: OnBatch,
+) -> Temperature | None:
+    """The temperature that `--calibrate` asks for: fitted now on val, kept earlier, or none."""
+    if config.calibrate == "none":
+        return None
+    if config.calibrate == "auto":
+        return read_temperature(checkpoint)
+    if config.data is None and config.split == "val":
+        raise ConfigError(
+            "--calibrate temperature: is fitted on val, so val cannot be scored with it; score "
+            "--split test, or other pictures with --data"
+        )
+    fitting = run_pictures(checkpoint, "val")
+    seen = prepare(checkpoint, fitting, compute, scoring).predict(on_batch)
+    found = Temperature(fit_temperature(seen.logits, seen.labels), "val", len(seen.labels))
+    save_temperature(checkpoint, found)
+    return found
 
 
 def _pictures(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:

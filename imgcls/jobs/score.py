@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from imgcls.engine.checkpoint import Checkpoint, load_checkpoint
 from imgcls.engine.inference import InferencePass, predict
 from imgcls.engine.runtime import amp_name
 from imgcls.engine.score_file import ScoreFile
+from imgcls.engine.temperature import Temperature
 from imgcls.errors import CheckpointError, DataError, RunError
+from imgcls.jobs.calibrate import describe_calibration
 from imgcls.jobs.runs import SPLITS, run_of
 from imgcls.metrics.calculator import MetricsCalculator, MetricSet
 from imgcls.metrics.intervals import Interval, bootstrap_intervals, ranks_affordable
@@ -31,6 +34,12 @@ from imgcls.models.card import model_from_card, preprocessing_from_card
 from imgcls.report.evaluation_files import LOGITS
 from imgcls.report.files import read_csv
 from imgcls.results import EvalReport
+
+OnBatch = Callable[[int, int], None]
+
+
+def ignore_batches(_done: int, _total: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,40 +87,30 @@ class Scoring:
         return found, method
 
 
-def evaluate_model(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    normalizer: Normalizer,
-    compute: ComputeSettings,
-    class_names: Sequence[str],
-    *,
-    top_k: Sequence[int] = (1, 3, 5),
-    on_batch: Callable[[int], None] = lambda _samples: None,
-    file: ScoreFile | None = None,
-) -> tuple[MetricSet, InferencePass]:
-    """All metrics of a model over batches of pictures, and the pass they come from.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A checkpoint's model, and pictures the way it wants them."""
 
-    file: where the logits go; without it they stay in memory.
-    """
-    result = predict(model, batches, normalizer, compute, on_batch, file=file)
-    return MetricsCalculator(class_names, top_k).compute(result.predictions), result
+    model: nn.Module
+    batches: EvalLoader
+    normalizer: Normalizer
+    compute: ComputeSettings
+
+    def predict(self, on_batch: OnBatch = ignore_batches, temperature: float = 1.0) -> Predictions:
+        """The predictions of one pass, in memory."""
+        done = counted(on_batch, len(self.batches))
+        result = predict(
+            self.model, self.batches, self.normalizer, self.compute, done, temperature=temperature
+        )
+        return result.predictions
 
 
-def score(
-    checkpoint: Checkpoint,
-    pictures: Pictures,
-    compute: ComputeSettings,
-    *,
-    scoring: Scoring,
-    on_batch: Callable[[int, int], None] = lambda _done, _total: None,
-) -> tuple[EvalReport, Predictions]:
-    """The report and the predictions of a verified checkpoint on some pictures.
-
-    The logits lie in `logits.npy` in the report's folder, which is made.
-    """
+def prepare(
+    checkpoint: Checkpoint, pictures: Pictures, compute: ComputeSettings, scoring: Scoring
+) -> Prepared:
+    """Load a verified checkpoint's model and open the pictures for it."""
     model = model_from_card(checkpoint.card)
     load_checkpoint(model, checkpoint.folder)
-    model = compute.place(model)
     facts = preprocessing_from_card(checkpoint.card)
     batches = EvalLoader(
         pictures.table,
@@ -125,24 +124,65 @@ def score(
         ),
         device_type=compute.device.type,
     )
-    done = 0
+    normalizer = Normalizer(facts.mean, facts.std, compute)
+    return Prepared(compute.place(model), batches, normalizer, compute)
 
-    def count(_samples: int) -> None:
-        nonlocal done
-        done += 1
-        on_batch(done, len(batches))
 
-    folder = _results_folder(checkpoint.folder) / pictures.split
+def counted(on_batch: OnBatch, total: int) -> Callable[[int], None]:
+    """Tells on_batch (batches done, batches in all) each time it is called."""
+    done = itertools.count(1)
+    return lambda _samples: on_batch(next(done), total)
+
+
+def evaluate_model(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    normalizer: Normalizer,
+    compute: ComputeSettings,
+    class_names: Sequence[str],
+    *,
+    top_k: Sequence[int] = (1, 3, 5),
+    on_batch: Callable[[int], None] = lambda _samples: None,
+    file: ScoreFile | None = None,
+    temperature: float = 1.0,
+) -> tuple[MetricSet, InferencePass]:
+    """All metrics of a model over batches of pictures, and the pass they come from.
+
+    file: where the logits go; without it they stay in memory. temperature: divides the logits
+    inside the softmax.
+    """
+    result = predict(
+        model, batches, normalizer, compute, on_batch, file=file, temperature=temperature
+    )
+    return MetricsCalculator(class_names, top_k).compute(result.predictions), result
+
+
+def score(
+    checkpoint: Checkpoint,
+    pictures: Pictures,
+    compute: ComputeSettings,
+    *,
+    scoring: Scoring,
+    temperature: Temperature | None = None,
+    on_batch: OnBatch = ignore_batches,
+) -> tuple[EvalReport, Predictions]:
+    """The report and the predictions of a verified checkpoint on some pictures.
+
+    The logits lie in `logits.npy` in the report's folder, which is made.
+    """
+    prepared = prepare(checkpoint, pictures, compute, scoring)
+    folder = results_folder(checkpoint.folder) / pictures.split
     with ScoreFile(folder / LOGITS, len(pictures.indices)) as file:
         metrics, result = evaluate_model(
-            model,
-            batches,
-            Normalizer(facts.mean, facts.std, compute),
+            prepared.model,
+            prepared.batches,
+            prepared.normalizer,
             compute,
             checkpoint.class_names,
             top_k=scoring.top_k,
-            on_batch=count,
+            on_batch=counted(on_batch, len(prepared.batches)),
             file=file,
+            temperature=1.0 if temperature is None else temperature.temperature,
         )
     intervals, method = scoring.intervals(result.predictions, pictures.groups)
     speed = speed_metrics(result.batch_times_s, result.batch_sizes, str(compute.device))
@@ -160,6 +200,9 @@ def score(
         folder=folder,
         intervals=intervals,
         intervals_method=method,
+        calibration=None
+        if temperature is None
+        else describe_calibration(temperature, result.predictions),
         notes=pictures.notes,
         prior=_prior(checkpoint),
     )
@@ -201,6 +244,6 @@ def _prior(checkpoint: Checkpoint) -> dict[str, Any] | None:
     return {"imbalance": prior["imbalance"], "shares": shares}
 
 
-def _results_folder(checkpoint: Path) -> Path:
+def results_folder(checkpoint: Path) -> Path:
     parent = checkpoint.parent
     return (parent.parent if parent.name == "checkpoints" else parent) / "test_results"

@@ -8,12 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.metrics.calibration import (
-    brier_scores,
-    classwise_calibration_error,
-    expected_calibration_error,
-    reliability_bins,
-)
+from imgcls.metrics.calibration import calibration_scores
 from imgcls.metrics.curves import RankScores, rank_scores
 from imgcls.metrics.predictions import Predictions, require_names
 from imgcls.metrics.scores import (
@@ -90,12 +85,7 @@ class MetricsCalculator:
             macro = float(scored.mean()) if len(scored) else float("nan")
             metrics[f"{name}_micro"] = defined(f"{name}_micro", micro, one_sided)
             metrics[f"{name}_macro"] = defined(f"{name}_macro", macro, one_sided)
-        metrics["nll"] = float(predictions.picture_losses.mean())
-        metrics["brier"] = float(brier_scores(predictions).mean())
-        for name, equal_mass in (("ece", False), ("ece_equal_mass", True)):
-            bins = reliability_bins(predictions, equal_mass=equal_mass)
-            metrics[name] = expected_calibration_error(bins)
-        metrics["classwise_ece"] = classwise_calibration_error(predictions)
+        metrics |= calibration_scores(predictions)
         metrics["samples"] = len(labels)
         metrics["num_classes"] = num_classes
         metrics["classes_scored"] = int(ranks.scored.sum())

@@ -35,8 +35,9 @@ def bootstrap_intervals(
     pictures are drawn anew within each class, so every resample has the split's class counts; with
     groups [N] (patient, site) whole groups are drawn, within those of the same most frequent
     class. strata [N] (fold): each keeps its class counts. Pictures that are all right, or a class
-    of one picture, show no spread: the interval is then too narrow. The same seed gives the same
-    intervals. A metric that some resample leaves undefined has no interval.
+    of one picture, show no spread: the interval is then too narrow, and where there is none at all
+    it is left out. The same seed gives the same intervals. A metric that some resample leaves
+    undefined has no interval.
 
     Raises ConfigError for samples < 1 or a confidence outside 0..1, DataError for groups that do
     not fit or when there are fewer than two pictures or groups to draw from.
@@ -55,8 +56,11 @@ def bootstrap_intervals(
 
 
 def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> Interval | None:
-    """The middle `confidence` of resampled values [R]; None where one of them is undefined."""
-    if not np.isfinite(values).all():
+    """The middle `confidence` of resampled values [R].
+
+    None where one of them is undefined, or all are the same: that is no sign of certainty.
+    """
+    if not np.isfinite(values).all() or np.ptp(values) == 0:
         return None
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, (tail, 1 - tail))

@@ -76,12 +76,20 @@ def _facts(report: EvalReport) -> RenderableType:
     metrics, facts = report.metrics, facts_table()
     facts.add_row(
         "Calibration error",
-        f"{percent(metrics['ece'])} by equal width, {percent(metrics['ece_equal_mass'])} by equal "
-        f"mass, {percent(metrics['classwise_ece'])} classwise",
+        f"{percent(metrics['ece'])}; equal mass {percent(metrics['ece_equal_mass'])}, classwise "
+        f"{percent(metrics['classwise_ece'])}",
     )
     if report.prior is not None and report.prior["imbalance"] in _SHIFTED_PRIORS:
         meant = _SHIFTED_PRIORS[report.prior["imbalance"]]
         facts.add_row("Probabilities", f"for {meant} ({report.prior['imbalance']})")
+    if report.calibration is not None:
+        before, after = (report.calibration[when] for when in ("before", "after"))
+        facts.add_row(
+            "Calibrated",
+            f"temperature {report.calibration['temperature']:.3f}, fitted on "
+            f"{report.calibration['fitted_on']}: NLL {share(before['nll'])} to "
+            f"{share(after['nll'])}, error {percent(before['ece'])} to {percent(after['ece'])}",
+        )
     if metrics["classes_scored"] < metrics["num_classes"]:
         facts.add_row("Classes scored", f"{metrics['classes_scored']} of {metrics['num_classes']}")
     if report.intervals_method is not None:

@@ -51,6 +51,7 @@ def write_evaluation(folder: Path, report: EvalReport, predictions: Predictions)
             "undefined": report.undefined,
             "intervals": report.intervals,
             "intervals_method": report.intervals_method,
+            "calibration": report.calibration,
             "speed_metrics": report.speed_metrics,
             "notes": list(report.notes),
             "prior": report.prior,

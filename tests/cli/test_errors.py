@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-
-OFFLINE = ("--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--workers", "0")
+from conftest import OFFLINE
 
 
 def assert_one_line(done, code, *words):
