@@ -65,7 +65,9 @@ class EvalReport(Record):
     """One evaluated split. `metrics` may hold None; `undefined` then says why, by metric name.
 
     intervals: (low, high) by metric name, made as `intervals_method` says. calibration: the
-    temperature that the probabilities were divided by, with `before` and `after` it.
+    temperature that the logits were divided by, with `before` and `after` it. cross_validation:
+    mean, std and interval over the folds, whose pooled pictures the report is of. ensemble: the
+    folds and views that were averaged, and their gain. fold is "all" where several took part.
     prior: how common the model takes each class to be ("shares", by class) and the method of
     `--imbalance` that made it so; None for a checkpoint that does not say.
     """
@@ -73,7 +75,7 @@ class EvalReport(Record):
     checkpoint: Path
     model_name: str
     split: str
-    fold: int
+    fold: int | str
     metrics: dict[str, Any]
     speed_metrics: dict[str, Any]
     undefined: dict[str, str]
@@ -84,6 +86,8 @@ class EvalReport(Record):
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     intervals_method: str | None = None
     calibration: dict[str, Any] | None = None
+    cross_validation: dict[str, Any] | None = None
+    ensemble: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     prior: dict[str, Any] | None = None
 

@@ -23,7 +23,23 @@ class EvaluateConfig(Config):
         None,
         description="Score these pictures instead of the run's own; classes are matched by name.",
     )
-    fold: int | None = Field(None, ge=0, description="With a run folder: the fold to evaluate.")
+    fold: Annotated[int, Field(ge=0)] | Literal["all"] | None = Field(
+        None,
+        description=(
+            "With a run folder: the fold to evaluate; all pools each fold's own val pictures, and "
+            "averages the folds on the test split."
+        ),
+    )
+    ensemble: bool = Field(
+        False, description="Average the probabilities of a run's folds on the test split or --data."
+    )
+    tta: Literal["none", "hflip", "flips", "d4"] = Field(
+        "none",
+        description=(
+            "Average over views of each picture: mirrored; mirrored both ways (4); all quarter "
+            "turns and mirrors (8), for pictures without an upright."
+        ),
+    )
     calibrate: Literal["auto", "temperature", "none"] = Field(
         "auto",
         description=(

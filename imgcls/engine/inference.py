@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,16 +17,24 @@ from imgcls.engine.score_file import ScoreFile
 from imgcls.metrics.predictions import Predictions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InferencePass:
-    """What one pass gives: predictions, and per batch its seconds and its number of pictures.
+    """What one pass gives: keys [N], logits float32 [N, ..., C], labels int64 [N], and times.
 
-    The seconds cover the model and the copy to and from the device, not the loading.
+    The seconds of each batch cover the model and the copy to and from the device, not the loading.
     """
 
-    predictions: Predictions
+    keys: tuple[str, ...]
+    logits: np.ndarray
+    labels: np.ndarray
+    temperature: float
     batch_times_s: tuple[float, ...]
     batch_sizes: tuple[int, ...]
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """The scores of a model with one answer a picture. Raises DataError if not finite."""
+        return Predictions(self.keys, self.logits, self.labels, self.temperature)
 
 
 @torch.inference_mode()
@@ -64,10 +73,11 @@ def predict(
         labels.append(batch.labels.numpy()[valid])
         keys.extend(key for key, real in zip(batch.keys, valid, strict=True) if real)
         on_batch(int(valid.sum()))
-    predictions = Predictions(
+    return InferencePass(
         keys=tuple(keys),
         logits=np.concatenate(logits) if file is None else file.mapped(),
         labels=np.concatenate(labels),
         temperature=temperature,
+        batch_times_s=tuple(times_s),
+        batch_sizes=tuple(len(part) for part in labels),
     )
-    return InferencePass(predictions, tuple(times_s), tuple(len(part) for part in labels))

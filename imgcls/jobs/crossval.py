@@ -1,63 +1,144 @@
-"""Across folds: mean, standard deviation and pooled out-of-fold metrics."""
+"""Across folds: pooled out-of-fold metrics, and their mean and spread."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
+from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from imgcls.engine.inference import InferencePass
+from imgcls.engine.score_file import ScoreFile
+from imgcls.engine.temperature import Temperature
 from imgcls.jobs.assemble import Plan
+from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.runs import SUMMARY
-from imgcls.jobs.score import Pictures, Scoring, score
+from imgcls.jobs.score import OnBatch, Scoring, ignore_batches, measured_speed, score
+from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
+from imgcls.metrics.intervals import fold_interval
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.evaluation_files import write_evaluation
+from imgcls.report.evaluation_files import LOGITS, write_evaluation
 from imgcls.report.files import write_json
+from imgcls.results import EvalReport
 
 
 def summarize(plan: Plan, run: Path) -> dict[str, Any]:
-    """Score each fold's best checkpoint on the pictures it has not seen, and pool them.
+    """Cross-validate a run that has just been trained; what `summary.json` then says."""
+    held_out = [
+        Pictures(plan.table, plan.assignment.indices("val", fold), "val") for fold in plan.folds
+    ]
+    checkpoints = [read_checkpoint(find_checkpoint(run, fold)) for fold in plan.folds]
+    report = cross_validate(
+        run,
+        checkpoints,
+        held_out,
+        plan.compute,
+        scoring=Scoring(plan.config.data.batch_size, plan.workers),
+        temperatures=[None] * len(held_out),
+    )
+    return _summary(report)
 
-    Writes each fold's val files and `summary.json`: per fold, mean, std (ddof=1) and the metrics of
-    all out-of-fold predictions taken together. A metric that some fold lacks is null.
+
+def cross_validate(
+    run: Path,
+    checkpoints: Sequence[Checkpoint],
+    held_out: Sequence[Pictures],
+    compute: ComputeSettings,
+    *,
+    scoring: Scoring,
+    temperatures: Sequence[Temperature | None],
+    on_batch: OnBatch = ignore_batches,
+) -> EvalReport:
+    """Score each fold's checkpoint on the pictures it has not seen, and pool them.
+
+    Writes each fold's val files, those of the pooled pictures below the run, and `summary.json`:
+    per fold, mean, std (ddof=1) and the pooled metrics. A metric that some fold lacks is null.
     """
-    per_fold: list[dict[str, Any]] = []
-    predictions: list[Predictions] = []
-    for fold in plan.folds:
-        checkpoint = read_checkpoint(find_checkpoint(run, fold))
-        report, scored = score(
+    reports: list[EvalReport] = []
+    passes: list[InferencePass] = []
+    for checkpoint, temperature, pictures in zip(checkpoints, temperatures, held_out, strict=True):
+        report, result = score(
             checkpoint,
-            Pictures(plan.table, plan.assignment.indices("val", fold), "val"),
-            plan.compute,
-            scoring=Scoring(plan.config.data.batch_size, plan.workers),
+            pictures,
+            compute,
+            scoring=scoring,
+            temperature=temperature,
+            on_batch=on_batch,
         )
         assert report.folder is not None
-        write_evaluation(report.folder, report, scored)
-        per_fold.append({"fold": fold, "best_epoch": checkpoint.facts["epoch"], **report.metrics})
-        predictions.append(scored)
-    pooled = MetricsCalculator(plan.class_names).compute(
-        Predictions(
-            keys=tuple(key for part in predictions for key in part.keys),
-            logits=np.concatenate([part.logits for part in predictions]),
-            labels=np.concatenate([part.labels for part in predictions]),
+        write_evaluation(report.folder, report, result.predictions)
+        reports.append(report)
+        passes.append(result)
+    first = reports[0]
+    folder = run / "test_results" / first.split
+    with ScoreFile(folder / LOGITS, sum(len(part.keys) for part in passes)) as file:
+        for part in passes:
+            for rows in blocks(*part.logits.shape):
+                file.append(part.logits[rows] / np.float32(part.temperature))
+        pooled = Predictions(
+            keys=tuple(key for part in passes for key in part.keys),
+            logits=file.mapped(),
+            labels=np.concatenate([part.labels for part in passes]),
         )
+    metrics = MetricsCalculator(first.class_names, scoring.top_k).compute(pooled)
+    folds = np.repeat(np.arange(len(passes)), [len(part.keys) for part in passes])
+    groups = [pictures.groups for pictures in held_out]
+    intervals, method = scoring.intervals(
+        pooled,
+        None if None in groups else [name for part in groups for name in part or ()],
+        folds,
     )
+    report = replace(
+        first,
+        checkpoint=run,
+        fold="all",
+        metrics=metrics.metrics,
+        undefined=metrics.undefined,
+        speed_metrics=measured_speed(passes, compute),
+        per_class=metrics.per_class,
+        confusion_matrix=metrics.confusion_matrix,
+        folder=folder,
+        intervals=intervals,
+        intervals_method=method,
+        calibration=None,
+        cross_validation=_over_folds(reports, checkpoints),
+    )
+    write_evaluation(folder, report, pooled)
+    write_json(run / SUMMARY, _summary(report))
+    return report
+
+
+def _over_folds(reports: Sequence[EvalReport], checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     scores = [
-        name for name in pooled.metrics if name not in ("samples", "num_classes", "classes_scored")
+        name
+        for name in reports[0].metrics
+        if name not in ("samples", "num_classes", "classes_scored")
     ]
-    values = {name: [row[name] for row in per_fold] for name in scores}
-    complete = {n: np.array(v, dtype=float) for n, v in values.items() if None not in v}
-    summary = {
-        "model_name": plan.config.model.name,
-        "splitter": plan.assignment.splitter,
-        "folds": len(plan.folds),
-        "mean": {n: float(complete[n].mean()) if n in complete else None for n in scores},
-        "std": {n: float(complete[n].std(ddof=1)) if n in complete else None for n in scores},
-        "pooled": pooled.metrics,
-        "pooled_undefined": pooled.undefined,
-        "per_fold": per_fold,
+    values = {name: [report.metrics[name] for report in reports] for name in scores}
+    complete = {n: v for n, v in values.items() if None not in v}
+    return {
+        "folds": len(reports),
+        "splitter": checkpoints[0].facts.get("splitter"),
+        "mean": {n: float(np.mean(complete[n])) if n in complete else None for n in scores},
+        "std": {n: float(np.std(complete[n], ddof=1)) if n in complete else None for n in scores},
+        "interval": {n: fold_interval(v) for n, v in complete.items()},
+        "per_fold": [
+            {"fold": report.fold, "best_epoch": checkpoint.facts["epoch"], **report.metrics}
+            for report, checkpoint in zip(reports, checkpoints, strict=True)
+        ],
     }
-    write_json(run / SUMMARY, summary)
-    return summary
+
+
+def _summary(report: EvalReport) -> dict[str, Any]:
+    return {
+        "model_name": report.model_name,
+        **(report.cross_validation or {}),
+        "pooled": report.metrics,
+        "pooled_undefined": report.undefined,
+        "pooled_intervals": report.intervals,
+    }

@@ -1,108 +1,187 @@
-"""Score a checkpoint on a split, from what the checkpoint and its run say."""
+"""`imgcls evaluate`: one checkpoint, all folds of a run, or their average, on some pictures."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from imgcls.config.evaluate import EvaluateConfig
-from imgcls.data.open import open_source
-from imgcls.data.source import SampleTable
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from imgcls.engine.durable import pointed_at
 from imgcls.engine.temperature import Temperature, read_temperature, save_temperature
-from imgcls.errors import ConfigError, OutputError
+from imgcls.errors import ConfigError, DataError, OutputError, RunError
 from imgcls.jobs.assemble import compute_settings
+from imgcls.jobs.crossval import cross_validate
+from imgcls.jobs.ensemble import score_together
+from imgcls.jobs.pictures import Pictures, chosen_pictures, run_pictures
 from imgcls.jobs.runs import newest_run_with_checkpoint
-from imgcls.jobs.score import (
-    OnBatch,
-    Pictures,
-    Scoring,
-    ignore_batches,
-    prepare,
-    run_pictures,
-    score,
-)
+from imgcls.jobs.score import OnBatch, Scoring, ignore_batches, prepare, results_folder, score
 from imgcls.metrics.calibration import fit_temperature
+from imgcls.metrics.predictions import Predictions
 from imgcls.report.evaluation_files import write_evaluation
 from imgcls.results import EvalReport
 
 
 def evaluate(config: EvaluateConfig, on_batch: OnBatch = ignore_batches) -> EvalReport:
-    """Score a checkpoint and write its files below the fold's `test_results/`.
+    """Score a checkpoint, or the folds of a run, and write the files below `test_results/`.
 
-    on_batch is told (batches done, batches in all). Raises CheckpointError, DataError, RunError or
-    DeviceError before anything is scored.
+    on_batch is told (batches done, batches in all). Raises CheckpointError, ConfigError, DataError,
+    RunError or DeviceError before anything is scored.
     """
-    compute = compute_settings(config.device, config.amp, channels_last=config.channels_last)
     path = config.checkpoint or newest_run_with_checkpoint(config.output)
-    folder = find_checkpoint(path, config.fold)
-    checkpoint = read_checkpoint(folder)
-    pictures = _pictures(config, checkpoint)
-    scoring = Scoring(
-        batch_size=config.batch_size,
-        workers=config.workers,
-        top_k=config.top_ks,
-        ci_samples=config.ci_samples if config.ci == "bootstrap" else 0,
-        seed=config.seed,
+    job = _Evaluation(
+        config,
+        compute_settings(config.device, config.amp, channels_last=config.channels_last),
+        Scoring(
+            batch_size=config.batch_size,
+            workers=config.workers,
+            top_k=config.top_ks,
+            ci_samples=config.ci_samples if config.ci == "bootstrap" else 0,
+            seed=config.seed,
+        ),
+        on_batch,
     )
-    temperature = _temperature(config, checkpoint, compute, scoring, on_batch)
-    report, predictions = score(
-        checkpoint, pictures, compute, scoring=scoring, temperature=temperature, on_batch=on_batch
-    )
-    if temperature is not None and temperature.fitted_on == pictures.split:
-        note = f"the temperature was fitted on {pictures.split}, so its calibration looks too good"
-        report = replace(report, notes=(*report.notes, note))
     try:
+        if config.fold == "all":
+            return job.all_folds(path)
+        if config.ensemble:
+            return job.ensemble(path, _folds(path, "--ensemble"))
+        return job.one(read_checkpoint(find_checkpoint(path, config.fold)))
+    except OSError as error:
+        raise OutputError(f"{path}: its results cannot be written ({error.strerror})") from error
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    config: EvaluateConfig
+    compute: ComputeSettings
+    scoring: Scoring
+    on_batch: OnBatch
+
+    def one(self, checkpoint: Checkpoint) -> EvalReport:
+        """One checkpoint on the pictures that were asked for."""
+        pictures = chosen_pictures(self.config, checkpoint)
+        temperature = self._temperature(checkpoint)
+        if self.config.tta == "none":
+            report, result = score(
+                checkpoint,
+                pictures,
+                self.compute,
+                scoring=self.scoring,
+                temperature=temperature,
+                on_batch=self.on_batch,
+            )
+            predictions = result.predictions
+        else:
+            folder = results_folder(checkpoint.folder) / f"{pictures.split}-{self.config.tta}"
+            report, predictions = self._together([checkpoint], [temperature], pictures, folder)
+        return self._finished(report, predictions, [temperature])
+
+    def ensemble(self, run: Path, checkpoints: Sequence[Checkpoint]) -> EvalReport:
+        """The folds of a run, averaged, on pictures that none of them was trained on."""
+        if self.config.data is None and self.config.split != "test":
+            raise ConfigError(
+                f"--split {self.config.split}: was trained on by some of the folds, so the "
+                "ensemble cannot be scored on it; take --split test or --data"
+            )
+        pictures = chosen_pictures(self.config, checkpoints[0])
+        temperatures = [self._temperature(checkpoint) for checkpoint in checkpoints]
+        views = "" if self.config.tta == "none" else f"-{self.config.tta}"
+        folder = run / "test_results" / f"{pictures.split}{views}"
+        report, predictions = self._together(checkpoints, temperatures, pictures, folder)
+        return self._finished(report, predictions, temperatures)
+
+    def all_folds(self, run: Path) -> EvalReport:
+        """Each fold on its own val pictures, pooled; and the folds' average on the test split."""
+        config = self.config
+        if config.data is not None or config.tta != "none" or config.calibrate == "temperature":
+            raise ConfigError(
+                "--fold all scores each fold on its own val pictures, as they are; leave --data, "
+                "--tta and --calibrate temperature to --ensemble"
+            )
+        checkpoints = _folds(run, "--fold all")
+        temperatures = [self._temperature(checkpoint) for checkpoint in checkpoints]
+        held_out = [run_pictures(checkpoint, "val") for checkpoint in checkpoints]
+        report = cross_validate(
+            run,
+            checkpoints,
+            held_out,
+            self.compute,
+            scoring=self.scoring,
+            temperatures=temperatures,
+            on_batch=self.on_batch,
+        )
+        try:
+            run_pictures(checkpoints[0], "test")
+        except DataError:
+            note = "the run has no test split, so the folds' average is not scored"
+            return replace(report, notes=(*report.notes, note))
+        job = replace(self, config=config.model_copy(update={"split": "test"}))
+        average = job.ensemble(run, checkpoints)
+        kept = {"metrics": average.metrics, "intervals": average.intervals, "split": average.split}
+        return replace(report, ensemble={**(average.ensemble or {}), **kept})
+
+    def _together(
+        self,
+        checkpoints: Sequence[Checkpoint],
+        temperatures: Sequence[Temperature | None],
+        pictures: Pictures,
+        folder: Path,
+    ) -> tuple[EvalReport, Predictions]:
+        return score_together(
+            checkpoints,
+            temperatures,
+            pictures,
+            self.compute,
+            scoring=self.scoring,
+            tta=self.config.tta,
+            folder=folder,
+            on_batch=self.on_batch,
+        )
+
+    def _finished(
+        self,
+        report: EvalReport,
+        predictions: Predictions,
+        temperatures: Sequence[Temperature | None],
+    ) -> EvalReport:
+        """The report with what else was asked for, written to its folder."""
+        if any(t is not None and t.fitted_on == report.split for t in temperatures):
+            note = f"the temperature was fitted on {report.split}: its calibration looks too good"
+            report = replace(report, notes=(*report.notes, note))
         assert report.folder is not None
         write_evaluation(report.folder, report, predictions)
-    except OSError as error:
-        raise OutputError(f"{report.folder}: cannot be written ({error.strerror})") from error
-    return report
+        return report
+
+    def _temperature(self, checkpoint: Checkpoint) -> Temperature | None:
+        """What `--calibrate` asks for: fitted now on val, kept earlier, or none."""
+        if self.config.calibrate == "none":
+            return None
+        if self.config.calibrate == "auto":
+            return read_temperature(checkpoint)
+        if self.config.data is None and self.config.split == "val":
+            raise ConfigError(
+                "--calibrate temperature: is fitted on val, so val cannot be scored with it; score "
+                "--split test, or other pictures with --data"
+            )
+        fitting = run_pictures(checkpoint, "val")
+        prepared = prepare(checkpoint, fitting, self.compute, self.scoring)
+        seen = prepared.predict(self.on_batch)
+        found = Temperature(fit_temperature(seen.logits, seen.labels), "val", len(seen.labels))
+        save_temperature(checkpoint, found)
+        return found
 
 
-def _temperature(
-    config: EvaluateConfig,
-    checkpoint: Checkpoint,
-    compute: ComputeSettings,
-    scoring: Scoring,
-    on_batch: OnBatch,
-) -> Temperature | None:
-    """The temperature that `--calibrate` asks for: fitted now on val, kept earlier, or none."""
-    if config.calibrate == "none":
-        return None
-    if config.calibrate == "auto":
-        return read_temperature(checkpoint)
-    if config.data is None and config.split == "val":
-        raise ConfigError(
-            "--calibrate temperature: is fitted on val, so val cannot be scored with it; score "
-            "--split test, or other pictures with --data"
+def _folds(run: Path, option: str) -> list[Checkpoint]:
+    """The best checkpoint of every fold of a run. Raises RunError when there are not several."""
+    folders = sorted(run.glob("fold_*"), key=lambda path: (len(path.name), path.name))
+    links = [folder / "checkpoints" / "best" for folder in folders]
+    found = [target for link in links if (target := pointed_at(link))]
+    if len(found) < 2:  # noqa: PLR2004
+        raise RunError(
+            f"{option}: {run} is not a run of several folds; train one with "
+            "`imgcls train --folds 5`"
         )
-    fitting = run_pictures(checkpoint, "val")
-    seen = prepare(checkpoint, fitting, compute, scoring).predict(on_batch)
-    found = Temperature(fit_temperature(seen.logits, seen.labels), "val", len(seen.labels))
-    save_temperature(checkpoint, found)
-    return found
-
-
-def _pictures(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
-    if config.data is None:
-        return run_pictures(checkpoint, config.split)
-    table = open_source(config.data).relabel(checkpoint.class_names)
-    if table.splits is None:
-        note = f"all {len(table)} pictures of {config.data} are scored; it has no split folders"
-        return Pictures(table, np.arange(len(table)), _data_name(table), (*table.notes, note))
-    indices = np.flatnonzero(np.array([s == config.split for s in table.splits]))
-    if not len(indices):
-        present = sorted({s for s in table.splits if s})
-        raise ConfigError(
-            f"--split {config.split}: {config.data} has no such split folder; it has "
-            f"{', '.join(present)}"
-        )
-    return Pictures(table, indices, f"{_data_name(table)}-{config.split}", table.notes)
-
-
-def _data_name(table: SampleTable) -> str:
-    # kept apart from the run's own splits, whose files must not be replaced
-    return f"data-{table.name}"
+    return [read_checkpoint(folder) for folder in found]

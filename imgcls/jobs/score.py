@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from imgcls.config.run import TrainConfig
 from imgcls.data.loader import EvalLoader, resolve_workers
-from imgcls.data.open import open_source
-from imgcls.data.source import SampleTable
-from imgcls.data.split import assignment_from_rows
 from imgcls.data.transforms import eval_transform
 from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
 from imgcls.engine.checkpoint import Checkpoint, load_checkpoint
@@ -23,16 +20,16 @@ from imgcls.engine.inference import InferencePass, predict
 from imgcls.engine.runtime import amp_name
 from imgcls.engine.score_file import ScoreFile
 from imgcls.engine.temperature import Temperature
-from imgcls.errors import CheckpointError, DataError, RunError
+from imgcls.errors import DataError
 from imgcls.jobs.calibrate import describe_calibration
-from imgcls.jobs.runs import SPLITS, run_of
+from imgcls.jobs.pictures import Pictures
 from imgcls.metrics.calculator import MetricsCalculator, MetricSet
 from imgcls.metrics.intervals import Interval, bootstrap_intervals, ranks_affordable
 from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.resampling import Resampler
 from imgcls.metrics.speed import speed_metrics
 from imgcls.models.card import model_from_card, preprocessing_from_card
 from imgcls.report.evaluation_files import LOGITS
-from imgcls.report.files import read_csv
 from imgcls.results import EvalReport
 
 OnBatch = Callable[[int, int], None]
@@ -40,22 +37,6 @@ OnBatch = Callable[[int, int], None]
 
 def ignore_batches(_done: int, _total: int) -> None:
     """Tell nobody."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """The rows of a table to score, with labels in the model's order of classes."""
-
-    table: SampleTable
-    indices: np.ndarray
-    split: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def groups(self) -> tuple[str, ...] | None:
-        """The group of each picture, where the table has groups."""
-        own = self.table.groups
-        return None if own is None else tuple(own[index] for index in self.indices)
 
 
 @dataclass(frozen=True)
@@ -68,20 +49,32 @@ class Scoring:
     ci_samples: int = 1000
     seed: int = 0
 
+    def resampler(self, predictions: Predictions, groups: Sequence[str] | None) -> Resampler | None:
+        """Resamples for paired intervals; None where none are wanted or can be drawn."""
+        if not self.ci_samples:
+            return None
+        with contextlib.suppress(DataError):
+            return Resampler(predictions.labels, self.ci_samples, self.seed, groups)
+        return None
+
     def intervals(
-        self, predictions: Predictions, groups: Sequence[str] | None
+        self,
+        predictions: Predictions,
+        groups: Sequence[str] | None,
+        folds: np.ndarray | None = None,
     ) -> tuple[dict[str, Interval], str | None]:
         """The 95% intervals and how they were made; none, with the reason, where none can be."""
         if not self.ci_samples:
             return {}, None
         try:
             found = bootstrap_intervals(
-                predictions, self.ci_samples, self.seed, groups, top_k=self.top_k
+                predictions, self.ci_samples, self.seed, groups, strata=folds, top_k=self.top_k
             )
         except DataError as error:
             return {}, str(error)
         what = "pictures" if groups is None else "groups"
-        method = f"bootstrap of {what} within each class, {self.ci_samples:,} resamples"
+        within = "class" if folds is None else "fold and class"
+        method = f"bootstrap of {what} within each {within}, {self.ci_samples:,} resamples"
         if not ranks_affordable(predictions, self.ci_samples):
             method += "; none for ROC AUC and average precision, they would take too long"
         return found, method
@@ -165,8 +158,8 @@ def score(
     scoring: Scoring,
     temperature: Temperature | None = None,
     on_batch: OnBatch = ignore_batches,
-) -> tuple[EvalReport, Predictions]:
-    """The report and the predictions of a verified checkpoint on some pictures.
+) -> tuple[EvalReport, InferencePass]:
+    """The report of a verified checkpoint on some pictures, and the pass it comes from.
 
     The logits lie in `logits.npy` in the report's folder, which is made.
     """
@@ -185,14 +178,13 @@ def score(
             temperature=1.0 if temperature is None else temperature.temperature,
         )
     intervals, method = scoring.intervals(result.predictions, pictures.groups)
-    speed = speed_metrics(result.batch_times_s, result.batch_sizes, str(compute.device))
     report = EvalReport(
         checkpoint=checkpoint.folder,
-        model_name=str(checkpoint.facts.get("model_name", checkpoint.card["architecture"])),
+        model_name=model_name(checkpoint),
         split=pictures.split,
         fold=checkpoint.fold,
         metrics=metrics.metrics,
-        speed_metrics={**speed, "precision": amp_name(compute.precision)},
+        speed_metrics=measured_speed([result], compute),
         undefined=metrics.undefined,
         class_names=checkpoint.class_names,
         per_class=metrics.per_class,
@@ -204,39 +196,26 @@ def score(
         if temperature is None
         else describe_calibration(temperature, result.predictions),
         notes=pictures.notes,
-        prior=_prior(checkpoint),
+        prior=prior_of(checkpoint),
     )
-    return report, result.predictions
+    return report, result
 
 
-def run_pictures(checkpoint: Checkpoint, split: str) -> Pictures:
-    """The pictures of a split of the run that the checkpoint lies in, by its splits.csv.
-
-    Raises DataError when the split has none or the data has changed, RunError outside a run.
-    """
-    run = run_of(checkpoint.folder)
-    if run is None:
-        raise RunError(
-            f"{checkpoint.folder}: lies outside its run, so the split is not known; say which "
-            "pictures to score with --data"
-        )
-    try:
-        config = TrainConfig.model_validate(checkpoint.facts["config"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint.folder}: the sidecar's config is not usable") from error
-    table = open_source(config.data.source).relabel(checkpoint.class_names)
-    assignment = assignment_from_rows(table, read_csv(run / SPLITS))
-    fold = checkpoint.fold
-    indices = assignment.indices(split, fold)
-    if not len(indices):
-        present = [s for s in ("train", "val", "test") if len(assignment.indices(s, fold))]
-        raise DataError(
-            f"--split {split}: this run has no {split} pictures; it has {', '.join(present)}"
-        )
-    return Pictures(table, indices, split)
+def model_name(checkpoint: Checkpoint) -> str:
+    """Timm's name of the checkpoint's architecture, with the tag it was trained from."""
+    return str(checkpoint.facts.get("model_name", checkpoint.card["architecture"]))
 
 
-def _prior(checkpoint: Checkpoint) -> dict[str, Any] | None:
+def measured_speed(passes: Sequence[InferencePass], compute: ComputeSettings) -> dict[str, Any]:
+    """The `speed_metrics` of one pass or several."""
+    times_s = [time_s for part in passes for time_s in part.batch_times_s]
+    sizes = [size for part in passes for size in part.batch_sizes]
+    speed = speed_metrics(times_s, sizes, str(compute.device))
+    return {**speed, "precision": amp_name(compute.precision)}
+
+
+def prior_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The shares of the classes that the model's probabilities take for granted, by class."""
     prior = checkpoint.facts.get("prior")
     if prior is None:
         return None
@@ -245,5 +224,6 @@ def _prior(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 
 def results_folder(checkpoint: Path) -> Path:
+    """Where the evaluations of a checkpoint lie."""
     parent = checkpoint.parent
     return (parent.parent if parent.name == "checkpoints" else parent) / "test_results"

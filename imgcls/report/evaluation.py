@@ -79,6 +79,7 @@ def _facts(report: EvalReport) -> RenderableType:
         f"{percent(metrics['ece'])}; equal mass {percent(metrics['ece_equal_mass'])}, classwise "
         f"{percent(metrics['classwise_ece'])}",
     )
+    _add_folds(facts, report)
     if report.prior is not None and report.prior["imbalance"] in _SHIFTED_PRIORS:
         meant = _SHIFTED_PRIORS[report.prior["imbalance"]]
         facts.add_row("Probabilities", f"for {meant} ({report.prior['imbalance']})")
@@ -100,6 +101,38 @@ def _facts(report: EvalReport) -> RenderableType:
         f"{speed['throughput_samples_per_sec']:.0f} images/s on {speed['device']}, without loading",
     )
     return facts
+
+
+def _add_folds(facts: Table, report: EvalReport) -> None:
+    """What cross-validation and averaging came to, in balanced accuracy and NLL."""
+    across, together = report.cross_validation, report.ensemble
+    if across is not None:
+        for title, name in (("Over folds", "balanced_accuracy"), ("", "accuracy")):
+            low, high = across["interval"][name]
+            facts.add_row(
+                title or "",
+                f"{name.replace('_', ' ')} {percent(across['mean'][name])} "
+                f"± {percent(across['std'][name])}, interval {percent(low)} to {percent(high)}",
+            )
+    if together is not None:
+        several = len(together["folds"]) > 1
+        parts = [f"{len(together['folds'])} folds"] if several else []
+        parts += [f"{together['views']} views"] if together["views"] > 1 else []
+        on = f" on {together['split']}" if "split" in together else ""
+        rows = together["gain"]
+        facts.add_row(
+            "Averaged",
+            f"{' x '.join(parts)}{on}, against {'one fold' if several else 'one view'} alone:",
+        )
+        for name, written in (("balanced_accuracy", percent), ("nll", share)):
+            row = rows[name]
+            interval = row["interval"]
+            reach = "" if interval is None else f" ({' to '.join(map(written, interval))})"
+            facts.add_row(
+                "",
+                f"{name.replace('_', ' ').replace('nll', 'NLL')} {written(row['this'])}, "
+                f"gain {written(row['difference'])}{reach}",
+            )
 
 
 def _weakest_classes(report: EvalReport) -> RenderableType:

@@ -52,6 +52,8 @@ def write_evaluation(folder: Path, report: EvalReport, predictions: Predictions)
             "intervals": report.intervals,
             "intervals_method": report.intervals_method,
             "calibration": report.calibration,
+            "cross_validation": report.cross_validation,
+            "ensemble": report.ensemble,
             "speed_metrics": report.speed_metrics,
             "notes": list(report.notes),
             "prior": report.prior,

@@ -1,0 +1,120 @@
+"""Score several folds, or several views of each picture, as one model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.checkpoint import Checkpoint
+from imgcls.engine.durable import TEMPORARY_PREFIX
+from imgcls.engine.inference import predict
+from imgcls.engine.score_file import ScoreFile
+from imgcls.engine.temperature import Temperature
+from imgcls.engine.together import VIEWS, Together
+from imgcls.errors import CheckpointError, OutputError
+from imgcls.jobs.pictures import Pictures
+from imgcls.jobs.score import (
+    OnBatch,
+    Scoring,
+    counted,
+    ignore_batches,
+    measured_speed,
+    model_name,
+    prepare,
+    prior_of,
+)
+from imgcls.metrics.blocks import blocks
+from imgcls.metrics.calculator import MetricsCalculator
+from imgcls.metrics.comparison import paired_differences
+from imgcls.metrics.predictions import Predictions
+from imgcls.models.card import preprocessing_from_card
+from imgcls.report.evaluation_files import LOGITS
+from imgcls.results import EvalReport
+
+
+def score_together(
+    checkpoints: Sequence[Checkpoint],
+    temperatures: Sequence[Temperature | None],
+    pictures: Pictures,
+    compute: ComputeSettings,
+    *,
+    scoring: Scoring,
+    tta: str,
+    folder: Path,
+    on_batch: OnBatch = ignore_batches,
+) -> tuple[EvalReport, Predictions]:
+    """The report and predictions of the averaged probabilities, in one pass over the pictures.
+
+    tta: the views of each picture, a name in VIEWS. The report's `ensemble` says what averaging
+    gains over the mean of the models alone, each without views. `logits.npy` in the folder holds
+    the logarithms of the averaged probabilities. Raises CheckpointError for checkpoints that do
+    not take the same pictures.
+    """
+    first = checkpoints[0]
+    for other in checkpoints[1:]:
+        if preprocessing_from_card(other.card) != preprocessing_from_card(first.card):
+            raise CheckpointError(
+                f"{other.folder}: prepares pictures in another way than {first.folder}, so the two "
+                "cannot be averaged"
+            )
+    prepared = [prepare(checkpoint, pictures, compute, scoring) for checkpoint in checkpoints]
+    together = Together(
+        [part.model for part in prepared],
+        VIEWS[tta],
+        [1.0 if found is None else found.temperature for found in temperatures],
+    )
+    batches = prepared[0].batches
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY_PREFIX)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
+    with temporary as place:
+        with ScoreFile(Path(place) / "members.npy", len(pictures.indices)) as file:
+            result = predict(
+                together,
+                batches,
+                prepared[0].normalizer,
+                compute,
+                counted(on_batch, len(batches)),
+                file=file,
+            )
+        scores = result.logits
+        with ScoreFile(folder / LOGITS, len(scores)) as file:
+            for rows in blocks(len(scores), scores[0].size):
+                file.append(scores[rows, 0])
+            mean = Predictions(result.keys, file.mapped(), result.labels)
+        alone = [
+            Predictions(result.keys, scores[:, 1 + index], result.labels)
+            for index in range(len(checkpoints))
+        ]
+        gain = paired_differences(mean, alone, scoring.resampler(mean, pictures.groups))
+    metrics = MetricsCalculator(first.class_names, scoring.top_k).compute(mean)
+    intervals, method = scoring.intervals(mean, pictures.groups)
+    report = EvalReport(
+        checkpoint=first.folder if len(checkpoints) == 1 else folder.parent.parent,
+        model_name=model_name(first),
+        split=pictures.split,
+        fold=first.fold if len(checkpoints) == 1 else "all",
+        metrics=metrics.metrics,
+        speed_metrics=measured_speed([result], compute),
+        undefined=metrics.undefined,
+        class_names=first.class_names,
+        per_class=metrics.per_class,
+        confusion_matrix=metrics.confusion_matrix,
+        folder=folder,
+        intervals=intervals,
+        intervals_method=method,
+        ensemble={
+            "folds": [checkpoint.fold for checkpoint in checkpoints],
+            "tta": tta,
+            "views": len(VIEWS[tta]),
+            "temperatures": [None if t is None else t.temperature for t in temperatures],
+            "gain": gain,
+        },
+        notes=pictures.notes,
+        prior=prior_of(first),
+    )
+    return report, mean

@@ -1,0 +1,86 @@
+"""Which pictures are scored: a split of the run, or others matched by class name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgcls.config.evaluate import EvaluateConfig
+from imgcls.config.run import TrainConfig
+from imgcls.data.open import open_source
+from imgcls.data.source import SampleTable
+from imgcls.data.split import assignment_from_rows
+from imgcls.engine.checkpoint import Checkpoint
+from imgcls.errors import CheckpointError, ConfigError, DataError, RunError
+from imgcls.jobs.runs import SPLITS, run_of
+from imgcls.report.files import read_csv
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The rows of a table to score, with labels in the model's order of classes."""
+
+    table: SampleTable
+    indices: np.ndarray
+    split: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """The group of each picture, where the table has groups."""
+        own = self.table.groups
+        return None if own is None else tuple(own[index] for index in self.indices)
+
+
+def chosen_pictures(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
+    """The pictures that the options name: those of `--data`, else the run's own `--split`.
+
+    Raises ConfigError or DataError where there are none.
+    """
+    if config.data is None:
+        return run_pictures(checkpoint, config.split)
+    table = open_source(config.data).relabel(checkpoint.class_names)
+    if table.splits is None:
+        note = f"all {len(table)} pictures of {config.data} are scored; it has no split folders"
+        return Pictures(table, np.arange(len(table)), _data_name(table), (*table.notes, note))
+    indices = np.flatnonzero(np.array([s == config.split for s in table.splits]))
+    if not len(indices):
+        present = sorted({s for s in table.splits if s})
+        raise ConfigError(
+            f"--split {config.split}: {config.data} has no such split folder; it has "
+            f"{', '.join(present)}"
+        )
+    return Pictures(table, indices, f"{_data_name(table)}-{config.split}", table.notes)
+
+
+def run_pictures(checkpoint: Checkpoint, split: str) -> Pictures:
+    """The pictures of a split of the run that the checkpoint lies in, by its splits.csv.
+
+    Raises DataError when the split has none or the data has changed, RunError outside a run.
+    """
+    run = run_of(checkpoint.folder)
+    if run is None:
+        raise RunError(
+            f"{checkpoint.folder}: lies outside its run, so the split is not known; say which "
+            "pictures to score with --data"
+        )
+    try:
+        config = TrainConfig.model_validate(checkpoint.facts["config"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.folder}: the sidecar's config is not usable") from error
+    table = open_source(config.data.source).relabel(checkpoint.class_names)
+    assignment = assignment_from_rows(table, read_csv(run / SPLITS))
+    fold = checkpoint.fold
+    indices = assignment.indices(split, fold)
+    if not len(indices):
+        present = [s for s in ("train", "val", "test") if len(assignment.indices(s, fold))]
+        raise DataError(
+            f"--split {split}: this run has no {split} pictures; it has {', '.join(present)}"
+        )
+    return Pictures(table, indices, split)
+
+
+def _data_name(table: SampleTable) -> str:
+    # kept apart from the run's own splits, whose files must not be replaced
+    return f"data-{table.name}"

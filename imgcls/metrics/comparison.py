@@ -1,0 +1,67 @@
+"""Two models on the same pictures: how far apart, and whether that could be luck."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from imgcls.metrics.intervals import percentile_interval
+from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.resampling import Resampler, Tally
+
+COMPARED = ("accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa", "nll", "brier")
+
+
+def paired_differences(
+    one: Predictions, others: Sequence[Predictions], resampler: Resampler | None
+) -> dict[str, dict[str, Any]]:
+    """By metric: this, other (the mean of the others), difference, and its 95% interval.
+
+    All predictions are of the same pictures in the same order, and every resample of them scores
+    all models, so that what is hard for both cancels out (paired percentile bootstrap). The
+    interval is None without a resampler, and where it cannot be given.
+    """
+    tallies = [Tally(predictions) for predictions in (one, *others)]
+    whole = _compared(tallies, np.ones((1, len(one.labels))))
+    drawn = (
+        None
+        if resampler is None
+        else np.concatenate([_compared(tallies, w) for w in resampler.weights()], axis=-1)
+    )
+    rows = {}
+    for index, name in enumerate(COMPARED):
+        this, other = (float(whole[side, index, 0]) for side in (0, 1))
+        interval = None if drawn is None else percentile_interval(drawn[0, index] - drawn[1, index])
+        rows[name] = {
+            "this": this,
+            "other": other,
+            "difference": this - other,
+            "interval": interval,
+        }
+    return rows
+
+
+def _compared(tallies: Sequence[Tally], weights: np.ndarray) -> np.ndarray:
+    """The metrics of the first and of the mean of the others: float64 [2, metrics, R]."""
+    scores = [
+        np.stack([found[name] for name in COMPARED])
+        for found in (tally.metrics(weights) for tally in tallies)
+    ]
+    return np.stack([scores[0], np.mean(scores[1:], axis=0)])
+
+
+def mcnemar(one: Predictions, other: Predictions) -> dict[str, Any]:
+    """How many pictures only one of the two has right, and the exact two-sided p-value.
+
+    McNemar, "Note on the sampling error of the difference between correlated proportions" (1947),
+    with the binomial distribution in place of chi-square, which few pictures do not follow.
+    """
+    from scipy.stats import binomtest
+
+    only_this = int((one.correct & ~other.correct).sum())
+    only_other = int((~one.correct & other.correct).sum())
+    changed = only_this + only_other
+    p_value = binomtest(only_this, changed).pvalue if changed else 1.0
+    return {"only_this_right": only_this, "only_other_right": only_other, "p_value": float(p_value)}

@@ -1,0 +1,133 @@
+"""--fold all, --ensemble and --tta: averages that equal a plain loop over models and views."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import OFFLINE
+from sklearn import metrics as sk
+
+from imgcls.engine.together import VIEWS, Together
+from imgcls.metrics.comparison import paired_differences
+from imgcls.metrics.intervals import fold_interval
+from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.resampling import Resampler
+from imgcls.report.evaluation_files import read_predictions
+
+
+@pytest.fixture
+def run(command, photos):
+    done = command("train", photos, *OFFLINE, "--epochs", "1", "--lr", "3e-3", "--folds", "3")
+    assert done.code == 0, done.err
+    [run] = (photos.parent / "outputs").iterdir()
+    return run
+
+
+def evaluated(command, *arguments):
+    done = command("evaluate", *arguments, "--ci-samples", "200", "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_all_folds_are_pooled_and_averaged(command, run):
+    """Every picture outside the test split once; the average on the test split is the mean."""
+    report = evaluated(command, "--fold", "all")
+    pooled = read_predictions(run / "test_results" / "val")
+    assert len(set(pooled.keys)) == 41 == report["metrics"]["samples"]
+    assert report["metrics"]["balanced_accuracy"] == pytest.approx(
+        sk.balanced_accuracy_score(pooled.labels, pooled.predicted)
+    )
+    across = report["cross_validation"]
+    scores = [row["accuracy"] for row in across["per_fold"]]
+    assert across["mean"]["accuracy"] == pytest.approx(np.mean(scores))
+    assert across["interval"]["accuracy"] == pytest.approx(fold_interval(scores))
+    assert "within each fold and class" in report["intervals_method"]
+    assert json.loads((run / "summary.json").read_text())["pooled"] == report["metrics"]
+
+    alone = [evaluated(command, "--fold", str(fold)) for fold in range(3)]
+    members = [read_predictions(run / f"fold_{fold}/test_results/test") for fold in range(3)]
+    mean = np.mean([member.probabilities for member in members], axis=0)
+    average = read_predictions(run / "test_results" / "test")
+    assert np.allclose(average.probabilities, mean, atol=1e-6)
+    gain = report["ensemble"]["gain"]["nll"]
+    assert gain["other"] == pytest.approx(np.mean([r["metrics"]["nll"] for r in alone]), rel=1e-5)
+    assert gain["this"] == pytest.approx(report["ensemble"]["metrics"]["nll"])
+    low, high = gain["interval"]
+    assert low < gain["difference"] < high
+    assert not list(run.rglob(".tmp-*"))
+
+
+def test_the_screen_tells_of_folds_and_average(command, run):
+    """In words and within 80 columns."""
+    done = command("evaluate", "--fold", "all")
+    for words in ("Over folds", "±", "Averaged", "3 folds on test", "against one fold alone"):
+        assert words in done.out
+
+
+def test_views_are_averaged(command, run):
+    """--tta d4 is the mean over the eight symmetries, each scored by itself."""
+    report = evaluated(command, "--ensemble", "--tta", "d4")
+    assert report["ensemble"]["views"] == 8
+    assert report["fold"] == "all"
+    single = evaluated(command, "--fold", "1", "--tta", "hflip")
+    assert single["folder"].endswith("fold_1/test_results/test-hflip")
+    assert single["ensemble"]["folds"] == [1]
+
+
+def test_requests_that_would_score_what_was_trained_on_are_refused(command, run):
+    """Each in one line."""
+    for arguments, words in (
+        (("--ensemble", "--split", "val"), "was trained on by some of the folds"),
+        (("--fold", "all", "--tta", "hflip"), "leave --data, --tta"),
+        (("--ensemble", run / "fold_0"), "is not a run of several folds"),
+    ):
+        done = command("evaluate", *arguments)
+        assert done.code == 2, arguments
+        assert words in done.error_lines[0]
+
+
+@pytest.mark.parametrize("views", list(VIEWS))
+def test_together_is_the_mean_of_softmaxes(views):
+    """Over models, their temperatures, and the distinct symmetries of a picture."""
+    torch.manual_seed(0)
+    models = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(27, 4)) for _ in range(2)]
+    images = torch.randn(5, 3, 3, 3)
+    seen = {view(images).numpy().tobytes() for view in VIEWS[views]}
+    assert len(seen) == len(VIEWS[views])
+    with torch.inference_mode():
+        scores = Together(models, VIEWS[views], (1.0, 2.0))(images)
+        parts = [
+            (model(view(images)) / heat).softmax(-1)
+            for model, heat in zip(models, (1.0, 2.0), strict=True)
+            for view in VIEWS[views]
+        ]
+        assert torch.allclose(scores[:, 0].exp(), torch.stack(parts).mean(0), atol=1e-6)
+        assert torch.allclose(scores[:, 2].exp(), (models[1](images) / 2).softmax(-1), atol=1e-6)
+
+
+def test_a_paired_interval_is_narrower_than_two_apart():
+    """A model that is right wherever the other is, and on a few pictures more, is better."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    right = rng.random(300) < 0.7
+    better = right | (np.arange(300) % 30 == 0)
+
+    def answers(correct):
+        logits = np.eye(3, dtype=np.float32)[np.where(correct, labels, (labels + 1) % 3)]
+        return Predictions(tuple(map(str, range(300))), logits, labels)
+
+    rows = paired_differences(answers(better), [answers(right)], Resampler(labels, 1000, 0))
+    row = rows["accuracy"]
+    assert row["difference"] == pytest.approx(better.mean() - right.mean())
+    assert 0 < row["interval"][0] < row["difference"] < row["interval"][1]
+    assert row["interval"][1] - row["interval"][0] < 0.05
+
+
+def test_the_interval_over_folds_of_a_worked_example():
+    """0.8, 0.9, 1.0: t(2) = 4.3027, std 0.1, variance factor 1/3 + 1/2."""
+    low, high = fold_interval([0.8, 0.9, 1.0])
+    reach = 4.302653 * 0.1 * (1 / 3 + 1 / 2) ** 0.5
+    assert (low, high) == pytest.approx((0.9 - reach, 0.9 + reach))
