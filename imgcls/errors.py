@@ -17,16 +17,22 @@ ImgclsError                 1   the base of everything imgcls raises on purpose
 └── InterruptedRunError   130   stopped by a signal after saving (143 for SIGTERM)
 
 Every message is one line for the person who typed the command: what is wrong, the value seen,
-what to do.
+what to do. `details` are further lines for a list that is too long for it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class ImgclsError(Exception):
     """Base of every error imgcls raises on purpose; `exit_code` is the process's."""
 
     exit_code = 1
+
+    def __init__(self, message: str, *, details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)
 
 
 class RequestError(ImgclsError):

@@ -51,13 +51,28 @@ class FoldResult(Record):
 
 @dataclass(frozen=True)
 class TrainResult(Record):
-    """A trained run: its folder, its folds, and (with k-fold) the summary across them."""
+    """A trained run: its folder, its folds, and (with k-fold) the summary across them.
+
+    bad_images: pictures that could not be read and were left out.
+    """
 
     run: Path
     model_name: str
     class_names: tuple[str, ...]
     folds: tuple[FoldResult, ...]
     summary: dict[str, Any] | None = None
+    bad_images: int = 0
+
+
+@dataclass(frozen=True)
+class AuditPicture(Record):
+    """One picture that the audit names; `note` says what of it, where that is not plain."""
+
+    path: str
+    label: str
+    split: str | None = None
+    group: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,8 @@ class EvalReport(Record):
     mean, std and interval over the folds, whose pooled pictures the report is of. ensemble: the
     folds and views that were averaged, and their gain. fold is "all" where several took part.
     prior: how common the model takes each class to be ("shares", by class) and the method of
-    `--imbalance` that made it so; None for a checkpoint that does not say.
+    `--imbalance` that made it so; None for a checkpoint that does not say. bad_images: pictures
+    that could not be read and were left out, each with the reason as its note.
     """
 
     checkpoint: Path
@@ -88,8 +104,24 @@ class EvalReport(Record):
     calibration: dict[str, Any] | None = None
     cross_validation: dict[str, Any] | None = None
     ensemble: dict[str, Any] | None = None
+    bad_images: tuple[AuditPicture, ...] = ()
     notes: tuple[str, ...] = ()
     prior: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class PreflightReport(Record):
+    """What the check before training found.
+
+    leaks: pictures with an identical copy in another split or fold; conflicts: with one under
+    another label.
+    """
+
+    pictures: int
+    unreadable: tuple[AuditPicture, ...]
+    leaks: int
+    conflicts: int
+    elapsed_s: float
 
 
 @dataclass(frozen=True)
@@ -127,6 +159,7 @@ class PlanReport(Record):
     workers: int
     memory_mib: float | None
     output: Path
+    preflight: PreflightReport | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -163,17 +196,6 @@ class ModelEntry(Record):
     parameters: int
     input_size: tuple[int, int, int]
     pretrained_tags: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class AuditPicture(Record):
-    """One picture that the audit names; `note` says what of it, where that is not plain."""
-
-    path: str
-    label: str
-    split: str | None = None
-    group: str | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True)

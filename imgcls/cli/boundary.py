@@ -27,6 +27,8 @@ def run(arguments: Sequence[str]) -> int:
     except ImgclsError as error:
         if debug:
             _print_traceback()
+        for line in error.details:
+            sys.stderr.write(" ".join(line.splitlines()) + "\n")
         return _report(str(error), error.exit_code)
     except typer.Abort:
         return _report("stopped", 130)

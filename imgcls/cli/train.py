@@ -24,7 +24,8 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     from imgcls.report.screen import show_plan, show_train_result
     from imgcls.report.training import TrainingView
 
-    plan = make_plan(config)
+    with console.progress("Checking") as on_picture:
+        plan = make_plan(config, on_picture=on_picture)
     # before anything is written: what cannot be built or fetched leaves no run behind
     first = assemble(plan, plan.folds[0], load_weights=not dry_run)
     if dry_run:

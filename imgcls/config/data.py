@@ -53,6 +53,21 @@ class DataConfig(Config):
         ge=1,
         description=("Pictures per step; 32 fits a laptop and gives small data sets enough steps."),
     )
+    on_bad_image: Literal["error", "skip"] = Field(
+        "error",
+        description=(
+            "What to do about a picture that cannot be read: stop and name it, before anything is "
+            "trained where the pre-flight finds it; or leave it out, count it and list it in "
+            "bad_images.csv. No other picture takes its place."
+        ),
+    )
+    preflight: bool = Field(
+        True,
+        description=(
+            "Read all pictures before training: are they whole, and has one a copy in another "
+            "split? Costs a fraction of an epoch's loading; `imgcls inspect` looks closer."
+        ),
+    )
     resize_mode: Literal["crop", "squash", "pad"] = Field(
         "crop",
         description=(

@@ -75,6 +75,13 @@ class EvaluateConfig(Config):
     workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
         "auto", description="Processes that load pictures; never changes results."
     )
+    on_bad_image: Literal["error", "skip"] = Field(
+        "error",
+        description=(
+            "What to do about a picture that cannot be read: stop and name it, or leave it out and "
+            "list it in bad_images.csv beside the results."
+        ),
+    )
     channels_last: bool = Field(True, description="Faster memory layout for convolutions.")
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
         Path("outputs"), description="Where to look for the newest run."

@@ -130,6 +130,10 @@ class ResumeConfig(Config):
             "the run had been begun with them."
         ),
     )
+    on_bad_image: Literal["error", "skip"] | None = Field(
+        None,
+        description="From here on, stop at a picture that cannot be read, or leave it out.",
+    )
     batch_size: Annotated[int | None, Flag(short="-b", aliases=("--batch",))] = Field(
         None, ge=1, description="Another batch size from here on; the result is no longer exact."
     )

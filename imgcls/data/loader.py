@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import random
+import functools
+import re
 import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import weakref
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from imgcls.data.decode import UnreadableImageError
-from imgcls.data.sampling import EpochSampler, sample_seed
+from imgcls.data.audit_scan import available_cores
+from imgcls.data.bad_images import BadImage, BadImages, nothing_left
+from imgcls.data.dataset import Batch, ImageDataset, Loaded, collate
+from imgcls.data.sampling import EpochSampler
 from imgcls.data.source import SampleTable
 from imgcls.data.transforms import Transform
-from imgcls.errors import BadImageError, WorkerError
+from imgcls.errors import WorkerError
 
 _MOST_AUTO_WORKERS = 8
-
-
-class Batch(NamedTuple):
-    """images: uint8 [B, C, H, W]; labels: int64 [B]; keys: B names; valid: bool [B]."""
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    keys: tuple[str, ...]
-    valid: torch.Tensor
-
-
-@dataclass(frozen=True)
-class BadImage:
-    """A picture that could not be read, on its way to the process that can say so."""
-
-    location: str
-    reason: str
-
-
-class Sample(NamedTuple):
-    """One decoded, transformed picture."""
-
-    image: torch.Tensor
-    label: int
-    key: str
 
 
 def resolve_workers(workers: int | str, *, in_memory: bool, device_type: str) -> int:
@@ -58,74 +34,9 @@ def resolve_workers(workers: int | str, *, in_memory: bool, device_type: str) ->
         return workers
     if in_memory:
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
     if device_type == "cpu":
-        return max(1, cores // 4)
-    return min(_MOST_AUTO_WORKERS, cores)
-
-
-class ImageDataset(Dataset[Any]):
-    """Pictures of some rows; an item is asked for by (epoch, position among the rows).
-
-    A position beyond the last is a repetition, with random changes of its own.
-    """
-
-    def __init__(
-        self, table: SampleTable, indices: np.ndarray, transform: Transform, seed: int | None
-    ) -> None:
-        self._table = table
-        self._indices = indices
-        self._transform = transform
-        self._seed = seed
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, item: tuple[int, int]) -> Sample | BadImage:
-        epoch, position = item
-        repeat, position = divmod(position, len(self._indices))
-        row = int(self._indices[position])
-        key = self._table.keys[row]
-        try:
-            image = self._table.images.open(row)
-        except UnreadableImageError as error:
-            return BadImage(self._table.images.location(row), str(error))
-        if self._seed is None:
-            pixels = self._transform(image)
-        else:
-            with _own_randomness(sample_seed(self._seed, epoch, key, repeat)):
-                pixels = self._transform(image)
-        return Sample(pixels, int(self._table.labels[row]), key)
-
-
-@contextlib.contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    """Seed all three global states for one picture, and put them back."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  timm's transforms draw from the global state
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])
-
-
-def _collate(samples: Sequence[Sample | BadImage]) -> Batch | BadImage:
-    good: list[Sample] = []
-    for sample in samples:
-        if isinstance(sample, BadImage):
-            return sample
-        good.append(sample)
-    return Batch(
-        images=torch.stack([sample.image for sample in good]),
-        labels=torch.tensor([sample.label for sample in good], dtype=torch.int64),
-        keys=tuple(sample.key for sample in good),
-        valid=torch.ones(len(good), dtype=torch.bool),
-    )
+        return max(1, available_cores() // 4)
+    return min(_MOST_AUTO_WORKERS, available_cores())
 
 
 class _BatchList(Sampler[list[tuple[int, int]]]):
@@ -150,13 +61,25 @@ def _start_worker(_worker: int) -> None:
 class _Pipeline:
     """One DataLoader whose processes live as long as it does."""
 
-    def __init__(self, dataset: ImageDataset, workers: int, device_type: str) -> None:
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        workers: int,
+        device_type: str,
+        bad_images: BadImages | None,
+        *,
+        even: bool = False,
+    ) -> None:
         self._batches = _BatchList()
-        self._loader: DataLoader[Batch | BadImage] = DataLoader(
+        self._bad_images = bad_images or BadImages()
+        dataset.in_hand = torch.full((workers, 2), -1, dtype=torch.int64)
+        dataset.in_hand.share_memory_()  # type: ignore[no-untyped-call]
+        _datasets.add(dataset)
+        self._loader: DataLoader[Loaded] = DataLoader(
             dataset,
             batch_sampler=self._batches,
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=functools.partial(collate, even=even),
             pin_memory=device_type == "cuda",
             worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
@@ -164,23 +87,38 @@ class _Pipeline:
             generator=torch.Generator(),
         )
 
-    def run(self, batches: list[list[tuple[int, int]]]) -> Iterator[Batch]:
+    def run(self, batches: list[list[tuple[int, int]]]) -> Iterator[Loaded]:
         self._batches.batches = batches
-        try:
-            for batch in self._loader:
-                if isinstance(batch, BadImage):
-                    raise BadImageError(
-                        f"{batch.location}: cannot be read ({batch.reason}); repair the picture or "
-                        "take it away"
-                    )
-                yield batch
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise WorkerError(
-                "a process that loads pictures died, often for want of memory; go on with "
-                "`imgcls resume --workers 0`"
-            ) from error
+        with naming_dead_workers():
+            for loaded in self._loader:
+                self._bad_images.meet(loaded.bad)
+                yield loaded
+
+
+# every data set that processes may be reading, to find what a dead one was at
+_datasets: weakref.WeakSet[ImageDataset] = weakref.WeakSet()
+
+
+@contextlib.contextmanager
+def naming_dead_workers() -> Iterator[None]:
+    """Turn torch's error about a loader process that died into a WorkerError with the file.
+
+    torch raises it from a signal handler, so it may come anywhere in the main thread and not only
+    while a batch is waited for.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        dead = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))
+        if dead is None:
+            raise
+        processes = [int(process) for process in dead[1].split(",")]
+        files = [file for dataset in _datasets for file in dataset.in_hand_of(processes)]
+        at = f" at {', '.join(files)}" if files else ""
+        raise WorkerError(
+            f"a process that loads pictures died{at}, often for want of memory; try --workers 0, "
+            "for a run by `imgcls resume --workers 0`"
+        ) from error
 
 
 class TrainLoader:
@@ -202,6 +140,7 @@ class TrainLoader:
         device_type: str,
         even_batches: bool,
         balanced: bool = False,
+        bad_images: BadImages | None = None,
     ) -> None:
         self._sampler = EpochSampler(
             len(indices),
@@ -212,7 +151,11 @@ class TrainLoader:
             balance_by=table.labels[indices] if balanced else None,
         )
         self._pipeline = _Pipeline(
-            ImageDataset(table, indices, transform, seed), workers, device_type
+            ImageDataset(table, indices, transform, seed),
+            workers,
+            device_type,
+            bad_images,
+            even=even_batches,
         )
 
     @property
@@ -221,13 +164,20 @@ class TrainLoader:
         return self._sampler.steps_per_epoch
 
     def steps(self, epoch: int, start_step: int = 0) -> Iterator[list[Batch]]:
-        """The epoch's updates from `start_step` on. Raises BadImageError and WorkerError."""
+        """The epoch's updates from `start_step` on. Raises BadImageError and WorkerError.
+
+        Pictures that are left out make their batch smaller; no other takes their place.
+        """
         steps = self._sampler.micro_batches(epoch, start_step)
         batches = self._pipeline.run(
             [[(epoch, position) for position in batch] for step in steps for batch in step]
         )
         for step in steps:
-            yield [next(batches) for _ in step]
+            loaded = [next(batches) for _ in step]
+            readable = [part.batch for part in loaded if part.batch is not None]
+            if not readable:
+                raise nothing_left([bad for part in loaded for bad in part.bad], "its batch")
+            yield readable
 
 
 class EvalLoader:
@@ -242,17 +192,26 @@ class EvalLoader:
         batch_size: int,
         workers: int,
         device_type: str,
+        bad_images: BadImages | None = None,
     ) -> None:
         positions = [(0, position) for position in range(len(indices))]
         self._batches = [
             positions[start : start + batch_size] for start in range(0, len(positions), batch_size)
         ]
         self._pipeline = _Pipeline(
-            ImageDataset(table, indices, transform, None), workers, device_type
+            ImageDataset(table, indices, transform, None), workers, device_type, bad_images
         )
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._pipeline.run(self._batches)
+        bad: list[BadImage] = []
+        some = False
+        for loaded in self._pipeline.run(self._batches):
+            bad.extend(loaded.bad)
+            if loaded.batch is not None:
+                some = True
+                yield loaded.batch
+        if bad and not some:
+            raise nothing_left(bad, "the split")

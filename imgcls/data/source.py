@@ -7,7 +7,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -32,6 +32,21 @@ class ImageStore(ABC):
     def open(self, index: int) -> Image.Image:
         """Row `index`, decoded. Raises UnreadableImageError with the reason."""
         return decode(self.content(index), self.decoding)
+
+
+class _SelectedImages(ImageStore):
+    """Some rows of another store."""
+
+    def __init__(self, images: ImageStore, rows: np.ndarray) -> None:
+        self._images = images
+        self._rows = rows
+        self.decoding = images.decoding
+
+    def content(self, index: int) -> bytes:
+        return self._images.content(int(self._rows[index]))
+
+    def location(self, index: int) -> str:
+        return self._images.location(int(self._rows[index]))
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,23 @@ class SampleTable:
         """Pictures of each class, among the rows given or all: int64 [C]."""
         labels = self.labels if indices is None else self.labels[indices]
         return np.bincount(labels, minlength=len(self.class_names))
+
+    def select(self, rows: np.ndarray) -> SampleTable:
+        """The table of these rows, int64, alone."""
+
+        def chosen(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+            return None if values is None else tuple(values[row] for row in rows)
+
+        return replace(
+            self,
+            keys=tuple(self.keys[row] for row in rows),
+            labels=self.labels[rows],
+            images=_SelectedImages(self.images, rows),
+            splits=chosen(self.splits),
+            groups=chosen(self.groups),
+            folds=None if self.folds is None else self.folds[rows],
+            columns={name: tuple(v[row] for row in rows) for name, v in self.columns.items()},
+        )
 
     def fingerprint(self) -> str:
         """A hash of which picture has which class name, whatever the order of rows."""

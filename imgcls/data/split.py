@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,16 @@ class SplitAssignment:
         else:
             chosen = (self.split == split) & ~held_out
         return np.flatnonzero(chosen)
+
+    def spread(self, rows: np.ndarray, count: int) -> SplitAssignment:
+        """The assignment of a table of `count` rows, of which `rows` are this one's.
+
+        The others are in no split.
+        """
+        split = np.full(count, "", dtype="<U5")
+        fold = np.full(count, -1, dtype=np.int64)
+        split[rows], fold[rows] = self.split, self.fold
+        return replace(self, split=split, fold=fold)
 
 
 def assign_splits(

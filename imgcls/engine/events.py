@@ -75,5 +75,22 @@ class Stopped:
     best_value: float | None
 
 
-Event = FoldStarted | Resumed | StepDone | ValidationBatchDone | EpochDone | Saved | Stopped
+@dataclass(frozen=True)
+class ImageSkipped:
+    """A picture that cannot be read is left out from here on; told once for each."""
+
+    location: str
+    reason: str
+
+
+Event = (
+    FoldStarted
+    | ImageSkipped
+    | Resumed
+    | StepDone
+    | ValidationBatchDone
+    | EpochDone
+    | Saved
+    | Stopped
+)
 Observer = Callable[[Event], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from imgcls.config.run import TrainConfig
+from imgcls.data.bad_images import BadImages
 from imgcls.data.loader import EvalLoader, TrainLoader, resolve_workers
 from imgcls.data.open import open_source
 from imgcls.data.source import SampleTable
-from imgcls.data.split import SplitAssignment, assign_splits, assignment_from_rows
+from imgcls.data.split import SplitAssignment, assignment_from_rows
 from imgcls.data.transforms import eval_transform, train_transform
 from imgcls.engine.batches import ComputeSettings, Normalizer, TrainBatcher, uses_mixing
 from imgcls.engine.ema import WeightAverage
@@ -33,11 +34,13 @@ from imgcls.engine.schedule import Schedule
 from imgcls.engine.state import History, Progress, RandomState
 from imgcls.engine.step import Learner
 from imgcls.errors import DataError
+from imgcls.jobs.preflight import preflight, preflight_report, split_readable
 from imgcls.jobs.recipe import Recipe, plan_recipe
 from imgcls.jobs.runs import planned_folds
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.models.build import create_model, native_img_size
 from imgcls.models.card import Preprocessing, model_card, preprocessing
+from imgcls.results import PreflightReport
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Plan:
     hflip: float
     recipe: Recipe
     workers: int
+    preflight: PreflightReport | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -82,11 +86,13 @@ def make_plan(
     split_rows: Iterable[Mapping[str, str]] | None = None,
     *,
     strict: bool = True,
+    on_picture: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Plan:
     """Work everything out that does not need the model itself.
 
-    split_rows: the rows of a run's splits.csv, to keep its split; without them a new split is made.
-    strict: refuse pictures that came or went since those rows were written.
+    split_rows: the rows of a run's splits.csv, to keep its split; without them the pictures are
+    checked and a new split is made. strict: refuse pictures that came or went since those rows were
+    written. on_picture is told (pictures checked, pictures in all).
     Raises the RequestErrors of config, data, model name and device.
     """
     compute = compute_settings(
@@ -96,14 +102,9 @@ def make_plan(
         use_deterministic_kernels()
     native = native_img_size(config.model.name)
     table = open_source(config.data.source)
+    checked = None if split_rows is not None else preflight(config, table, on_picture)
     assignment = (
-        assign_splits(
-            table,
-            val_size=config.data.val_size,
-            test_size=config.data.test_size,
-            folds=config.data.folds,
-            seed=config.runtime.seed,
-        )
+        split_readable(config, table, checked)
         if split_rows is None
         else assignment_from_rows(table, split_rows, strict=strict)
     )
@@ -153,6 +154,7 @@ def make_plan(
         crop_scale=crop_scale,
         hflip=hflip,
         recipe=recipe,
+        preflight=None if checked is None else preflight_report(checked, table, assignment),
         workers=resolve_workers(
             config.runtime.workers,
             in_memory=table.defaults.in_memory,
@@ -188,6 +190,7 @@ class Assembly:
     parts: Parts
     preprocessing: Preprocessing
     card: dict[str, Any]
+    bad_images: BadImages
 
 
 def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
@@ -231,6 +234,7 @@ def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
         compute=plan.compute,
         clip_grad=config.optim.clip_grad,
     )
+    bad_images = BadImages(skip=config.data.on_bad_image == "skip")
     parts = Parts(
         learner=learner,
         train_batches=TrainLoader(
@@ -251,29 +255,32 @@ def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
             device_type=device.type,
             even_batches=uses_mixing(config.augment),
             balanced=plan.recipe.imbalance == "balanced-sampler",
+            bad_images=bad_images,
         ),
-        val_batches=eval_loader(plan.table, plan, "val", fold, facts),
+        val_batches=eval_loader(plan, "val", fold, facts, bad_images),
         normalizer=normalizer,
         progress=Progress(),
         tracker=MetricTracker(plan.recipe.monitor),
         history=History(),
         random_state=RandomState(device),
     )
-    return Assembly(fold, parts, facts, model_card(model, config.model, plan.class_names, facts))
+    card = model_card(model, config.model, plan.class_names, facts)
+    return Assembly(fold, parts, facts, card, bad_images)
 
 
 def eval_loader(
-    table: SampleTable, plan: Plan, split: str, fold: int, facts: Preprocessing
+    plan: Plan, split: str, fold: int, facts: Preprocessing, bad_images: BadImages
 ) -> EvalLoader:
     """The pictures of one split of one fold, in evaluation order."""
     indices = plan.assignment.indices(split, fold)
     if not len(indices):
         raise DataError(f"the {split} split of fold {fold} has no pictures")
     return EvalLoader(
-        table,
+        plan.table,
         indices,
         eval_transform(facts),
         batch_size=plan.config.data.batch_size,
         workers=plan.workers,
         device_type=plan.compute.device.type,
+        bad_images=bad_images,
     )

@@ -15,6 +15,7 @@ from imgcls.engine.inference import InferencePass
 from imgcls.engine.score_file import ScoreFile
 from imgcls.engine.temperature import Temperature
 from imgcls.jobs.assemble import Plan
+from imgcls.jobs.bad_images import without_unreadable
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.runs import SUMMARY
 from imgcls.jobs.score import OnBatch, Scoring, ignore_batches, measured_speed, score
@@ -22,6 +23,7 @@ from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.intervals import fold_interval
 from imgcls.metrics.predictions import Predictions
+from imgcls.report.bad_images import add_bad_images
 from imgcls.report.evaluation_files import LOGITS, write_evaluation
 from imgcls.report.files import write_json
 from imgcls.results import EvalReport
@@ -32,6 +34,11 @@ def summarize(plan: Plan, run: Path) -> dict[str, Any]:
     held_out = [
         Pictures(plan.table, plan.assignment.indices("val", fold), "val") for fold in plan.folds
     ]
+    if plan.config.data.on_bad_image == "skip":
+        # some may have broken since their fold was trained
+        held_out = [without_unreadable(pictures, plan.workers) for pictures in held_out]
+        for pictures in held_out:
+            add_bad_images(run, pictures.left_out)
     checkpoints = [read_checkpoint(find_checkpoint(run, fold)) for fold in plan.folds]
     report = cross_validate(
         run,
@@ -107,6 +114,8 @@ def cross_validate(
         intervals_method=method,
         calibration=None,
         cross_validation=_over_folds(reports, checkpoints),
+        bad_images=tuple(picture for pictures in held_out for picture in pictures.left_out),
+        notes=tuple(dict.fromkeys(note for part in reports for note in part.notes)),
     )
     write_evaluation(folder, report, pooled)
     write_json(run / SUMMARY, _summary(report))

@@ -66,6 +66,7 @@ def describe_plan(
         workers=plan.workers,
         memory_mib=memory_mib,
         output=run or config.runtime.output,
+        preflight=plan.preflight,
         notes=plan.assignment.notes,
     )
 

@@ -114,6 +114,7 @@ def score_together(
             "temperatures": [None if t is None else t.temperature for t in temperatures],
             "gain": gain,
         },
+        bad_images=pictures.left_out,
         notes=pictures.notes,
         prior=prior_of(first),
     )

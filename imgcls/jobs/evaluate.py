@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgcls.config.evaluate import EvaluateConfig
+from imgcls.data.loader import naming_dead_workers
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from imgcls.engine.durable import pointed_at
 from imgcls.engine.temperature import Temperature, read_temperature, save_temperature
 from imgcls.errors import ConfigError, DataError, OutputError, RunError
 from imgcls.jobs.assemble import compute_settings
+from imgcls.jobs.bad_images import without_unreadable
 from imgcls.jobs.crossval import cross_validate
 from imgcls.jobs.ensemble import score_together
 from imgcls.jobs.pictures import Pictures, chosen_pictures, run_pictures
@@ -24,6 +26,7 @@ from imgcls.report.evaluation_files import write_evaluation
 from imgcls.results import EvalReport
 
 
+@naming_dead_workers()
 def evaluate(config: EvaluateConfig, on_batch: OnBatch = ignore_batches) -> EvalReport:
     """Score a checkpoint, or the folds of a run, and write the files below `test_results/`.
 
@@ -62,7 +65,7 @@ class _Evaluation:
 
     def one(self, checkpoint: Checkpoint) -> EvalReport:
         """One checkpoint on the pictures that were asked for."""
-        pictures = chosen_pictures(self.config, checkpoint)
+        pictures = self._readable(chosen_pictures(self.config, checkpoint))
         temperature = self._temperature(checkpoint)
         if self.config.tta == "none":
             report, result = score(
@@ -86,7 +89,7 @@ class _Evaluation:
                 f"--split {self.config.split}: was trained on by some of the folds, so the "
                 "ensemble cannot be scored on it; take --split test or --data"
             )
-        pictures = chosen_pictures(self.config, checkpoints[0])
+        pictures = self._readable(chosen_pictures(self.config, checkpoints[0]))
         temperatures = [self._temperature(checkpoint) for checkpoint in checkpoints]
         views = "" if self.config.tta == "none" else f"-{self.config.tta}"
         folder = run / "test_results" / f"{pictures.split}{views}"
@@ -103,7 +106,7 @@ class _Evaluation:
             )
         checkpoints = _folds(run, "--fold all")
         temperatures = [self._temperature(checkpoint) for checkpoint in checkpoints]
-        held_out = [run_pictures(checkpoint, "val") for checkpoint in checkpoints]
+        held_out = [self._readable(run_pictures(checkpoint, "val")) for checkpoint in checkpoints]
         report = cross_validate(
             run,
             checkpoints,
@@ -155,6 +158,12 @@ class _Evaluation:
         write_evaluation(report.folder, report, predictions)
         return report
 
+    def _readable(self, pictures: Pictures) -> Pictures:
+        """Without the pictures that cannot be read, where these are to be left out."""
+        if self.config.on_bad_image == "error":
+            return pictures
+        return without_unreadable(pictures, self.config.workers)
+
     def _temperature(self, checkpoint: Checkpoint) -> Temperature | None:
         """What `--calibrate` asks for: fitted now on val, kept earlier, or none."""
         if self.config.calibrate == "none":
@@ -166,7 +175,7 @@ class _Evaluation:
                 "--calibrate temperature: is fitted on val, so val cannot be scored with it; score "
                 "--split test, or other pictures with --data"
             )
-        fitting = run_pictures(checkpoint, "val")
+        fitting = self._readable(run_pictures(checkpoint, "val"))
         prepared = prepare(checkpoint, fitting, self.compute, self.scoring)
         seen = prepared.predict(self.on_batch)
         found = Temperature(fit_temperature(seen.logits, seen.labels), "val", len(seen.labels))

@@ -15,16 +15,21 @@ from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import CheckpointError, ConfigError, DataError, RunError
 from imgcls.jobs.runs import SPLITS, run_of
 from imgcls.report.files import read_csv
+from imgcls.results import AuditPicture
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """The rows of a table to score, with labels in the model's order of classes."""
+    """The rows of a table to score, with labels in the model's order of classes.
+
+    left_out: those that cannot be read, where they were looked for.
+    """
 
     table: SampleTable
     indices: np.ndarray
     split: str
     notes: tuple[str, ...] = ()
+    left_out: tuple[AuditPicture, ...] = ()
 
     @property
     def groups(self) -> tuple[str, ...] | None:

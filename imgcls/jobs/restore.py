@@ -16,6 +16,8 @@ _FREE = (
     "checkpoint.",
     "data.source",
     "data.batch_size",
+    "data.on_bad_image",
+    "data.preflight",
     "early_stopping.patience",
     "optim.epochs",
     "runtime.device",

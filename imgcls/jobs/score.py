@@ -195,6 +195,7 @@ def score(
         calibration=None
         if temperature is None
         else describe_calibration(temperature, result.predictions),
+        bad_images=pictures.left_out,
         notes=pictures.notes,
         prior=prior_of(checkpoint),
     )

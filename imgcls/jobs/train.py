@@ -10,11 +10,12 @@ import torch
 
 from imgcls.config.load import dump_yaml
 from imgcls.config.run import ResumeConfig, TrainConfig
+from imgcls.data.loader import naming_dead_workers
 from imgcls.data.split import split_rows
 from imgcls.engine.checkpoint import read_checkpoint
 from imgcls.engine.checkpointer import Checkpointer, explained, newest_sound_checkpoint
 from imgcls.engine.durable import pointed_at, write_text
-from imgcls.engine.events import Observer, Resumed
+from imgcls.engine.events import ImageSkipped, Observer, Resumed
 from imgcls.engine.fit import FitSettings, broadcast, fit, validate_epoch
 from imgcls.engine.interrupt import StopRequest, stop_on_signals
 from imgcls.engine.lock import lock_run
@@ -37,8 +38,9 @@ from imgcls.jobs.runs import (
     fold_folder,
     read_run_config,
 )
+from imgcls.report.bad_images import add_bad_images, count_bad_images
 from imgcls.report.files import SPLIT_COLUMNS, read_csv, write_csv
-from imgcls.results import FoldResult, TrainResult
+from imgcls.results import AuditPicture, FoldResult, TrainResult
 
 
 def start_run(plan: Plan) -> Path:
@@ -49,6 +51,8 @@ def start_run(plan: Plan) -> Path:
     )
     try:
         write_csv(run / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
+        if plan.preflight is not None:
+            add_bad_images(run, plan.preflight.unreadable)
         # last, because a folder with a config counts as a run
         write_text(run / CONFIG, dump_yaml(plan.config))
     except OSError as error:
@@ -65,7 +69,7 @@ def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
     for group, names in {
         "runtime": ("device", "workers"),
         "optim": ("epochs",),
-        "data": ("batch_size",),
+        "data": ("batch_size", "on_bad_image"),
     }.items():
         wanted = {n: v for n in names if (v := getattr(changes, n)) is not None}
         updated = getattr(config, group).model_copy(update=wanted)
@@ -94,7 +98,7 @@ def train_run(
     Raises InterruptedRunError after SIGINT, SIGTERM or SIGUSR1, with everything saved, and the
     RunFailedErrors; whatever was saved before stays good.
     """
-    with lock_run(run), stop_on_signals(on_signal) as stop:
+    with lock_run(run), naming_dead_workers(), stop_on_signals(on_signal) as stop:
         try:
             write_text(run / CONFIG, dump_yaml(plan.config))
             trainer = Trainer(plan, run, observers, stop=stop, first=first, force=force)
@@ -110,7 +114,9 @@ def train_run(
             ) from None
         except OSError as error:
             raise explained(error, run) from error
-    return TrainResult(run, plan.config.model.name, plan.class_names, folds, summary)
+    return TrainResult(
+        run, plan.config.model.name, plan.class_names, folds, summary, count_bad_images(run)
+    )
 
 
 class Trainer:
@@ -171,6 +177,7 @@ class Trainer:
             emit=self._emit,
         )
         self._assembly = assembly
+        assembly.bad_images.on_new = lambda bad: self._emit(ImageSkipped(bad.location, bad.reason))
         settings = FitSettings(
             fold=fold,
             folder=folder,
@@ -184,6 +191,10 @@ class Trainer:
             raise DeviceMemoryError(self._memory_advice()) from error
         finally:
             checkpointer.close()
+            add_bad_images(
+                self.run,
+                [AuditPicture(b.key, b.label, note=b.reason) for b in assembly.bad_images.met],
+            )
         return self._result(fold, folder, parts.progress.stopped_early, start_s)
 
     def validate_epoch(self) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from imgcls.errors import DataError
 from imgcls.metrics.predictions import Predictions
+from imgcls.report.bad_images import BAD_IMAGES, add_bad_images
 from imgcls.report.files import read_csv, write_csv, write_json
 from imgcls.results import EvalReport
 
@@ -25,6 +26,7 @@ def write_evaluation(folder: Path, report: EvalReport, predictions: Predictions)
       logits.npy             float32 [N, C], unnormalised, rows as in predictions.csv
       predictions.csv        a column of probability for each class, up to 100 classes
       per_class.csv  confusion_matrix.csv
+      bad_images.csv         only where pictures were left out
       test_metrics.json      the last to be replaced
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,6 +40,8 @@ def write_evaluation(folder: Path, report: EvalReport, predictions: Predictions)
             for name, row in zip(report.class_names, report.confusion_matrix, strict=True)
         ),
     )
+    (folder / BAD_IMAGES).unlink(missing_ok=True)
+    add_bad_images(folder, report.bad_images)
     write_json(
         folder / METRICS,
         {

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from imgcls.report.console import Console
-from imgcls.results import BenchmarkReport, PlanReport, TrainResult
+from imgcls.results import BenchmarkReport, PlanReport, PreflightReport, TrainResult
 
 
 def show_plan(console: Console, plan: PlanReport, *, is_result: bool = False) -> None:
@@ -46,6 +46,8 @@ def show_train_result(console: Console, result: TrainResult) -> None:
                 f"{percent(mean[name])} ± {percent(std[name])} over folds, "
                 f"{percent(pooled[name])} pooled",
             )
+    if result.bad_images:
+        facts.add_row("Left out", f"{result.bad_images:,} unreadable pictures, see bad_images.csv")
     console.result(result, panel("Trained", facts))
     if result.summary is not None:
         console.path("Summary", str(result.run / "summary.json"))
@@ -97,6 +99,8 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
         f"{counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test "
         f"({plan.splitter}{folds})",
     )
+    if plan.preflight is not None:
+        facts.add_row("Checked", _checked(plan.preflight))
     facts.add_row("Model", f"{plan.model_name}, {plan.start}, {plan.img_size} pixels")
     if plan.parameters_total is not None:
         everything = plan.parameters_trainable == plan.parameters_total
@@ -123,6 +127,21 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
         facts.add_row("Memory", f"about {plan.memory_mib:,.0f} MiB for training (a guess)")
     facts.add_row("Output", str(plan.output))
     return facts
+
+
+def _checked(found: PreflightReport) -> str:
+    wrong = [
+        words
+        for count, words in (
+            (len(found.unreadable), f"{len(found.unreadable):,} unreadable and left out"),
+            (found.leaks, f"{found.leaks:,} with an identical copy in another split"),
+            (found.conflicts, f"{found.conflicts:,} with one under another label"),
+        )
+        if count
+    ]
+    if not wrong:
+        return f"all {found.pictures:,} pictures are whole, none has a copy in another split"
+    return f"{', '.join(wrong)}, of {found.pictures:,} pictures; see imgcls inspect"
 
 
 def _class_table(plan: PlanReport) -> RenderableType:

@@ -24,6 +24,7 @@ from imgcls.engine.events import (
     EpochDone,
     Event,
     FoldStarted,
+    ImageSkipped,
     Resumed,
     StepDone,
     Stopped,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _LINE_EVERY_S = 30.0
+_MOST_SKIPPED = 10
 
 
 class TrainingView:
@@ -47,7 +49,7 @@ class TrainingView:
         self._fold = FoldStarted(0, run, 0, 0, 0, 0, 0, ())
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._samples = 0
+        self._samples = self._skipped = 0
         self._epoch_start_s = self._line_at_s = time.monotonic()
         self._best_epoch = 0
 
@@ -76,6 +78,9 @@ class TrainingView:
             case Resumed():
                 for problem in event.problems:
                     self._console.warn(f"passed over a checkpoint: {problem}")
+            case ImageSkipped():
+                self._skipped += 1
+                self._say_skipped(event)
             case StepDone():
                 self._step(event)
             case ValidationBatchDone():
@@ -90,6 +95,12 @@ class TrainingView:
                     )
             case _:
                 pass
+
+    def _say_skipped(self, event: ImageSkipped) -> None:
+        if self._skipped <= _MOST_SKIPPED:
+            self._console.warn(f"{event.location}: cannot be read ({event.reason}); left out")
+        elif self._skipped == _MOST_SKIPPED + 1:
+            self._console.warn("more pictures cannot be read; bad_images.csv will list all")
 
     def _begin(self, event: FoldStarted) -> None:
         self._fold = event

@@ -171,17 +171,17 @@ def test_a_write_that_fails_is_one_line_and_the_run_can_go_on(
 
 def test_a_dead_loader_process_is_one_line(command, photos, tmp_path, monkeypatch):
     """Killed by the system for want of memory, say: what to type is said."""
-    from imgcls.data import loader
+    from imgcls.data.dataset import ImageDataset
 
     parent = os.getpid()
-    item = loader.ImageDataset.__getitem__
+    item = ImageDataset.__getitem__
 
     def die(self, index):
         if os.getpid() != parent and index[0] == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return item(self, index)
 
-    monkeypatch.setattr(loader.ImageDataset, "__getitem__", die)
+    monkeypatch.setattr(ImageDataset, "__getitem__", die)
     done = command("train", photos, *TRAIN, "--workers", "1")
     assert done.code == 1
     assert len(done.error_lines) == 1

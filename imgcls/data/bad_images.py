@@ -1,0 +1,68 @@
+"""Pictures that cannot be read: stop at the first, or leave them out and remember which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from imgcls.data.source import SampleTable
+from imgcls.errors import BadImageError
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """A picture that could not be read, on its way to the process that can say so.
+
+    key: its name in the table; location: where it lies.
+    """
+
+    key: str
+    label: str
+    location: str
+    reason: str
+
+
+def bad_image(table: SampleTable, row: int, reason: str) -> BadImage:
+    """Row `row` of the table as a picture that cannot be read."""
+    label = table.class_names[table.labels[row]]
+    return BadImage(table.keys[row], label, table.images.location(row), reason)
+
+
+class BadImages:
+    """What is done about pictures that cannot be read, and those met so far.
+
+    skip: leave them out, instead of stopping. on_new is told of each one the first time.
+    """
+
+    def __init__(self, *, skip: bool = False) -> None:
+        self._skip = skip
+        self._met: dict[str, BadImage] = {}
+        self.on_new: Callable[[BadImage], None] = lambda _image: None
+
+    @property
+    def met(self) -> tuple[BadImage, ...]:
+        """Those left out so far, each once."""
+        return tuple(self._met.values())
+
+    def meet(self, images: Sequence[BadImage]) -> None:
+        """Take note of some. Raises BadImageError for the first unless they are to be left out."""
+        for image in images:
+            if not self._skip:
+                raise BadImageError(
+                    f"{image.location}: cannot be read ({image.reason}); repair it, or leave such "
+                    "pictures out with --on-bad-image skip"
+                )
+            if image.key not in self._met:
+                self._met[image.key] = image
+                self.on_new(image)
+
+
+def nothing_left(images: Sequence[BadImage], what: str) -> BadImageError:
+    """The error for `what`, such as a batch, of which no picture can be read.
+
+    That is more than a bad picture: a disk or a mount has gone.
+    """
+    return BadImageError(
+        f"{images[0].location}: cannot be read ({images[0].reason}), nor can any other picture of "
+        f"{what}; is the disk or the mount still there?"
+    )

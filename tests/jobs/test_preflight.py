@@ -1,0 +1,343 @@
+"""Bad pictures: found before training, named, left out when asked, never replaced."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_config
+from PIL import Image
+from safetensors.torch import load_file
+
+from imgcls.config.load import load_config
+from imgcls.config.run import ResumeConfig, TrainConfig
+from imgcls.data.bad_images import BadImages
+from imgcls.data.loader import TrainLoader
+from imgcls.data.open import open_source
+from imgcls.engine.events import EpochDone, StepDone
+from imgcls.errors import BadImageError, InterruptedRunError
+from imgcls.jobs.assemble import make_plan
+from imgcls.jobs.train import reopen_run, start_run, train_run
+
+TRAIN = (
+    "--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "2", "--lr",
+    "3e-3", "--device", "cpu", "--workers", "0",
+)  # fmt: skip
+
+
+def cut(file, share=0.5):
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * share)])
+
+
+def read_csv(file):
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def only_run(folder):
+    [run] = (folder / "outputs").iterdir()
+    return run
+
+
+@pytest.fixture
+def broken(photos):
+    """Four of the 48 photos are damaged, each in its way: their names below the folder."""
+    cut(photos / "china/001.jpg")
+    cut(photos / "flower/002.jpg", 0.99)
+    (photos / "flower/003.jpg").write_bytes(b"")
+    (photos / "violet/004.jpg").write_text("<html>404</html>")
+    return ["china/001.jpg", "flower/002.jpg", "flower/003.jpg", "violet/004.jpg"]
+
+
+def test_the_preflight_stops_and_names_every_bad_picture(command, photos, broken, tmp_path):
+    """Before the first epoch: exit 2, one line with the count, a line for each, no run folder."""
+    done = command("train", photos, *TRAIN)
+    assert done.code == 2
+    assert len(done.error_lines) == 1
+    assert "4 of 48 pictures cannot be read" in done.error_lines[0]
+    assert "--on-bad-image skip" in done.error_lines[0]
+    for name in broken:
+        assert sum(line.startswith(str(photos / name)) for line in done.err.splitlines()) == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_skipped_pictures_are_counted_listed_and_in_no_split(command, photos, broken, tmp_path):
+    """The run finishes; its files and --json say how many and which; evaluation agrees."""
+    done = command("train", photos, *TRAIN, "--on-bad-image", "skip", "--json")
+    assert done.code == 0, done.err
+    assert "Checked     4 unreadable and left out, of 48 pictures" in done.err
+    assert json.loads(done.out)["bad_images"] == 4
+    run = only_run(tmp_path)
+    listed = read_csv(run / "bad_images.csv")
+    assert [row["path"] for row in listed] == broken
+    assert listed[2] == {
+        "path": "flower/003.jpg",
+        "label": "flower",
+        "reason": "the file is empty",
+    }
+    rows = read_csv(run / "splits.csv")
+    assert len(rows) == 48
+    assert [row["path"] for row in rows if row["split"] == ""] == broken
+    report = json.loads(command("evaluate", "--json").out)
+    assert report["metrics"]["samples"] == sum(row["split"] == "test" for row in rows)
+    assert command("resume", "--epochs", "3").code == 0
+
+
+def test_the_split_is_that_of_the_whole_pictures(command, photos, broken, tmp_path):
+    """As if the bad ones had never been there."""
+    assert command("train", photos, *TRAIN, "--on-bad-image", "skip").code == 0
+    skipped = {r["path"]: r["split"] for r in read_csv(only_run(tmp_path) / "splits.csv")}
+    shutil.rmtree(tmp_path / "outputs")
+    for name in broken:
+        (photos / name).unlink()
+    assert command("train", photos, *TRAIN).code == 0
+    without = {r["path"]: r["split"] for r in read_csv(only_run(tmp_path) / "splits.csv")}
+    assert {path: split for path, split in skipped.items() if split} == without
+
+
+def test_a_set_with_nothing_to_read_is_refused(command, photos):
+    """There is nothing to skip to."""
+    for file in photos.rglob("*.jpg"):
+        file.write_bytes(b"")
+    done = command("train", photos, *TRAIN, "--on-bad-image", "skip")
+    assert done.code == 2
+    assert "not one of its pictures can be read" in done.error_lines[0]
+
+
+def test_the_plan_says_in_one_line_what_was_found(command, photos):
+    """Nothing; or copies between splits and labels; and nothing is read with --no-preflight."""
+    plan = ("train", photos, *TRAIN, "--dry-run")
+    good = "Checked     all 48 pictures are whole, none has a copy in another split"
+    assert good in command(*plan).out
+    for index in range(16):
+        shutil.copy(photos / "china/000.jpg", photos / f"china/copy{index}.jpg")
+    assert "Checked     17 with an identical copy in another split, of 64" in command(*plan).out
+    shutil.copy(photos / "violet/001.jpg", photos / "flower/copy.jpg")
+    [line] = [line for line in command(*plan).out.splitlines() if line.startswith("Checked")]
+    assert "2 with one under another label, of 65 pictures; see imgcls inspect" in line
+    assert "Checked" not in command(*plan, "--no-preflight").out
+
+
+def test_copies_in_two_folds_are_leaks(command, photos):
+    """Each fold is validated by a model that saw the others."""
+    for index in range(20):
+        shutil.copy(photos / "china/000.jpg", photos / f"china/copy{index}.jpg")
+    options = ("--folds", "3", "--test-size", "0", "--dry-run", "--json")
+    plan = json.loads(command("train", photos, *TRAIN, *options).out)
+    assert plan["preflight"]["leaks"] == 21
+
+
+def test_without_preflight_bad_pictures_are_left_out_on_the_way(command, photos, broken, tmp_path):
+    """Each noted once, however many epochs meet it; listed in the end."""
+    done = command("train", photos, *TRAIN, "--no-preflight", "--on-bad-image", "skip")
+    assert done.code == 0, done.err
+    run = only_run(tmp_path)
+    assigned = {row["path"]: row["split"] for row in read_csv(run / "splits.csv")}
+    met = [name for name in broken if assigned[name] != "test"]
+    assert met
+    assert sorted(row["path"] for row in read_csv(run / "bad_images.csv")) == met
+    notes = [line for line in done.err.splitlines() if "left out" in line]
+    assert len(notes) == len(met)
+
+
+def weights(run):
+    return load_file(run / "fold_0" / "checkpoints" / "last" / "model.safetensors")
+
+
+def test_a_resumed_run_that_skips_is_exact(photos, broken, tmp_path):
+    """Interrupted in the middle of an epoch that meets bad pictures: the same weights."""
+    config = tiny_config(
+        photos,
+        data={"on_bad_image": "skip", "preflight": False, "batch_size": 6},
+        augment={"mixup": 0.2},
+        runtime={"output": tmp_path / "runs"},
+    )
+    whole = start_run(make_plan(config))
+    train_run(make_plan(config), whole)
+
+    class StopAfter:
+        def __init__(self, steps):
+            self.left = steps
+
+        def __call__(self, event):
+            if isinstance(event, StepDone):
+                self.left -= 1
+                if not self.left:
+                    os.kill(os.getpid(), 2)
+
+    parted = start_run(make_plan(config))
+    with pytest.raises(InterruptedRunError):
+        train_run(make_plan(config), parted, observers=(StopAfter(8),))
+    train_run(reopen_run(parted, ResumeConfig()), parted)
+    one, other = weights(whole), weights(parted)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert read_csv(whole / "bad_images.csv") == read_csv(parted / "bad_images.csv")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_deleted_while_training_is_one_line(photos, tmp_path, workers):
+    """With its name; the run goes on without it, or once it is back."""
+    config = tiny_config(
+        photos, optim={"epochs": 3}, runtime={"output": tmp_path / "runs", "workers": workers}
+    )
+    run = start_run(make_plan(config))
+    victim = photos / "china/001.jpg"
+    kept = victim.read_bytes()
+
+    def delete(event):
+        if isinstance(event, EpochDone):
+            victim.unlink(missing_ok=True)
+
+    plan = make_plan(load_config(TrainConfig, run / "config.yaml"), read_csv(run / "splits.csv"))
+    assert "china/001.jpg" in {plan.table.keys[i] for i in plan.assignment.indices("train")}
+    with pytest.raises(BadImageError, match=r"china/001\.jpg: cannot be read \(the file is gone\)"):
+        train_run(plan, run, observers=(delete,))
+    victim.write_bytes(kept)
+    train_run(reopen_run(run, ResumeConfig()), run)
+
+
+def test_resume_may_begin_to_skip(command, photos, tmp_path):
+    """A picture that broke in the night costs neither the run nor the place in it."""
+    assert command("train", photos, *TRAIN).code == 0
+    rows = read_csv(only_run(tmp_path) / "splits.csv")
+    victim = next(row["path"] for row in rows if row["split"] == "train")
+    cut(photos / victim)
+    failed = command("resume", "--epochs", "3")
+    assert failed.code == 1
+    assert victim in failed.error_lines[0]
+    done = command("resume", "--epochs", "3", "--on-bad-image", "skip", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["bad_images"] == 1
+
+
+def test_evaluation_names_or_leaves_out(command, photos, tmp_path):
+    """By the same option; what is scored is counted, what is not is listed beside it."""
+    assert command("train", photos, *TRAIN).code == 0
+    run = only_run(tmp_path)
+    test = [row["path"] for row in read_csv(run / "splits.csv") if row["split"] == "test"]
+    kept = (photos / test[0]).read_bytes()
+    cut(photos / test[0])
+    failed = command("evaluate")
+    assert failed.code == 1
+    assert test[0] in failed.error_lines[0]
+    done = command("evaluate", "--on-bad-image", "skip", "--json")
+    report = json.loads(done.out)
+    assert report["metrics"]["samples"] == len(test) - 1
+    assert "1 of 7 test pictures cannot be read" in report["notes"][-1]
+    folder = run / "fold_0" / "test_results" / "test"
+    assert [row["path"] for row in read_csv(folder / "bad_images.csv")] == [test[0]]
+    assert test[0] not in {row["path"] for row in read_csv(folder / "predictions.csv")}
+    (photos / test[0]).write_bytes(kept)
+    assert command("evaluate", "--on-bad-image", "skip").code == 0
+    assert not (folder / "bad_images.csv").exists()
+
+
+def test_folds_are_summed_up_without_pictures_that_broke(photos, tmp_path):
+    """The night's last step does not fail over what training left out."""
+    config = tiny_config(
+        photos,
+        data={"on_bad_image": "skip", "folds": 2, "test_size": 0.0},
+        optim={"epochs": 1},
+        runtime={"output": tmp_path / "runs"},
+    )
+    plan = make_plan(config)
+    run = start_run(plan)
+
+    def damage(event):
+        if isinstance(event, EpochDone):
+            (photos / "china/001.jpg").write_bytes(b"")
+
+    result = train_run(plan, run, observers=(damage,))
+    assert result.bad_images == 1
+    assert result.summary["pooled"]["samples"] == 47
+
+
+def test_a_gone_mount_stops_also_when_skipping(photos):
+    """A whole batch that cannot be read is no bad picture."""
+    loader = loader_of(photos, skip=True, workers=0)
+    shutil.rmtree(photos)
+    with pytest.raises(BadImageError, match="disk or the mount still there"):
+        list(loader.steps(0))
+
+
+def as_tensor(image):
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+
+
+def loader_of(folder, *, skip, workers, even=False):
+    table = open_source(str(folder))
+    return TrainLoader(
+        table,
+        np.arange(len(table)),
+        as_tensor,
+        batch_size=8,
+        grad_accum=1,
+        seed=3,
+        workers=workers,
+        device_type="cpu",
+        even_batches=even,
+        bad_images=BadImages(skip=skip),
+    )
+
+
+@pytest.mark.parametrize("even", [False, True])
+def test_a_batch_shrinks_and_nothing_else_changes(photos, broken, even):
+    """Other pictures keep their batch and their pixels; pairs stay pairs for mixup."""
+    kept = {name: (photos / name).read_bytes() for name in broken}
+    Image.new("RGB", (48, 48)).save(photos / "china/001.jpg")
+    for name in broken:
+        shutil.copy(photos / "china/000.jpg", photos / name)
+    whole = [batch for [batch] in loader_of(photos, skip=True, workers=0, even=even).steps(1)]
+    for name, content in kept.items():
+        (photos / name).write_bytes(content)
+    fewer = [batch for [batch] in loader_of(photos, skip=True, workers=0, even=even).steps(1)]
+    assert len(fewer) == len(whole)
+    for before, after in zip(whole, fewer, strict=True):
+        expected = [key for key in before.keys if key not in broken]
+        if even and len(expected) % 2:
+            expected.pop()
+        assert list(after.keys) == expected
+        rows = [before.keys.index(key) for key in expected]
+        assert torch.equal(after.images, before.images[rows])
+
+
+DEATH = """
+import os, signal, sys
+from torch.utils.data import get_worker_info
+from imgcls.cli.boundary import run
+from imgcls.data.source import ImageStore
+
+read = ImageStore.open
+
+def deadly(store, index):
+    if get_worker_info() is not None and store.location(index).endswith("china/001.jpg"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(store, index)
+
+ImageStore.open = deadly
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_a_process_that_dies_over_a_picture_names_it(photos, tmp_path):
+    """Killed by the picture, or for want of memory: exit 1 and one line with the file."""
+    done = subprocess.run(
+        [sys.executable, "-c", DEATH, "train", photos, *TRAIN, "--workers", "2"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("imgcls: ")]
+    assert f"died at {photos / 'china/001.jpg'}, often for want of memory" in line
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
