@@ -106,7 +106,7 @@ class Loaded(NamedTuple):
 
 
 def collate(samples: Sequence[Sample | BadImage], *, even: bool) -> Loaded:
-    """The batch of some samples. even: an odd one left over is left out, since mixup wants pairs."""
+    """The batch of some samples. even: one left over is left out, since mixup wants pairs."""
     good = [sample for sample in samples if isinstance(sample, Sample)]
     bad = tuple(sample for sample in samples if isinstance(sample, BadImage))
     if even and len(good) % 2:
