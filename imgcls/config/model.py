@@ -43,6 +43,15 @@ class ModelConfig(Config):
         "auto",
         description="Side of the input in pixels; auto takes what the weights were trained at.",
     )
+    in_chans: int = Field(
+        3,
+        ge=1,
+        le=4,
+        description=(
+            "Channels of the input: 1 grey, 3 RGB; 2 and 4 keep transparency as the last one. The "
+            "weights of the first layer are adapted."
+        ),
+    )
     dropout: Annotated[float, Flag(aliases=("--drop",))] = Field(
         0.0,
         ge=0.0,

@@ -19,6 +19,7 @@ from imgcls.models.catalog import nearest_names
 from imgcls.models.weights import load_backbone, quiet_resizing
 
 _HUB_TIMEOUT_S = 3.0
+_RGB = 3
 
 
 def create_model(config: ModelConfig) -> nn.Module:
@@ -37,6 +38,8 @@ def create_model(config: ModelConfig) -> nn.Module:
     else:
         model = _build(config, pretrained=False)
     _check_has_classifier(model, config.name)
+    if config.in_chans != _RGB:
+        _set_in_chans(model, config.in_chans)
     if config.img_size != "auto":
         _set_img_size(model, config.name, config.img_size)
     if config.weights is not None:
@@ -101,6 +104,8 @@ def architecture_options(config: ModelConfig) -> dict[str, Any]:
     # only architectures with position tables or windows are built for one size
     if config.img_size != "auto" and facts is not None and facts.fixed_input_size:
         options["img_size"] = config.img_size
+    if config.in_chans != _RGB:
+        options["in_chans"] = config.in_chans
     return options
 
 
@@ -117,7 +122,11 @@ def _build(config: ModelConfig, *, pretrained: bool, hub_reachable: bool = False
             model: nn.Module = timm.create_model(config.name, pretrained=pretrained, **options)
     except TypeError as error:
         refused = next((word for word in options if f"'{word}'" in str(error)), None)
-        flags = {"drop_rate": "--dropout", "drop_path_rate": "--drop-path-rate"}
+        flags = {
+            "drop_rate": "--dropout",
+            "drop_path_rate": "--drop-path-rate",
+            "in_chans": "--in-chans",
+        }
         if refused is None:
             raise
         raise ModelError(
@@ -140,6 +149,21 @@ def _build(config: ModelConfig, *, pretrained: bool, hub_reachable: bool = False
             "--no-pretrained to start from scratch"
         ) from error
     return model
+
+
+def _set_in_chans(model: nn.Module, in_chans: int) -> None:
+    """Record an input that is not RGB: grey takes the mean of the colours, more repeat them.
+
+    As timm's adapt_input_conv does with the weights of the first layer.
+    """
+    facts = pretrained_facts(model)
+    adapted = {}
+    for name in ("mean", "std"):
+        colours = facts[name]
+        grey = (sum(colours) / len(colours),)
+        adapted[name] = grey if in_chans == 1 else (*colours, *colours)[:in_chans]
+    size = (in_chans, *facts["input_size"][1:])
+    set_pretrained_facts(model, {**facts, **adapted, "input_size": size})
 
 
 def _set_img_size(model: nn.Module, name: str, img_size: int) -> None:

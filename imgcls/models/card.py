@@ -16,6 +16,7 @@ from imgcls.errors import CheckpointError
 from imgcls.models.build import architecture_options, pretrained_facts, set_pretrained_facts
 
 _LARGEST_SIDE = 4096
+_MOST_CHANNELS = 4
 _INTERPOLATIONS = {"nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"}
 _CROP_MODES = {"crop": "center", "squash": "squash", "pad": "border"}
 
@@ -117,6 +118,9 @@ def model_card(
     options = architecture_options(config)
     if options:
         card["model_args"] = options
+    if "in_chans" in options:
+        # timm would adapt the first layer's weights, which fit already
+        del card["pretrained_cfg"]["first_conv"]
     return card
 
 
@@ -153,8 +157,11 @@ def _check_card(card: dict[str, Any]) -> None:
         raise CheckpointError(f"config.json: num_classes is {num_classes!r}, not a whole number")
     if not isinstance(label_names, list) or len(label_names) != num_classes:
         raise CheckpointError(f"config.json: label_names are not {num_classes} names")
-    if not isinstance(arguments, dict) or set(arguments) - {"img_size"}:
-        raise CheckpointError("config.json: model_args may hold img_size only")
+    if not isinstance(arguments, dict) or set(arguments) - {"img_size", "in_chans"}:
+        raise CheckpointError("config.json: model_args may hold img_size and in_chans only")
+    in_chans = arguments.get("in_chans", 1)
+    if type(in_chans) is not int or not 0 < in_chans <= _MOST_CHANNELS:
+        raise CheckpointError(f"config.json: in_chans is {str(in_chans)[:80]}, not 1 to 4")
     img_size = arguments.get("img_size", 1)
     if type(img_size) is not int or not 0 < img_size <= _LARGEST_SIDE:
         raise CheckpointError(f"config.json: img_size is {str(img_size)[:80]}, not a usable size")

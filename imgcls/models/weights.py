@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import nn
 
 from imgcls.errors import ModelError
 
+_RGB = 3
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 # a counter that files from before PyTorch 0.4.1, torchvision's among them, do not hold
@@ -35,7 +37,7 @@ def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> 
     file = path / "model.safetensors" if path.is_dir() else path
     prefixes = tuple(f"{name}." for name in classifier)
     own = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
-    weights = _fit(_read(file), model, own)
+    weights = _with_channels(_fit(_read(file), model, own), model, own)
     given = {k: v for k, v in weights.items() if not k.startswith(prefixes)}
     missing = [k for k in own if k not in given and not k.endswith(_OPTIONAL)]
     unexpected = [k for k in given if k not in own]
@@ -111,6 +113,19 @@ def _fit(
     except (KeyError, AttributeError, IndexError, TypeError, RuntimeError, ValueError):
         return weights  # not that publisher's names either: say what differs
     return converted
+
+
+def _with_channels(
+    weights: dict[str, torch.Tensor], model: nn.Module, own: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The first layer's weights for RGB turned into ones for the model's channels."""
+    layers = model.pretrained_cfg.get("first_conv")  # type: ignore[union-attr, operator]
+    adapted = {}
+    for layer in (layers,) if isinstance(layers, str) else layers or ():
+        key = f"{layer}.weight"
+        if key in own and key in weights and own[key].shape[1] != weights[key].shape[1] == _RGB:
+            adapted[key] = adapt_input_conv(own[key].shape[1], weights[key])
+    return {**weights, **adapted}
 
 
 def _without_prefixes(

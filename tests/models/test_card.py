@@ -52,6 +52,27 @@ def test_timm_rebuilds_the_model_from_the_folder(tmp_path, name, img_size):
     assert preprocessing_from_card(card) == facts
 
 
+@pytest.mark.parametrize("in_chans", [1, 2, 4])
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
+def test_timm_rebuilds_a_model_of_other_channels(tmp_path, name, in_chans):
+    """The trained first layer is not adapted a second time."""
+    config = ModelConfig(name=name, num_classes=3, in_chans=in_chans)
+    model = create_model(config).eval()
+    facts = preprocessing(model, "crop")
+    assert facts.input_size[0] == len(facts.mean) == len(facts.std) == in_chans
+    card = json.loads(json.dumps(model_card(model, config, ["a", "b", "c"], facts)))
+    (tmp_path / "config.json").write_text(json.dumps(card))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    ours = model_from_card(card).eval()
+    ours.load_state_dict(model.state_dict())
+    images = torch.randn(2, *facts.input_size)
+    with torch.inference_mode():
+        assert torch.equal(model(images), theirs(images))
+        assert torch.equal(model(images), ours(images))
+    assert preprocessing_from_card(card) == facts
+
+
 def test_preprocessing_is_the_models_own():
     """mean, std, interpolation and crop come from its pretrained_cfg."""
     model = create_model(ModelConfig(name="tf_efficientnet_lite0", num_classes=2))

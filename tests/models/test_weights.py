@@ -171,3 +171,22 @@ def test_a_publishers_own_names_are_converted(tmp_path):
     for key, value in trained.state_dict().items():
         if not key.startswith("head.fc."):
             assert torch.equal(own[key], value), key
+
+
+@pytest.mark.parametrize("in_chans", [1, 2, 4])
+def test_a_first_layer_for_rgb_is_adapted_to_other_channels(tmp_path, trained, in_chans):
+    """As timm adapts its own weights: on grey, the same answer as on RGB with the grey thrice."""
+    save_file(trained.state_dict(), tmp_path / "w.safetensors")
+    model = create_model(
+        ModelConfig(name="test_resnet", weights=tmp_path / "w.safetensors", in_chans=in_chans)
+    )
+    name = model.pretrained_cfg["first_conv"] + ".weight"
+    first, before = model.state_dict()[name], trained.state_dict()[name]
+    if in_chans == 1:
+        grey = torch.randn(1, 1, 32, 32)
+        one = torch.nn.functional.conv2d(grey, first)
+        three = torch.nn.functional.conv2d(grey.expand(1, 3, 32, 32), before)
+        assert torch.allclose(one, three, atol=1e-5)
+    else:
+        expected = torch.cat([before, before], 1)[:, :in_chans] * (3 / in_chans)
+        assert torch.allclose(first, expected)
