@@ -15,8 +15,9 @@ class DataConfig(Config):
     source: Annotated[str, Flag(names=("--data",), positional=True)] = Field(
         "digits",
         description=(
-            "A folder of class folders, a folder with train/ val/ test/ inside, or `digits` "
-            "(1,797 pictures that ship with scikit-learn)."
+            "A folder of class folders, a folder with train/ val/ test/ inside, a table (.csv, "
+            ".tsv, .jsonl, .parquet), tar shards, or `digits` (1,797 pictures that ship with "
+            "scikit-learn)."
         ),
     )
     val_size: float = Field(
@@ -74,4 +75,9 @@ class DataConfig(Config):
             "How a picture meets the model's square input in evaluation: crop the centre (what "
             "most weights were trained for), squash the sides, or pad to keep all of it."
         ),
+    )
+    background: str = Field(
+        "white",
+        description="The colour below transparent pixels, by name or as #rrggbb.",
+        examples=["black or #808080"],
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from imgcls.config.base import Config, Flag
+from imgcls.config.reading import ReadingConfig
 from imgcls.config.runtime import Amp, DeviceField
 
 
@@ -86,6 +87,7 @@ class EvaluateConfig(Config):
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
         Path("outputs"), description="Where to look for the newest run."
     )
+    reading: ReadingConfig = Field(default_factory=ReadingConfig)
 
     @property
     def top_ks(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from imgcls.config.base import Config, Flag
 from imgcls.config.data import DataConfig
 from imgcls.config.model import ModelConfig
 from imgcls.config.optim import AugmentConfig, OptimConfig
+from imgcls.config.reading import ReadingConfig
 from imgcls.config.recipe import RecipeConfig
 from imgcls.config.runtime import DeviceField, RuntimeConfig
 
@@ -75,6 +76,7 @@ class TrainConfig(Config):
     """Everything `imgcls train` may be told."""
 
     data: DataConfig = Field(default_factory=DataConfig)
+    reading: ReadingConfig = Field(default_factory=ReadingConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     recipe: RecipeConfig = Field(default_factory=RecipeConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
@@ -96,6 +98,11 @@ class TrainConfig(Config):
             raise ValueError(f"data.fold: {self.data.fold} needs --folds K")
         if (self.augment.mixup or self.augment.cutmix) and self.data.batch_size == 1:
             raise ValueError("data.batch_size: 1 leaves nothing to mix; mixup and cutmix need 2")
+        if self.augment.auto_augment and self.model.in_chans in (2, 4):
+            raise ValueError(
+                f"augment.auto_augment (--aa): its changes of colour do not know transparency, the "
+                f"last channel of --in-chans {self.model.in_chans}; leave it out"
+            )
         if self.data.val_size + self.data.test_size >= 1.0:
             raise ValueError(
                 f"data.val_size: {self.data.val_size} and data.test_size: {self.data.test_size} "

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
+from imgcls.errors import ConfigError
+
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -29,6 +31,15 @@ class DecodeSettings:
     channels: int = 3
     background: str = "white"
     max_pixels: int = 178_956_970
+
+    def __post_init__(self) -> None:
+        try:
+            ImageColor.getrgb(self.background)
+        except ValueError:
+            raise ConfigError(
+                f"data.background (--background): {self.background!r} is no colour; give a name "
+                "such as white, or #rrggbb"
+            ) from None
 
 
 def read_content(file: Path) -> bytes:

@@ -5,26 +5,61 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from imgcls.config.reading import ReadingConfig
+from imgcls.data.decode import DecodeSettings
 from imgcls.data.source import SampleTable, Source
 from imgcls.data.sources.digits import DigitsSource
 from imgcls.data.sources.folder import FolderSource
+from imgcls.data.sources.manifest import SUFFIXES, ManifestSource
+from imgcls.data.sources.parquet import ParquetSource
+from imgcls.data.sources.tar import TarSource
 from imgcls.errors import DataError
 
 SOURCES: tuple[Source, ...] = (
     DigitsSource(),
     FolderSource(),
+    ManifestSource(),
+    ParquetSource(),
+    TarSource(),
 )
+_ALWAYS = frozenset({"max_image_pixels"})
 
 
-def open_source(spec: str) -> SampleTable:
-    """The samples of the data that `spec` names. Raises DataError when there are none to use."""
+def open_source(
+    spec: str, reading: ReadingConfig | None = None, decoding: DecodeSettings | None = None
+) -> SampleTable:
+    """The samples of the data that `spec` names; their pictures are decoded by `decoding`.
+
+    Raises DataError when there are none to use, or `reading` says what means nothing for them.
+    """
+    reading = reading or ReadingConfig()
+    source = find_source(spec)
+    said = {name for name, value in reading if value is not None}
+    idle = sorted(said - source.options - _ALWAYS)
+    if idle:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise DataError(f"{spec}: {flags} says nothing about data of this kind; leave it out")
+    table = source.read(spec, reading)
+    if decoding is not None:
+        table.images.decoding = decoding
+    return table
+
+
+def find_source(spec: str) -> Source:
+    """The source for what `spec` names. Raises DataError when there is none."""
     for source in SOURCES:
         if source.matches(spec):
-            return source.read(spec)
+            return source
     path = Path(spec).expanduser()
     if path.is_file():
-        raise DataError(f"{spec}: is a file; give a folder with one folder of pictures a class")
+        kinds = ", ".join((*SUFFIXES, ".parquet", ".tar"))
+        raise DataError(f"{spec}: is a file that is no table of pictures; tables are {kinds}")
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, [*siblings, "digits"], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise DataError(f"{spec}: no such folder{hint}")
+    raise DataError(f"{spec}: no such folder or file{hint}")
+
+
+def absolute_spec(spec: str) -> str:
+    """The same data by a name that holds from every folder."""
+    return spec if DigitsSource().matches(spec) else str(Path(spec).expanduser().absolute())

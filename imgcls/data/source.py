@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import DecodeSettings, decode
 from imgcls.errors import DataError
 
@@ -65,7 +66,9 @@ class SampleTable:
     """N samples sorted by key.
 
     keys: N names, stable across machines (POSIX paths below the root). labels: int64 [N], an index
-    into class_names. splits: the split that the source itself gives each row, or None.
+    into class_names. splits: the split that the source itself gives each row, or None. groups: what
+    may not be divided, "" for a row that is its own group, or None. folds: int64 [N], the fold that
+    the source gives each row, -1 for a row that is in none, or None.
     columns: whatever else the source says of each row (site, camera, ...), N texts a column.
     notes: what the user should know about the source.
     """
@@ -75,7 +78,7 @@ class SampleTable:
     labels: np.ndarray
     class_names: tuple[str, ...]
     images: ImageStore
-    splits: tuple[str | None, ...] | None = None
+    splits: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
     folds: np.ndarray | None = None
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -143,8 +146,12 @@ class SampleTable:
 class Source(Protocol):
     """One kind of data that a user may name."""
 
+    @property
+    def options(self) -> frozenset[str]:
+        """The fields of ReadingConfig that say something about data of this kind."""
+
     def matches(self, spec: str) -> bool:
         """True when `spec` names data of this kind."""
 
-    def read(self, spec: str) -> SampleTable:
+    def read(self, spec: str, reading: ReadingConfig) -> SampleTable:
         """The data as a table. Raises DataError when it cannot be used."""

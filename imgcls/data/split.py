@@ -63,7 +63,7 @@ def assign_splits(
     """
     given = table.splits is not None
     split = np.array(
-        ["train"] * len(table) if table.splits is None else [s or "train" for s in table.splits],
+        ["train"] * len(table) if table.splits is None else table.splits,
         dtype="<U5",
     )
     fold = np.full(len(table), -1, dtype=np.int64)
@@ -94,7 +94,8 @@ def assignment_from_rows(
     if not strict:
         absent = {"split": "", "fold": ""}
         return _assignment([by_key.get(key, absent) for key in table.keys])
-    gone = [key for key in by_key if key not in set(table.keys)]
+    present = set(table.keys)
+    gone = [key for key in by_key if key not in present]
     new = [key for key in table.keys if key not in by_key]
     for what, keys in (("are gone", gone), ("are new", new)):
         if keys:
@@ -195,6 +196,11 @@ def _split_notes(table: SampleTable, split: np.ndarray, folds: int, given: bool)
 
 
 def _check_trainable(table: SampleTable, assignment: SplitAssignment) -> None:
+    if len(table.class_names) == 1:
+        raise DataError(
+            f"{table.name}: only one class, {table.class_names[0]!r}; a classifier needs at least "
+            "two with pictures"
+        )
     train = assignment.indices("train")
     counts = table.class_counts(train)
     untrained = [c for c, n in zip(table.class_names, counts, strict=True) if n == 0]

@@ -13,7 +13,7 @@ import torch
 from imgcls.config.run import TrainConfig
 from imgcls.data.bad_images import BadImages
 from imgcls.data.loader import EvalLoader, TrainLoader, resolve_workers
-from imgcls.data.open import open_source
+from imgcls.data.open import absolute_spec
 from imgcls.data.source import SampleTable
 from imgcls.data.split import SplitAssignment, assignment_from_rows
 from imgcls.data.transforms import eval_transform, train_transform
@@ -37,6 +37,7 @@ from imgcls.errors import DataError
 from imgcls.jobs.preflight import preflight, preflight_report, split_readable
 from imgcls.jobs.recipe import Recipe, plan_recipe
 from imgcls.jobs.runs import planned_folds
+from imgcls.jobs.tables import training_table
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.models.build import create_model, native_img_size
 from imgcls.models.card import Preprocessing, model_card, preprocessing
@@ -101,7 +102,7 @@ def make_plan(
     if config.runtime.deterministic:
         use_deterministic_kernels()
     native = native_img_size(config.model.name)
-    table = open_source(config.data.source)
+    table = training_table(config)
     checked = None if split_rows is not None else preflight(config, table, on_picture)
     assignment = (
         split_readable(config, table, checked)
@@ -127,12 +128,13 @@ def make_plan(
     resolved = _resolved(
         config,
         {
-            "data": {"source": _absolute(config.data.source)},
+            "data": {"source": absolute_spec(config.data.source)},
+            "reading": {"root": _absolute(config.reading.root)},
             "model": {
                 "pretrained": pretrained,
                 "img_size": img_size,
                 "num_classes": len(table.class_names),
-                "weights": None if model.weights is None else model.weights.absolute(),
+                "weights": _absolute(model.weights),
             },
             "optim": {"lr": lr, "warmup_epochs": warmup_epochs},
             "augment": {"scale": crop_scale, "hflip": hflip},
@@ -169,9 +171,8 @@ def compute_settings(device: str, amp: str, *, channels_last: bool) -> ComputeSe
     return ComputeSettings(place, resolve_precision(amp, place), channels_last)
 
 
-def _absolute(source: str) -> str:
-    path = Path(source).expanduser()
-    return str(path.absolute()) if path.exists() else source
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.expanduser().absolute()
 
 
 def _resolved(config: TrainConfig, changes: Mapping[str, Mapping[str, Any]]) -> TrainConfig:

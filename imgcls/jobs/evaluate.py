@@ -106,7 +106,10 @@ class _Evaluation:
             )
         checkpoints = _folds(run, "--fold all")
         temperatures = [self._temperature(checkpoint) for checkpoint in checkpoints]
-        held_out = [self._readable(run_pictures(checkpoint, "val")) for checkpoint in checkpoints]
+        held_out = [
+            self._readable(run_pictures(checkpoint, "val", config.reading))
+            for checkpoint in checkpoints
+        ]
         report = cross_validate(
             run,
             checkpoints,
@@ -117,7 +120,7 @@ class _Evaluation:
             on_batch=self.on_batch,
         )
         try:
-            run_pictures(checkpoints[0], "test")
+            run_pictures(checkpoints[0], "test", config.reading)
         except DataError:
             note = "the run has no test split, so the folds' average is not scored"
             return replace(report, notes=(*report.notes, note))
@@ -175,7 +178,7 @@ class _Evaluation:
                 "--calibrate temperature: is fitted on val, so val cannot be scored with it; score "
                 "--split test, or other pictures with --data"
             )
-        fitting = self._readable(run_pictures(checkpoint, "val"))
+        fitting = self._readable(run_pictures(checkpoint, "val", self.config.reading))
         prepared = prepare(checkpoint, fitting, self.compute, self.scoring)
         seen = prepared.predict(self.on_batch)
         found = Temperature(fit_temperature(seen.logits, seen.labels), "val", len(seen.labels))

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgcls.config.evaluate import EvaluateConfig
-from imgcls.config.run import TrainConfig
-from imgcls.data.open import open_source
+from imgcls.config.reading import ReadingConfig
 from imgcls.data.source import SampleTable
 from imgcls.data.split import assignment_from_rows
 from imgcls.engine.checkpoint import Checkpoint
-from imgcls.errors import CheckpointError, ConfigError, DataError, RunError
+from imgcls.errors import ConfigError, DataError, RunError
 from imgcls.jobs.runs import SPLITS, run_of
+from imgcls.jobs.tables import checkpoint_table
 from imgcls.report.files import read_csv
 from imgcls.results import AuditPicture
 
@@ -44,25 +44,27 @@ def chosen_pictures(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
     Raises ConfigError or DataError where there are none.
     """
     if config.data is None:
-        return run_pictures(checkpoint, config.split)
-    table = open_source(config.data).relabel(checkpoint.class_names)
+        return run_pictures(checkpoint, config.split, config.reading)
+    table = checkpoint_table(checkpoint, config.data, config.reading)
     if table.splits is None:
-        note = f"all {len(table)} pictures of {config.data} are scored; it has no split folders"
+        note = f"all {len(table)} pictures of {config.data} are scored; it has no splits"
         return Pictures(table, np.arange(len(table)), _data_name(table), (*table.notes, note))
     indices = np.flatnonzero(np.array([s == config.split for s in table.splits]))
     if not len(indices):
-        present = sorted({s for s in table.splits if s})
+        present = sorted(set(table.splits))
         raise ConfigError(
-            f"--split {config.split}: {config.data} has no such split folder; it has "
-            f"{', '.join(present)}"
+            f"--split {config.split}: {config.data} has no such split; it has {', '.join(present)}"
         )
     return Pictures(table, indices, f"{_data_name(table)}-{config.split}", table.notes)
 
 
-def run_pictures(checkpoint: Checkpoint, split: str) -> Pictures:
+def run_pictures(
+    checkpoint: Checkpoint, split: str, reading: ReadingConfig | None = None
+) -> Pictures:
     """The pictures of a split of the run that the checkpoint lies in, by its splits.csv.
 
-    Raises DataError when the split has none or the data has changed, RunError outside a run.
+    reading: what is to be read otherwise than in training, such as another root. Raises DataError
+    when the split has none or the data has changed, RunError outside a run.
     """
     run = run_of(checkpoint.folder)
     if run is None:
@@ -70,11 +72,7 @@ def run_pictures(checkpoint: Checkpoint, split: str) -> Pictures:
             f"{checkpoint.folder}: lies outside its run, so the split is not known; say which "
             "pictures to score with --data"
         )
-    try:
-        config = TrainConfig.model_validate(checkpoint.facts["config"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint.folder}: the sidecar's config is not usable") from error
-    table = open_source(config.data.source).relabel(checkpoint.class_names)
+    table = checkpoint_table(checkpoint, None, reading or ReadingConfig())
     assignment = assignment_from_rows(table, read_csv(run / SPLITS))
     fold = checkpoint.fold
     indices = assignment.indices(split, fold)

@@ -18,6 +18,8 @@ _FREE = (
     "data.batch_size",
     "data.on_bad_image",
     "data.preflight",
+    # how rows are found; which they are, the fingerprint and splits.csv say
+    "reading.",
     "early_stopping.patience",
     "optim.epochs",
     "runtime.device",

@@ -134,6 +134,12 @@ def test_more_folds_than_pictures_names_the_class():
         shares(table_of({"common": 50, "rare": 4}), folds=5)
 
 
+def test_one_class_is_nothing_to_learn():
+    """A score of 100% would mean nothing."""
+    with pytest.raises(DataError, match="only one class, 'a'"):
+        shares(table_of({"a": 9}))
+
+
 def test_nothing_to_validate_on_says_what_to_do():
     """--val-size 0 without folds."""
     with pytest.raises(DataError, match="--val-size above 0"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from imgcls.config.reading import ReadingConfig
 from imgcls.data.source import ImageStore, SampleTable, SourceDefaults
 
 _LARGEST_VALUE = 16
@@ -28,11 +29,13 @@ class DigitImages(ImageStore):
 class DigitsSource:
     """`digits`; a folder of that name is meant by `./digits`."""
 
+    options = frozenset[str]()
+
     def matches(self, spec: str) -> bool:
         """True for the word itself."""
         return spec == "digits"
 
-    def read(self, spec: str) -> SampleTable:
+    def read(self, spec: str, reading: ReadingConfig) -> SampleTable:  # noqa: ARG002  no options
         """The data set, with no splits of its own."""
         from sklearn.datasets import load_digits
 

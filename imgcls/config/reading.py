@@ -1,0 +1,80 @@
+"""Options about reading pictures and what is said of each, the same wherever DATA is named."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+
+from imgcls.config.base import Config
+
+
+class ReadingConfig(Config):
+    """What is not given is found by its usual name, or is not there."""
+
+    path_col: str | None = Field(
+        None,
+        description=(
+            "The column with each picture's path, or the picture itself; in tar shards the "
+            "picture's suffix. By default `path`, and `image` in Parquet."
+        ),
+    )
+    label_col: str | None = Field(
+        None,
+        description=(
+            "The column with each picture's class. By default `label`; in tar shards `cls`, else "
+            "`label` of the json."
+        ),
+    )
+    split_col: str | None = Field(
+        None,
+        description="The column that says train, val or test; by default `split`, if it is there.",
+    )
+    group_col: str | None = Field(
+        None,
+        description=(
+            "The column that says what belongs together (patient, plant, video): a group is never "
+            "divided between splits or folds. By default `group`, if it is there; an empty cell is "
+            "a group of its own."
+        ),
+    )
+    fold_col: str | None = Field(
+        None,
+        description="The column with each picture's fold; by default `fold`, if it is there.",
+    )
+    root: Path | None = Field(
+        None, description="The folder that paths start from; by default the table's own."
+    )
+    group_regex: str | None = Field(
+        None,
+        description=(
+            "Groups from the pictures' paths: what the expression's first (...) finds, or all that "
+            "it finds."
+        ),
+        examples=[r"patient(\d+)"],
+    )
+    max_image_pixels: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "A picture with more pixels is refused as a decompression bomb. By default 178956970, "
+            "where Pillow stops too."
+        ),
+    )
+
+    @field_validator("group_regex")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"not a regular expression ({error})") from error
+        return value
+
+    @model_validator(mode="after")
+    def _one_grouping(self) -> ReadingConfig:
+        if self.group_col is not None and self.group_regex is not None:
+            raise ValueError("--group-col and --group-regex both say what a group is; give one")
+        return self

@@ -1,0 +1,214 @@
+"""From what a source says of each picture, as texts, to a SampleTable."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from imgcls.config.reading import ReadingConfig
+from imgcls.data.source import ImageStore, SampleTable
+from imgcls.errors import DataError
+
+SPLIT_WORDS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+_SHOWN = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """N pictures as a source found them, in any order; `places` says where each row stands.
+
+    columns: further texts of each row, N a column; those with a role (split, group, fold) among
+    them. class_order: the classes in the source's own order, where it has one.
+    """
+
+    keys: Sequence[str]
+    labels: Sequence[str]
+    places: Sequence[str]
+    splits: Sequence[str] | None = None
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    class_order: Sequence[str] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def sample_table(
+    spec: str,
+    name: str,
+    rows: Rows,
+    images: Callable[[np.ndarray], ImageStore],
+    reading: ReadingConfig,
+) -> SampleTable:
+    """The table of these rows, sorted by key.
+
+    images: gets the rows' numbers in the table's order and gives their store. Raises DataError for
+    a row without class, a split or fold that is none, and a name that no file could hold.
+    """
+    refuse(
+        spec,
+        "rows without a label",
+        (p for p, c in zip(rows.places, rows.labels, strict=True) if not c),
+    )
+    refuse(
+        spec,
+        "names that are not UTF-8, which no table can hold, rename them",
+        (repr(key) for key in rows.keys if not _is_text(key)),
+    )
+    labels = [unicodedata.normalize("NFC", label) for label in rows.labels]
+    present = set(labels)
+    class_names = tuple(
+        sorted(present)
+        if rows.class_order is None
+        else (c for c in rows.class_order if c in present)
+    )
+    position = {name: index for index, name in enumerate(class_names)}
+    order = np.array(sorted(range(len(rows.keys)), key=rows.keys.__getitem__), dtype=np.int64)
+    columns = dict(rows.columns)
+    splits = _splits(spec, rows, columns, reading)
+    groups = _groups(spec, rows, columns, reading)
+    folds = _folds(spec, rows, columns, reading, splits)
+
+    def arranged(values: Sequence[str]) -> tuple[str, ...]:
+        return tuple(values[row] for row in order)
+
+    return SampleTable(
+        name=name,
+        keys=arranged(rows.keys),
+        labels=np.array([position[labels[row]] for row in order], dtype=np.int64),
+        class_names=class_names,
+        images=images(order),
+        splits=None if splits is None else arranged(splits),
+        groups=None if groups is None else arranged(groups),
+        folds=None if folds is None else folds[order],
+        columns={title: arranged(values) for title, values in columns.items()},
+        notes=(*rows.notes, *_notes(class_names, labels, splits)),
+    )
+
+
+def column(
+    spec: str, columns: Mapping[str, object], wanted: str | None, usual: Iterable[str], flag: str
+) -> str:
+    """The name of a column that must be there. Raises DataError with the names that are."""
+    for name in (wanted,) if wanted is not None else usual:
+        if name in columns:
+            return name
+    sought = " or ".join(map(repr, usual if wanted is None else (wanted,)))
+    there = ", ".join(columns) or "none"
+    raise DataError(f"{spec}: has no column {sought}; its columns are {there}; name one by {flag}")
+
+
+def refuse(spec: str, what: str, found: Iterable[str]) -> None:
+    """Raise DataError when anything was found, with the first ten and the count."""
+    places = list(found)
+    if places:
+        shown = ", ".join(places[:_SHOWN]) + (", ..." if len(places) > _SHOWN else "")
+        raise DataError(f"{spec}: {len(places)} {what}: {shown}")
+
+
+def splits_of_names(names: Sequence[str]) -> list[str] | None:
+    """The splits that shards' names tell, such as imagenet-val-0003.tar; None unless all do."""
+    splits: list[str] = []
+    for name in names:
+        told = {SPLIT_WORDS[w] for w in re.split(r"[^a-z]+", name.lower()) if w in SPLIT_WORDS}
+        if len(told) != 1:
+            return None
+        splits += told
+    return splits
+
+
+def _is_text(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _role(
+    spec: str, columns: dict[str, Sequence[str]], wanted: str | None, usual: str, flag: str
+) -> Sequence[str] | None:
+    """Take a role's column out of the others; None when it is not there and was not asked for."""
+    if wanted is None and usual not in columns:
+        return None
+    return columns.pop(column(spec, columns, wanted, (usual,), flag))
+
+
+def _splits(
+    spec: str, rows: Rows, columns: dict[str, Sequence[str]], reading: ReadingConfig
+) -> Sequence[str] | None:
+    said = _role(spec, columns, reading.split_col, "split", "--split-col")
+    if said is None:
+        return rows.splits
+    refuse(
+        spec,
+        "rows whose split is not train, val or test",
+        (
+            f"{text!r} at {place}"
+            for text, place in zip(said, rows.places, strict=True)
+            if text.strip().lower() not in SPLIT_WORDS
+        ),
+    )
+    return [SPLIT_WORDS[text.strip().lower()] for text in said]
+
+
+def _groups(
+    spec: str, rows: Rows, columns: dict[str, Sequence[str]], reading: ReadingConfig
+) -> Sequence[str] | None:
+    if reading.group_regex is None:
+        return _role(spec, columns, reading.group_col, "group", "--group-col")
+    found = [re.search(reading.group_regex, key) for key in rows.keys]
+    refuse(
+        spec,
+        f"paths in which --group-regex {reading.group_regex!r} finds nothing",
+        (key for key, match in zip(rows.keys, found, strict=True) if match is None),
+    )
+    return [match[1 if match.re.groups else 0] or "" for match in found if match is not None]
+
+
+def _folds(
+    spec: str,
+    rows: Rows,
+    columns: dict[str, Sequence[str]],
+    reading: ReadingConfig,
+    splits: Sequence[str] | None,
+) -> np.ndarray | None:
+    said = _role(spec, columns, reading.fold_col, "fold", "--fold-col")
+    if said is None:
+        return None
+    # a picture of a given split needs no fold: train is always trained on, test never
+    outside = [splits is not None and text.strip() in ("", "-1") for text in said]
+    refuse(
+        spec,
+        "rows whose fold is not a whole number from 0",
+        (
+            f"{text!r} at {place}"
+            for text, place, out in zip(said, rows.places, outside, strict=True)
+            if not out and not re.fullmatch(r"\s*\d{1,9}\s*", text)
+        ),
+    )
+    return np.array([-1 if o else int(t) for t, o in zip(said, outside, strict=True)], np.int64)
+
+
+def _notes(
+    class_names: Sequence[str], labels: Sequence[str], splits: Sequence[str] | None
+) -> Iterable[str]:
+    folded: dict[str, str] = {}
+    for name in class_names:
+        twin = folded.setdefault(name.strip().casefold(), name)
+        if twin != name:
+            yield f"classes {twin!r} and {name!r} differ only by case or spaces"
+    if splits is None:
+        return
+    present = set(zip(splits, labels, strict=True))
+    for split in sorted(set(splits)):
+        absent = [name for name in class_names if (split, name) not in present]
+        if absent:
+            yield f"the {split} split has no pictures of {', '.join(absent)}"

@@ -1,0 +1,51 @@
+"""Pictures in files: which names are pictures, and their store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgcls.data.decode import read_content
+from imgcls.data.source import ImageStore
+
+IMAGE_SUFFIXES = frozenset(
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".webp",
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pnm",
+        ".jp2",
+    ]
+)
+
+
+class FileImages(ImageStore):
+    """Pictures in files below a root, or, by an absolute path, anywhere."""
+
+    def __init__(self, root: Path, paths: tuple[str, ...]) -> None:
+        self._root = root
+        self._paths = paths
+
+    def content(self, index: int) -> bytes:
+        """The picture's file."""
+        return read_content(self._root / self._paths[index])
+
+    def location(self, index: int) -> str:
+        """The picture's path."""
+        return str(self._root / self._paths[index])
+
+
+def shard_names(paths: Sequence[Path]) -> list[str]:
+    """The files' names below the deepest folder they share, with forward slashes."""
+    shared = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(shared).as_posix() for path in paths]

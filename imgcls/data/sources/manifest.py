@@ -1,0 +1,203 @@
+"""Tables that name picture files: .csv, .tsv and .jsonl.
+
+path,label,split,group,fold        only path and label must be there
+a/1.jpg,beetle,train,plant7,0      paths start from the table's folder, or from --root
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from imgcls.config.reading import ReadingConfig
+from imgcls.data.rows import Rows, column, refuse, sample_table
+from imgcls.data.source import SampleTable
+from imgcls.data.sources.files import FileImages
+from imgcls.errors import DataError
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (*_DELIMITERS, ".jsonl")
+
+
+class Cells(NamedTuple):
+    """A table's texts by column, all of one length, and where each row stands in the file."""
+
+    columns: Mapping[str, Sequence[str]]
+    places: Sequence[str]
+
+
+class ManifestSource:
+    """A table with a path and a label in each row; all cells are texts, so 007 is not 7."""
+
+    options = frozenset(
+        {"path_col", "label_col", "split_col", "group_col", "fold_col", "root", "group_regex"}
+    )
+
+    def matches(self, spec: str) -> bool:
+        """True for a file with one of the suffixes."""
+        path = Path(spec).expanduser()
+        return path.suffix.lower() in SUFFIXES and path.is_file()
+
+    def read(self, spec: str, reading: ReadingConfig) -> SampleTable:
+        """The pictures that the table names. Raises DataError when it cannot be used."""
+        file = Path(spec).expanduser().absolute()
+        try:
+            read = _read_jsonl if file.suffix.lower() == ".jsonl" else _read_csv
+            cells = read(file, spec)
+        except OSError as error:
+            raise DataError(f"{spec}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{spec}: is not UTF-8 (byte {error.start}); save it so") from error
+        except csv.Error as error:
+            raise DataError(f"{spec}: line 1: {error}") from error
+        return manifest_table(spec, file, cells, reading)
+
+
+def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) -> SampleTable:
+    """The table of picture files that `cells`, read from `file`, name. Raises DataError."""
+    columns = dict(cells.columns)
+    path_col = column(spec, columns, reading.path_col, ("path",), "--path-col")
+    label_col = column(spec, columns, reading.label_col, ("label",), "--label-col")
+    if path_col == label_col:
+        raise DataError(f"{spec}: column {path_col!r} cannot hold both path and label")
+    paths, labels = columns.pop(path_col), columns.pop(label_col)
+    root = (reading.root or file.parent).expanduser().absolute()
+    if not paths:
+        raise DataError(f"{spec}: has no rows")
+    refuse(
+        spec,
+        "rows without a path",
+        (p for p, path in zip(cells.places, paths, strict=True) if not path),
+    )
+    keys = [_key(root, path) for path in paths]
+    said = (reading.split_col or "split", reading.group_col or "group", reading.fold_col or "fold")
+    roles = {"label": labels, **{title: columns[title] for title in said if title in columns}}
+    once, notes = _without_repeats(spec, keys, roles, cells.places)
+    rows = Rows(
+        keys=[keys[row] for row in once],
+        labels=[labels[row] for row in once],
+        places=[cells.places[row] for row in once],
+        columns={title: [values[row] for row in once] for title, values in columns.items()},
+        notes=notes,
+    )
+    refuse(
+        spec,
+        f"paths that lead to no file (they start from {root}; see --root)",
+        # os.path, because pathlib takes five times as long, which 100,000 files make felt
+        (key for key in rows.keys if not os.path.isfile(os.path.join(root, key))),  # noqa: PTH113, PTH118
+    )
+    return sample_table(
+        spec,
+        file.stem,
+        rows,
+        lambda order: FileImages(root, tuple(rows.keys[row] for row in order)),
+        reading,
+    )
+
+
+def _key(root: Path, path: str) -> str:
+    """The path below the root with forward slashes; a path that leads elsewhere as it is."""
+    if "\\" in path and not (root / path).exists():
+        path = path.replace("\\", "/")  # the table was written on Windows
+    plain = os.path.normpath(path)
+    if os.path.isabs(plain) and Path(plain).is_relative_to(root):  # noqa: PTH117  100,000 times
+        plain = os.path.relpath(plain, root)
+    return plain.replace(os.sep, "/")
+
+
+def _without_repeats(
+    spec: str,
+    keys: Sequence[str],
+    roles: Mapping[str, Sequence[str]],
+    places: Sequence[str],
+) -> tuple[list[int], tuple[str, ...]]:
+    """The first row of each path. Raises DataError where rows of one path contradict each other."""
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, key in enumerate(keys):
+        rows_of[key].append(row)
+    repeated = {key: rows for key, rows in rows_of.items() if len(rows) > 1}
+    for title, values in roles.items():
+        refuse(
+            spec,
+            f"paths with more than one {title}",
+            (
+                f"{key} ({' and '.join(f'{values[r]!r} at {places[r]}' for r in rows[:2])})"
+                for key, rows in repeated.items()
+                if len({values[row] for row in rows}) > 1
+            ),
+        )
+    more = sum(len(rows) - 1 for rows in repeated.values())
+    notes = (f"{more} rows repeat a path and are left out",) if more else ()
+    return [rows[0] for rows in rows_of.values()], notes
+
+
+def _read_csv(file: Path, spec: str) -> Cells:
+    delimiter = _DELIMITERS[file.suffix.lower()]
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        first = stream.readline()
+        stream.seek(0)
+        if delimiter == "," and ";" in first and "," not in first:
+            delimiter = ";"  # what spreadsheets write where the comma is the decimal point
+        lines = csv.reader(stream, delimiter=delimiter, strict=True)
+        header = [title.strip() for title in next(lines, [])]
+        twice = {title for title in header if title and header.count(title) > 1}
+        if twice:
+            raise DataError(f"{spec}: two columns are called {min(twice)!r}")
+        rows: list[list[str]] = []
+        places: list[str] = []
+        try:
+            for cells in lines:
+                if not cells:
+                    continue
+                if len(cells) < len(header) or any(cells[len(header) :]):
+                    raise DataError(
+                        f"{spec}: line {lines.line_num} has {len(cells)} cells, the header "
+                        f"{len(header)}; a cell with {delimiter!r} in it must be quoted"
+                    )
+                rows.append(cells)
+                places.append(f"line {lines.line_num}")
+        except csv.Error as error:
+            raise DataError(f"{spec}: line {lines.line_num}: {error}") from error
+    columns = {t: [cells[i] for cells in rows] for i, t in enumerate(header) if t}
+    return Cells(columns, places)
+
+
+def _read_jsonl(file: Path, spec: str) -> Cells:
+    rows: list[dict[str, str]] = []
+    places: list[str] = []
+    with file.open(encoding="utf-8-sig") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            rows.append(json_cells(line, f"{spec}: line {number}"))
+            places.append(f"line {number}")
+    titles = dict.fromkeys(title for row in rows for title in row)
+    return Cells({title: [row.get(title, "") for row in rows] for title in titles}, places)
+
+
+def json_cells(text: str | bytes, place: str) -> dict[str, str]:
+    """A JSON object's values as texts, numbers as they are written, null empty.
+
+    Raises DataError, which begins with `place`, when it is none.
+    """
+    try:
+        # numbers stay the texts they are
+        document = json.loads(text, parse_int=str, parse_float=str)
+    except ValueError as error:
+        raise DataError(f"{place} is not JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{place} is not a JSON object")
+    return dict(_texts(document))
+
+
+def _texts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for title, value in document.items():
+        if value is None:
+            yield title, ""
+        else:
+            yield title, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,271 @@
+"""Parquet: pictures embedded as Hugging Face embeds them, or a table that names picture files.
+
+train-00000-of-00002.parquet       image: struct<bytes, path> or binary;  label: a number or a text
+train-00001-of-00002.parquet       (names of numbered classes stand in the metadata)
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imgcls.config.reading import ReadingConfig
+from imgcls.data.decode import UnreadableImageError
+from imgcls.data.rows import Rows, column, sample_table, splits_of_names
+from imgcls.data.source import ImageStore, SampleTable
+from imgcls.data.sources.files import shard_names
+from imgcls.data.sources.manifest import Cells, manifest_table
+from imgcls.errors import DataError
+
+_CACHE_BYTES = 256 * 2**20
+_LARGE_GROUP_BYTES = 32 * 2**20
+
+
+class ParquetImages(ImageStore):
+    """Pictures inside Parquet files, read by row groups, of which the last used are kept.
+
+    groups: (file, number of the row group, its first row among all rows) in order of rows.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[tuple[str, Any]],
+        groups: Sequence[tuple[int, int, int]],
+        leaf: str,
+        rows: np.ndarray,
+        locations: Sequence[str],
+    ) -> None:
+        self._files = files
+        self._groups = groups
+        self._starts = [start for _, _, start in groups]
+        self._leaf = leaf
+        self._rows = rows
+        self._locations = locations
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+
+    def content(self, index: int) -> bytes:
+        """The embedded bytes."""
+        from pyarrow import ArrowException
+
+        row = int(self._rows[index])
+        number = bisect_right(self._starts, row) - 1
+        try:
+            value = self._group(number)[row - self._starts[number]].as_py()
+        except (OSError, ArrowException) as error:
+            raise UnreadableImageError(" ".join(str(error).split())) from error
+        if value is None:
+            raise UnreadableImageError("the row holds no picture")
+        return bytes(value)
+
+    def location(self, index: int) -> str:
+        """The file and the row in it."""
+        return self._locations[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": OrderedDict()}
+
+    def _group(self, number: int) -> Any:
+        """The pictures of a row group, an Arrow array."""
+        from pyarrow.parquet import ParquetFile
+
+        if number not in self._kept:
+            file, group, _ = self._groups[number]
+            path, metadata = self._files[file]
+            # opened anew and without threads: neither outlives a fork
+            with ParquetFile(path, metadata=metadata, memory_map=True) as parquet:
+                read = parquet.read_row_group(group, columns=[self._leaf], use_threads=False)
+            values = read.column(0).combine_chunks()
+            self._kept[number] = values.field("bytes") if "." in self._leaf else values
+            while len(self._kept) > 1 and sum(v.nbytes for v in self._kept.values()) > _CACHE_BYTES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(number)
+        return self._kept[number]
+
+
+class ParquetSource:
+    """One .parquet file, or several by a glob."""
+
+    options = frozenset(
+        {"path_col", "label_col", "split_col", "group_col", "fold_col", "root", "group_regex"}
+    )
+
+    def matches(self, spec: str) -> bool:
+        """True for what ends in .parquet and is there."""
+        return spec.lower().endswith(".parquet") and bool(_files(spec))
+
+    def read(self, spec: str, reading: ReadingConfig) -> SampleTable:
+        """The rows; pictures are read when they are opened. Raises DataError."""
+        try:
+            from pyarrow import ArrowException
+            from pyarrow.parquet import ParquetFile
+        except ImportError:
+            raise DataError(
+                f'{spec}: Parquet is read by pyarrow: pip install "imgcls[parquet]"'
+            ) from None
+        files = _files(spec)
+        try:
+            shards = []
+            for path in files:
+                with ParquetFile(path) as parquet:
+                    shards.append(_shard(spec, path, parquet, reading))
+        except (OSError, ArrowException) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{spec}: cannot be read ({reason})") from error
+        if len({tuple(shard.columns) for shard in shards}) > 1:
+            raise DataError(f"{spec}: the files do not have the same columns")
+        columns = {
+            title: [text for shard in shards for text in shard.columns[title]]
+            for title in shards[0].columns
+        }
+        places = [f"{s.path.name} row {row}" for s in shards for row in range(s.num_rows)]
+        if shards[0].leaf is None:
+            wanted = reading.model_copy(update={"path_col": shards[0].picture})
+            return manifest_table(spec, files[0], Cells(columns, places), wanted)
+        return _embedded_table(spec, shards, columns, places, reading)
+
+
+class _Shard(NamedTuple):
+    """What is read of a file at once: everything but the pictures' bytes.
+
+    leaf: the column of those bytes, or None when `picture` is a column of paths. names: of the
+    embedded pictures. class_names: of numbered classes.
+    """
+
+    path: Path
+    metadata: Any
+    picture: str
+    leaf: str | None
+    columns: dict[str, list[str]]
+    names: list[str]
+    class_names: list[str] | None
+    label: str
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.metadata.num_rows)
+
+
+def _files(spec: str) -> list[Path]:
+    path = Path(spec).expanduser()
+    if path.is_file():
+        return [path.absolute()]
+    return sorted(Path(found).absolute() for found in glob.glob(str(path)))  # noqa: PTH207  any root
+
+
+def _shard(spec: str, path: Path, parquet: Any, reading: ReadingConfig) -> _Shard:
+    from pyarrow import types
+
+    schema = parquet.schema_arrow
+    titles = {field.name: field.type for field in schema}
+    picture = column(spec, titles, reading.path_col, ("image", "path"), "--path-col")
+    label = column(spec, titles, reading.label_col, ("label",), "--label-col")
+    kind, leaf = titles[picture], None
+    if types.is_struct(kind):
+        leaf = f"{picture}.bytes"
+    elif types.is_binary(kind) or types.is_large_binary(kind):
+        leaf = picture
+    names = [""] * parquet.metadata.num_rows
+    if types.is_struct(kind) and any(field.name == "path" for field in kind):
+        read = parquet.read(columns=[f"{picture}.path"], use_threads=False)
+        names = _texts(read.column(0).combine_chunks().field("path"))
+    plain = [t for t, k in titles.items() if t != leaf and not (types.is_nested(k) or _is_bytes(k))]
+    table = parquet.read(columns=plain, use_threads=False)
+    columns = {title: _texts(table.column(title)) for title in plain}
+    class_names = _class_names(schema.metadata or {}, label)
+    if class_names is not None:
+        known = {str(number): name for number, name in enumerate(class_names)}
+        columns[label] = [known.get(text, "") for text in columns[label]]
+    return _Shard(path, parquet.metadata, picture, leaf, columns, names, class_names, label)
+
+
+def _is_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _texts(values: Any) -> list[str]:
+    """Each value as a text, null empty, truth values as JSON writes them."""
+    return [
+        ""
+        if v is None
+        else v
+        if isinstance(v, str)
+        else str(v).lower()
+        if v in (True, False)
+        else str(v)
+        for v in values.to_pylist()
+    ]
+
+
+def _class_names(metadata: Mapping[bytes, bytes], label: str) -> list[str] | None:
+    """The names of numbered classes, as the `datasets` library writes them; None without."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return [str(name) for name in features[label]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _embedded_table(
+    spec: str,
+    shards: Sequence[_Shard],
+    columns: dict[str, list[str]],
+    places: Sequence[str],
+    reading: ReadingConfig,
+) -> SampleTable:
+    names = shard_names([shard.path for shard in shards])
+    keys = [
+        f"{name}/{row:06d}" + (f"-{picture}" if picture else "")
+        for name, shard in zip(names, shards, strict=True)
+        for row, picture in enumerate(shard.names)
+    ]
+    groups: list[tuple[int, int, int]] = []
+    start = largest = 0
+    for file, shard in enumerate(shards):
+        for number in range(shard.metadata.num_row_groups):
+            group = shard.metadata.row_group(number)
+            groups.append((file, number, start))
+            start += group.num_rows
+            largest = max(largest, group.total_byte_size)
+    labels = columns.pop(shards[0].label)
+    splits = splits_of_names(names)
+    rows = Rows(
+        keys,
+        labels,
+        places,
+        None
+        if splits is None
+        else [s for s, f in zip(splits, shards, strict=True) for _ in f.names],
+        columns,
+        shards[0].class_names,
+        _row_group_note(largest, sum(shard.path.stat().st_size for shard in shards)),
+    )
+    files = [(str(shard.path), shard.metadata) for shard in shards]
+    leaf = shards[0].leaf or ""
+    return sample_table(
+        spec,
+        shards[0].path.stem if len(shards) == 1 else shards[0].path.parent.name or "data",
+        rows,
+        lambda order: ParquetImages(
+            files, groups, leaf, order, [f"{shards[0].path.parent}/{keys[row]}" for row in order]
+        ),
+        reading,
+    )
+
+
+def _row_group_note(largest: int, total: int) -> tuple[str, ...]:
+    if largest <= _LARGE_GROUP_BYTES or total <= _CACHE_BYTES:
+        return ()
+    note = (
+        f"a picture is read with its whole row group, of up to {largest // 2**20} MiB here; files "
+        "written with a row_group_size of 100 are read much faster"
+    )
+    return (note,)

@@ -1,0 +1,234 @@
+"""Tables of paths and labels, as spreadsheets, scripts and databases write them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from imgcls.config.reading import ReadingConfig
+from imgcls.data.open import open_source
+from imgcls.errors import DataError
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Nine pictures a/1.png ... a/9.png."""
+    (tmp_path / "a").mkdir()
+    for number in range(1, 10):
+        Image.fromarray(np.full((4, 4, 3), number, np.uint8)).save(tmp_path / f"a/{number}.png")
+    return tmp_path
+
+
+def table_of(folder, text, name="m.csv", encoding="utf-8", **reading):
+    (folder / name).write_bytes(text.encode(encoding))
+    return open_source(str(folder / name), ReadingConfig(**reading))
+
+
+def labels(table):
+    return {k: table.class_names[c] for k, c in zip(table.keys, table.labels, strict=True)}
+
+
+def test_paths_start_from_the_table_and_pictures_are_theirs(images):
+    """Whatever the order of rows, a key opens its own picture."""
+    table = table_of(images, "path,label\na/3.png,x\na/1.png,y\n")
+    assert labels(table) == {"a/1.png": "y", "a/3.png": "x"}
+    assert [table.images.open(row).getpixel((0, 0))[0] for row in (0, 1)] == [1, 3]
+    assert table.name == "m"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffpath,label\r\na/1.png,x\r\na/2.png,y\r\n",
+        "path;label\na/1.png;x\na/2.png;y\n",
+        "path , label\na/1.png,x\n\na/2.png,y\n\n",
+        '"path","label"\n"a/1.png","x"\n"./a/../a/2.png","y"',
+        "label,path,\nx,a/1.png,\ny,a\\2.png,\n",
+    ],
+    ids=["BOM and CRLF", "semicolons", "blanks", "quotes", "backslashes and a last comma"],
+)
+def test_csv_is_read_as_programs_write_it(images, text):
+    """Excel's marks, a German Excel's semicolons, Windows paths."""
+    assert labels(table_of(images, text)) == {"a/1.png": "x", "a/2.png": "y"}
+
+
+def test_quoted_commas_and_newlines_belong_to_the_cell(images):
+    """A label may be any text."""
+    table = table_of(images, 'path,label\na/1.png,"a, ""b""\nc"\na/2.png,y\n')
+    assert table.class_names == ('a, "b"\nc', "y")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("m.csv", "path,label\na/1.png,007\na/2.png,7\na/3.png,7.0\na/4.png,1e3\na/5.png,NA\n"),
+        ("m.TSV", "path\tlabel\na/1.png\t007\na/2.png\t7\na/3.png\t7.0\na/4.png\t1e3\na/5.png\tNA"),
+        (
+            "m.jsonl",
+            """
+            {"path": "a/1.png", "label": "007"}
+            {"path": "a/2.png", "label": 7}
+
+            {"path": "a/3.png", "label": 7.0}
+            {"label": 1e3, "path": "a/4.png"}
+            {"path": "a/5.png", "label": "NA", "note": {"x": [1]}}""",
+        ),
+    ],
+)
+def test_labels_stay_the_texts_they_are(images, name, text):
+    """007 is not 7, 7.0 neither, and NA is a class."""
+    assert table_of(images, text, name).class_names == ("007", "1e3", "7", "7.0", "NA")
+
+
+def test_other_columns_are_found_by_name_and_the_rest_is_kept(images):
+    """--path-col and --label-col; site and camera stay columns."""
+    text = "file,species,site,label\na/2.png,wasp,north,1\na/1.png,bee,south,0\n"
+    table = table_of(images, text, path_col="file", label_col="species")
+    assert labels(table) == {"a/1.png": "bee", "a/2.png": "wasp"}
+    assert table.columns == {"site": ("south", "north"), "label": ("0", "1")}
+    with pytest.raises(DataError, match=r"no column 'path'; its columns are file, species.*--path"):
+        table_of(images, text)
+    with pytest.raises(DataError, match=r"no column 'kind'.*--label-col"):
+        table_of(images, text, path_col="file", label_col="kind")
+
+
+def test_split_group_and_fold_have_their_usual_names(images):
+    """Found without an option, and under other names by one."""
+    text = "path,label,split,group,fold\na/1.png,x,Train,p1,0\na/2.png,y,VALID,,1\n"
+    for changed, reading in (
+        (text, {}),
+        (text.replace("group", "patient"), {"group_col": "patient"}),
+    ):
+        table = table_of(images, changed, **reading)
+        assert table.splits == ("train", "val")
+        assert table.groups == ("p1", "")
+        assert table.folds.tolist() == [0, 1]
+        assert table.columns == {}
+
+
+def test_paths_may_start_from_elsewhere(images, tmp_path_factory):
+    """--root; an absolute path below it is the same picture, one beside it stays absolute."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    text = f"path,label\n1.png,x\n{images}/a/2.png,y\n{images}/a/../b.png,y\n"
+    Image.new("L", (2, 2)).save(images / "b.png")
+    table = table_of(elsewhere, text, root=images / "a")
+    assert table.keys == (f"{images}/b.png", "1.png", "2.png")
+    assert table.images.open(0).size == (2, 2)
+    assert table.images.open(2).size == (4, 4)
+
+
+def test_missing_files_are_listed_and_counted(images):
+    """The first ten, the count, and where paths start from."""
+    text = "path,label\n" + "".join(f"a/{n}.png,x\n" for n in range(1, 30))
+    with pytest.raises(DataError) as caught:
+        table_of(images, text)
+    shown = ", ".join(f"a/{n}.png" for n in range(10, 20))
+    assert str(caught.value) == (
+        f"{images}/m.csv: 20 paths that lead to no file (they start from {images}; see --root): "
+        f"{shown}, ..."
+    )
+
+
+def test_a_path_twice(images):
+    """With two labels, groups or splits an error that says where; with the same, a note."""
+    head = "path,label,split,site\na/1.png,x,train,n\na/2.png,y,train,n\n"
+    table = table_of(images, head + "./a/1.png,x,train,other\n")
+    assert len(table) == 2
+    assert "1 rows repeat a path" in table.notes[0]
+    with pytest.raises(DataError, match=r"label: a/1.png \('x' at line 2 and 'z' at line 4\)"):
+        table_of(images, head + "a/1.png,z,train,n\n")
+    with pytest.raises(DataError, match=r"1 paths with more than one split: a/1\.png"):
+        table_of(images, head + "a/1.png,x,test,n\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("m.csv", "", "no column 'path'; its columns are none"),
+        ("m.csv", "path,label\n", "has no rows"),
+        ("m.csv", "path,label\na/1.png,x\na/2.png\n", "line 3 has 1 cells, the header 2"),
+        ("m.csv", "path,label\na/1.png,x,y\n", "line 2 has 3 cells, the header 2"),
+        ("m.csv", 'path,label\na/1.png,"x\n', "line 2: unexpected end of data"),
+        ("m.csv", "path,label,label\na/1.png,x,y\n", "two columns are called 'label'"),
+        ("m.csv", "path,label\na/1.png,x\na/2.png,\n", "1 rows without a label: line 3"),
+        ("m.csv", "path,label\na/1.png,x\n,y\n", "1 rows without a path: line 3"),
+        ("m.csv", "path,label,split\na/1.png,x,dev\n", "not train, val or test: 'dev' at line 2"),
+        ("m.csv", "path,label,fold\na/1.png,x,1.5\n", "not a whole number from 0: '1.5' at line 2"),
+        ("m.csv", "path,label,fold\na/1.png,x,\n", "not a whole number from 0: '' at line 2"),
+        ("m.jsonl", '{"path": "a/1.png", "label": "x"}\n{"path"', "line 2 is not JSON"),
+        ("m.jsonl", "[1]", "line 1 is not a JSON object"),
+        ("m.jsonl", '{"path": "a/1.png", "label": null}', "1 rows without a label: line 1"),
+        ("m.jsonl", '{"path": "a/1.png"}', "no column 'label'; its columns are path"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_used_says_where(images, name, text, words):
+    """One line with the file, the line and the trouble."""
+    with pytest.raises(DataError) as caught:
+        table_of(images, text, name)
+    assert str(caught.value).startswith(str(images / name))
+    assert words in str(caught.value)
+
+
+def test_other_encodings_are_named(images):
+    """Latin-1 and UTF-16 are not guessed at."""
+    for encoding in ("latin-1", "utf-16"):
+        with pytest.raises(DataError, match="is not UTF-8"):
+            table_of(images, "path,label\na/1.png,café\n", encoding=encoding)
+
+
+def test_two_ways_to_say_groups_are_refused():
+    """--group-col and --group-regex."""
+    with pytest.raises(ValueError, match="give one"):
+        ReadingConfig(group_col="a", group_regex="b")
+    with pytest.raises(ValueError, match="regular expression"):
+        ReadingConfig(group_regex="(")
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
+LABELS = TEXTS.filter(lambda text: text != "")
+
+
+def as_csv(rows):
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, ["path", "label", "group"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(LABELS, TEXTS), min_size=9, max_size=9),
+    st.permutations(range(9)),
+    st.booleans(),
+)
+def test_what_was_written_is_read(tmp_path_factory, cells, order, as_json):
+    """Any label and group come back as they were, whatever the order of rows."""
+    import unicodedata
+
+    folder = tmp_path_factory.getbasetemp() / "written"
+    (folder / "a").mkdir(parents=True, exist_ok=True)
+    for number in range(9):
+        (folder / f"a/{number}.png").touch()
+    rows = [
+        {"path": f"a/{n}.png", "label": label, "group": group}
+        for n, (label, group) in enumerate(cells)
+    ]
+    shuffled = [rows[n] for n in order]
+    if as_json:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in shuffled)
+        table = table_of(folder, lines, "m.jsonl")
+    else:
+        table = table_of(folder, as_csv(shuffled))
+    assert table.keys == tuple(row["path"] for row in rows)
+    assert list(labels(table).values()) == [
+        unicodedata.normalize("NFC", row["label"]) for row in rows
+    ]
+    assert table.groups == tuple(row["group"] for row in rows)

@@ -1,0 +1,253 @@
+"""Parquet files with pictures inside, and tar shards."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from imgcls.config.reading import ReadingConfig
+from imgcls.data.decode import UnreadableImageError
+from imgcls.data.open import open_source
+from imgcls.data.sources import parquet as parquet_source
+from imgcls.errors import DataError
+
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def png(value):
+    stream = io.BytesIO()
+    Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_parquet(file, values, labels, *, names=None, group_size=3, **columns):
+    """As the `datasets` library writes it."""
+    pictures = [{"bytes": png(value), "path": f"p{value}.png"} for value in values]
+    table = pa.table({"image": pa.array(pictures, STRUCT), "label": pa.array(labels), **columns})
+    if names is not None:
+        feature = {"names": names, "_type": "ClassLabel"}
+        document = {"info": {"features": {"image": {"_type": "Image"}, "label": feature}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(document)})
+    pq.write_table(table, file, row_group_size=group_size)
+
+
+def values_of(table):
+    return [table.images.open(row).getpixel((0, 0))[0] for row in range(len(table))]
+
+
+def test_hugging_face_parquet_gives_its_pictures_and_names(tmp_path):
+    """Shards by a glob; class names from the metadata in their order; splits from the names."""
+    for split, values in (("train", (0, 1, 2, 3, 4)), ("validation", (5, 6)), ("test", (7, 8))):
+        file = tmp_path / f"{split}-00000-of-00001.parquet"
+        write_parquet(file, values, [v % 2 for v in values], names=["zebra", "ant", "unused"])
+    table = open_source(str(tmp_path / "*.parquet"))
+    assert table.class_names == ("zebra", "ant")
+    assert table.splits == ("test",) * 2 + ("train",) * 5 + ("val",) * 2
+    assert values_of(table) == [7, 8, 0, 1, 2, 3, 4, 5, 6]
+    assert table.labels.tolist() == [v % 2 for v in values_of(table)]
+    assert table.keys[0] == "test-00000-of-00001.parquet/000000-p7.png"
+    assert table.images.location(0).startswith(str(tmp_path))
+    again = pickle.loads(pickle.dumps(table.images))
+    assert again.content(4) == png(2)
+
+
+def test_plain_binary_columns_and_text_labels_will_do(tmp_path):
+    """Not only what `datasets` writes; further columns are kept as texts."""
+    file = tmp_path / "x.parquet"
+    table = pa.table({
+        "png": pa.array([png(1), png(2), None], pa.binary()),
+        "kind": pa.array(["007", "7", "7"]).dictionary_encode(),
+        "site": [1, None, 3],
+        "checked": [True, False, None],
+        "group": ["p", "q", "q"],
+    })  # fmt: skip
+    pq.write_table(table, file)
+    with pytest.raises(DataError, match=r"no column 'image' or 'path'.*--path-col"):
+        open_source(str(file))
+    table = open_source(str(file), ReadingConfig(path_col="png", label_col="kind"))
+    assert table.class_names == ("007", "7")
+    assert table.columns == {"site": ("1", "", "3"), "checked": ("true", "false", "")}
+    assert table.groups == ("p", "q", "q")
+    assert table.images.content(1) == png(2)
+    with pytest.raises(UnreadableImageError, match="the row holds no picture"):
+        table.images.open(2)
+
+
+def test_parquet_may_name_files(tmp_path):
+    """A table of paths, like a .csv."""
+    (tmp_path / "1.png").write_bytes(png(1))
+    (tmp_path / "2.png").write_bytes(png(2))
+    pq.write_table(pa.table({"path": ["2.png", "1.png"], "label": [7, 8]}), tmp_path / "m.parquet")
+    table = open_source(str(tmp_path / "m.parquet"))
+    assert table.keys == ("1.png", "2.png")
+    assert table.class_names == ("7", "8")
+    assert values_of(table) == [1, 2]
+
+
+def test_row_groups_are_read_when_needed_and_few_are_kept(tmp_path, monkeypatch):
+    """Memory does not grow with the files; every picture is still its own."""
+    write_parquet(tmp_path / "a.parquet", range(40), [v % 2 for v in range(40)])
+    table = open_source(str(tmp_path / "a.parquet"))
+    assert not table.images._kept
+    monkeypatch.setattr(parquet_source, "_CACHE_BYTES", 3 * 3 * len(png(0)))
+    rng = np.random.default_rng(0)
+    for row in rng.integers(0, 40, 200):
+        assert table.images.content(int(row)) == png(int(row))
+        assert len(table.images._kept) <= 3
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda f: f.write_bytes(b"PAR1 nonsense"), "cannot be read"),
+        (
+            lambda f: write_parquet(f, (1, 2), [0, -1], names=["x", "y"]),
+            "1 rows without a label: a.parquet row 1",
+        ),
+        (lambda f: write_parquet(f, (1, 2), [0, None]), "1 rows without a label"),
+        (
+            lambda f: [
+                write_parquet(f, (1,), [0]),
+                write_parquet(f.with_name("b.parquet"), (1,), [0], s=["x"]),
+            ],
+            "do not have the same columns",
+        ),
+    ],
+)
+def test_parquet_that_cannot_be_used_says_why(tmp_path, make, words):
+    """One line with the file."""
+    make(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=words):
+        open_source(str(tmp_path / "*.parquet"))
+
+
+def test_a_parquet_file_cut_short_after_reading_is_told(tmp_path):
+    """Deleted or rewritten while training."""
+    write_parquet(tmp_path / "a.parquet", range(9), [0, 1, 0] * 3)
+    table = open_source(str(tmp_path / "a.parquet"))
+    (tmp_path / "a.parquet").unlink()
+    with pytest.raises(UnreadableImageError, match="No such file"):
+        table.images.open(0)
+
+
+def write_tar(file, members):
+    with tarfile.open(file, "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Two shards of three samples each, labelled by .cls; and their spec."""
+    for shard in range(2):
+        numbers = range(3 * shard, 3 * shard + 3)
+        members = {f"{n:04d}.{s}": c for n in numbers
+                   for s, c in (("png", png(n)), ("cls", b"%03d\n" % (n % 2)))}  # fmt: skip
+        write_tar(tmp_path / f"s-{shard}.tar", members)
+    return str(tmp_path / "s-{0..1}.tar")
+
+
+def test_tar_shards_are_one_table_by_braces_or_glob(shards, tmp_path):
+    """Labels are the texts of .cls; a sample is read at its place."""
+    for spec in (shards, str(tmp_path / "*.tar"), f"{tmp_path}/s-0.tar::{tmp_path}/s-1.tar"):
+        table = open_source(spec)
+        assert table.keys[3] == "s-1.tar/0003.png"
+        assert table.class_names == ("000", "001")
+        assert values_of(table) == [0, 1, 2, 3, 4, 5]
+        assert table.labels.tolist() == [0, 1] * 3
+        assert table.images.location(3) == f"{tmp_path}/s-1.tar/0003.png"
+
+
+def test_what_json_says_is_columns(tmp_path):
+    """label, split, group and the rest; a sample without a picture and hidden files are none."""
+    write_tar(tmp_path / "a.tar", {
+        "./x/1.jpg": png(1), "./x/1.json": b'{"label": 7, "group": "p1", "site": "n"}',
+        "x/2.JPG": png(2), "x/2.json": b'{"label": "8", "group": "p2"}',
+        "x/2.mask.png": png(9), "x/3.json": b'{"label": "8"}', "__meta__/a.png": png(0),
+        "x/._1.jpg": b"x",
+    })  # fmt: skip
+    table = open_source(str(tmp_path / "a.tar"))
+    assert table.class_names == ("7", "8")
+    assert table.groups == ("p1", "p2")
+    assert table.columns == {"site": ("n", "")}
+    assert values_of(table) == [1, 2]
+    masks = open_source(str(tmp_path / "a.tar"), ReadingConfig(path_col="mask.png"))
+    assert values_of(masks) == [9]
+
+
+def test_splits_come_from_the_shards_names(tmp_path):
+    """As Hugging Face and timm name them; not when only some say."""
+    for name in ("set-train-0", "set-train-1", "set-validation-0"):
+        write_tar(tmp_path / f"{name}.tar", {"1.png": png(1), "1.cls": b"0"})
+    assert open_source(str(tmp_path / "*.tar")).splits == ("train", "train", "val")
+    write_tar(tmp_path / "more.tar", {"1.png": png(1), "1.cls": b"0"})
+    assert open_source(str(tmp_path / "*.tar")).splits is None
+
+
+def truncate(file, size):
+    file.write_bytes(file.read_bytes()[:size])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda f: truncate(f, 1024 + 100), "cannot be read (damaged at byte 1024)"),
+        (lambda f: f.write_bytes(f.read_bytes()[:1024] + b"x" * 512), "damaged at byte 1024"),
+        (lambda f: f.write_bytes(b"hello" * 200), "cannot be read"),
+        (lambda f: write_tar(f, {"1.cls": b"0"}), "no pictures in it"),
+        (lambda f: write_tar(f, {"1.png": png(0)}), "no column 'cls' or 'label'"),
+        (
+            lambda f: write_tar(f, {"1.png": b"", "2.png": b"", "2.cls": b"0"}),
+            "1 rows without a label: s-0.tar/1.png",
+        ),
+        (
+            lambda f: write_tar(f, {"1.png": b"", "1.jpg": b"", "1.cls": b"0"}),
+            "several pictures, png, jpg",
+        ),
+        (
+            lambda f: write_tar(f, {"1.png": b"", "./1.png": b"", "1.cls": b""}),
+            "1.png stands in it twice",
+        ),
+        (lambda f: write_tar(f, {"1.png": b"", "1.json": b"{"}), "1.json is not JSON"),
+        (lambda f: f.unlink(), "1 shards that are not there"),
+    ],
+)
+def test_a_tar_that_cannot_be_used_says_why(shards, tmp_path, make, words):
+    """One line with the shard; a damaged header is not taken for the end."""
+    make(tmp_path / "s-0.tar")
+    with pytest.raises(DataError) as caught:
+        open_source(str(tmp_path / "s-0.tar"))
+    assert words in str(caught.value)
+    assert "s-0.tar" in str(caught.value)
+
+
+def test_a_shard_cut_short_after_indexing_is_told(shards, tmp_path):
+    """Not a crash of the decoder."""
+    table = open_source(shards)
+    truncate(tmp_path / "s-1.tar", 600)
+    with pytest.raises(UnreadableImageError, match="the shard has become shorter"):
+        table.images.open(5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "module", "extra"),
+    [("x.tar", "webdataset.shardlists", "webdataset"), ("x.parquet", "pyarrow", "parquet")],
+)
+def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, spec, module, extra):
+    """With what to type."""
+    import sys
+
+    (tmp_path / spec).write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(DataError, match=rf'pip install "imgcls\[{extra}\]"'):
+        open_source(str(tmp_path / spec))
