@@ -83,6 +83,8 @@ class EvalReport(Record):
     temperature that the logits were divided by, with `before` and `after` it. cross_validation:
     mean, std and interval over the folds, whose pooled pictures the report is of. ensemble: the
     folds and views that were averaged, and their gain. fold is "all" where several took part.
+    coverage: accuracy when only confident pictures are answered. operating_points: each class's
+    threshold of highest F1. costs: what decisions cost by `--costs`. slices: rows by `--by` column.
     prior: how common the model takes each class to be ("shares", by class) and the method of
     `--imbalance` that made it so; None for a checkpoint that does not say. bad_images: pictures
     that could not be read and were left out, each with the reason as its note.
@@ -104,6 +106,10 @@ class EvalReport(Record):
     calibration: dict[str, Any] | None = None
     cross_validation: dict[str, Any] | None = None
     ensemble: dict[str, Any] | None = None
+    coverage: list[dict[str, Any]] = field(default_factory=list)
+    operating_points: list[dict[str, Any]] = field(default_factory=list)
+    costs: dict[str, Any] | None = None
+    slices: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     bad_images: tuple[AuditPicture, ...] = ()
     notes: tuple[str, ...] = ()
     prior: dict[str, Any] | None = None

@@ -54,6 +54,18 @@ class EvaluateConfig(Config):
         examples=["1,3,5"],
         description="Also the share of pictures whose class is among the k highest scores.",
     )
+    by: str | None = Field(
+        None,
+        pattern=r"^[^,]+(,[^,]+)*$",
+        examples=["site,camera"],
+        description="Also score the pictures of each value of these columns, or `group`, apart.",
+    )
+    costs: Path | None = Field(
+        None,
+        description=(
+            "CSV of what a decision costs: a row for each true class, a column for each decided."
+        ),
+    )
     ci: Literal["bootstrap", "none"] = Field(
         "bootstrap",
         description=(
@@ -93,3 +105,8 @@ class EvaluateConfig(Config):
     def top_ks(self) -> tuple[int, ...]:
         """The k of `top_k`."""
         return tuple(int(k) for k in self.top_k.split(","))
+
+    @property
+    def by_columns(self) -> tuple[str, ...]:
+        """The columns of `by`."""
+        return tuple(name.strip() for name in self.by.split(",")) if self.by else ()

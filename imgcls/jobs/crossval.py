@@ -17,8 +17,9 @@ from imgcls.engine.temperature import Temperature
 from imgcls.jobs.assemble import Plan
 from imgcls.jobs.bad_images import without_unreadable
 from imgcls.jobs.pictures import Pictures
+from imgcls.jobs.reporting import Scoring, measured_speed, report_on
 from imgcls.jobs.runs import SUMMARY
-from imgcls.jobs.score import OnBatch, Scoring, ignore_batches, measured_speed, score
+from imgcls.jobs.score import OnBatch, ignore_batches, score
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.intervals import fold_interval
@@ -78,7 +79,7 @@ def cross_validate(
             on_batch=on_batch,
         )
         assert report.folder is not None
-        write_evaluation(report.folder, report, result.predictions)
+        write_evaluation(report.folder, report, result.predictions, scoring.cost_matrix)
         reports.append(report)
         passes.append(result)
     first = reports[0]
@@ -93,31 +94,30 @@ def cross_validate(
             labels=np.concatenate([part.labels for part in passes]),
         )
     metrics = MetricsCalculator(first.class_names, scoring.top_k).compute(pooled)
-    folds = np.repeat(np.arange(len(passes)), [len(part.keys) for part in passes])
-    groups = [pictures.groups for pictures in held_out]
-    intervals, method = scoring.intervals(
+    every = replace(
+        held_out[0],
+        indices=np.concatenate([part.indices for part in held_out]),
+        left_out=tuple(picture for part in held_out for picture in part.left_out),
+    )
+    report = report_on(
+        metrics,
         pooled,
-        None if None in groups else [name for part in groups for name in part or ()],
-        folds,
+        every,
+        scoring,
+        checkpoint=checkpoints[0],
+        speed=measured_speed(passes, compute),
+        folder=folder,
+        folds=np.repeat(np.arange(len(passes)), [len(part.keys) for part in passes]),
     )
     report = replace(
-        first,
+        report,
         checkpoint=run,
         fold="all",
-        metrics=metrics.metrics,
-        undefined=metrics.undefined,
-        speed_metrics=measured_speed(passes, compute),
-        per_class=metrics.per_class,
-        confusion_matrix=metrics.confusion_matrix,
-        folder=folder,
-        intervals=intervals,
-        intervals_method=method,
-        calibration=None,
         cross_validation=_over_folds(reports, checkpoints),
         bad_images=tuple(picture for pictures in held_out for picture in pictures.left_out),
         notes=tuple(dict.fromkeys(note for part in reports for note in part.notes)),
     )
-    write_evaluation(folder, report, pooled)
+    write_evaluation(folder, report, pooled, scoring.cost_matrix)
     write_json(run / SUMMARY, _summary(report))
     return report
 

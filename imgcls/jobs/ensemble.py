@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from imgcls.engine.batches import ComputeSettings
@@ -15,16 +16,8 @@ from imgcls.engine.temperature import Temperature
 from imgcls.engine.together import VIEWS, Together
 from imgcls.errors import CheckpointError, OutputError
 from imgcls.jobs.pictures import Pictures
-from imgcls.jobs.score import (
-    OnBatch,
-    Scoring,
-    counted,
-    ignore_batches,
-    measured_speed,
-    model_name,
-    prepare,
-    prior_of,
-)
+from imgcls.jobs.reporting import Scoring, measured_speed, report_on
+from imgcls.jobs.score import OnBatch, counted, ignore_batches, prepare
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.comparison import paired_differences
@@ -92,21 +85,20 @@ def score_together(
         ]
         gain = paired_differences(mean, alone, scoring.resampler(mean, pictures.groups))
     metrics = MetricsCalculator(first.class_names, scoring.top_k).compute(mean)
-    intervals, method = scoring.intervals(mean, pictures.groups)
-    report = EvalReport(
-        checkpoint=first.folder if len(checkpoints) == 1 else folder.parent.parent,
-        model_name=model_name(first),
-        split=pictures.split,
-        fold=first.fold if len(checkpoints) == 1 else "all",
-        metrics=metrics.metrics,
-        speed_metrics=measured_speed([result], compute),
-        undefined=metrics.undefined,
-        class_names=first.class_names,
-        per_class=metrics.per_class,
-        confusion_matrix=metrics.confusion_matrix,
+    report = report_on(
+        metrics,
+        mean,
+        pictures,
+        scoring,
+        checkpoint=first,
+        speed=measured_speed([result], compute),
         folder=folder,
-        intervals=intervals,
-        intervals_method=method,
+    )
+    several = len(checkpoints) > 1
+    report = replace(
+        report,
+        checkpoint=folder.parent.parent if several else first.folder,
+        fold="all" if several else first.fold,
         ensemble={
             "folds": [checkpoint.fold for checkpoint in checkpoints],
             "tta": tta,
@@ -114,8 +106,5 @@ def score_together(
             "temperatures": [None if t is None else t.temperature for t in temperatures],
             "gain": gain,
         },
-        bad_images=pictures.left_out,
-        notes=pictures.notes,
-        prior=prior_of(first),
     )
     return report, mean

@@ -15,11 +15,13 @@ from imgcls.engine.temperature import Temperature, read_temperature, save_temper
 from imgcls.errors import ConfigError, DataError, OutputError, RunError
 from imgcls.jobs.assemble import compute_settings
 from imgcls.jobs.bad_images import without_unreadable
+from imgcls.jobs.costs import read_costs
 from imgcls.jobs.crossval import cross_validate
 from imgcls.jobs.ensemble import score_together
-from imgcls.jobs.pictures import Pictures, chosen_pictures, run_pictures
+from imgcls.jobs.pictures import Pictures, chosen_pictures, require_columns, run_pictures
+from imgcls.jobs.reporting import Scoring
 from imgcls.jobs.runs import newest_run_with_checkpoint
-from imgcls.jobs.score import OnBatch, Scoring, ignore_batches, prepare, results_folder, score
+from imgcls.jobs.score import OnBatch, ignore_batches, prepare, results_folder, score
 from imgcls.metrics.calibration import fit_temperature
 from imgcls.metrics.predictions import Predictions
 from imgcls.report.evaluation_files import write_evaluation
@@ -34,24 +36,28 @@ def evaluate(config: EvaluateConfig, on_batch: OnBatch = ignore_batches) -> Eval
     RunError or DeviceError before anything is scored.
     """
     path = config.checkpoint or newest_run_with_checkpoint(config.output)
-    job = _Evaluation(
-        config,
-        compute_settings(config.device, config.amp, channels_last=config.channels_last),
-        Scoring(
-            batch_size=config.batch_size,
-            workers=config.workers,
-            top_k=config.top_ks,
-            ci_samples=config.ci_samples if config.ci == "bootstrap" else 0,
-            seed=config.seed,
-        ),
-        on_batch,
+    compute = compute_settings(config.device, config.amp, channels_last=config.channels_last)
+    if config.fold == "all" or config.ensemble:
+        checkpoints = _folds(path, "--ensemble" if config.ensemble else "--fold all")
+    else:
+        checkpoints = [read_checkpoint(find_checkpoint(path, config.fold))]
+    costs = config.costs
+    scoring = Scoring(
+        batch_size=config.batch_size,
+        workers=config.workers,
+        top_k=config.top_ks,
+        ci_samples=config.ci_samples if config.ci == "bootstrap" else 0,
+        seed=config.seed,
+        by=config.by_columns,
+        costs=None if costs is None else read_costs(costs, checkpoints[0].class_names),
     )
+    job = _Evaluation(config, compute, scoring, on_batch)
     try:
         if config.fold == "all":
-            return job.all_folds(path)
+            return job.all_folds(path, checkpoints)
         if config.ensemble:
-            return job.ensemble(path, _folds(path, "--ensemble"))
-        return job.one(read_checkpoint(find_checkpoint(path, config.fold)))
+            return job.ensemble(path, checkpoints)
+        return job.one(checkpoints[0])
     except OSError as error:
         raise OutputError(f"{path}: its results cannot be written ({error.strerror})") from error
 
@@ -96,7 +102,7 @@ class _Evaluation:
         report, predictions = self._together(checkpoints, temperatures, pictures, folder)
         return self._finished(report, predictions, temperatures)
 
-    def all_folds(self, run: Path) -> EvalReport:
+    def all_folds(self, run: Path, checkpoints: Sequence[Checkpoint]) -> EvalReport:
         """Each fold on its own val pictures, pooled; and the folds' average on the test split."""
         config = self.config
         if config.data is not None or config.tta != "none" or config.calibrate == "temperature":
@@ -104,12 +110,12 @@ class _Evaluation:
                 "--fold all scores each fold on its own val pictures, as they are; leave --data, "
                 "--tta and --calibrate temperature to --ensemble"
             )
-        checkpoints = _folds(run, "--fold all")
         temperatures = [self._temperature(checkpoint) for checkpoint in checkpoints]
         held_out = [
             self._readable(run_pictures(checkpoint, "val", config.reading))
             for checkpoint in checkpoints
         ]
+        require_columns(held_out[0], config)
         report = cross_validate(
             run,
             checkpoints,
@@ -158,7 +164,7 @@ class _Evaluation:
             note = f"the temperature was fitted on {report.split}: its calibration looks too good"
             report = replace(report, notes=(*report.notes, note))
         assert report.folder is not None
-        write_evaluation(report.folder, report, predictions)
+        write_evaluation(report.folder, report, predictions, self.scoring.cost_matrix)
         return report
 
     def _readable(self, pictures: Pictures) -> Pictures:

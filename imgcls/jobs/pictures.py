@@ -37,12 +37,37 @@ class Pictures:
         own = self.table.groups
         return None if own is None else tuple(own[index] for index in self.indices)
 
+    def column(self, name: str) -> tuple[str, ...]:
+        """What the data say of each picture in a column, or its group.
+
+        Raises ConfigError for a column that the data do not have.
+        """
+        columns = dict(self.table.columns)
+        if self.table.groups is not None:
+            columns["group"] = self.table.groups
+        if name not in columns:
+            has = f"it has {', '.join(columns)}" if columns else "only tables have such columns"
+            raise ConfigError(f"--by {name}: {self.table.name} has no such column; {has}")
+        return tuple(columns[name][index] for index in self.indices)
+
 
 def chosen_pictures(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
     """The pictures that the options name: those of `--data`, else the run's own `--split`.
 
-    Raises ConfigError or DataError where there are none.
+    Raises ConfigError or DataError where there are none, or they lack a column of `--by`.
     """
+    pictures = _chosen(config, checkpoint)
+    require_columns(pictures, config)
+    return pictures
+
+
+def require_columns(pictures: Pictures, config: EvaluateConfig) -> None:
+    """Raise ConfigError unless the data have every column of `--by`."""
+    for name in config.by_columns:
+        pictures.column(name)
+
+
+def _chosen(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
     if config.data is None:
         return run_pictures(checkpoint, config.split, config.reading)
     table = checkpoint_table(checkpoint, config.data, config.reading)

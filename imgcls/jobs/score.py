@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from torch import nn
 
 from imgcls.data.loader import EvalLoader, resolve_workers
@@ -17,17 +14,13 @@ from imgcls.data.transforms import eval_transform
 from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
 from imgcls.engine.checkpoint import Checkpoint, load_checkpoint
 from imgcls.engine.inference import InferencePass, predict
-from imgcls.engine.runtime import amp_name
 from imgcls.engine.score_file import ScoreFile
 from imgcls.engine.temperature import Temperature
-from imgcls.errors import DataError
 from imgcls.jobs.calibrate import describe_calibration
 from imgcls.jobs.pictures import Pictures
+from imgcls.jobs.reporting import Scoring, measured_speed, report_on
 from imgcls.metrics.calculator import MetricsCalculator, MetricSet
-from imgcls.metrics.intervals import Interval, bootstrap_intervals, ranks_affordable
 from imgcls.metrics.predictions import Predictions
-from imgcls.metrics.resampling import Resampler
-from imgcls.metrics.speed import speed_metrics
 from imgcls.models.card import model_from_card, preprocessing_from_card
 from imgcls.report.evaluation_files import LOGITS
 from imgcls.results import EvalReport
@@ -37,47 +30,6 @@ OnBatch = Callable[[int, int], None]
 
 def ignore_batches(_done: int, _total: int) -> None:
     """Tell nobody."""
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How pictures are fed and which numbers are wanted; ci_samples 0 gives no intervals."""
-
-    batch_size: int
-    workers: int | str
-    top_k: tuple[int, ...] = (1, 3, 5)
-    ci_samples: int = 1000
-    seed: int = 0
-
-    def resampler(self, predictions: Predictions, groups: Sequence[str] | None) -> Resampler | None:
-        """Resamples for paired intervals; None where none are wanted or can be drawn."""
-        if not self.ci_samples:
-            return None
-        with contextlib.suppress(DataError):
-            return Resampler(predictions.labels, self.ci_samples, self.seed, groups)
-        return None
-
-    def intervals(
-        self,
-        predictions: Predictions,
-        groups: Sequence[str] | None,
-        folds: np.ndarray | None = None,
-    ) -> tuple[dict[str, Interval], str | None]:
-        """The 95% intervals and how they were made; none, with the reason, where none can be."""
-        if not self.ci_samples:
-            return {}, None
-        try:
-            found = bootstrap_intervals(
-                predictions, self.ci_samples, self.seed, groups, strata=folds, top_k=self.top_k
-            )
-        except DataError as error:
-            return {}, str(error)
-        what = "pictures" if groups is None else "groups"
-        within = "class" if folds is None else "fold and class"
-        method = f"bootstrap of {what} within each {within}, {self.ci_samples:,} resamples"
-        if not ranks_affordable(predictions, self.ci_samples):
-            method += "; none for ROC AUC and average precision, they would take too long"
-        return found, method
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,51 +129,19 @@ def score(
             file=file,
             temperature=1.0 if temperature is None else temperature.temperature,
         )
-    intervals, method = scoring.intervals(result.predictions, pictures.groups)
-    report = EvalReport(
-        checkpoint=checkpoint.folder,
-        model_name=model_name(checkpoint),
-        split=pictures.split,
-        fold=checkpoint.fold,
-        metrics=metrics.metrics,
-        speed_metrics=measured_speed([result], compute),
-        undefined=metrics.undefined,
-        class_names=checkpoint.class_names,
-        per_class=metrics.per_class,
-        confusion_matrix=metrics.confusion_matrix,
+    report = report_on(
+        metrics,
+        result.predictions,
+        pictures,
+        scoring,
+        checkpoint=checkpoint,
+        speed=measured_speed([result], compute),
         folder=folder,
-        intervals=intervals,
-        intervals_method=method,
-        calibration=None
-        if temperature is None
-        else describe_calibration(temperature, result.predictions),
-        bad_images=pictures.left_out,
-        notes=pictures.notes,
-        prior=prior_of(checkpoint),
     )
+    if temperature is not None:
+        described = describe_calibration(temperature, result.predictions)
+        report = replace(report, calibration=described)
     return report, result
-
-
-def model_name(checkpoint: Checkpoint) -> str:
-    """Timm's name of the checkpoint's architecture, with the tag it was trained from."""
-    return str(checkpoint.facts.get("model_name", checkpoint.card["architecture"]))
-
-
-def measured_speed(passes: Sequence[InferencePass], compute: ComputeSettings) -> dict[str, Any]:
-    """The `speed_metrics` of one pass or several."""
-    times_s = [time_s for part in passes for time_s in part.batch_times_s]
-    sizes = [size for part in passes for size in part.batch_sizes]
-    speed = speed_metrics(times_s, sizes, str(compute.device))
-    return {**speed, "precision": amp_name(compute.precision)}
-
-
-def prior_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The shares of the classes that the model's probabilities take for granted, by class."""
-    prior = checkpoint.facts.get("prior")
-    if prior is None:
-        return None
-    shares = dict(zip(checkpoint.class_names, prior["shares"], strict=True))
-    return {"imbalance": prior["imbalance"], "shares": shares}
 
 
 def results_folder(checkpoint: Path) -> Path:

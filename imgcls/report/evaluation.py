@@ -11,6 +11,7 @@ from imgcls.results import EvalReport
 
 _MOST_CLASSES = 12
 _WORST_CLASSES = 5
+_SHOWN_COVERAGES = (0.9, 0.8)
 _SHIFTED_PRIORS = {
     **dict.fromkeys(
         ("logit-adjust", "balanced-softmax", "weighted-loss"), "classes that are equally common"
@@ -28,7 +29,7 @@ def show_evaluation(console: Console, report: EvalReport) -> None:
         f"{metrics['num_classes']} classes"
     )
     screen = panel(title, Group(_headline(report), "", _facts(report)))
-    console.result(report, screen, _weakest_classes(report), _confusions(report))
+    console.result(report, screen, _weakest_classes(report), _confusions(report), *_slices(report))
     console.path("Files", str(report.folder))
     for note in report.notes:
         console.warn(note)
@@ -91,6 +92,14 @@ def _facts(report: EvalReport) -> RenderableType:
             f"{report.calibration['fitted_on']}: NLL {share(before['nll'])} to "
             f"{share(after['nll'])}, error {percent(before['ece'])} to {percent(after['ece'])}",
         )
+    facts.add_row("Sure of itself", _coverage(report))
+    if report.costs is not None:
+        by = {name: report.costs[name]["mean"] for name in ("predicted", "least_cost")}
+        facts.add_row(
+            "Cost of a picture",
+            f"{by['predicted']:.4g} as predicted, {by['least_cost']:.4g} by least expected cost "
+            f"({report.costs['changed']} decided otherwise)",
+        )
     if metrics["classes_scored"] < metrics["num_classes"]:
         facts.add_row("Classes scored", f"{metrics['classes_scored']} of {metrics['num_classes']}")
     if report.intervals_method is not None:
@@ -101,6 +110,35 @@ def _facts(report: EvalReport) -> RenderableType:
         f"{speed['throughput_samples_per_sec']:.0f} images/s on {speed['device']}, without loading",
     )
     return facts
+
+
+def _coverage(report: EvalReport) -> str:
+    rows = [row for row in report.coverage if row["wanted"] in _SHOWN_COVERAGES]
+    return "; ".join(
+        f"the surest {row['coverage']:.0%}: {percent(row['accuracy'])} right" for row in rows
+    )
+
+
+def _slices(report: EvalReport) -> list[RenderableType]:
+    tables: list[RenderableType] = []
+    for column, rows in report.slices.items():
+        table = Table(title=f"By {escaped(column)}", title_justify="left", box=None, pad_edge=False)
+        table.add_column(escaped(column), overflow="fold")
+        for title in ("Pictures", "Balanced acc.", "95% interval", "F1 (macro)", "NLL"):
+            table.add_column(title, justify="right", no_wrap=True)
+        for row in rows[:_MOST_CLASSES]:
+            metrics, interval = row["metrics"], row["intervals"].get("balanced_accuracy")
+            table.add_row(
+                escaped(row["value"] or "(empty)"),
+                str(row["samples"]),
+                percent(metrics["balanced_accuracy"]),
+                "-" if interval is None else " to ".join(map(percent, interval)),
+                percent(metrics["f1_macro"]),
+                share(metrics["nll"]),
+            )
+        more = len(rows) - _MOST_CLASSES
+        tables += ["", table, *([f"and {more} more in test_metrics.json"] if more > 0 else [])]
+    return tables
 
 
 def _add_folds(facts: Table, report: EvalReport) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from imgcls.errors import DataError
+from imgcls.metrics.decisions import least_cost_classes
 from imgcls.metrics.predictions import Predictions
 from imgcls.report.bad_images import BAD_IMAGES, add_bad_images
 from imgcls.report.files import read_csv, write_csv, write_json
@@ -19,7 +21,9 @@ LOGITS, METRICS, PREDICTIONS = "logits.npy", "test_metrics.json", "predictions.c
 MOST_PROBABILITY_COLUMNS = 100
 
 
-def write_evaluation(folder: Path, report: EvalReport, predictions: Predictions) -> None:
+def write_evaluation(
+    folder: Path, report: EvalReport, predictions: Predictions, costs: np.ndarray | None = None
+) -> None:
     """Write the files of one evaluated split, beside its logits.npy, which `score` writes.
 
     folder/
@@ -30,7 +34,7 @@ def write_evaluation(folder: Path, report: EvalReport, predictions: Predictions)
       test_metrics.json      the last to be replaced
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_predictions(folder / PREDICTIONS, report.class_names, predictions)
+    _write_predictions(folder / PREDICTIONS, report.class_names, predictions, costs)
     write_csv(folder / "per_class.csv", list(report.per_class[0]), report.per_class)
     write_csv(
         folder / "confusion_matrix.csv",
@@ -58,6 +62,10 @@ def write_evaluation(folder: Path, report: EvalReport, predictions: Predictions)
             "calibration": report.calibration,
             "cross_validation": report.cross_validation,
             "ensemble": report.ensemble,
+            "coverage": report.coverage,
+            "operating_points": report.operating_points,
+            "costs": report.costs,
+            "slices": report.slices,
             "speed_metrics": report.speed_metrics,
             "notes": list(report.notes),
             "prior": report.prior,
@@ -88,38 +96,25 @@ def read_predictions(folder: Path) -> Predictions:
         ) from error
 
 
-def _write_predictions(file: Path, class_names: Sequence[str], predictions: Predictions) -> None:
-    with_all = len(class_names) <= MOST_PROBABILITY_COLUMNS
-    columns = ["path", "label", "predicted", "correct", "confidence"]
-    columns += [f"prob_{name}" for name in class_names] if with_all else []
-    probabilities = predictions.probabilities if with_all else None
-    write_csv(
-        file,
-        columns,
-        (
-            {
-                "path": key,
-                "label": class_names[label],
-                "predicted": class_names[choice],
-                "correct": int(label == choice),
-                "confidence": f"{confidence:.6g}",
-                **(
-                    {}
-                    if probabilities is None
-                    else {
-                        f"prob_{name}": f"{score:.6g}"
-                        for name, score in zip(class_names, probabilities[row], strict=True)
-                    }
-                ),
-            }
-            for row, (key, label, choice, confidence) in enumerate(
-                zip(
-                    predictions.keys,
-                    predictions.labels,
-                    predictions.predicted,
-                    predictions.confidences,
-                    strict=True,
-                )
-            )
-        ),
-    )
+def _write_predictions(
+    file: Path, class_names: Sequence[str], predictions: Predictions, costs: np.ndarray | None
+) -> None:
+    names = np.array(class_names, dtype=object)
+    columns: dict[str, Iterable[Any]] = {
+        "path": predictions.keys,
+        "label": names[predictions.labels],
+        "predicted": names[predictions.predicted],
+        "correct": predictions.correct.astype(int),
+        "confidence": _digits(predictions.confidences),
+    }
+    if costs is not None:
+        columns["least_cost"] = names[least_cost_classes(predictions, costs)]
+    if len(class_names) <= MOST_PROBABILITY_COLUMNS:
+        for name, scores in zip(class_names, predictions.probabilities.T, strict=True):
+            columns[f"prob_{name}"] = _digits(scores)
+    rows = zip(*columns.values(), strict=True)
+    write_csv(file, list(columns), (dict(zip(columns, row, strict=True)) for row in rows))
+
+
+def _digits(values: np.ndarray) -> list[str]:
+    return [f"{value:.6g}" for value in values.tolist()]

@@ -1,0 +1,150 @@
+"""From predictions to the report of an evaluation: every number that was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.checkpoint import Checkpoint
+from imgcls.engine.inference import InferencePass
+from imgcls.engine.runtime import amp_name
+from imgcls.errors import DataError
+from imgcls.jobs.costs import CostTable, expected_costs
+from imgcls.jobs.pictures import Pictures
+from imgcls.metrics.calculator import MetricSet
+from imgcls.metrics.decisions import coverage_table, operating_points
+from imgcls.metrics.intervals import Interval, bootstrap_intervals, ranks_affordable
+from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.resampling import Resampler
+from imgcls.metrics.slices import slice_metrics
+from imgcls.metrics.speed import speed_metrics
+from imgcls.results import EvalReport
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How pictures are fed and which numbers are wanted.
+
+    ci_samples: 0 gives no intervals. by: columns of the data whose values are scored apart.
+    costs: what each decision costs, and the file that says so.
+    """
+
+    batch_size: int
+    workers: int | str
+    top_k: tuple[int, ...] = (1, 3, 5)
+    ci_samples: int = 1000
+    seed: int = 0
+    by: tuple[str, ...] = ()
+    costs: CostTable | None = None
+
+    @property
+    def cost_matrix(self) -> np.ndarray | None:
+        """float64 [C, C], or None."""
+        return None if self.costs is None else self.costs.costs
+
+    def resampler(self, predictions: Predictions, groups: Sequence[str] | None) -> Resampler | None:
+        """Resamples for paired intervals; None where none are wanted or can be drawn."""
+        if not self.ci_samples:
+            return None
+        with contextlib.suppress(DataError):
+            return Resampler(predictions.labels, self.ci_samples, self.seed, groups)
+        return None
+
+    def intervals(
+        self,
+        predictions: Predictions,
+        groups: Sequence[str] | None,
+        folds: np.ndarray | None = None,
+    ) -> tuple[dict[str, Interval], str | None]:
+        """The 95% intervals and how they were made; none, with the reason, where none can be."""
+        if not self.ci_samples:
+            return {}, None
+        try:
+            found = bootstrap_intervals(
+                predictions, self.ci_samples, self.seed, groups, strata=folds, top_k=self.top_k
+            )
+        except DataError as error:
+            return {}, str(error)
+        what = "pictures" if groups is None else "groups"
+        within = "class" if folds is None else "fold and class"
+        method = f"bootstrap of {what} within each {within}, {self.ci_samples:,} resamples"
+        if not ranks_affordable(predictions, self.ci_samples):
+            method += "; none for ROC AUC and average precision, they would take too long"
+        return found, method
+
+
+def report_on(
+    metrics: MetricSet,
+    predictions: Predictions,
+    pictures: Pictures,
+    scoring: Scoring,
+    *,
+    checkpoint: Checkpoint,
+    speed: dict[str, Any],
+    folder: Path,
+    folds: np.ndarray | None = None,
+) -> EvalReport:
+    """The report of predictions that came, at least partly, from this checkpoint.
+
+    folds: int64 [N], where several folds scored a part each. Raises ConfigError for a column of
+    `--by` that the data do not have.
+    """
+    groups = pictures.groups
+    intervals, method = scoring.intervals(predictions, groups, folds)
+    resampler = scoring.resampler(predictions, groups)
+    return EvalReport(
+        checkpoint=checkpoint.folder,
+        model_name=str(checkpoint.facts.get("model_name", checkpoint.card["architecture"])),
+        split=pictures.split,
+        fold=checkpoint.fold,
+        metrics=metrics.metrics,
+        speed_metrics=speed,
+        undefined=metrics.undefined,
+        class_names=checkpoint.class_names,
+        per_class=metrics.per_class,
+        confusion_matrix=metrics.confusion_matrix,
+        folder=folder,
+        intervals=intervals,
+        intervals_method=method,
+        coverage=coverage_table(predictions),
+        operating_points=operating_points(predictions, checkpoint.class_names),
+        costs=None
+        if scoring.costs is None
+        else expected_costs(predictions, scoring.costs, resampler),
+        slices={
+            name: slice_metrics(
+                predictions,
+                pictures.column(name),
+                samples=scoring.ci_samples,
+                seed=scoring.seed,
+                groups=None if name == "group" else groups,
+            )
+            for name in scoring.by
+        },
+        bad_images=pictures.left_out,
+        notes=pictures.notes,
+        prior=_prior(checkpoint),
+    )
+
+
+def measured_speed(passes: Sequence[InferencePass], compute: ComputeSettings) -> dict[str, Any]:
+    """The `speed_metrics` of one pass or several."""
+    times_s = [time_s for part in passes for time_s in part.batch_times_s]
+    sizes = [size for part in passes for size in part.batch_sizes]
+    speed = speed_metrics(times_s, sizes, str(compute.device))
+    return {**speed, "precision": amp_name(compute.precision)}
+
+
+def _prior(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The shares of the classes that the model's probabilities take for granted, by class."""
+    prior = checkpoint.facts.get("prior")
+    if prior is None:
+        return None
+    shares = dict(zip(checkpoint.class_names, prior["shares"], strict=True))
+    return {"imbalance": prior["imbalance"], "shares": shares}

@@ -1,0 +1,110 @@
+"""--costs and --by through the command, with one line for what they cannot use."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import OFFLINE
+
+from imgcls.data.sources.folder import FolderSource
+from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.slices import slice_metrics
+from imgcls.report.evaluation_files import read_predictions
+
+COSTS = "true,violet,china,flower\nchina,1,0,2\nflower,4,3,0\nviolet,0,5,6\n"
+
+
+@pytest.fixture
+def run(command, photos):
+    assert command("train", photos, *OFFLINE, "--epochs", "1").code == 0
+    [run] = (photos.parent / "outputs").iterdir()
+    return run
+
+
+def test_costs_are_matched_by_name_and_averaged(command, run, tmp_path):
+    """The mean over the pictures of the cells of true and decided class."""
+    (tmp_path / "costs.csv").write_text(COSTS)
+    done = command("evaluate", "--costs", "costs.csv", "--json")
+    costs = json.loads(done.out)["costs"]
+    folder = run / "fold_0/test_results/test"
+    rows = list(csv.DictReader((folder / "predictions.csv").read_text().splitlines()))
+    table = {row["true"]: row for row in csv.DictReader(COSTS.splitlines())}
+    for rule, column in (("predicted", "predicted"), ("least_cost", "least_cost")):
+        paid = [float(table[row["label"]][row[column]]) for row in rows]
+        assert costs[rule]["mean"] == pytest.approx(np.mean(paid))
+    assert costs["saved"]["mean"] == pytest.approx(
+        costs["predicted"]["mean"] - costs["least_cost"]["mean"]
+    )
+    assert costs["changed"] == sum(row["predicted"] != row["least_cost"] for row in rows)
+    assert "Cost of a picture" in command("evaluate", "--costs", "costs.csv").out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        (COSTS.replace("china", "chine"), "'chine' is no class of the model (first row)"),
+        (COSTS.replace("\nchina,1,0,2", ""), "class 'china' must stand in it once (first column)"),
+        (COSTS.replace("4,3,0", "4,x,0"), "'x' for true 'flower', decided 'china'"),
+        (COSTS.replace("4,3,0", "4,3"), "'' for true 'flower', decided 'flower'"),
+        (COSTS.replace("4,3,0", "4,3,inf"), "'inf' for true"),
+    ],
+)
+def test_a_table_of_costs_that_does_not_fit_is_refused(command, run, tmp_path, text, words):
+    """Named, before anything is scored."""
+    (tmp_path / "costs.csv").write_text(text)
+    done = command("evaluate", "--costs", "costs.csv")
+    assert done.code == 2
+    assert words in done.error_lines[0]
+    assert not (run / "fold_0/test_results").exists()
+
+
+def test_a_column_that_the_data_lack_is_refused(command, run):
+    """A folder has none."""
+    done = command("evaluate", "--by", "site")
+    assert done.code == 2
+    assert "--by site: photos has no such column" in done.error_lines[0]
+    assert not (run / "fold_0/test_results").exists()
+
+
+def test_slices_equal_scoring_their_pictures_alone(command, run, monkeypatch):
+    """Every value of a column, with intervals, on screen and in JSON."""
+    read = FolderSource.read
+
+    def with_sites(self, spec):
+        table = read(self, spec)
+        sites = tuple("north" if hash_of(key) else "south" for key in table.keys)
+        object.__setattr__(table, "columns", {"site": sites})
+        return table
+
+    def hash_of(key):
+        return sum(map(ord, key)) % 2
+
+    monkeypatch.setattr(FolderSource, "read", with_sites)
+    done = command("evaluate", "--by", "site", "--split", "train", "--json")
+    rows = {row["value"]: row for row in json.loads(done.out)["slices"]["site"]}
+    assert set(rows) == {"north", "south"}
+    p = read_predictions(run / "fold_0/test_results/train")
+    north = np.array([bool(hash_of(key)) for key in p.keys])
+    assert rows["north"]["samples"] == north.sum()
+    assert rows["north"]["metrics"]["accuracy"] == pytest.approx(p.correct[north].mean())
+    assert rows["south"]["metrics"]["nll"] == pytest.approx(p.picture_losses[~north].mean())
+    low, high = rows["north"]["intervals"]["nll"]
+    assert low < rows["north"]["metrics"]["nll"] < high
+    shown = command("evaluate", "--by", "site", "--split", "train").out
+    assert "By site" in shown
+    assert "Balanced acc." in shown
+
+
+def test_a_slice_of_one_picture_has_no_interval():
+    """Nor one of a single group."""
+    logits = np.random.default_rng(0).normal(size=(9, 3))
+    p = Predictions(tuple("abcdefghi"), logits, np.arange(9) % 3)
+    rows = slice_metrics(p, ["x"] * 8 + ["y"], samples=100, seed=0)
+    assert [row["samples"] for row in rows] == [8, 1]
+    assert rows[0]["intervals"]["nll"][0] < rows[0]["metrics"]["nll"]
+    assert rows[1]["intervals"] == {}
+    assert slice_metrics(p, ["x"] * 9, samples=100, seed=0, groups=["g"] * 9)[0]["intervals"] == {}
