@@ -15,6 +15,7 @@ VERBS = {
     "train": "Fine-tune a model on a folder of labelled pictures.",
     "evaluate": "Score a trained model on a split: metrics, tables, files.",
     "benchmark": "Time a model: latency, throughput, memory.",
+    "tune": "Search for better settings by training many times.",
     "resume": "Go on with an unfinished run, exactly where it stopped.",
     "list-models": "List models to train; search all of timm.",
 }

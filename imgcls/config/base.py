@@ -102,6 +102,12 @@ def choices(info: FieldInfo) -> tuple[str, ...]:
     )
 
 
+def takes_whole_numbers_only(info: FieldInfo) -> bool:
+    """True for a field whose numbers are counts."""
+    kinds = {part for part, _ in _alternatives(info)}
+    return int in kinds and float not in kinds
+
+
 def allowed_values(info: FieldInfo) -> str:
     """What a field accepts, in words: "a whole number >= 1", "auto, off, bf16 or fp16"."""
     names = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}

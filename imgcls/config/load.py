@@ -49,6 +49,14 @@ def validate(config_class: type[ConfigT], tree: Any, where: str | None = None) -
         raise ConfigError(prefix + _first_problem(config_class, error)) from error
 
 
+def with_values(config: ConfigT, values: Mapping[str, Any]) -> ConfigT:
+    """The config with other values, by dotted path. Raises ConfigError for one not allowed."""
+    tree = config.model_dump(mode="json")
+    for path, value in values.items():
+        _put(tree, path, value)
+    return validate(type(config), tree)
+
+
 def dump_yaml(config: Config) -> str:
     """The config as YAML that `load_config` reads back to an equal config."""
     import yaml

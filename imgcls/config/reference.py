@@ -11,12 +11,14 @@ from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.inspect import InspectConfig
 from imgcls.config.list_models import ListModelsConfig
 from imgcls.config.run import ResumeConfig, TrainConfig
+from imgcls.config.tune import TuneConfig
 
 COMMANDS: dict[str, type[Config]] = {
     "inspect": InspectConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "benchmark": BenchmarkConfig,
+    "tune": TuneConfig,
     "resume": ResumeConfig,
     "list-models": ListModelsConfig,
 }

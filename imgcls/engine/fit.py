@@ -216,7 +216,8 @@ def _interrupted(
     checkpointer.save(parts.progress, parts.history, is_best=False)
     checkpointer.wait()
     return InterruptedRunError(
-        f"stopped by a signal in epoch {parts.progress.epoch + 1}; everything is saved",
+        f"stopped {stop.reason or 'by a signal'} in epoch {parts.progress.epoch + 1}; everything "
+        "is saved",
         stop.signal_number or 2,
     )
 

@@ -14,31 +14,37 @@ GRACEFUL_SIGNALS = tuple(
 
 
 class StopRequest:
-    """Holds the number of the signal that asked for a stop, or None."""
+    """The wish that training stops: a signal's number, or the reason of the job that runs it."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self.reason: str | None = None
 
     def __bool__(self) -> bool:
-        return self.signal_number is not None
+        return self.signal_number is not None or self.reason is not None
 
 
 @contextlib.contextmanager
-def stop_on_signals(on_first: Callable[[int], None] | None = None) -> Iterator[StopRequest]:
+def stop_on_signals(
+    on_first: Callable[[int], None] | None = None, request: StopRequest | None = None
+) -> Iterator[StopRequest]:
     """A StopRequest that the first SIGINT, SIGTERM or SIGUSR1 fills, and `on_first` is told of.
+
+    request: the one to fill, where the caller has its own reasons to stop.
 
     A second SIGINT raises KeyboardInterrupt at once. Outside the main thread, where python allows
     no handlers, signals keep their usual meaning.
     """
-    request = StopRequest()
+    request = StopRequest() if request is None else request
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
     def handle(signal_number: int, _frame: FrameType | None) -> None:
-        if request and signal_number == signal.SIGINT:
+        heard = request.signal_number is not None
+        if heard and signal_number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not request:
+        if not heard:
             request.signal_number = signal_number
             if on_first is not None:
                 on_first(signal_number)

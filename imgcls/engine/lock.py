@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,9 @@ def lock_run(run: Path) -> Iterator[None]:
     the holder's pid and host, when another process holds it.
     """
     file = run / LOCK_NAME
-    me = {"pid": os.getpid(), "host": socket.gethostname(), "started": _start_time(os.getpid())}
     # written aside and linked into place, so that no reader meets a half-written lock
     mine = run / f"{LOCK_NAME}-{os.getpid()}"
-    mine.write_text(strict_json(me), encoding="utf-8")
+    mine.write_text(strict_json(this_process()), encoding="utf-8")
     try:
         _take(mine, file)
     finally:
@@ -39,11 +38,16 @@ def lock_run(run: Path) -> Iterator[None]:
             file.unlink()
 
 
+def this_process() -> dict[str, Any]:
+    """What tells this process from all others, for `is_alive`."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started": _start_time(os.getpid())}
+
+
 def _take(mine: Path, file: Path) -> None:
     if _link(mine, file):
         return
     holder = _read(file)
-    if holder is None or not _is_alive(holder):
+    if holder is None or not is_alive(holder):
         file.unlink(missing_ok=True)
         if _link(mine, file):
             return
@@ -77,10 +81,11 @@ def _read(file: Path) -> dict[str, Any] | None:
     return holder if isinstance(holder, dict) else None
 
 
-def _is_alive(holder: dict[str, Any]) -> bool:
+def is_alive(holder: Mapping[str, Any]) -> bool:
+    """False when the process has ended for sure; on another machine nobody can tell."""
     pid = holder.get("pid")
     if holder.get("host") != socket.gethostname() or not isinstance(pid, int):
-        return True  # on another machine nobody here can tell
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -68,7 +68,7 @@ def _check_terms(plan: Plan, checkpoint: Checkpoint) -> None:
         "data_fingerprint": facts["data_fingerprint"],
         **facts["config"],
     }
-    for path, was, value in _changes(before, now):
+    for path, was, value in changes(before, now):
         if not path.startswith(_FREE):
             raise CheckpointError(
                 f"{checkpoint.folder}: made with {path} = {was!r}, the run now says {value!r}; "
@@ -76,13 +76,14 @@ def _check_terms(plan: Plan, checkpoint: Checkpoint) -> None:
             )
 
 
-def _changes(
+def changes(
     before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
+    """(dotted path, value before, value now) wherever two trees differ."""
     for name in now.keys() | before.keys():
         was, value = before.get(name), now.get(name)
         if isinstance(was, Mapping) and isinstance(value, Mapping):
-            yield from _changes(was, value, f"{prefix}{name}.")
+            yield from changes(was, value, f"{prefix}{name}.")
         elif was != value:
             yield f"{prefix}{name}", was, value
 

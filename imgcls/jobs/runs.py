@@ -26,7 +26,7 @@ def create_run_folder(output: Path, experiment: str | None, data: str, model: st
 
     Raises RunError when the folder cannot be made.
     """
-    name = experiment or f"{_plain(data)}-{_plain(model)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = experiment or f"{plain_name(data)}-{plain_name(model)}-{time.strftime('%Y%m%d-%H%M%S')}"
     number = 1
     while True:
         run = output / (name if number == 1 else f"{name}-{number}")
@@ -119,5 +119,6 @@ def run_of(checkpoint: Path) -> Path | None:
     return next((path for path in candidates if (path / SPLITS).is_file()), None)
 
 
-def _plain(text: str) -> str:
+def plain_name(text: str) -> str:
+    """The text as part of a folder's name."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "data"

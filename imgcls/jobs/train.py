@@ -89,19 +89,20 @@ def train_run(
     *,
     first: Assembly | None = None,
     force: bool = False,
+    stop: StopRequest | None = None,
 ) -> TrainResult:
     """Train all folds that are not finished; with k-fold over all folds, sum them up.
 
     first: the first fold of a new run, where it was assembled already. force: go on from
-    checkpoints whose data or config are not the plan's.
+    checkpoints whose data or config are not the plan's. stop: where the caller asks for a stop.
 
-    Raises InterruptedRunError after SIGINT, SIGTERM or SIGUSR1, with everything saved, and the
-    RunFailedErrors; whatever was saved before stays good.
+    Raises InterruptedRunError after SIGINT, SIGTERM, SIGUSR1 or the caller's request, with
+    everything saved, and the RunFailedErrors; whatever was saved before stays good.
     """
-    with lock_run(run), naming_dead_workers(), stop_on_signals(on_signal) as stop:
+    with lock_run(run), naming_dead_workers(), stop_on_signals(on_signal, stop) as request:
         try:
             write_text(run / CONFIG, dump_yaml(plan.config))
-            trainer = Trainer(plan, run, observers, stop=stop, first=first, force=force)
+            trainer = Trainer(plan, run, observers, stop=request, first=first, force=force)
             folds = tuple(trainer.train_fold(fold) for fold in plan.folds)
             summary = summarize(plan, run) if len(plan.folds) > 1 else None
         except InterruptedRunError as error:

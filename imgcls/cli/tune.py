@@ -1,0 +1,42 @@
+"""`imgcls tune`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from imgcls.cli.options import Common, add_command, new_app
+from imgcls.config.tune import TuneConfig
+from imgcls.errors import ConfigError
+
+app = new_app()
+
+
+def tune(config: TuneConfig, common: Common) -> None:
+    """Search for better settings: many trainings, the best by the validation pictures.
+
+    Takes all options of `imgcls train`; what you set is kept, the rest of the search space is
+    searched. The same command again goes on with a search that was stopped, and several processes
+    may run it at once.
+    """
+    from imgcls.report.console import Console
+
+    if find_spec("optuna") is None:
+        raise ConfigError('tune needs Optuna: pip install "imgcls[tune]"')
+    console = Console(quiet=common.quiet, json=common.json)
+    console.say("Loading torch ...")
+    from imgcls.jobs.describe import describe_plan
+    from imgcls.jobs.tune import open_search, run_search
+    from imgcls.report.screen import show_plan
+    from imgcls.report.tuning import TuningView, show_search, show_tuning
+
+    with console.progress("Checking") as on_picture:
+        search, plan = open_search(config, on_picture)
+    show_plan(console, describe_plan(plan, search.folder))
+    records = search.study.records()
+    show_search(console, search.space, search.settings.trials, search.study.begun())
+    with TuningView(console, search.metric, search.settings.trials, records) as view:
+        result = run_search(search, view)
+    show_tuning(console, result)
+
+
+add_command(app, "tune", TuneConfig, tune, with_file=True)

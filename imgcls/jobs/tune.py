@@ -1,0 +1,190 @@
+"""Search for better settings: each trial an ordinary run, in the study's folder.
+
+outputs/<study>/
+  tune.yaml       the search as it was asked for: `imgcls tune --config` on it goes on
+  study.db        the Optuna study, unless --storage says otherwise
+  splits.csv      the split that all trials share
+  trials.csv      one row a trial
+  best.yaml       `imgcls train --config` on it trains the best trial again
+  trial-0000/ ... the runs
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+
+from imgcls.config.load import dump_yaml, with_values
+from imgcls.config.run import TrainConfig
+from imgcls.config.tune import TuneConfig
+from imgcls.data.split import split_rows
+from imgcls.engine.durable import write_text
+from imgcls.engine.interrupt import stop_on_signals
+from imgcls.errors import InterruptedRunError, RunError, RunFailedError
+from imgcls.jobs.assemble import Plan, assemble, make_plan
+from imgcls.jobs.runs import CONFIG, SPLITS, plain_name
+from imgcls.jobs.space import combinations, search_space, starting_point
+from imgcls.jobs.study import Study
+from imgcls.jobs.trial import OutOfTimeError, Search, SearchView, trial_of
+from imgcls.metrics.trackers import MetricTracker
+from imgcls.report.files import SPLIT_COLUMNS, write_csv
+from imgcls.results import TrialRecord, TuneResult
+
+SEARCH, TRIALS, BEST, DATABASE = "tune.yaml", "trials.csv", "best.yaml", "study.db"
+# what may differ between the processes on one study
+_FREE: dict[str, set[str] | bool] = {
+    "data": {"source"},
+    "reading": {"root"},
+    "checkpoint": True,
+    "runtime": {"device", "workers", "output", "experiment"},
+}
+
+
+def open_search(
+    config: TuneConfig, on_picture: Callable[[int, int], None] = lambda _done, _total: None
+) -> tuple[Search, Plan]:
+    """Begin a search, or go on with the one of this name; and the plan that it starts from.
+
+    on_picture is told (pictures checked, pictures in all). Raises the RequestErrors of `make_plan`,
+    and RunError when the study has other terms.
+    """
+    plan = make_plan(config.base(), on_picture=on_picture)
+    resolved = plan.config
+    where = {
+        "data.source": resolved.data.source,
+        "reading.root": resolved.reading.root and str(resolved.reading.root),
+        "model.weights": resolved.model.weights and str(resolved.model.weights),
+    }
+    base = with_values(config.base(), where)
+    space = search_space(config, plan.lr)
+    # before anything is written: what cannot be built or fetched leaves nothing behind
+    assemble(plan, plan.folds[0])
+    folder = _folder(config, plan)
+    # one split for all trials, on pictures that were checked once
+    write_csv(folder / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
+    kept = {**where, "search.space": space, "runtime.experiment": folder.name}
+    write_text(folder / SEARCH, dump_yaml(with_values(config, kept)))
+    search = Search(
+        folder=folder,
+        command=f"imgcls tune --config {shlex.quote(str(folder / SEARCH))}",
+        settings=config.search,
+        base=base,
+        space=space,
+        metric=resolved.early_stopping.metric,
+        study=_open_study(config, plan, folder, space=space, base=base),
+    )
+    return search, plan
+
+
+def _folder(config: TuneConfig, plan: Plan) -> Path:
+    data, model = plain_name(plan.table.name), plain_name(plan.config.model.name)
+    folder = config.runtime.output / (config.runtime.experiment or f"tune-{data}-{model}")
+    if (folder / CONFIG).exists():
+        raise RunError(f"{folder}: a run, not a search; give the search another --experiment NAME")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be made ({error.strerror})") from error
+    return folder
+
+
+def _open_study(
+    config: TuneConfig, plan: Plan, folder: Path, *, space: dict[str, Any], base: TrainConfig
+) -> Study:
+    metric = plan.config.early_stopping.metric
+    # the first third of the epochs says little: the rates are rising, or at their top
+    warmup = math.ceil(plan.config.optim.epochs / 3)
+    return Study(
+        config.search.storage or f"sqlite:///{(folder / DATABASE).absolute()}",
+        folder.name,
+        direction="minimize" if MetricTracker(metric).mode == "min" else "maximize",
+        seed=plan.config.runtime.seed,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warmup),
+        terms={
+            "pictures": plan.table.fingerprint(),
+            "search": {"space": space, "metric": metric},
+            **base.model_dump(mode="json", exclude=_FREE),
+        },
+        start=starting_point(space, plan.config),
+    )
+
+
+def run_search(search: Search, view: SearchView) -> TuneResult:
+    """Do trials until there are enough or the time is up, and sum the study up.
+
+    Raises InterruptedRunError after a signal, with the trial under way saved and queued again;
+    RunFailedError when no trial came to its end.
+    """
+    minutes = search.settings.max_minutes
+    deadline_s = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    wanted = min(search.settings.trials, combinations(search.space))
+    study = search.study
+    with stop_on_signals(view.on_signal) as stop:
+        try:
+            while stop.signal_number is None and time.monotonic() < deadline_s:
+                study.reclaim()
+                if study.begun() >= wanted:
+                    break
+                record = study.run_one(trial_of(search, view, wanted, deadline_s, stop))
+                if record is not None:
+                    view.end(record)
+        except OutOfTimeError:
+            pass
+        except InterruptedRunError as error:
+            stop.signal_number = error.exit_code - 128
+        except KeyboardInterrupt:
+            stop.signal_number = 2
+    records = study.records()
+    write_csv(search.folder / TRIALS, _columns(search.space), map(_row, records))
+    if stop.signal_number is not None:
+        done = sum(r.state in ("complete", "pruned", "failed") for r in records)
+        raise InterruptedRunError(
+            f"stopped by a signal; {done} of {search.settings.trials} trials are done; go on with: "
+            f"{search.command}",
+            stop.signal_number,
+        )
+    return _summed_up(search, records)
+
+
+def _summed_up(search: Search, records: list[TrialRecord]) -> TuneResult:
+    complete = [r for r in records if r.state == "complete"]
+    failed = [r for r in records if r.state == "failed"]
+    if not complete and failed:
+        raise RunFailedError(
+            f"no trial came to its end; trial {failed[0].number}: {failed[0].error}"
+        )
+    if not complete:
+        raise RunFailedError(
+            f"the time was up before a trial came to its end; go on with: {search.command}"
+        )
+    study = search.study
+    sign = -1 if study.maximize else 1
+    # among equals the earlier: the settings that the search started from win a tie
+    best = min(complete, key=lambda r: (sign * cast("float", r.value), r.number))
+    write_text(search.folder / BEST, dump_yaml(with_values(search.base, best.params)))
+    return TuneResult(
+        study=search.folder,
+        metric=search.metric,
+        trials=tuple(records),
+        best=best,
+        start=next((r for r in complete if r.is_start), None),
+        importances=study.importances(),
+        best_config=search.folder / BEST,
+        command=search.command,
+    )
+
+
+def _columns(space: dict[str, Any]) -> list[str]:
+    return [*(f.name for f in fields(TrialRecord) if f.name != "params"), *space]
+
+
+def _row(record: TrialRecord) -> dict[str, Any]:
+    facts = record.to_json()
+    return {**facts.pop("params"), **facts}

@@ -1,0 +1,320 @@
+"""The search for better settings: what it finds, and that nothing it did is lost or done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+import yaml
+from conftest import TINY
+from killing import differences, remains, wait_for
+
+from imgcls.config.load import validate
+from imgcls.config.tune import TuneConfig
+from imgcls.engine.events import EpochDone, StepDone
+from imgcls.errors import InterruptedRunError, RunError, RunFailedError
+from imgcls.jobs.tune import open_search, run_search
+from imgcls.report.console import Console
+from imgcls.report.tuning import TuningView
+
+# the learning rate that the search starts from learns nothing in two epochs
+PLANTED = {"optim.lr": {"low": 1e-6, "high": 3e-2, "log": True}}
+
+
+class Watcher(TuningView):
+    """Sees a search, and does something at an event of its choice."""
+
+    def __init__(self, act=lambda _event, _number: None):
+        super().__init__(Console(quiet=True), "val_balanced_accuracy", 0, ())
+        self.begun = []
+        self._act = act
+
+    def begin(self, number, begun):
+        self.begun.append(number)
+
+    def __call__(self, event):
+        super().__call__(event)
+        self._act(event, self.begun[-1])
+
+
+def tune_config(source, output, *, search, **groups):
+    tree = {name: dict(values) for name, values in TINY.items()}
+    tree["data"]["source"] = str(source)
+    tree["search"] = {"space": PLANTED, **search}
+    tree["optim"]["lr"] = 1e-6
+    tree["early_stopping"] = {}
+    for name, values in {"runtime": {"output": str(output), "experiment": "s"}, **groups}.items():
+        tree[name].update(values)
+    return validate(TuneConfig, tree)
+
+
+def search_for(config, watcher=None):
+    search, _ = open_search(config)
+    return run_search(search, watcher or Watcher())
+
+
+@pytest.fixture
+def search_file(tmp_path, photos):
+    """A file for `imgcls tune --config`, with the planted case."""
+    config = tune_config(
+        photos,
+        tmp_path / "outputs",
+        search={"trials": 6},
+        optim={"epochs": 8},
+        data={"batch_size": 6},
+        early_stopping={"metric": "val_loss"},
+    )
+    file = tmp_path / "search.yaml"
+    tree = config.model_dump(mode="json")
+    del tree["runtime"]["experiment"]
+    file.write_text(yaml.safe_dump(tree))
+    return file
+
+
+def test_it_finds_better_settings_and_trains_them_again(command, search_file, tmp_path):
+    """The planted case through the command; best.yaml repeats the best trial bit for bit."""
+    done = command("tune", "--config", search_file)
+    assert done.code == 0, done.err
+    study = tmp_path / "outputs" / "tune-photos-test_resnet"
+    with (study / "trials.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["number"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
+    start, best = float(rows[0]["value"]), min(float(row["value"]) for row in rows)
+    assert rows[0]["is_start"] == "True"
+    assert float(rows[0]["optim.lr"]) == 1e-6
+    assert best < 0.85 * start
+    number = next(int(row["number"]) for row in rows if float(row["value"]) == best)
+    assert f"Best: trial {number}, val loss {best:.4f}" in done.out
+    assert f"the settings as they are: {start:.4f}" in done.out
+    assert f"imgcls evaluate {study}/trial-{number:04d} --split test" in done.out
+    assert "from 6 trials, a rough guess" in done.out
+    assert command("evaluate", study / f"trial-{number:04d}", "--split", "test").code == 0
+    assert command("train", "--config", study / "best.yaml").code == 0
+    [again] = [p for p in (tmp_path / "outputs").iterdir() if p != study]
+    assert differences(remains(study / f"trial-{number:04d}"), remains(again)) == []
+
+
+def test_the_same_command_again_does_nothing_twice_and_more_trials_go_on(command, search_file):
+    """A finished search only shows its table."""
+    options = ("tune", "--config", search_file, "--epochs", "1", "--json")
+    first = command(*options, "--trials", "2")
+    again = command(*options, "--trials", "2")
+    assert first.out == again.out
+    assert "trial   0" not in again.err
+    more = json.loads(command(*options, "--trials", "3").out)
+    assert more["trials"][:2] == json.loads(first.out)["trials"]
+    assert len(more["trials"]) == 3
+    other = command("tune", "--config", search_file, "--epochs", "2")
+    assert other.code == 2
+    [line] = other.error_lines
+    assert "the study tune-photos-test_resnet was begun with optim.epochs = 1, not 2" in line
+
+
+def test_ctrl_c_saves_the_trial_and_the_search_goes_on_inside_it(tmp_path, photos):
+    """The interrupted trial ends as if it had never been stopped, in the folder it began in."""
+
+    def interrupt(event, number):
+        if number == 1 and isinstance(event, StepDone) and (event.epoch, event.step_in_epoch) == (
+            1, 2,
+        ):  # fmt: skip
+            signal.raise_signal(signal.SIGINT)
+
+    config = tune_config(photos, tmp_path / "a", search={"trials": 3})
+    with pytest.raises(InterruptedRunError) as caught:
+        search_for(config, Watcher(interrupt))
+    assert caught.value.exit_code == 130
+    assert "1 of 3 trials are done; go on with: imgcls tune --config " in str(caught.value)
+    assert str(tmp_path / "a" / "s" / "tune.yaml") in str(caught.value)
+    watcher = Watcher()
+    result = search_for(config, watcher)
+    assert [r.state for r in result.trials] == ["complete"] * 3
+    assert watcher.begun[0] == 1
+    straight = search_for(tune_config(photos, tmp_path / "b", search={"trials": 2}))
+    assert result.trials[1].params == straight.trials[1].params
+    one, other = (tmp_path / name / "s" / "trial-0001" for name in "ab")
+    assert differences(remains(one), remains(other)) == []
+
+
+def test_the_end_of_the_time_is_met_inside_a_trial(tmp_path, photos, monkeypatch):
+    """It is saved and waits; the next sitting goes on with it. The budget is each sitting's own."""
+    late, real = [], time.monotonic
+
+    def clock():
+        return real() + 1e6 * len(late)
+
+    monkeypatch.setattr("imgcls.jobs.trial.time.monotonic", clock)
+
+    def time_flies(event, number):
+        if number == 1 and isinstance(event, StepDone):
+            late.append(event)
+
+    config = tune_config(photos, tmp_path, search={"trials": 2, "max_minutes": 60})
+    result = search_for(config, Watcher(time_flies))
+    assert [r.state for r in result.trials] == ["complete", "waiting"]
+    assert len(late) <= 2
+    watcher = Watcher()
+    result = search_for(config, watcher)
+    assert [r.state for r in result.trials] == ["complete", "complete"]
+    assert watcher.begun == [1]
+
+
+def test_no_trial_in_time_is_an_error_that_says_how_to_go_on(tmp_path, photos):
+    """Exit code 1; the trial begun is there."""
+    config = tune_config(photos, tmp_path, search={"trials": 2, "max_minutes": 1e-6})
+    with pytest.raises(RunFailedError, match=r"the time was up before .* go on with: imgcls tune"):
+        search_for(config)
+
+
+class _PruneAllButTheFirst(optuna.pruners.BasePruner):
+    def prune(self, study, trial):
+        return trial.number > 0
+
+
+def test_a_pruned_trial_is_a_run_that_can_be_finished(tmp_path, photos, monkeypatch, command):
+    """It is saved where it was stopped, one step into the next epoch."""
+    monkeypatch.setattr(optuna.pruners, "MedianPruner", lambda **_: _PruneAllButTheFirst())
+    config = tune_config(photos, tmp_path, search={"trials": 2}, optim={"epochs": 3})
+    epochs = []
+
+    def count(event, number):
+        if number == 1 and isinstance(event, EpochDone):
+            epochs.append(event.epoch)
+
+    result = search_for(config, Watcher(count))
+    assert [r.state for r in result.trials] == ["complete", "pruned"]
+    assert (epochs, result.trials[1].epochs) == ([0], 1)
+    assert result.best.number == 0
+    run = tmp_path / "s" / "trial-0001"
+    assert command("resume", run).code == 0
+    assert len(remains(run)["history"]) == 3
+
+
+def test_no_prune_trains_each_to_its_end(tmp_path, photos, monkeypatch):
+    """Whatever the pruner would say."""
+    monkeypatch.setattr(optuna.pruners, "MedianPruner", lambda **_: _PruneAllButTheFirst())
+    config = tune_config(photos, tmp_path, search={"trials": 2, "prune": False})
+    assert [r.state for r in search_for(config).trials] == ["complete", "complete"]
+
+
+def test_a_trial_that_cannot_be_trained_is_one_that_failed(tmp_path, photos):
+    """Its reason stands in the table, and the others are done."""
+    config = tune_config(
+        photos, tmp_path, search={"trials": 3, "space": {"optim.lr": [1e-6, 1e30, 1e-3]}}
+    )
+    result = search_for(config)
+    assert sorted(r.state for r in result.trials) == ["complete", "complete", "failed"]
+    [failed] = [r for r in result.trials if r.state == "failed"]
+    assert failed.params == {"optim.lr": 1e30}
+    assert "the loss became" in failed.error
+
+
+def test_a_finite_space_ends_when_all_was_tried(tmp_path, photos):
+    """Fewer trials than asked for; none twice."""
+    space = {"optim.lr": [1e-6, 1e-3], "augment.smoothing": [0.0, 0.1]}
+    config = tune_config(
+        photos, tmp_path, search={"trials": 10, "space": space}, optim={"epochs": 1}
+    )
+    tried = [tuple(sorted(r.params.items())) for r in search_for(config).trials]
+    assert len(tried) == len(set(tried)) == 4
+
+
+def test_with_folds_the_mean_over_them_is_compared(tmp_path, photos):
+    """Each trial trains all folds."""
+    config = tune_config(
+        photos, tmp_path, search={"trials": 1}, data={"folds": 2}, optim={"epochs": 1}
+    )
+    [trial] = search_for(config).trials
+    summary = json.loads((tmp_path / "s" / "trial-0000" / "summary.json").read_text())
+    assert trial.value == pytest.approx(summary["mean"]["balanced_accuracy"])
+    assert trial.epochs == 2
+
+
+def test_other_pictures_are_another_search(tmp_path, photos):
+    """Trials on different pictures cannot be compared."""
+    config = tune_config(photos, tmp_path, search={"trials": 1}, optim={"epochs": 1})
+    search_for(config)
+    (photos / "china" / "000.jpg").unlink()
+    with pytest.raises(RunError, match="was begun with other pictures"):
+        search_for(config)
+
+
+def test_a_run_is_not_a_search(command, photos, search_file):
+    """Its folder is left alone."""
+    command("train", photos, "--config", _train_part(search_file), "--experiment", "mine")
+    done = command("tune", "--config", search_file, "--experiment", "mine")
+    assert done.code == 2
+    assert "mine: a run, not a search" in done.error_lines[0]
+
+
+def _train_part(search_file):
+    tree = yaml.safe_load(search_file.read_text())
+    del tree["search"]
+    file = search_file.with_name("train.yaml")
+    file.write_text(yaml.safe_dump(tree))
+    return file
+
+
+def test_without_optuna_there_is_one_line(command, monkeypatch):
+    """With what to type."""
+    monkeypatch.setattr("imgcls.cli.tune.find_spec", lambda _name: None)
+    done = command("tune")
+    assert (done.code, done.error_lines) == (
+        2, ['imgcls: tune needs Optuna: pip install "imgcls[tune]"'],
+    )  # fmt: skip
+
+
+def start(search_file, *options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "imgcls", "tune", "--config", str(search_file), *options],
+        cwd=search_file.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_and_repeats_no_trial(command, search_file, tmp_path):
+    """SIGKILL inside the second trial of a real process; the study has each trial once."""
+    process = start(search_file, "--trials", "4", "--epochs", "20")
+    study = tmp_path / "outputs" / "tune-photos-test_resnet"
+    wait_for(lambda: list(study.glob("trial-0001/fold_0/checkpoints/step-*")))
+    process.kill()
+    process.communicate()
+    before = (study / "trial-0000" / "fold_0" / "history.csv").read_bytes()
+    done = command("tune", "--config", study / "tune.yaml", "--json")
+    assert done.code == 0, done.err
+    trials = json.loads(done.out)["trials"]
+    assert [t["state"] in ("complete", "pruned") for t in trials] == [True] * 4
+    assert [t["number"] for t in trials[:2]] == [0, 1]
+    assert len({t["params"]["optim.lr"] for t in trials}) == 4
+    assert sorted(p.name for p in study.glob("trial-*")) == [
+        "trial-0000", "trial-0001", *sorted(t["run"] for t in trials[2:]),
+    ]  # fmt: skip
+    assert (study / "trial-0000" / "fold_0" / "history.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_study_and_repeat_no_trial(search_file, tmp_path):
+    """Begun at the same moment on the same command: six trials in all, each in one process."""
+    processes = [start(search_file, "--trials", "6") for _ in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    study = tmp_path / "outputs" / "tune-photos-test_resnet"
+    database = optuna.load_study(study_name=study.name, storage=f"sqlite:///{study}/study.db")
+    trained = [t for t in database.trials if "given_back" not in t.user_attrs]
+    assert len(trained) == 6
+    assert all(t.state.is_finished() for t in trained)
+    assert len({t.params["optim.lr"] for t in trained}) == 6
+    assert len({t.user_attrs["worker"]["pid"] for t in trained}) == 2
+    assert sorted(p.name for p in study.glob("trial-*")) == sorted(
+        t.user_attrs["run"] for t in trained
+    )
