@@ -42,8 +42,8 @@ class DataConfig(Config):
         0,
         ge=0,
         description=(
-            "Stratified k-fold over everything that is not the test split; 0 trains once on one "
-            "train/val split."
+            "Stratified k-fold over everything that is not the test split, by whole groups where "
+            "the data have any; 0 trains once on one train/val split, or on the data's own folds."
         ),
     )
     fold: Annotated[int, Field(ge=0)] | Literal["all"] = Field(

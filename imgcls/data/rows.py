@@ -194,6 +194,8 @@ def _folds(
             if not out and not re.fullmatch(r"\s*\d{1,9}\s*", text)
         ),
     )
+    if all(outside):
+        return None
     return np.array([-1 if o else int(t) for t, o in zip(said, outside, strict=True)], np.int64)
 
 

@@ -1,18 +1,25 @@
-"""Which picture goes where: given splits, stratified shares, stratified folds.
+"""Which picture goes where: given splits and folds, stratified shares, stratified folds.
 
 Shares go by hash: within a class, rows are ordered by a hash of (seed, key) and the first ones go
 to test, the next to val. So the split is the same on every machine and in every file order, and
-pictures added to one class never move another class's.
+pictures added to one class never move another class's. With groups, whole groups go by a hash of
+(seed, group); folds are scikit-learn's, dealt in the same order.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from imgcls.data.grouping import (
+    check_groups_whole,
+    deal_group_folds,
+    has_groups,
+    seeded_hash,
+    take_group_share,
+)
 from imgcls.data.source import SampleTable
 from imgcls.errors import DataError
 
@@ -41,6 +48,11 @@ class SplitAssignment:
             chosen = (self.split == split) & ~held_out
         return np.flatnonzero(chosen)
 
+    @property
+    def num_folds(self) -> int:
+        """How many folds there are; 0 without k-fold."""
+        return int(self.fold.max(initial=-1)) + 1
+
     def spread(self, rows: np.ndarray, count: int) -> SplitAssignment:
         """The assignment of a table of `count` rows, of which `rows` are this one's.
 
@@ -55,31 +67,45 @@ class SplitAssignment:
 def assign_splits(
     table: SampleTable, *, val_size: float, test_size: float, folds: int, seed: int
 ) -> SplitAssignment:
-    """Divide the table. A split that the source gives wins.
+    """Divide the table. Splits and folds that the source gives win; no group is divided.
 
     A missing val split is taken from train; a missing test split only when none is given at all.
-    Raises DataError when a class has nothing to train on, nothing can be validated, or a class has
-    fewer pictures than there are folds.
+    Raises DataError when a class has nothing to train on, nothing can be validated, a class has
+    fewer pictures than there are folds, or what the source gives divides a group.
     """
-    given = table.splits is not None
-    split = np.array(
-        ["train"] * len(table) if table.splits is None else table.splits,
-        dtype="<U5",
-    )
+    split = np.array(table.splits or ["train"] * len(table), dtype="<U5")
     fold = np.full(len(table), -1, dtype=np.int64)
-    splitter = "given by the data" if given else "stratified by hash"
-    if not given:
-        _take_share(table, split, "test", test_size, seed=seed)
-    if folds:
+    notes = table.notes
+    take = take_group_share if has_groups(table) else _take_share
+    if table.splits is None and table.folds is None:
+        take(table, split, "test", test_size, seed=seed)
+    if table.folds is not None:
+        notes += _take_folds(table.name, table.folds, split, fold, folds)
+    elif folds:
         split[split == "val"] = "train"
-        _deal_folds(table, split, fold, folds, seed)
-        splitter = f"StratifiedKFold({folds})" + (", test split given" if given else "")
+        pool = np.flatnonzero(split == "train")
+        deal = deal_group_folds if has_groups(table) else _deal_folds
+        notes += deal(table, pool, fold, folds, seed)
     elif not (split == "val").any():
-        _take_share(table, split, "val", val_size, seed=seed)
-        splitter += ", val taken from train by hash" if given else ""
-    assignment = SplitAssignment(split, fold, splitter, _split_notes(table, split, folds, given))
+        take(table, split, "val", val_size, seed=seed)
+    check_groups_whole(table, split, fold)
+    notes += _absent(table, split, ("test",) if folds else ("val", "test"))
+    assignment = SplitAssignment(split, fold, _splitter(table, folds), notes)
     _check_trainable(table, assignment)
     return assignment
+
+
+def _splitter(table: SampleTable, folds: int) -> str:
+    """How a table is divided, in words."""
+    how = "stratified by hash" + (", by whole groups" if has_groups(table) else "")
+    if table.folds is not None:
+        return "folds given by the data"
+    if folds:
+        name = "StratifiedGroupKFold" if has_groups(table) else "StratifiedKFold"
+        return f"{name}({folds})" + ("" if table.splits is None else ", test split given")
+    if table.splits is None:
+        return how
+    return "given by the data" + ("" if "val" in table.splits else f", val taken from train, {how}")
 
 
 def assignment_from_rows(
@@ -93,7 +119,7 @@ def assignment_from_rows(
     by_key = {row["path"]: row for row in rows}
     if not strict:
         absent = {"split": "", "fold": ""}
-        return _assignment([by_key.get(key, absent) for key in table.keys])
+        return _assignment(table, [by_key.get(key, absent) for key in table.keys])
     present = set(table.keys)
     gone = [key for key in by_key if key not in present]
     new = [key for key in table.keys if key not in by_key]
@@ -110,15 +136,13 @@ def assignment_from_rows(
                 f"{table.name}: {key} was of class {by_key[key]['label']!r} when the run began and "
                 f"is now of class {table.class_names[label]!r}"
             )
-    return _assignment([by_key[key] for key in table.keys])
+    return _assignment(table, [by_key[key] for key in table.keys])
 
 
-def _assignment(rows: Sequence[Mapping[str, str]]) -> SplitAssignment:
-    return SplitAssignment(
-        split=np.array([row["split"] for row in rows], dtype="<U5"),
-        fold=np.array([int(row["fold"] or -1) for row in rows], dtype=np.int64),
-        splitter="as in splits.csv",
-    )
+def _assignment(table: SampleTable, rows: Sequence[Mapping[str, str]]) -> SplitAssignment:
+    split = np.array([row["split"] for row in rows], dtype="<U5")
+    fold = np.array([int(row["fold"] or -1) for row in rows], dtype=np.int64)
+    return SplitAssignment(split, fold, _splitter(table, int(fold.max(initial=-1)) + 1))
 
 
 def split_rows(table: SampleTable, assignment: SplitAssignment) -> list[dict[str, str]]:
@@ -139,7 +163,7 @@ def split_rows(table: SampleTable, assignment: SplitAssignment) -> list[dict[str
 
 
 def _hash_order(table: SampleTable, rows: np.ndarray, seed: int) -> np.ndarray:
-    hashes = [hashlib.sha256(f"{seed}/{table.keys[row]}".encode()).digest() for row in rows]
+    hashes = [seeded_hash(seed, table.keys[row]) for row in rows]
     return rows[np.array(sorted(range(len(rows)), key=hashes.__getitem__), dtype=np.int64)]
 
 
@@ -158,12 +182,30 @@ def _take_share(
         split[rows[: min(count, len(rows) - 1)]] = name
 
 
+def _take_folds(
+    name: str, given: np.ndarray, split: np.ndarray, fold: np.ndarray, folds: int
+) -> tuple[str, ...]:
+    """Take the folds that the source gives, numbered from 0, for all that is not test."""
+    given = np.where(split == "test", -1, given)
+    numbers = np.unique(given[given >= 0])
+    if len(numbers) == 1:
+        raise DataError(f"{name}: all pictures are in fold {numbers[0]}; two are needed")
+    if folds not in (0, len(numbers)):
+        raise DataError(
+            f"--folds {folds}: the data's own folds are {len(numbers)}; leave --folds out"
+        )
+    split[(given >= 0) & (split == "val")] = "train"
+    fold[given >= 0] = np.searchsorted(numbers, given[given >= 0])
+    if numbers[0] == 0 and numbers[-1] == len(numbers) - 1:
+        return ()
+    return (f"the data's folds {', '.join(map(str, numbers))} are numbered from 0 here",)
+
+
 def _deal_folds(
-    table: SampleTable, split: np.ndarray, fold: np.ndarray, folds: int, seed: int
-) -> None:
+    table: SampleTable, pool: np.ndarray, fold: np.ndarray, folds: int, seed: int
+) -> tuple[str, ...]:
     from sklearn.model_selection import StratifiedKFold
 
-    pool = np.flatnonzero(split == "train")
     counts = table.class_counts(pool)
     small = [
         f"{name} ({count})"
@@ -180,12 +222,13 @@ def _deal_folds(
     splitter = StratifiedKFold(n_splits=folds)
     for number, (_, held_out) in enumerate(splitter.split(ordered, table.labels[ordered])):
         fold[ordered[held_out]] = number
+    return ()
 
 
-def _split_notes(table: SampleTable, split: np.ndarray, folds: int, given: bool) -> tuple[str, ...]:
-    notes = list(table.notes)
-    names = ("test",) if folds else ("val", "test")
-    for name in () if given else names:
+def _absent(table: SampleTable, split: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+    """The classes that a split which was made here lacks."""
+    notes = []
+    for name in () if table.splits is not None else names:
         if not (split == name).any():
             continue
         counts = table.class_counts(np.flatnonzero(split == name))
@@ -201,16 +244,18 @@ def _check_trainable(table: SampleTable, assignment: SplitAssignment) -> None:
             f"{table.name}: only one class, {table.class_names[0]!r}; a classifier needs at least "
             "two with pictures"
         )
-    train = assignment.indices("train")
-    counts = table.class_counts(train)
-    untrained = [c for c, n in zip(table.class_names, counts, strict=True) if n == 0]
-    if untrained:
-        raise DataError(
-            f"{table.name}: nothing to train on for class {', '.join(untrained)}; every class "
-            "needs a picture in the train split"
-        )
+    for number in range(max(assignment.num_folds, 1)):
+        where = f"fold {number}'s train split" if assignment.num_folds else "the train split"
+        counts = table.class_counts(assignment.indices("train", number))
+        untrained = [c for c, n in zip(table.class_names, counts, strict=True) if n == 0]
+        if untrained:
+            raise DataError(
+                f"{table.name}: nothing to train on for class {', '.join(untrained)}; every class "
+                f"needs a picture in {where}"
+            )
     if not len(assignment.indices("val")):
+        groups = ", or divide it into more groups" if has_groups(table) else ""
         raise DataError(
             f"{table.name}: no picture is left to validate on; give --val-size above 0, a val "
-            "folder, or --folds"
+            f"folder, or --folds{groups}"
         )

@@ -123,6 +123,8 @@ def make_plan(
     )
     crop_scale = table.defaults.crop_scale if augment.scale == "auto" else augment.scale
     hflip = table.defaults.hflip if augment.hflip == "auto" else augment.hflip
+    # the data may bring folds of its own
+    config = _resolved(config, {"data": {"folds": assignment.num_folds}})
     folds = planned_folds(config)
     recipe = plan_recipe(config, table.class_counts(assignment.indices("train", folds[0])))
     resolved = _resolved(

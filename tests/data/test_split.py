@@ -167,3 +167,154 @@ def test_splits_csv_gives_the_assignment_back():
         assignment_from_rows(table, rows[1:])
     with pytest.raises(DataError, match="was of class 'b'"):
         assignment_from_rows(table, [{**rows[0], "label": "b"}, *rows[1:]])
+
+
+@st.composite
+def grouped_tables(draw):
+    """Up to six classes in up to thirty groups of any size; some pictures are on their own."""
+    num_classes = draw(st.integers(2, 6))
+    cells = st.tuples(st.integers(0, num_classes - 1), st.integers(0, 30))
+    rows = draw(st.lists(cells, min_size=20, max_size=150))
+    rows += [(label, 100 + 3 * label + n) for label in range(num_classes) for n in range(3)]
+    return SampleTable(
+        name="t",
+        keys=tuple(f"{number:04d}.png" for number in range(len(rows))),
+        labels=np.array([label for label, _ in rows], dtype=np.int64),
+        class_names=tuple("abcdef"[:num_classes]),
+        images=None,
+        groups=tuple("" if group == 0 else f"g{group}" for _, group in rows),
+    )
+
+
+def places(table, assignment):
+    return dict(zip(table.keys, zip(assignment.split, assignment.fold, strict=True), strict=True))
+
+
+@settings(max_examples=150, deadline=None)
+@given(grouped_tables(), st.integers(0, 5), st.sampled_from([0, 2, 3]), st.randoms())
+def test_groups_are_never_divided(table, seed, folds, rnd):
+    """Complete, disjoint, pure, the same in any order of rows, and every class is trained on."""
+    a = shares(table, seed, folds=folds)
+    for fold in range(max(folds, 1)):
+        parts = [a.indices(s, fold) for s in ("train", "val", "test")]
+        assert sorted(np.concatenate(parts)) == list(range(len(table)))
+        tied = [{table.groups[row] for row in part} - {""} for part in parts]
+        assert not tied[0] & tied[1]
+        assert not tied[0] & tied[2]
+        assert not tied[1] & tied[2]
+        assert (table.class_counts(parts[0]) > 0).all()
+        assert len(parts[1])
+    order = list(range(len(table)))
+    rnd.shuffle(order)
+    shuffled = replace(
+        table,
+        keys=tuple(table.keys[i] for i in order),
+        labels=table.labels[order],
+        groups=tuple(table.groups[i] for i in order),
+    )
+    assert places(table, a) == places(shuffled, shares(shuffled, seed, folds=folds))
+    assert a.splitter == (
+        f"StratifiedGroupKFold({folds})" if folds else "stratified by hash, by whole groups"
+    )
+
+
+def patients(sizes, folds=None, splits=None):
+    """Two classes; patient i has sizes[i] pictures of each."""
+    rows = [(c, f"p{i}") for i, size in enumerate(sizes) for c in (0, 1) for _ in range(size)]
+    return SampleTable(
+        name="t",
+        keys=tuple(f"{n:04d}.png" for n in range(len(rows))),
+        labels=np.array([c for c, _ in rows], dtype=np.int64),
+        class_names=("sick", "well"),
+        images=None,
+        groups=tuple(group for _, group in rows),
+        folds=folds,
+        splits=splits,
+    )
+
+
+def test_group_shares_come_near_what_was_asked_for():
+    """A hundred patients of unequal sizes: 15% of the pictures, within one."""
+    table = patients(np.random.default_rng(0).integers(1, 12, 100))
+    for seed in range(5):
+        a = shares(table, seed)
+        for name in ("val", "test"):
+            assert len(a.indices(name)) / len(table) == pytest.approx(0.15, abs=0.01)
+
+
+def test_three_groups_are_enough_for_three_splits_and_two_are_not():
+    """However large they are."""
+    a = shares(patients([30, 4, 9]))
+    assert sorted({a.split[row] for row in range(86)}) == ["test", "train", "val"]
+    with pytest.raises(DataError, match=r"no picture is left to validate on.*more groups"):
+        shares(patients([30, 4]))
+
+
+def test_groups_on_their_own_split_as_single_pictures_do():
+    """A group column that ties nothing together changes no share."""
+    table = replace(table_of({"a": 40, "b": 23}), groups=tuple(f"g{i}" for i in range(63)))
+    for name in ("val", "test"):
+        expected = table.class_counts(shares(table_of({"a": 40, "b": 23})).indices(name))
+        assert (table.class_counts(shares(table).indices(name)) == expected).all()
+
+
+def test_folds_that_groups_cannot_fill_are_refused_with_counts():
+    """Fewer groups than folds; a class that is all one patient's."""
+    with pytest.raises(DataError, match="--folds 5: more folds than groups, which are 3"):
+        shares(patients([5, 5, 5, 5]), folds=5, test=0.2)
+    table = patients([4] * 6)
+    one = replace(table, labels=np.array([g == "p1" for g in table.groups], dtype=np.int64))
+    with pytest.raises(DataError, match=r"one group only.*: well \(8 pictures in 1 group\)"):
+        shares(one, folds=2, test=0.0)
+    two = replace(table, labels=np.array([g < "p2" for g in table.groups], dtype=np.int64))
+    [note] = shares(two, folds=3, test=0.0).notes
+    assert "fewer groups than folds" in note
+    assert "well (16 pictures in 2 groups)" in note
+    assert "sick" not in note
+
+
+def test_given_folds_win():
+    """Taken as they are, numbered from 0; test is not invented; another number is refused."""
+    given_folds = np.array([4] * 6 + [6] * 6 + [9] * 6)
+    a = shares(patients([3, 3, 3], given_folds))
+    assert a.fold.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert a.num_folds == 3
+    assert a.splitter == "folds given by the data"
+    assert "4, 6, 9 are numbered from 0" in a.notes[0]
+    assert not len(a.indices("test"))
+    assert a.indices("val", 1).tolist() == list(range(6, 12))
+    assert (shares(patients([3, 3, 3], given_folds), folds=3).fold == a.fold).all()
+    with pytest.raises(DataError, match="--folds 5: the data's own folds are 3"):
+        shares(patients([3, 3, 3], given_folds), folds=5)
+    with pytest.raises(DataError, match="all pictures are in fold 2"):
+        shares(patients([3, 3], np.full(12, 2)))
+
+
+def test_given_splits_and_folds_may_stand_together():
+    """Test is test, whatever its fold; train without a fold is always trained on."""
+    splits = ("test",) * 4 + ("train",) * 4 + ("val",) * 4 + ("train",) * 4
+    a = shares(patients([2, 2, 2, 2], np.array([0] * 4 + [-1] * 4 + [0] * 4 + [1] * 4), splits))
+    assert a.indices("test").tolist() == [0, 1, 2, 3]
+    assert a.indices("val", 0).tolist() == [8, 9, 10, 11]
+    assert a.indices("train", 0).tolist() == [4, 5, 6, 7, 12, 13, 14, 15]
+
+
+def test_given_splits_and_folds_that_divide_a_group_are_refused():
+    """The group and where it stands."""
+    splits = ("train", "val") * 6
+    with pytest.raises(DataError, match=r"3 groups .* split or fold: 'p0' \(train, val\)"):
+        shares(patients([2, 2, 2], splits=splits))
+    with pytest.raises(DataError, match=r"'p0' \(fold 0, fold 1\)"):
+        shares(patients([2, 2, 2], np.array([0, 1] * 6)))
+    tied = ("train",) * 4 + ("test",) * 4 + ("train",) * 8
+    assert shares(patients([2] * 4, splits=tied)).splitter == (
+        "given by the data, val taken from train, stratified by hash, by whole groups"
+    )
+
+
+def test_a_run_that_goes_on_names_its_splitter():
+    """splits.csv does not hold it; it follows from the data and the folds."""
+    table = patients([3] * 9)
+    for folds in (0, 3):
+        a = shares(table, folds=folds)
+        assert assignment_from_rows(table, split_rows(table, a)).splitter == a.splitter
