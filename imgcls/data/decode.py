@@ -83,9 +83,11 @@ def decode(
         raise UnreadableImageError("not a picture" if content else "the file is empty") from None
     except Image.DecompressionBombError:
         raise UnreadableImageError(_bomb(settings.max_pixels)) from None
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
-        # PIL reports damage with all of these
-        raise UnreadableImageError(str(error) or type(error).__name__) from error
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # PIL's readers answer damage with whatever they stumble over
+        reason = " ".join(str(error).split())
+        raise UnreadableImageError(reason or type(error).__name__) from error
 
 
 def to_channels(image: Image.Image, settings: DecodeSettings) -> Image.Image:
@@ -101,17 +103,16 @@ def to_channels(image: Image.Image, settings: DecodeSettings) -> Image.Image:
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
-    # PIL cannot go everywhere directly: a palette's way to grey and alpha leads over RGBA
-    if mode == "LA" and image.mode not in ("L", "RGB", "RGBA"):
-        image = image.convert("RGBA")
+    # PIL has no direct way to grey from palettes with alpha, CIELAB and others
+    if mode in ("L", "LA") and image.mode not in ("1", "L", "LA", "RGB", "RGBA"):
+        image = image.convert("RGBA" if mode == "LA" else "RGB")
     return image.convert(mode)
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except (ValueError, SyntaxError, KeyError, TypeError, OSError, EOFError):
-        # damaged EXIF data say nothing; the pixels are good
+    except Exception:  # noqa: BLE001  damaged EXIF data say nothing, whatever they raise
         return image
 
 
