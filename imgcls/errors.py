@@ -13,7 +13,8 @@ ImgclsError                 1   the base of everything imgcls raises on purpose
 │   ├── NonFiniteLossError      the loss became inf or nan; the update was not made
 │   ├── DeviceMemoryError       the device ran out of memory
 │   ├── WorkerError             a data-loading process died
-│   └── OutputError             the output folder could not be written
+│   ├── OutputError             the output folder could not be written
+│   └── GateError               a metric is below the mark of --fail-under
 └── InterruptedRunError   130   stopped by a signal after saving (143 for SIGTERM)
 
 Every message is one line for the person who typed the command: what is wrong, the value seen,
@@ -87,6 +88,10 @@ class WorkerError(RunFailedError):
 
 class OutputError(RunFailedError):
     """The output folder could not be written."""
+
+
+class GateError(RunFailedError):
+    """A metric is below the mark that `--fail-under` sets; the evaluation itself is done."""
 
 
 class InterruptedRunError(ImgclsError):

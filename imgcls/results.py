@@ -85,6 +85,8 @@ class EvalReport(Record):
     folds and views that were averaged, and their gain. fold is "all" where several took part.
     coverage: accuracy when only confident pictures are answered. operating_points: each class's
     threshold of highest F1. costs: what decisions cost by `--costs`. slices: rows by `--by` column.
+    comparison: against another checkpoint. corruptions: scores on worse pictures. gates: the marks
+    of `--fail-under` and whether they were reached.
     prior: how common the model takes each class to be ("shares", by class) and the method of
     `--imbalance` that made it so; None for a checkpoint that does not say. bad_images: pictures
     that could not be read and were left out, each with the reason as its note.
@@ -110,6 +112,9 @@ class EvalReport(Record):
     operating_points: list[dict[str, Any]] = field(default_factory=list)
     costs: dict[str, Any] | None = None
     slices: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    comparison: dict[str, Any] | None = None
+    corruptions: dict[str, Any] | None = None
+    gates: dict[str, dict[str, Any]] = field(default_factory=dict)
     bad_images: tuple[AuditPicture, ...] = ()
     notes: tuple[str, ...] = ()
     prior: dict[str, Any] | None = None

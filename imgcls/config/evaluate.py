@@ -66,6 +66,26 @@ class EvaluateConfig(Config):
             "CSV of what a decision costs: a row for each true class, a column for each decided."
         ),
     )
+    compare: Path | None = Field(
+        None,
+        description=(
+            "Another run or checkpoint to score on the same pictures: differences, McNemar's test, "
+            "and the pictures that changed sides."
+        ),
+    )
+    fail_under: str | None = Field(
+        None,
+        pattern=r"^\w+=-?\d*\.?\d+(,\w+=-?\d*\.?\d+)*$",
+        examples=["balanced_accuracy=0.8,f1_macro=0.75"],
+        description="Exit with 1 when a metric is below its mark, for use in CI.",
+    )
+    corruptions: bool = Field(
+        False,
+        description=(
+            "Also score noisy, blurred, compressed, brighter and paler pictures, each at five "
+            "severities."
+        ),
+    )
     ci: Literal["bootstrap", "none"] = Field(
         "bootstrap",
         description=(
@@ -110,3 +130,9 @@ class EvaluateConfig(Config):
     def by_columns(self) -> tuple[str, ...]:
         """The columns of `by`."""
         return tuple(name.strip() for name in self.by.split(",")) if self.by else ()
+
+    @property
+    def gates(self) -> dict[str, float]:
+        """The marks of `fail_under`, by metric."""
+        pairs = (part.split("=") for part in (self.fail_under or "").split(",") if part)
+        return {name: float(mark) for name, mark in pairs}

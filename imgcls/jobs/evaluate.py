@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.data.loader import naming_dead_workers
@@ -15,16 +16,19 @@ from imgcls.engine.temperature import Temperature, read_temperature, save_temper
 from imgcls.errors import ConfigError, DataError, OutputError, RunError
 from imgcls.jobs.assemble import compute_settings
 from imgcls.jobs.bad_images import without_unreadable
+from imgcls.jobs.compare import compare, read_other, trained_on
 from imgcls.jobs.costs import read_costs
 from imgcls.jobs.crossval import cross_validate
 from imgcls.jobs.ensemble import score_together
+from imgcls.jobs.gates import passed_gates, require_gates
 from imgcls.jobs.pictures import Pictures, chosen_pictures, require_columns, run_pictures
 from imgcls.jobs.reporting import Scoring
+from imgcls.jobs.robustness import corruption_scores, require_corruptible
 from imgcls.jobs.runs import newest_run_with_checkpoint
 from imgcls.jobs.score import OnBatch, ignore_batches, prepare, results_folder, score
 from imgcls.metrics.calibration import fit_temperature
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.evaluation_files import write_evaluation
+from imgcls.report.evaluation_files import write_evaluation, write_metrics
 from imgcls.results import EvalReport
 
 
@@ -51,7 +55,16 @@ def evaluate(config: EvaluateConfig, on_batch: OnBatch = ignore_batches) -> Eval
         by=config.by_columns,
         costs=None if costs is None else read_costs(costs, checkpoints[0].class_names),
     )
-    job = _Evaluation(config, compute, scoring, on_batch)
+    require_gates(config.gates, config.top_ks)
+    if config.corruptions:
+        if len(checkpoints) > 1 or config.tta != "none":
+            raise ConfigError("--corruptions: scores one model on single views; leave the others")
+        require_corruptible(checkpoints[0])
+    other = None
+    if config.compare is not None:
+        fold = config.fold if isinstance(config.fold, int) else None
+        other = read_other(config.compare, fold, checkpoints[0].class_names)
+    job = _Evaluation(config, compute, scoring, on_batch, other)
     try:
         if config.fold == "all":
             return job.all_folds(path, checkpoints)
@@ -68,6 +81,7 @@ class _Evaluation:
     compute: ComputeSettings
     scoring: Scoring
     on_batch: OnBatch
+    other: Checkpoint | None
 
     def one(self, checkpoint: Checkpoint) -> EvalReport:
         """One checkpoint on the pictures that were asked for."""
@@ -86,7 +100,17 @@ class _Evaluation:
         else:
             folder = results_folder(checkpoint.folder) / f"{pictures.split}-{self.config.tta}"
             report, predictions = self._together([checkpoint], [temperature], pictures, folder)
-        return self._finished(report, predictions, [temperature])
+        if self.config.corruptions:
+            worse = corruption_scores(
+                checkpoint,
+                pictures,
+                predictions,
+                self.compute,
+                scoring=self.scoring,
+                on_batch=self.on_batch,
+            )
+            report = replace(report, corruptions=worse)
+        return self._finished(report, predictions, pictures, [temperature])
 
     def ensemble(self, run: Path, checkpoints: Sequence[Checkpoint]) -> EvalReport:
         """The folds of a run, averaged, on pictures that none of them was trained on."""
@@ -100,15 +124,15 @@ class _Evaluation:
         views = "" if self.config.tta == "none" else f"-{self.config.tta}"
         folder = run / "test_results" / f"{pictures.split}{views}"
         report, predictions = self._together(checkpoints, temperatures, pictures, folder)
-        return self._finished(report, predictions, temperatures)
+        return self._finished(report, predictions, pictures, temperatures)
 
     def all_folds(self, run: Path, checkpoints: Sequence[Checkpoint]) -> EvalReport:
         """Each fold on its own val pictures, pooled; and the folds' average on the test split."""
         config = self.config
-        if config.data is not None or config.tta != "none" or config.calibrate == "temperature":
+        if config.calibrate == "temperature" or config.tta != "none" or config.data or self.other:
             raise ConfigError(
                 "--fold all scores each fold on its own val pictures, as they are; leave --data, "
-                "--tta and --calibrate temperature to --ensemble"
+                "--tta, --compare and --calibrate temperature to --ensemble"
             )
         temperatures = [self._temperature(checkpoint) for checkpoint in checkpoints]
         held_out = [
@@ -129,11 +153,16 @@ class _Evaluation:
             run_pictures(checkpoints[0], "test", config.reading)
         except DataError:
             note = "the run has no test split, so the folds' average is not scored"
-            return replace(report, notes=(*report.notes, note))
-        job = replace(self, config=config.model_copy(update={"split": "test"}))
-        average = job.ensemble(run, checkpoints)
-        kept = {"metrics": average.metrics, "intervals": average.intervals, "split": average.split}
-        return replace(report, ensemble={**(average.ensemble or {}), **kept})
+            report = replace(report, notes=(*report.notes, note))
+        else:
+            job = replace(self, config=config.model_copy(update={"split": "test"}))
+            average = job.ensemble(run, checkpoints)
+            found = {name: getattr(average, name) for name in ("split", "metrics", "intervals")}
+            report = replace(report, ensemble={**(average.ensemble or {}), **found})
+        report = self._judged(report, temperatures)
+        assert report.folder is not None
+        write_metrics(report.folder, report)
+        return report
 
     def _together(
         self,
@@ -157,15 +186,42 @@ class _Evaluation:
         self,
         report: EvalReport,
         predictions: Predictions,
+        pictures: Pictures,
         temperatures: Sequence[Temperature | None],
     ) -> EvalReport:
         """The report with what else was asked for, written to its folder."""
-        if any(t is not None and t.fitted_on == report.split for t in temperatures):
-            note = f"the temperature was fitted on {report.split}: its calibration looks too good"
-            report = replace(report, notes=(*report.notes, note))
+        if self.other is not None:
+            report = replace(report, comparison=self._comparison(predictions, pictures, report))
+            if trained := trained_on(self.other, pictures):
+                note = f"{self.other.folder} was trained on {trained:,} of these pictures"
+                report = replace(report, notes=(*report.notes, note))
+        report = self._judged(report, temperatures)
         assert report.folder is not None
         write_evaluation(report.folder, report, predictions, self.scoring.cost_matrix)
         return report
+
+    def _comparison(
+        self, predictions: Predictions, pictures: Pictures, report: EvalReport
+    ) -> dict[str, Any]:
+        assert self.other is not None
+        return compare(
+            predictions,
+            self.other,
+            pictures,
+            report.class_names,
+            self.compute,
+            scoring=self.scoring,
+            calibrated=self.config.calibrate != "none",
+            on_batch=self.on_batch,
+        )
+
+    def _judged(self, report: EvalReport, temperatures: Sequence[Temperature | None]) -> EvalReport:
+        """The report with its gates, and a word where its calibration is no proof."""
+        notes = report.notes
+        if any(t is not None and t.fitted_on == report.split for t in temperatures):
+            note = f"the temperature was fitted on {report.split}: its calibration looks too good"
+            notes = (*notes, note)
+        return replace(report, notes=notes, gates=passed_gates(report.metrics, self.config.gates))
 
     def _readable(self, pictures: Pictures) -> Pictures:
         """Without the pictures that cannot be read, where these are to be left out."""

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from imgcls.report.console import Console
+from imgcls.report.evaluation_tables import further_tables
 from imgcls.report.screen import escaped, facts_table, panel, percent, share
 from imgcls.results import EvalReport
 
@@ -29,7 +30,9 @@ def show_evaluation(console: Console, report: EvalReport) -> None:
         f"{metrics['num_classes']} classes"
     )
     screen = panel(title, Group(_headline(report), "", _facts(report)))
-    console.result(report, screen, _weakest_classes(report), _confusions(report), *_slices(report))
+    console.result(
+        report, screen, _weakest_classes(report), _confusions(report), *further_tables(report)
+    )
     console.path("Files", str(report.folder))
     for note in report.notes:
         console.warn(note)
@@ -117,28 +120,6 @@ def _coverage(report: EvalReport) -> str:
     return "; ".join(
         f"the surest {row['coverage']:.0%}: {percent(row['accuracy'])} right" for row in rows
     )
-
-
-def _slices(report: EvalReport) -> list[RenderableType]:
-    tables: list[RenderableType] = []
-    for column, rows in report.slices.items():
-        table = Table(title=f"By {escaped(column)}", title_justify="left", box=None, pad_edge=False)
-        table.add_column(escaped(column), overflow="fold")
-        for title in ("Pictures", "Balanced acc.", "95% interval", "F1 (macro)", "NLL"):
-            table.add_column(title, justify="right", no_wrap=True)
-        for row in rows[:_MOST_CLASSES]:
-            metrics, interval = row["metrics"], row["intervals"].get("balanced_accuracy")
-            table.add_row(
-                escaped(row["value"] or "(empty)"),
-                str(row["samples"]),
-                percent(metrics["balanced_accuracy"]),
-                "-" if interval is None else " to ".join(map(percent, interval)),
-                percent(metrics["f1_macro"]),
-                share(metrics["nll"]),
-            )
-        more = len(rows) - _MOST_CLASSES
-        tables += ["", table, *([f"and {more} more in test_metrics.json"] if more > 0 else [])]
-    return tables
 
 
 def _add_folds(facts: Table, report: EvalReport) -> None:

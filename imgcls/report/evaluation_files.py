@@ -17,6 +17,7 @@ from imgcls.report.files import read_csv, write_csv, write_json
 from imgcls.results import EvalReport
 
 LOGITS, METRICS, PREDICTIONS = "logits.npy", "test_metrics.json", "predictions.csv"
+CHANGED, CHANGED_COLUMNS = "changed.csv", ("path", "label", "this", "other", "now_right")
 # beyond it, one column a class would make a table that nothing opens
 MOST_PROBABILITY_COLUMNS = 100
 
@@ -30,6 +31,7 @@ def write_evaluation(
       logits.npy             float32 [N, C], unnormalised, rows as in predictions.csv
       predictions.csv        a column of probability for each class, up to 100 classes
       per_class.csv  confusion_matrix.csv
+      changed.csv            with --compare: the pictures that changed sides
       bad_images.csv         only where pictures were left out
       test_metrics.json      the last to be replaced
     """
@@ -44,8 +46,17 @@ def write_evaluation(
             for name, row in zip(report.class_names, report.confusion_matrix, strict=True)
         ),
     )
+    (folder / CHANGED).unlink(missing_ok=True)
+    if report.comparison is not None:
+        write_csv(folder / CHANGED, CHANGED_COLUMNS, report.comparison["changed"])
     (folder / BAD_IMAGES).unlink(missing_ok=True)
     add_bad_images(folder, report.bad_images)
+    write_metrics(folder, report)
+
+
+def write_metrics(folder: Path, report: EvalReport) -> None:
+    """Write `test_metrics.json` alone."""
+    calibration = report.calibration
     write_json(
         folder / METRICS,
         {
@@ -54,7 +65,7 @@ def write_evaluation(
             "split": report.split,
             "fold": report.fold,
             "class_names": report.class_names,
-            "temperature": predictions.temperature,
+            "temperature": 1.0 if calibration is None else calibration["temperature"],
             "metrics": report.metrics,
             "undefined": report.undefined,
             "intervals": report.intervals,
@@ -66,6 +77,9 @@ def write_evaluation(
             "operating_points": report.operating_points,
             "costs": report.costs,
             "slices": report.slices,
+            "comparison": report.comparison,
+            "corruptions": report.corruptions,
+            "gates": report.gates,
             "speed_metrics": report.speed_metrics,
             "notes": list(report.notes),
             "prior": report.prior,

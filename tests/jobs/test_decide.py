@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import OFFLINE
 
-from imgcls.data.sources.folder import FolderSource
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.slices import slice_metrics
 from imgcls.report.evaluation_files import read_predictions
@@ -70,31 +70,26 @@ def test_a_column_that_the_data_lack_is_refused(command, run):
     assert not (run / "fold_0/test_results").exists()
 
 
-def test_slices_equal_scoring_their_pictures_alone(command, run, monkeypatch):
-    """Every value of a column, with intervals, on screen and in JSON."""
-    read = FolderSource.read
-
-    def with_sites(self, spec):
-        table = read(self, spec)
-        sites = tuple("north" if hash_of(key) else "south" for key in table.keys)
-        object.__setattr__(table, "columns", {"site": sites})
-        return table
-
-    def hash_of(key):
-        return sum(map(ord, key)) % 2
-
-    monkeypatch.setattr(FolderSource, "read", with_sites)
-    done = command("evaluate", "--by", "site", "--split", "train", "--json")
-    rows = {row["value"]: row for row in json.loads(done.out)["slices"]["site"]}
+def test_slices_equal_scoring_their_pictures_alone(command, run, photos, tmp_path):
+    """Every value of a table's column, with intervals, on screen and in JSON."""
+    sites = {
+        file.relative_to(tmp_path).as_posix(): "north" if int(file.stem) % 2 else "south"
+        for file in photos.glob("*/*.jpg")
+    }
+    rows = [f"{key},{key.split('/')[1]},{site}" for key, site in sites.items()]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,site", *rows]))
+    done = command("evaluate", "--data", "table.csv", "--by", "site", "--json")
+    report = json.loads(done.out)
+    rows = {row["value"]: row for row in report["slices"]["site"]}
     assert set(rows) == {"north", "south"}
-    p = read_predictions(run / "fold_0/test_results/train")
-    north = np.array([bool(hash_of(key)) for key in p.keys])
-    assert rows["north"]["samples"] == north.sum()
+    p = read_predictions(Path(report["folder"]))
+    north = np.array([sites[key] == "north" for key in p.keys])
+    assert rows["north"]["samples"] == north.sum() == 24
     assert rows["north"]["metrics"]["accuracy"] == pytest.approx(p.correct[north].mean())
     assert rows["south"]["metrics"]["nll"] == pytest.approx(p.picture_losses[~north].mean())
     low, high = rows["north"]["intervals"]["nll"]
     assert low < rows["north"]["metrics"]["nll"] < high
-    shown = command("evaluate", "--by", "site", "--split", "train").out
+    shown = command("evaluate", "--data", "table.csv", "--by", "site").out
     assert "By site" in shown
     assert "Balanced acc." in shown
 

@@ -1,0 +1,113 @@
+"""Another checkpoint on the same pictures: differences, their intervals, and who changed sides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from imgcls.engine.temperature import read_temperature
+from imgcls.errors import ConfigError
+from imgcls.jobs.pictures import Pictures
+from imgcls.jobs.reporting import Scoring
+from imgcls.jobs.runs import SPLITS, run_of
+from imgcls.jobs.score import OnBatch, prepare
+from imgcls.metrics.comparison import mcnemar, paired_differences
+from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.scores import class_counts
+from imgcls.report.files import read_csv
+
+
+def read_other(path: Path, fold: int | None, class_names: tuple[str, ...]) -> Checkpoint:
+    """The checkpoint to compare with. Raises ConfigError when it knows other classes."""
+    other = read_checkpoint(find_checkpoint(path, fold))
+    differing = set(other.class_names) ^ set(class_names)
+    if differing:
+        raise ConfigError(
+            f"--compare {path}: the two models know different classes ({', '.join(differing)} "
+            "only in one), so their numbers cannot be compared"
+        )
+    return other
+
+
+def compare(
+    predictions: Predictions,
+    other: Checkpoint,
+    pictures: Pictures,
+    class_names: tuple[str, ...],
+    compute: ComputeSettings,
+    *,
+    scoring: Scoring,
+    calibrated: bool,
+    on_batch: OnBatch,
+) -> dict[str, Any]:
+    """What `comparison` of a report holds; every difference is this model's minus the other's.
+
+    metrics: this, other, difference and paired bootstrap interval. mcnemar: pictures that only one
+    has right, and the exact p-value. per_class: recall of both, the greatest change first.
+    changed: the pictures that one has right and the other wrong.
+    """
+    theirs = replace(pictures, table=pictures.table.relabel(other.class_names))
+    found = read_temperature(other) if calibrated else None
+    answered = prepare(other, theirs, compute, scoring).predict(on_batch)
+    order = [other.class_names.index(name) for name in class_names]
+    against = Predictions(
+        predictions.keys,
+        answered.logits[:, order],
+        predictions.labels,
+        1.0 if found is None else found.temperature,
+    )
+    resampler = scoring.resampler(predictions, pictures.groups)
+    return {
+        "checkpoint": other.folder,
+        "model_name": str(other.facts.get("model_name", other.card["architecture"])),
+        "metrics": paired_differences(predictions, [against], resampler),
+        "mcnemar": mcnemar(predictions, against),
+        "per_class": _per_class(predictions, against, class_names),
+        "changed": [
+            {
+                "path": predictions.keys[row],
+                "label": class_names[predictions.labels[row]],
+                "this": class_names[predictions.predicted[row]],
+                "other": class_names[against.predicted[row]],
+                "now_right": bool(predictions.correct[row]),
+            }
+            for row in (predictions.correct != against.correct).nonzero()[0]
+        ],
+    }
+
+
+def trained_on(other: Checkpoint, pictures: Pictures) -> int:
+    """How many of the pictures the other checkpoint was trained on, as far as its run says."""
+    run = run_of(other.folder)
+    if run is None or other.facts.get("data_fingerprint") != pictures.table.fingerprint():
+        return 0
+    fold = str(other.fold)
+    trained = {
+        row["path"]
+        for row in read_csv(run / SPLITS)
+        if row["split"] == "train" and row["fold"] != fold
+    }
+    return sum(pictures.table.keys[index] in trained for index in pictures.indices)
+
+
+def _per_class(
+    this: Predictions, other: Predictions, class_names: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    counts = [class_counts(p.labels, p.predicted, len(class_names)) for p in (this, other)]
+    rows = [
+        {
+            "class": name,
+            "support": int(support),
+            "this": float(ours),
+            "other": float(theirs),
+            "difference": float(ours - theirs),
+        }
+        for name, support, ours, theirs in zip(
+            class_names, counts[0].support, counts[0].recall, counts[1].recall, strict=True
+        )
+        if support
+    ]
+    return sorted(rows, key=lambda row: -abs(row["difference"]))
