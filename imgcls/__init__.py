@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from imgcls.config.run import TrainConfig
     from imgcls.engine.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
     from imgcls.engine.runtime import get_device, set_seed
-    from imgcls.jobs.benchmark import benchmark, benchmark_inference_speed
+    from imgcls.jobs.benchmark.run import benchmark, benchmark_inference_speed
     from imgcls.jobs.evaluate import evaluate
     from imgcls.jobs.score import evaluate_model
     from imgcls.jobs.train import Trainer
@@ -34,8 +34,8 @@ _HOMES = {
     "ModelConfig": "imgcls.config.model",
     "TrainConfig": "imgcls.config.run",
     "Trainer": "imgcls.jobs.train",
-    "benchmark": "imgcls.jobs.benchmark",
-    "benchmark_inference_speed": "imgcls.jobs.benchmark",
+    "benchmark": "imgcls.jobs.benchmark.run",
+    "benchmark_inference_speed": "imgcls.jobs.benchmark.run",
     "compute_pr_curves": "imgcls.metrics.curves",
     "compute_roc_auc": "imgcls.metrics.curves",
     "create_model": "imgcls.models.build",

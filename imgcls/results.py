@@ -213,30 +213,6 @@ class TuneResult(Record):
 
 
 @dataclass(frozen=True)
-class BenchmarkReport(Record):
-    """One timed model. Latencies are per batch in ms, memory in MiB, throughput in images/s."""
-
-    model_name: str
-    device: str
-    device_name: str
-    precision: str
-    channels_last: bool
-    compiled: bool
-    batch_size: int
-    input_size: tuple[int, int, int]
-    parameters: int
-    warmup_batches: int
-    timed_batches: int
-    latency_mean_ms: float
-    latency_p50_ms: float
-    latency_p90_ms: float
-    latency_p99_ms: float
-    peak_memory_mib: float | None
-    speed_metrics: dict[str, Any]
-    versions: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class ModelEntry(Record):
     """One architecture of the catalogue. `parameters` counts with timm's own classifier."""
 

@@ -9,20 +9,23 @@ app = new_app()
 
 
 def benchmark(config: BenchmarkConfig, common: Common) -> None:
-    """Time a model on synthetic batches: latency, throughput, memory.
+    """Time models: latency, throughput, memory, and which setting is fastest.
 
-    MODEL may be a timm name or a checkpoint, fold or run folder.
+    MODEL may be a timm name or a checkpoint, fold or run folder; name several to compare them.
     """
     from imgcls.report.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
     console.say("Loading torch ...", transient=True)
-    from imgcls.jobs.benchmark import benchmark as job
-    from imgcls.report.screen import show_benchmark
+    from imgcls.jobs.benchmark.run import benchmark as job
+    from imgcls.report.benchmark import show_benchmark, write_benchmark
 
-    with console.progress("Timing") as on_batch:
-        report = job(config, on_batch=on_batch)
+    with console.progress("Timing") as on_setting:
+        report = job(config, on_setting)
+    written = write_benchmark(report, csv=config.csv, plot=config.plot)
     show_benchmark(console, report)
+    for label, file in written.items():
+        console.path(label, str(file))
 
 
 add_command(app, "benchmark", BenchmarkConfig, benchmark)

@@ -97,7 +97,7 @@ def _typed(options: list[OptionField], values: Mapping[str, Any]) -> dict[str, A
     for option in options:
         name = _python_name(option.path)
         names = [name, *(f"{name}__alias{i}" for i in range(len(option.flag.aliases)))]
-        given = [values[n] for n in names if values.get(n) is not None]
+        given = [values[n] for n in names if values.get(n) not in (None, [])]
         if given:
             typed[option.path] = given[0]
     return typed
@@ -116,7 +116,7 @@ def _parameters(option: OptionField) -> list[inspect.Parameter]:
             show_default=False,
             rich_help_panel="Arguments",
         )
-        return [_parameter(name, str, argument)]
+        return [_parameter(name, list[str] if option.is_list else str, argument)]
     short = (option.flag.short,) if option.flag.short else ()
     main = typer.Option(
         *_declarations(option, option.flag_names),

@@ -59,6 +59,11 @@ class OptionField:
         return self.flag.names or ("--" + self.name.replace("_", "-"),)
 
     @property
+    def is_list(self) -> bool:
+        """True for fields that take any number of texts, as positional arguments may."""
+        return get_origin(self.field.annotation) is tuple
+
+    @property
     def is_switch(self) -> bool:
         """True for yes/no fields, which take `--x/--no-x` instead of a value."""
         return any(part is bool for part, _ in _alternatives(self.field))
@@ -88,6 +93,8 @@ def _expand(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[An
     elif get_origin(annotation) in (Union, UnionType):
         for item in get_args(annotation):
             yield from _expand(item, metadata)
+    elif get_origin(annotation) is tuple:
+        yield from _expand(get_args(annotation)[0], metadata)
     else:
         yield annotation, metadata
 
@@ -144,4 +151,6 @@ def default_text(info: FieldInfo) -> str | None:
         return None
     if isinstance(info.default, bool):
         return "on" if info.default else "off"
+    if isinstance(info.default, tuple):
+        return " ".join(info.default)
     return str(info.default)

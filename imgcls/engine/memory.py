@@ -1,8 +1,9 @@
-"""A guess at the memory that training takes, from one pass on the meta device."""
+"""Memory: what training will take, by one pass on the meta device, and what there is."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -40,3 +41,20 @@ def _saved_bytes(model: nn.Module, input_size: tuple[int, int, int], pictures: i
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         shadow(torch.empty(pictures, *input_size, device="meta"))
     return sum(seen.values())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True when torch could not get memory, on a device or on the CPU."""
+    # the CPU's allocator has no error of its own
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
+def available_memory_mib() -> float | None:
+    """What the system says new work may take; None where it does not say (other than Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(x.split()[1]) / 1024 for x in lines if x.startswith("MemAvailable:")), None)

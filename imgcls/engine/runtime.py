@@ -45,7 +45,8 @@ def device_label(device: torch.device) -> str:
         return str(torch.cuda.get_device_name(device))
     if device.type == "mps":
         return "Apple GPU"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{platform.machine()} CPU, {threads} thread{'s' if threads != 1 else ''}"
 
 
 def resolve_precision(amp: str, device: torch.device) -> torch.dtype | None:

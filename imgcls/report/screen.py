@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from imgcls.report.console import Console
-from imgcls.results import BenchmarkReport, PlanReport, PreflightReport, TrainResult
+from imgcls.results import PlanReport, PreflightReport, TrainResult
 
 
 def show_plan(console: Console, plan: PlanReport, *, is_result: bool = False) -> None:
@@ -55,33 +55,6 @@ def show_train_result(console: Console, result: TrainResult) -> None:
         console.path("Best weights", str(result.folds[0].best_checkpoint))
     several = f" --fold {result.folds[0].fold}" if len(result.folds) > 1 else ""
     console.path("Next", f"imgcls evaluate {shlex.quote(str(result.run))}{several} --split test")
-
-
-def show_benchmark(console: Console, report: BenchmarkReport) -> None:
-    """Latency, throughput and memory of one model."""
-    facts = facts_table()
-    channels, height, width = report.input_size
-    layout = ", channels-last" if report.channels_last else ""
-    compiled = ", compiled" if report.compiled else ""
-    facts.add_row("Device", f"{report.device} ({report.device_name})")
-    facts.add_row("Precision", f"{_precision(report.precision)}{layout}{compiled}")
-    facts.add_row("Input", f"{report.batch_size} x {channels} x {height} x {width} (synthetic)")
-    facts.add_row("Parameters", f"{report.parameters:,}")
-    facts.add_row(
-        "Throughput", f"{report.speed_metrics['throughput_samples_per_sec']:.1f} images/s"
-    )
-    facts.add_row(
-        "Latency a batch",
-        f"p50 {report.latency_p50_ms:.2f} ms, p90 {report.latency_p90_ms:.2f} ms, "
-        f"p99 {report.latency_p99_ms:.2f} ms",
-    )
-    facts.add_row(
-        "Timed", f"{report.timed_batches} batches after {report.warmup_batches} to warm up"
-    )
-    if report.peak_memory_mib is not None:
-        whose = "of the process" if report.device == "cpu" else "on the device"
-        facts.add_row("Peak memory", f"{report.peak_memory_mib:,.0f} MiB {whose}")
-    console.result(report, panel(report.model_name, facts))
 
 
 def _plan_facts(plan: PlanReport) -> RenderableType:

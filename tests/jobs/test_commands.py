@@ -291,30 +291,6 @@ def test_resume_of_a_finished_run_says_so(trained, command):
     assert sorted((run / "fold_0" / "checkpoints").iterdir()) == before
 
 
-def test_benchmark_reports_what_it_timed(command):
-    """One JSON document; samples rounded up to whole batches."""
-    done = command(
-        "benchmark", "test_resnet", "--batch-size", "4", "--num-samples", "10", "--json",
-        "--device", "cpu",
-    )  # fmt: skip
-    report = strict(done.out)
-    assert report["timed_batches"] == 3
-    speed = report["speed_metrics"]
-    assert speed["samples_tested"] == 12
-    assert speed["throughput_samples_per_sec"] == pytest.approx(
-        4 / (report["latency_mean_ms"] / 1e3), rel=1e-6
-    )
-    assert report["latency_p50_ms"] <= report["latency_p90_ms"] <= report["latency_p99_ms"]
-    assert report["parameters"] == 373367 - 96 * 7 - 7 + 96 * 1000 + 1000
-
-
-def test_benchmark_takes_a_checkpoint(trained, command):
-    """Timed at its own input size."""
-    run, _ = trained
-    report = strict(command("benchmark", run, "--num-samples", "2", "--json").out)
-    assert report["input_size"] == [3, 32, 32]
-
-
 def test_list_models_answers_in_json_and_text(command):
     """A glob searches everything."""
     entries = strict(command("list-models", "mobilenetv3_*", "--json", "--limit", "2").out)

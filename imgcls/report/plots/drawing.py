@@ -113,6 +113,10 @@ class Drawing:
         write_bytes(folder / f"{self.name}.png", self._bytes("png"))
         write_bytes(folder / f"{self.name}.svg", self.svg.encode("utf-8"))
 
+    def write_file(self, file: Path) -> None:
+        """Write this one file, a .png or an .svg. Raises OSError."""
+        write_bytes(file, self._bytes(file.suffix.lower().removeprefix(".")))
+
     def _bytes(self, kind: str) -> bytes:
         stream = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else None

@@ -1,0 +1,112 @@
+"""Time one step over and over: when it has settled, synchronised with the device."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from imgcls.engine.runtime import synchronize
+from imgcls.metrics.speed import has_settled
+
+_LEAST_WARMUP_S, _MOST_WARMUP_S = 0.3, 20.0
+_MOST_WARMUP_BATCHES = 200
+_TIMED_S, _LEAST_BATCHES = 3.0, 10
+_FEWEST_WARMUP_BATCHES = 3
+_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What timing a step gives.
+
+    batch_times_s: each from asking the device to its answer. stream_s: on a GPU the time of as
+    many batches none of which is waited for, as in a loop that keeps the device busy.
+    peak_memory_mib: the device's on cuda, the process's on a CPU, None where it is not known.
+    """
+
+    warmup_batches: int
+    settled: bool
+    batch_times_s: tuple[float, ...]
+    stream_s: float | None
+    peak_memory_mib: float | None
+
+
+def time_step(step: Callable[[], object], device: torch.device, batches: int | None) -> Timing:
+    """Warm up until the median settles, then time `batches` of them, or for 3 s when None.
+
+    Raises torch.OutOfMemoryError, and whatever the step raises.
+    """
+    synchronize(device)
+    reset_peak_memory(device)
+    warmup_s: list[float] = []
+    while _wants_warmup(warmup_s):
+        warmup_s.append(_seconds(step, device))
+    times_s: list[float] = []
+    start_s = time.perf_counter()
+    while len(times_s) < (batches or _LEAST_BATCHES) or (
+        batches is None and time.perf_counter() - start_s < _TIMED_S
+    ):
+        times_s.append(_seconds(step, device))
+    return Timing(
+        warmup_batches=len(warmup_s),
+        settled=has_settled(warmup_s),
+        batch_times_s=tuple(times_s),
+        stream_s=None if device.type == "cpu" else _stream_s(step, device, len(times_s)),
+        peak_memory_mib=peak_memory_mib(device),
+    )
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak so far, where the system lets a process do so."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "cpu":
+        try:
+            _CLEAR_REFS.write_text("5", encoding="ascii")  # see proc(5)
+        except OSError:
+            return  # another system than Linux, or a sandbox: the peak is the process's, ever
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """Peak memory: the device's own on cuda, the process's on a CPU, unknown on mps."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if device.type != "cpu" or sys.platform == "win32":
+        return None
+    if sys.platform == "linux":
+        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _wants_warmup(times_s: list[float]) -> bool:
+    spent_s = sum(times_s)
+    if len(times_s) >= _MOST_WARMUP_BATCHES and spent_s >= _LEAST_WARMUP_S:
+        return False
+    if spent_s >= _MOST_WARMUP_S and len(times_s) >= _FEWEST_WARMUP_BATCHES:
+        return False
+    return spent_s < _LEAST_WARMUP_S or not has_settled(times_s)
+
+
+def _seconds(step: Callable[[], object], device: torch.device) -> float:
+    start_s = time.perf_counter()
+    step()
+    synchronize(device)
+    return time.perf_counter() - start_s
+
+
+def _stream_s(step: Callable[[], object], device: torch.device, batches: int) -> float:
+    start_s = time.perf_counter()
+    for _ in range(batches):
+        step()
+    synchronize(device)
+    return time.perf_counter() - start_s

@@ -1,0 +1,175 @@
+"""One model in one setting: its steps, its time, and whether its outputs agree."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from imgcls.config.optim import OptimConfig
+from imgcls.engine.backends import Runner, make_runner
+from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.macs import count_macs
+from imgcls.engine.memory import is_out_of_memory
+from imgcls.engine.optim import build_optimizer, default_lr
+from imgcls.engine.runtime import autocast
+from imgcls.engine.timing import Timing, time_step
+from imgcls.errors import ConfigError, DeviceMemoryError
+from imgcls.jobs.benchmark.subject import Setting, Subject
+from imgcls.metrics.speed import block_medians_ms, drift, latency_percentiles, speed_metrics
+from imgcls.metrics.timings import Agreement, PipelineTimes, TimedSetting
+from imgcls.models.build import count_parameters
+
+_SEED = 0
+
+
+def time_setting(subject: Subject, setting: Setting, batches: int | None) -> TimedSetting:
+    """Inference on synthetic batches. Raises DeviceMemoryError, and DeviceError of the backend."""
+    compute = setting.compute
+    images = synthetic_images(subject, setting)
+    try:
+        run = make_runner(setting.backend, placed(subject, compute), images, compute)
+        agreement = agreement_of(subject, setting, images, run)
+        timing = time_step(lambda: run(images), compute.device, batches)
+    except (RuntimeError, ValueError) as error:
+        raise explained(error, setting) from error
+    return timed(subject, setting, timing, "inference", agreement=agreement)
+
+
+def time_training(subject: Subject, setting: Setting, batches: int | None) -> TimedSetting:
+    """Forward, backward and the optimizer's step on one synthetic batch."""
+    compute = setting.compute
+    images = synthetic_images(subject, setting)
+    try:
+        model = placed(subject, compute)
+        agreement = agreement_of(
+            subject, setting, images, make_runner("torch", model, images, compute)
+        )
+        step = training_step(model, compute, compiled=setting.backend == "compile")
+        timing = time_step(lambda: step(images), compute.device, batches)
+    except (RuntimeError, ValueError) as error:
+        raise explained(error, setting) from error
+    return timed(subject, setting, timing, "training", agreement=agreement)
+
+
+def training_step(
+    model: nn.Module, compute: ComputeSettings, *, compiled: bool
+) -> Callable[[torch.Tensor], None]:
+    """One update with training's default optimizer, from pictures float32 [B, C, H, W].
+
+    Labels matter to no time; every other picture is of the second class.
+    """
+    config = OptimConfig()
+    model.train()
+    if compiled:
+        torch.compiler.reset()
+        model.compile()
+    optimizer = build_optimizer(model, config, default_lr(config.opt, fine_tuning=True))
+    loss_of = nn.CrossEntropyLoss()
+    scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision is torch.float16)
+
+    def step(images: torch.Tensor) -> None:
+        labels = torch.arange(len(images), device=compute.device) % 2
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(compute.device, compute.precision):
+            logits = model(images)
+        scaler.scale(loss_of(logits.float(), labels)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    return step
+
+
+def placed(subject: Subject, compute: ComputeSettings) -> nn.Module:
+    """A copy of the model on the device, in the layout; the subject itself stays as it is."""
+    return compute.place(copy.deepcopy(subject.model))
+
+
+def synthetic_images(subject: Subject, setting: Setting) -> torch.Tensor:
+    """Normally distributed pictures, the same each time: float32 [B, C, H, W] on the device."""
+    generator = torch.Generator().manual_seed(_SEED)
+    images = torch.randn(setting.batch_size, *subject.facts.input_size, generator=generator)
+    compute = setting.compute
+    return images.to(compute.device).contiguous(memory_format=compute.memory_format)
+
+
+def agreement_of(
+    subject: Subject, setting: Setting, images: torch.Tensor, run: Runner
+) -> Agreement | None:
+    """How far the setting's logits are from torch's in fp32; None for torch in fp32 itself."""
+    compute = setting.compute
+    plain = ComputeSettings(compute.device)
+    if setting.backend == "torch" and compute == plain:
+        return None
+    reference = make_runner("torch", placed(subject, plain), images, plain)(images.contiguous())
+    return agreement(reference.float().cpu().numpy(), run(images).float().cpu().numpy())
+
+
+def agreement(reference: np.ndarray, logits: np.ndarray) -> Agreement:
+    """Compare logits float [N, C] with those of a reference."""
+    spread = float(reference.std())
+    largest = float(np.abs(reference - logits).max())
+    same = reference.argmax(axis=1) == logits.argmax(axis=1)
+    return Agreement(
+        largest_difference=largest / spread if spread > 0 else float(largest > 0),
+        same_top_1=float(same.mean()),
+    )
+
+
+def timed(
+    subject: Subject,
+    setting: Setting,
+    timing: Timing,
+    mode: str,
+    *,
+    agreement: Agreement | None,
+    pipeline: PipelineTimes | None = None,
+) -> TimedSetting:
+    """The record of a timing."""
+    device = setting.compute.device
+    times_s = timing.batch_times_s
+    percentiles = latency_percentiles(times_s)
+    speed = speed_metrics(
+        times_s, [setting.batch_size] * len(times_s), str(device), total_s=timing.stream_s
+    )
+    per_core = speed["throughput_samples_per_sec"] / torch.get_num_threads()
+    return TimedSetting(
+        model_name=subject.name,
+        mode=mode,
+        backend=setting.backend,
+        precision=setting.precision,
+        channels_last=setting.compute.channels_last,
+        batch_size=setting.batch_size,
+        input_size=subject.facts.input_size,
+        parameters=count_parameters(subject.model)[1],
+        macs=count_macs(subject.model, subject.facts.input_size),
+        warmup_batches=timing.warmup_batches,
+        settled=timing.settled,
+        timed_batches=len(times_s),
+        latency_mean_ms=float(np.mean(times_s) * 1e3),
+        latency_p50_ms=percentiles["p50"],
+        latency_p90_ms=percentiles["p90"],
+        latency_p99_ms=percentiles["p99"],
+        images_per_sec_per_core=per_core if device.type == "cpu" else None,
+        drift=drift(times_s),
+        block_medians_ms=block_medians_ms(times_s),
+        peak_memory_mib=timing.peak_memory_mib,
+        speed_metrics=speed,
+        agreement=agreement,
+        pipeline=pipeline,
+    )
+
+
+def explained(error: Exception, setting: Setting) -> Exception:
+    """The error itself, or what a user can do about the two that a batch size brings about."""
+    size = f"--batch-size {setting.batch_size}"
+    if is_out_of_memory(error):
+        return DeviceMemoryError(
+            f"{setting.compute.device} is out of memory at {size}; try a smaller one, or auto"
+        )
+    if "more than 1 value per channel" in str(error):
+        return ConfigError(f"{size}: the model's batch norm needs at least 2 pictures to train")
+    return error

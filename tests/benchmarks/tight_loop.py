@@ -1,0 +1,51 @@
+"""`imgcls benchmark` beside a tight loop written by hand: they must tell the same speed.
+
+Run by hand: `python tests/benchmarks/tight_loop.py [ROUNDS]`. For each model the two sides take
+turns, with the same number of batches; the medians of the rounds are compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+import timm
+import torch
+
+import imgcls
+
+MODELS = ("resnet18", "mobilenetv3_small_100", "vit_tiny_patch16_224")
+BATCHES, WARMUP = 60, 20
+
+
+def by_hand(name: str) -> float:
+    """Images a second of batches of one."""
+    model = timm.create_model(name).eval()
+    images = torch.randn(1, *model.pretrained_cfg["input_size"])
+    with torch.inference_mode():
+        for _ in range(WARMUP):
+            model(images)
+        start_s = time.perf_counter()
+        for _ in range(BATCHES):
+            model(images)
+        return BATCHES / (time.perf_counter() - start_s)
+
+
+def by_imgcls(name: str) -> float:
+    config = imgcls.BenchmarkConfig(models=(name,), num_samples=BATCHES, device="cpu")
+    return imgcls.benchmark(config).results[0].images_per_sec
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    print(f"{'model':<24} {'by hand':>10} {'imgcls':>10} {'ratio':>7}   each round's ratio")
+    for name in MODELS:
+        pairs = [(by_hand(name), by_imgcls(name)) for _ in range(rounds)]
+        hand, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
+        each = " ".join(f"{b / a:.2f}" for a, b in pairs)
+        print(f"{name:<24} {hand:>8.1f}/s {ours:>8.1f}/s {ours / hand:>7.3f}   {each}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Timing a step, counting its work, and other runtimes that give the same logits."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from imgcls.engine.backends import check_backend, make_runner
+from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.macs import count_macs
+from imgcls.engine.memory import is_out_of_memory
+from imgcls.engine.timing import peak_memory_mib, reset_peak_memory, time_step
+from imgcls.errors import ConfigError, DeviceError
+
+CPU = torch.device("cpu")
+
+
+def test_exactly_the_batches_asked_for_are_timed():
+    """Behind a warm-up of at least ten batches and 0.3 s; every call is one batch."""
+    calls = []
+    timing = time_step(lambda: (calls.append(1), time.sleep(0.02)), CPU, 7)
+    assert len(timing.batch_times_s) == 7
+    assert len(calls) == 7 + timing.warmup_batches
+    assert timing.warmup_batches >= 10
+    assert min(timing.batch_times_s) >= 0.02
+    assert timing.stream_s is None  # on a CPU nothing runs behind the loop's back
+
+
+def test_the_peak_is_the_steps_own():
+    """A large block before it is forgotten, one inside it is seen."""
+    block = np.ones(2**25)  # 256 MiB
+    del block
+    reset_peak_memory(CPU)
+    before = peak_memory_mib(CPU)
+    np.ones(2**24).sum()  # 128 MiB
+    assert 120 <= peak_memory_mib(CPU) - before <= 200
+
+
+def test_macs_are_counted_as_by_hand():
+    """A convolution, a matrix product; and resnet18's 1.81 G of its paper."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 16 * 16, 10))
+    assert count_macs(net, (3, 16, 16)) == 8 * 3 * 9 * 16 * 16 + 8 * 16 * 16 * 10
+    assert count_macs(timm.create_model("resnet18"), (3, 224, 224)) == 1_814_073_344
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_another_runtime_gives_torchs_logits(backend):
+    """In fp32, to rounding; attention is what exporters fail at."""
+    model = timm.create_model("test_vit").eval()
+    images = torch.randn(2, *model.pretrained_cfg["input_size"])
+    logits = make_runner(backend, model, images, ComputeSettings(CPU))(images)
+    with torch.inference_mode():
+        torch.testing.assert_close(logits, model(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("backend", "extra"), [("onnxruntime", "onnx"), ("openvino", "openvino")])
+def test_a_missing_extra_is_one_line_that_can_be_typed(backend, extra, monkeypatch):
+    """What to install."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(ConfigError, match=rf'pip install "imgcls\[{extra}\]"'):
+        check_backend(backend, ComputeSettings(CPU))
+
+
+def test_what_a_runtime_cannot_do_is_said():
+    """bf16 by ONNX Runtime on a CPU, and both of them on a GPU."""
+    with pytest.raises(DeviceError, match="fp32 on a CPU, not in bf16"):
+        check_backend("onnxruntime", ComputeSettings(CPU, torch.bfloat16))
+    with pytest.raises(DeviceError, match="add --device cpu"):
+        check_backend("openvino", ComputeSettings(torch.device("cuda")))
+
+
+def test_running_out_of_memory_is_known_on_a_cpu_too():
+    """torch raises a plain RuntimeError there."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
