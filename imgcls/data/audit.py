@@ -66,15 +66,29 @@ def audit(table: SampleTable, facts: Iterable[PictureFacts]) -> Audit:
         formats=formats,
         constant=tuple(constant),
         same=tuple(tuple(group) for group in same),
-        near=_near(signatures, same, leave_out=[*unreadable, *constant]),
+        near=_near(table, signatures, same, leave_out=[*unreadable, *constant]),
     )
 
 
-def _near(signatures: np.ndarray, same: list[list[int]], leave_out: list[int]) -> np.ndarray:
-    """Near pairs among the pictures with something on them, one of each identical group."""
+def _near(
+    table: SampleTable, signatures: np.ndarray, same: list[list[int]], leave_out: list[int]
+) -> np.ndarray:
+    """Near pairs among the pictures with something on them, which are not identical.
+
+    Of identical ones, one of each split and label is compared, so that none hides another's leak.
+    """
     compared = contrast_of(signatures) >= _LEAST_CONTRAST
     compared[leave_out] = False
-    for _, *copies in same:
-        compared[copies] = False
+    content = np.arange(len(table))
+    for copies in same:
+        content[copies] = copies[0]
+        seen: set[tuple[str | None, int]] = set()
+        for row in copies:
+            place = (None if table.splits is None else table.splits[row], int(table.labels[row]))
+            compared[row] &= place not in seen
+            seen.add(place)
     rows = np.flatnonzero(compared)
-    return near_pairs(rows, signatures[rows])
+    pairs = near_pairs(rows, signatures[rows])
+    one, other = content[pairs].T
+    differ: np.ndarray = pairs[one != other]
+    return differ

@@ -111,6 +111,16 @@ def test_near_copies_are_told_apart_by_where_they_stand(split_photos, command):
     ]
 
 
+def test_a_copy_beside_a_near_copy_hides_no_leak(split_photos, command):
+    """Where the test split has a file twice, once changed, both stand against the training one."""
+    original = split_photos / "train/china/00.jpg"
+    shutil.copy(original, split_photos / "test/china/same.jpg")
+    Image.open(original).save(split_photos / "test/china/near.jpg", quality=60)
+    found = kinds(report_of(command("inspect", split_photos, "--json")))
+    assert paths(found["leak"]) == [["test/china/same.jpg", "train/china/00.jpg"]]
+    assert paths(found["near_leak"]) == [["test/china/near.jpg", "train/china/00.jpg"]]
+
+
 def test_doubtful_classes_and_pictures_are_named(split_photos, command):
     """Missing in a split, twins by case and spaces, few, constant, long, tiny."""
     shutil.rmtree(split_photos / "test" / "violet")
