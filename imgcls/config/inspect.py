@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from imgcls.config.base import Config, Flag
+from imgcls.config.reading import ReadingConfig
 
 
 class InspectConfig(Config):
@@ -30,3 +31,4 @@ class InspectConfig(Config):
             "group, ready for `imgcls train`; an existing file is not overwritten."
         ),
     )
+    reading: ReadingConfig = ReadingConfig()

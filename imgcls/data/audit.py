@@ -75,16 +75,17 @@ def _near(
 ) -> np.ndarray:
     """Near pairs among the pictures with something on them, which are not identical.
 
-    Of identical ones, one of each split and label is compared, so that none hides another's leak.
+    Of identical ones, one of each split, fold and label is compared: none hides another's leak.
     """
     compared = contrast_of(signatures) >= _LEAST_CONTRAST
     compared[leave_out] = False
     content = np.arange(len(table))
+    given = [v for v in (table.splits, table.folds, table.labels) if v is not None]
     for copies in same:
         content[copies] = copies[0]
-        seen: set[tuple[str | None, int]] = set()
+        seen: set[tuple[object, ...]] = set()
         for row in copies:
-            place = (None if table.splits is None else table.splits[row], int(table.labels[row]))
+            place = tuple(values[row] for values in given)
             compared[row] &= place not in seen
             seen.add(place)
     rows = np.flatnonzero(compared)

@@ -33,7 +33,7 @@ _WORDS = {
     ),
     "leak": (
         "high",
-        "identical copy in another split",
+        "identical copy in another split or fold",
         "their scores tell what was learnt by heart; keep each in one split",
     ),
     "label_conflict": (
@@ -43,12 +43,12 @@ _WORDS = {
     ),
     "group_leak": (
         "high",
-        "group in more than one split",
+        "group in more than one split or fold",
         "pictures of one patient, plant or video must stay together",
     ),
     "near_leak": (
         "high",
-        "near duplicate in another split",
+        "near duplicate in another split or fold",
         "the same picture re-encoded, resized or a moment later; keep them in one split",
     ),
     "near_label_conflict": (
@@ -60,13 +60,13 @@ _WORDS = {
     "duplicates": ("medium", "identical copy under the same label", _TIE),
     "duplicates_in_split": (
         "low",
-        "identical copy in the same split",
+        "identical copy in the same split and fold",
         "they count more than once",
     ),
     "near_duplicates": ("medium", "near duplicate under the same label", _TIE),
     "near_duplicates_in_split": (
         "low",
-        "near duplicate in the same split",
+        "near duplicate in the same split and fold",
         "they count nearly twice",
     ),
     "aspect": (
@@ -108,6 +108,12 @@ def straddling(
     return [tuple(rows) for rows in sets if len({values[row] for row in rows}) > 1]
 
 
+def places(table: SampleTable) -> list[tuple[object, ...]] | None:
+    """The split and fold that the table gives each row, None where it gives neither."""
+    given = [values for values in (table.splits, table.folds) if values is not None]
+    return list(zip(*given, strict=True)) or None
+
+
 def group_sets(table: SampleTable) -> list[list[int]]:
     """The rows of each group that the table gives."""
     by_group: defaultdict[str, list[int]] = defaultdict(list)
@@ -129,10 +135,11 @@ def _unreadable(audit: Audit) -> Iterator[Finding]:
 
 def _apart(audit: Audit) -> Iterator[Finding]:
     table, near = audit.table, near_sets(audit)
-    yield from _finding(audit, "leak", straddling(table.splits, audit.same))
+    where = places(table)
+    yield from _finding(audit, "leak", straddling(where, audit.same))
     yield from _finding(audit, "label_conflict", straddling(table.labels, audit.same))
-    yield from _finding(audit, "group_leak", straddling(table.splits, group_sets(table)))
-    yield from _finding(audit, "near_leak", straddling(table.splits, near))
+    yield from _finding(audit, "group_leak", straddling(where, group_sets(table)))
+    yield from _finding(audit, "near_leak", straddling(where, near))
     yield from _finding(audit, "near_label_conflict", straddling(table.labels, near))
 
 
@@ -172,9 +179,10 @@ def _constant(audit: Audit) -> Iterator[Finding]:
 
 def _together(audit: Audit) -> Iterator[Finding]:
     table = audit.table
-    suffix = "" if table.splits is None else "_in_split"
+    where = places(table)
+    suffix = "" if where is None else "_in_split"
     for kind, sets in (("duplicates", list(audit.same)), ("near_duplicates", near_sets(audit))):
-        apart = {*straddling(table.splits, sets), *straddling(table.labels, sets)}
+        apart = {*straddling(where, sets), *straddling(table.labels, sets)}
         rest = linked(len(table), [rows for rows in sets if rows not in apart])
         yield from _finding(audit, kind + suffix, rest)
 

@@ -19,11 +19,13 @@ _KEEPS = ("test", "val", "train")
 class FixedRows:
     """The rows to keep, int64 [K]; each row's group, N names or None where nothing is tied.
 
-    dropped: how many rows went, by reason.
+    folds: int64 [N], the folds with what is tied in one, or None where none are given. dropped: how
+    many rows went, by reason.
     """
 
     keep: np.ndarray
     groups: tuple[str, ...] | None
+    folds: np.ndarray | None
     dropped: dict[str, int]
 
 
@@ -32,7 +34,7 @@ def fixed_rows(audit: Audit) -> FixedRows:
 
     Goes: what cannot be read; identical content under two labels; and, where splits are given, what
     has a duplicate, near duplicate or member of its group in a more held-out split. Copies, near
-    duplicates and given groups that meet become one group.
+    duplicates and given groups that meet become one group, and come into one of the given folds.
     """
     table, count = audit.table, len(audit.table)
     conflicting = {
@@ -44,7 +46,10 @@ def fixed_rows(audit: Audit) -> FixedRows:
     together = linked(count, rest)
     held_out = {row for rows in together for row in _less_held_out(audit, rows)}
     groups = list(table.groups or [""] * count)
+    folds = None if table.folds is None else table.folds.copy()
     for rows in together:
+        if folds is not None:
+            folds[list(rows)] = folds[next((r for r in rows if r not in held_out), rows[0])]
         name = next((groups[row] for row in rows if groups[row]), table.keys[rows[0]])
         for row in rows:
             groups[row] = name
@@ -59,6 +64,7 @@ def fixed_rows(audit: Audit) -> FixedRows:
     )
     return FixedRows(
         keep=np.array(sorted(set(range(count)) - gone - held_out), dtype=np.int64),
+        folds=folds,
         groups=tuple(groups) if together or table.groups is not None else None,
         dropped=dict(+dropped),
     )

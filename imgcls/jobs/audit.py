@@ -15,7 +15,7 @@ from imgcls.data.audit_findings import findings
 from imgcls.data.audit_fix import FixedRows, fixed_rows
 from imgcls.data.audit_picture import examine
 from imgcls.data.audit_scan import scan
-from imgcls.data.decode import UnreadableImageError
+from imgcls.data.decode import DecodeSettings, UnreadableImageError
 from imgcls.data.open import open_source
 from imgcls.data.source import SampleTable
 from imgcls.engine.durable import write_text
@@ -35,7 +35,9 @@ def inspect(
     anything is read, WorkerError when a process dies, OutputError when a file cannot be written.
     """
     start_s = time.monotonic()
-    table = open_source(config.source)
+    limit = config.reading.max_image_pixels
+    decoding = DecodeSettings() if limit is None else DecodeSettings(max_pixels=limit)
+    table = open_source(config.source, config.reading, decoding)
     _check_outputs(config, table)
     found = audit(
         table,
@@ -81,7 +83,8 @@ def _check_outputs(config: InspectConfig, table: SampleTable) -> None:
         raise ConfigError(f"--fix-manifest {out}: exists already; name a new file")
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"--fix-manifest {out}: there is no folder {out.parent}")
-    if not os.path.isabs(table.images.location(0)):  # noqa: PTH117  a location need not be a path
+    # a picture in a shard or in memory has a location that is no file
+    if not any(Path(table.images.location(row)).exists() for row in range(min(len(table), 100))):
         raise ConfigError(
             f"--fix-manifest {out}: a manifest names files, and the pictures of {config.source} "
             "are not files of their own"
@@ -93,13 +96,15 @@ def _write_manifest(out: Path, table: SampleTable, fixed: FixedRows) -> None:
         "path": lambda row: _relative(table.images.location(row), out),
         "label": lambda row: table.class_names[table.labels[row]],
     }
-    splits, folds, groups = table.splits, table.folds, fixed.groups
+    splits, folds, groups = table.splits, fixed.folds, fixed.groups
     if splits is not None:
         columns["split"] = lambda row: splits[row] or ""
     if groups is not None:
         columns["group"] = lambda row: groups[row]
     if folds is not None:
         columns["fold"] = lambda row: int(folds[row]) if folds[row] >= 0 else ""
+    for name, values in table.columns.items():
+        columns.setdefault(name, values.__getitem__)
     rows = ({name: value(row) for name, value in columns.items()} for row in fixed.keep.tolist())
     try:
         write_csv(out, list(columns), rows)

@@ -190,6 +190,59 @@ def test_the_fixed_manifest_leaves_out_what_does_harm(split_photos, command, tmp
     assert len(set(groups)) == len(groups) - 1
 
 
+def test_a_fixed_manifest_trains_and_has_nothing_harmful_left(split_photos, command, tmp_path):
+    """What inspect mends, inspect finds no more and `imgcls train` takes as it is."""
+    (split_photos / "train/china/00.jpg").write_bytes(b"")
+    shutil.copy(split_photos / "train/china/01.jpg", split_photos / "train/flower/zz.jpg")
+    shutil.copy(split_photos / "train/china/02.jpg", split_photos / "test/china/zz.jpg")
+    near = Image.open(split_photos / "train/china/03.jpg")
+    near.save(split_photos / "val/china/yy.jpg", quality=60)
+    (tmp_path / "elsewhere").mkdir()
+    out = tmp_path / "elsewhere" / "fixed.csv"
+    assert command("inspect", split_photos, "--fix-manifest", out).code == 0
+    report = report_of(command("inspect", out, "--json"))
+    assert report["findings"] == []
+    assert report["pictures"] == 52
+    done = command(
+        "train", out, "--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs",
+        "1", "--device", "cpu", "--workers", "0",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "all 52 pictures are whole, none has a copy in another split" in done.err
+
+
+def test_given_groups_and_folds_of_a_table_are_audited_and_mended(split_photos, command, tmp_path):
+    """A patient in two folds and a copy in another: reported, then brought into one fold."""
+    files = sorted((split_photos / "train").rglob("*.jpg"))
+    twin = split_photos / "train/china/zz.jpg"
+    shutil.copy(files[1], twin)
+    rows = [
+        {"path": p, "label": p.parent.name, "group": "", "fold": i % 3, "site": f"s{i % 2}"}
+        for i, p in enumerate([*files, twin])
+    ]
+    rows[4]["group"] = rows[5]["group"] = "patient 7"
+    rows[-1]["fold"] = 2
+    table = tmp_path / "table.csv"
+    with table.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    found = kinds(report_of(command("inspect", table, "--json")))
+    assert set(found) == {"leak", "group_leak"}
+    assert [p["group"] for p in found["group_leak"]["sets"][0]] == ["patient 7"] * 2
+    done = command("inspect", table, "--fix-manifest", "fixed.csv")
+    assert done.code == 0, done.err
+    with (tmp_path / "fixed.csv").open(encoding="utf-8", newline="") as stream:
+        fixed = {(tmp_path / row["path"]).resolve(): row for row in csv.DictReader(stream)}
+    assert len(fixed) == len(rows)
+    assert {row["site"] for row in fixed.values()} == {"s0", "s1"}
+    for one, other in ((files[4], files[5]), (files[1], twin)):
+        one, other = fixed[one.resolve()], fixed[other.resolve()]
+        assert (one["group"], one["fold"]) == (other["group"], other["fold"])
+    left = kinds(report_of(command("inspect", "fixed.csv", "--json")))
+    assert not {"leak", "group_leak"} & set(left)
+
+
 @pytest.mark.parametrize(
     ("out", "words"),
     [("photos.txt", ".csv"), ("none/a.csv", "no folder"), ("taken.csv", "exists already")],
@@ -240,7 +293,11 @@ def test_the_page_shows_what_was_found(split_photos, command, tmp_path):
     assert page.count('<img src="data:image/jpeg;base64,') == 2
     assert "&lt;b&gt;zz.jpg" in page
     assert "<b>zz" not in page
-    for words in ("Identical copy in another split", "Unreadable or truncated", "file is empty"):
+    for words in (
+        "Identical copy in another split or fold",
+        "Unreadable or truncated",
+        "file is empty",
+    ):
         assert words in page
     assert not re.search(r"https?://", page)
 
