@@ -236,8 +236,8 @@ def test_given_groups_and_folds_of_a_table_are_audited_and_mended(split_photos, 
         fixed = {(tmp_path / row["path"]).resolve(): row for row in csv.DictReader(stream)}
     assert len(fixed) == len(rows)
     assert {row["site"] for row in fixed.values()} == {"s0", "s1"}
-    for one, other in ((files[4], files[5]), (files[1], twin)):
-        one, other = fixed[one.resolve()], fixed[other.resolve()]
+    for pair in ((files[4], files[5]), (files[1], twin)):
+        one, other = (fixed[file.resolve()] for file in pair)
         assert (one["group"], one["fold"]) == (other["group"], other["fold"])
     left = kinds(report_of(command("inspect", "fixed.csv", "--json")))
     assert not {"leak", "group_leak"} & set(left)
