@@ -170,6 +170,7 @@ class PlanReport(Record):
     workers: int
     memory_mib: float | None
     output: Path
+    reasons: tuple[str, ...] = ()
     preflight: PreflightReport | None = None
     notes: tuple[str, ...] = ()
 

@@ -49,10 +49,15 @@ class DataConfig(Config):
     fold: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
         "all", description="With --folds: the one fold to train (0 to K-1), or all in turn."
     )
-    batch_size: Annotated[int, Flag(short="-b", aliases=("--batch",))] = Field(
+    batch_size: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["auto"], Flag(short="-b", aliases=("--batch",))
+    ] = Field(
         32,
-        ge=1,
-        description=("Pictures per step; 32 fits a laptop and gives small data sets enough steps."),
+        description=(
+            "Pictures per step; 32 fits a laptop and gives small data sets enough steps. auto: the "
+            "largest power of two up to 256 that fits into memory (tried on cuda, estimated "
+            "elsewhere) and leaves an epoch 32 updates; --lr auto follows it."
+        ),
     )
     on_bad_image: Literal["error", "skip"] = Field(
         "error",

@@ -18,8 +18,10 @@ class OptimConfig(Config):
     lr: Annotated[float, Field(gt=0.0)] | Literal["auto"] = Field(
         "auto",
         description=(
-            "Peak learning rate. auto, for adam-like optimizers: 1e-3 from scratch or for the "
-            "classifier alone, 3e-4 when fine-tuning; ten times that for sgd and its kin."
+            "Peak learning rate. auto, for adam-like optimizers and 32 pictures an update: 1e-3 "
+            "from scratch or for the classifier alone, 3e-4 when fine-tuning; ten times that for "
+            "sgd and its kin, a tenth for lion. It grows with the square root of the batch, for "
+            "sgd in proportion."
         ),
     )
     weight_decay: float = Field(
@@ -30,12 +32,20 @@ class OptimConfig(Config):
     momentum: float = Field(
         0.9, ge=0.0, lt=1.0, description="Momentum of the optimizers that have one."
     )
-    epochs: int = Field(
+    epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         10,
-        ge=1,
         description=(
             "Passes over the training pictures; 10 fine-tune most small sets, early stopping may "
-            "end sooner."
+            "end sooner. auto: as many as make about 1,000 updates, but 5 to 40."
+        ),
+    )
+    max_minutes: float | None = Field(
+        None,
+        gt=0.0,
+        description=(
+            "Take fewer epochs where that many would take longer than this, by the speed measured "
+            "before the first; the schedule ends with the last one. The run keeps the number of "
+            "epochs, not the minutes, so it repeats and resumes exactly."
         ),
     )
     warmup_epochs: Annotated[float, Field(ge=0.0)] | Literal["auto"] = Field(

@@ -108,8 +108,8 @@ class TrainConfig(Config):
                 f"data.val_size: {self.data.val_size} and data.test_size: {self.data.test_size} "
                 "leave nothing to train on; together they must stay below 1"
             )
-        warmup = self.optim.warmup_epochs
-        if warmup != "auto" and warmup > self.optim.epochs:
+        warmup, epochs = self.optim.warmup_epochs, self.optim.epochs
+        if warmup != "auto" and epochs != "auto" and warmup > epochs:
             raise ValueError(
                 f"optim.warmup_epochs: {self.optim.warmup_epochs} is longer than "
                 f"optim.epochs: {self.optim.epochs}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,16 +14,36 @@ from torch import nn
 from imgcls.config.optim import OptimConfig
 from imgcls.errors import ConfigError
 
+# the batch that the rates below are for
+_BATCH = 32
+_SGD_LIKE = ("sgd", "momentum", "nesterov", "lars", "larc")
+_SIGN_LIKE = ("lion",)
 
-def default_lr(opt: str, *, fine_tuning: bool) -> float:
-    """The peak learning rate that `--lr auto` stands for.
+
+def default_lr(opt: str, *, fine_tuning: bool, batch_size: int = _BATCH) -> tuple[float, str]:
+    """The peak learning rate that `--lr auto` stands for, and why.
 
     Adam-like optimizers: 3e-4 when all of a pretrained model is tuned, else 1e-3. sgd and its kin
-    divide by no second moment and need about ten times that.
+    divide by no second moment and need about ten times that; lion, whose steps all have full
+    length, a tenth (Chen et al., 2023). That is for 32 pictures an update: adam-like rates grow
+    with the square root of the batch (Malladi et al., "On the SDEs and scaling rules for adaptive
+    gradient algorithms", 2022), those of sgd in proportion (Goyal et al., 2017).
     """
+    name = opt.lower()
+    sgd_like = any(word in name for word in _SGD_LIKE)
     lr = 3e-4 if fine_tuning else 1e-3
-    is_sgd_like = any(word in opt.lower() for word in ("sgd", "momentum", "lars"))
-    return lr * 10 if is_sgd_like else lr
+    if sgd_like:
+        lr *= 10
+    elif any(word in name for word in _SIGN_LIKE):
+        lr /= 10
+    what = "fine-tuning" if fine_tuning else "fresh weights"
+    usual = f"usual for {what} with {name} at batch {_BATCH}"
+    if batch_size == _BATCH:
+        return lr, f"lr {lr:.3g}: {usual}"
+    ratio = batch_size / _BATCH
+    grown = lr * (ratio if sgd_like else math.sqrt(ratio))
+    times = "times" if sgd_like else "times the square root of"
+    return grown, f"lr {grown:.3g}: {lr:.3g}, {usual}, {times} {batch_size}/{_BATCH}"
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> torch.optim.Optimizer:

@@ -21,7 +21,7 @@ from imgcls.engine.batches import ComputeSettings, Normalizer, TrainBatcher, use
 from imgcls.engine.ema import WeightAverage
 from imgcls.engine.fit import Parts
 from imgcls.engine.losses import build_loss
-from imgcls.engine.optim import build_optimizer, default_lr
+from imgcls.engine.optim import build_optimizer
 from imgcls.engine.runtime import (
     amp_name,
     derive_seed,
@@ -34,6 +34,7 @@ from imgcls.engine.schedule import Schedule
 from imgcls.engine.state import History, Progress, RandomState
 from imgcls.engine.step import Learner
 from imgcls.errors import DataError
+from imgcls.jobs.pace import Pace, memory_for, plan_pace
 from imgcls.jobs.preflight import preflight, preflight_report, split_readable
 from imgcls.jobs.recipe import Recipe, plan_recipe
 from imgcls.jobs.runs import planned_folds
@@ -58,8 +59,7 @@ class Plan:
     folds: tuple[int, ...]
     img_size: int
     pretrained: bool
-    lr: float
-    warmup_epochs: float
+    pace: Pace
     crop_scale: float
     hflip: float
     recipe: Recipe
@@ -74,7 +74,7 @@ class Plan:
     def steps_per_epoch(self, fold: int) -> int:
         """Updates in one epoch of a fold."""
         pictures = len(self.assignment.indices("train", fold))
-        per_step = self.config.data.batch_size * self.config.optim.grad_accum
+        per_step = self.pace.batch_size * self.config.optim.grad_accum
         return -(-pictures // per_step)
 
     def train_counts(self, fold: int) -> np.ndarray:
@@ -109,7 +109,7 @@ def make_plan(
         if split_rows is None
         else assignment_from_rows(table, split_rows, strict=strict)
     )
-    model, optim, augment = config.model, config.optim, config.augment
+    model, augment = config.model, config.augment
     pretrained = (
         table.defaults.pretrained and model.weights is None
         if model.pretrained == "auto"
@@ -117,20 +117,31 @@ def make_plan(
     )
     img_size = (table.defaults.img_size or native) if model.img_size == "auto" else model.img_size
     fine_tuning = (pretrained or model.weights is not None) and not model.freeze_backbone
-    lr = default_lr(optim.opt, fine_tuning=fine_tuning) if optim.lr == "auto" else optim.lr
-    warmup_epochs = (
-        min(1.0, optim.epochs / 5) if optim.warmup_epochs == "auto" else optim.warmup_epochs
-    )
     crop_scale = table.defaults.crop_scale if augment.scale == "auto" else augment.scale
     hflip = table.defaults.hflip if augment.hflip == "auto" else augment.hflip
     # the data may bring folds of its own
     config = _resolved(config, {"data": {"folds": assignment.num_folds}})
     folds = planned_folds(config)
     recipe = plan_recipe(config, table.class_counts(assignment.indices("train", folds[0])))
+    to_build = {"pretrained": False, "weights": None, "img_size": img_size}
+    pace = plan_pace(
+        config,
+        pictures=len(assignment.indices("train", folds[0])),
+        fine_tuning=fine_tuning,
+        memory=lambda: memory_for(
+            create_model(
+                model.model_copy(update={**to_build, "num_classes": len(table.class_names)})
+            ),
+            compute,
+        ),
+    )
     resolved = _resolved(
         config,
         {
-            "data": {"source": absolute_spec(config.data.source)},
+            "data": {
+                "source": absolute_spec(config.data.source),
+                "batch_size": pace.batch_size,
+            },
             "reading": {"root": _absolute(config.reading.root)},
             "model": {
                 "pretrained": pretrained,
@@ -138,7 +149,11 @@ def make_plan(
                 "num_classes": len(table.class_names),
                 "weights": _absolute(model.weights),
             },
-            "optim": {"lr": lr, "warmup_epochs": warmup_epochs},
+            "optim": {
+                "lr": pace.lr,
+                "epochs": pace.epochs,
+                "warmup_epochs": pace.warmup_epochs,
+            },
             "augment": {"scale": crop_scale, "hflip": hflip},
             "recipe": {"imbalance": recipe.imbalance},
             "early_stopping": {"metric": recipe.monitor},
@@ -153,8 +168,7 @@ def make_plan(
         folds=folds,
         img_size=img_size,
         pretrained=pretrained,
-        lr=lr,
-        warmup_epochs=warmup_epochs,
+        pace=pace,
         crop_scale=crop_scale,
         hflip=hflip,
         recipe=recipe,
@@ -211,7 +225,7 @@ def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
     average = WeightAverage(model, config.optim.model_ema_decay) if config.optim.model_ema else None
     if config.runtime.compile:
         model.compile()
-    optimizer = build_optimizer(model, config.optim, plan.lr)
+    optimizer = build_optimizer(model, config.optim, plan.pace.lr)
     normalizer = Normalizer(facts.mean, facts.std, plan.compute)
     device = plan.compute.device
     learner = Learner(
@@ -226,8 +240,8 @@ def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
         schedule=Schedule(
             optimizer,
             sched=config.optim.sched,
-            epochs=config.optim.epochs,
-            warmup_epochs=plan.warmup_epochs,
+            epochs=plan.pace.epochs,
+            warmup_epochs=plan.pace.warmup_epochs,
             min_lr=config.optim.min_lr,
             steps_per_epoch=plan.steps_per_epoch(fold),
         ),
@@ -251,7 +265,7 @@ def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
                 color_jitter=config.augment.color_jitter,
                 auto_augment=config.augment.auto_augment,
             ),
-            batch_size=config.data.batch_size,
+            batch_size=plan.pace.batch_size,
             grad_accum=config.optim.grad_accum,
             seed=derive_seed(config.runtime.seed, "samples", fold),
             workers=plan.workers,
@@ -282,7 +296,7 @@ def eval_loader(
         plan.table,
         indices,
         eval_transform(facts),
-        batch_size=plan.config.data.batch_size,
+        batch_size=plan.pace.batch_size,
         workers=plan.workers,
         device_type=plan.compute.device.type,
         bad_images=bad_images,

@@ -46,7 +46,7 @@ def summarize(plan: Plan, run: Path) -> dict[str, Any]:
         checkpoints,
         held_out,
         plan.compute,
-        scoring=Scoring(plan.config.data.batch_size, plan.workers),
+        scoring=Scoring(plan.pace.batch_size, plan.workers),
         temperatures=[None] * len(held_out),
     )
     return _summary(report)

@@ -31,7 +31,7 @@ def describe_plan(
         memory_mib = guess_training_memory_mib(
             model,
             assembly.preprocessing.input_size,
-            config.data.batch_size,
+            plan.pace.batch_size,
             half=plan.compute.precision is not None,
         )
     return PlanReport(
@@ -50,12 +50,12 @@ def describe_plan(
         parameters_trainable=trainable,
         parameters_total=total,
         opt=config.optim.opt,
-        lr=plan.lr,
-        batch_size=config.data.batch_size,
+        lr=plan.pace.lr,
+        batch_size=plan.pace.batch_size,
         grad_accum=config.optim.grad_accum,
-        epochs=config.optim.epochs,
+        epochs=plan.pace.epochs,
         steps_per_epoch=steps,
-        total_steps=steps * config.optim.epochs * len(plan.folds),
+        total_steps=steps * plan.pace.epochs * len(plan.folds),
         monitor=plan.recipe.monitor,
         imbalance=plan.recipe.imbalance,
         imbalance_ratio=plan.recipe.imbalance_ratio,
@@ -67,6 +67,7 @@ def describe_plan(
         memory_mib=memory_mib,
         output=run or config.runtime.output,
         preflight=plan.preflight,
+        reasons=plan.pace.reasons,
         notes=plan.assignment.notes,
     )
 

@@ -48,11 +48,11 @@ def restore(plan: Plan, fold: int, parts: Parts, folder: Path, *, force: bool = 
         raise CheckpointError(f"{folder}: its training state does not fit: {reason}") from error
     before = checkpoint.facts["config"]
     _move_position(plan, fold, parts, before)
-    if plan.config.optim.epochs != before["optim"]["epochs"]:
+    if plan.pace.epochs != before["optim"]["epochs"]:
         parts.progress.stopped_early = False
         parts.tracker.stale_epochs = 0
     parts.progress.finished = (
-        parts.progress.stopped_early or parts.progress.epoch >= plan.config.optim.epochs
+        parts.progress.stopped_early or parts.progress.epoch >= plan.pace.epochs
     )
 
 
@@ -90,7 +90,7 @@ def changes(
 
 def _move_position(plan: Plan, fold: int, parts: Parts, before: Mapping[str, Any]) -> None:
     batch_size = before["data"]["batch_size"]
-    if plan.config.data.batch_size == batch_size:
+    if plan.pace.batch_size == batch_size:
         return
     progress = parts.progress
     pictures = len(plan.assignment.indices("train", fold))

@@ -182,7 +182,7 @@ class Trainer:
         settings = FitSettings(
             fold=fold,
             folder=folder,
-            epochs=self.plan.config.optim.epochs,
+            epochs=self.plan.pace.epochs,
             patience=self.plan.config.early_stopping.patience,
             seed=self.plan.config.runtime.seed,
         )
@@ -241,12 +241,12 @@ class Trainer:
         )
 
     def _memory_advice(self) -> str:
-        data, optim = self.plan.config.data, self.plan.config.optim
+        batch_size, grad_accum = self.plan.pace.batch_size, self.plan.config.optim.grad_accum
         device = self.plan.compute.device
-        if data.batch_size == 1:
+        if batch_size == 1:
             return f"{device} is out of memory; try a smaller --model or --img-size"
         return (
-            f"{device} is out of memory at --batch-size {data.batch_size}; the same training with "
-            f"less: --batch-size {-(-data.batch_size // 2)} --grad-accum-steps "
-            f"{optim.grad_accum * 2}"
+            f"{device} is out of memory at --batch-size {batch_size}; the same training with "
+            f"less: --batch-size {-(-batch_size // 2)} --grad-accum-steps "
+            f"{grad_accum * 2}"
         )

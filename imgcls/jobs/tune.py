@@ -63,7 +63,7 @@ def open_search(
         "model.weights": resolved.model.weights and str(resolved.model.weights),
     }
     base = with_values(config.base(), where)
-    space = search_space(config, plan.lr)
+    space = search_space(config, plan.pace.lr)
     # before anything is written: what cannot be built or fetched leaves nothing behind
     assemble(plan, plan.folds[0])
     folder = _folder(config, plan)
@@ -100,7 +100,7 @@ def _open_study(
 ) -> Study:
     metric = plan.config.early_stopping.metric
     # the first third of the epochs says little: the rates are rising, or at their top
-    warmup = math.ceil(plan.config.optim.epochs / 3)
+    warmup = math.ceil(plan.pace.epochs / 3)
     return Study(
         config.search.storage or f"sqlite:///{(folder / DATABASE).absolute()}",
         folder.name,

@@ -85,6 +85,8 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
         f"{plan.opt}, lr {plan.lr:g}, batch {plan.batch_size}{accumulated}, {plan.epochs} epochs "
         f"of {plan.steps_per_epoch} steps",
     )
+    for index, reason in enumerate(plan.reasons):
+        facts.add_row("" if index else "Chosen", reason)
     if plan.unbalanced:
         facts.add_row(
             "Imbalance",

@@ -67,7 +67,7 @@ def training_step(
     if compiled:
         torch.compiler.reset()
         model.compile()
-    optimizer = build_optimizer(model, config, default_lr(config.opt, fine_tuning=True))
+    optimizer = build_optimizer(model, config, default_lr(config.opt, fine_tuning=True)[0])
     loss_of = nn.CrossEntropyLoss()
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision is torch.float16)
 
