@@ -71,15 +71,17 @@ class ImageDataset(Dataset[Any]):
         row = int(self._indices[position])
         key = self._table.keys[row]
         self._say_in_hand(row)
-        try:
-            image = self._table.images.open(row)
-        except UnreadableImageError as error:
-            return bad_image(self._table, row, str(error))
-        if self._seed is None:
-            pixels = self._transform(image)
-        else:
-            with _own_randomness(sample_seed(self._seed, epoch, key, repeat)):
-                pixels = self._transform(image)
+        randomness = (
+            contextlib.nullcontext()
+            if self._seed is None
+            else _own_randomness(sample_seed(self._seed, epoch, key, repeat))
+        )
+        with randomness:
+            try:
+                image = self._table.images.open_crop(row, self._transform.choose)
+            except UnreadableImageError as error:
+                return bad_image(self._table, row, str(error))
+            pixels = self._transform.finish(image)
         return Sample(pixels, int(self._table.labels[row]), key)
 
 
@@ -114,7 +116,8 @@ def collate(samples: Sequence[Sample | BadImage], *, even: bool) -> Loaded:
     if not good:
         return Loaded(None, bad)
     batch = Batch(
-        images=torch.stack([sample.image for sample in good]),
+        # one copy of whole rows of pixels: the batch is channels last in memory
+        images=torch.stack([sample.image.movedim(0, -1) for sample in good]).movedim(-1, 1),
         labels=torch.tensor([sample.label for sample in good], dtype=torch.int64),
         keys=tuple(sample.key for sample in good),
         valid=torch.ones(len(good), dtype=torch.bool),

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+import simplejpeg
+from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
+from imgcls.data.crops import ChooseCrop
 from imgcls.errors import ConfigError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+# modes that are the wanted one already; RGBX is RGB with a byte without meaning behind each pixel
+_DONE = {1: ("L",), 2: (), 3: ("RGB", "RGBX"), 4: ()}
+_TURNS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_ITS_SIDE = 5
 
 
 class UnreadableImageError(Exception):
@@ -68,6 +85,48 @@ def decode(
     settings = settings or DecodeSettings()
     if isinstance(content, Path):
         content = read_content(content)
+    with _opened(content, settings) as image:
+        if enough_pixels is not None:
+            image.draft(None, (enough_pixels, enough_pixels))
+        image.load()
+        return to_channels(_turned(image, _orientation(image)), settings)
+
+
+def decode_crop(content: bytes, settings: DecodeSettings, choose: ChooseCrop) -> Image.Image:
+    """The part of `decode`'s picture that `choose` wants, decoding no more than it needs.
+
+    choose: told the upright picture's (width, height). Raises UnreadableImageError with the reason.
+    """
+    with _opened(content, settings) as image:
+        if image.format != "JPEG":
+            image.load()
+        orientation = _orientation(image)
+        crop = choose(image.size if orientation < _ON_ITS_SIDE else image.size[::-1])
+        pixels = _turned(_decoded(image, content, crop.reduction), orientation)
+        if pixels.mode in _DONE[settings.channels] and not pixels.has_transparency_data:
+            # so that only the cut pixels are copied
+            return to_channels(crop.cut(pixels), settings)
+        return crop.cut(to_channels(pixels, settings))
+
+
+def _decoded(image: Image.Image, content: bytes, reduction: int) -> Image.Image:
+    """The opened picture's pixels, a JPEG's perhaps smaller by the factor `reduction`."""
+    if reduction > 1:
+        image.draft(None, (image.width // reduction, image.height // reduction))
+    elif image.format == "JPEG" and image.mode == "RGB":
+        try:
+            pixels = simplejpeg.decode_jpeg(content, "RGBX")
+        except ValueError:
+            pass  # damaged: PIL says how, or mends what can be mended
+        else:
+            return Image.frombuffer("RGBX", image.size, pixels, "raw", "RGBX", 0, 1)
+    image.load()
+    return image
+
+
+@contextlib.contextmanager
+def _opened(content: bytes, settings: DecodeSettings) -> Iterator[Image.Image]:
+    """The picture before its pixels are decoded; what goes wrong is an UnreadableImageError."""
     try:
         # what PIL remarks on odd metadata would be printed for each picture, without its name
         with warnings.catch_warnings():
@@ -75,10 +134,7 @@ def decode(
             _allow(settings.max_pixels)
             with Image.open(io.BytesIO(content)) as image:
                 _check_size(image, settings.max_pixels)
-                if enough_pixels is not None:
-                    image.draft(None, (enough_pixels, enough_pixels))
-                image.load()
-                return to_channels(_upright(image), settings)
+                yield image
     except UnidentifiedImageError:
         raise UnreadableImageError("not a picture" if content else "the file is empty") from None
     except Image.DecompressionBombError:
@@ -109,11 +165,17 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; damaged EXIF data say nothing, as the pixels are good."""
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  damaged EXIF data say nothing, whatever they raise
-        return image
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001  damaged EXIF data may raise anything
+        return 1
+    return orientation if orientation in _TURNS else 1
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    return image if orientation == 1 else image.transpose(_TURNS[orientation])
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import re
 import signal
+import sys
 import weakref
 from collections.abc import Iterator
 
@@ -81,6 +82,7 @@ class _Pipeline:
             num_workers=workers,
             collate_fn=functools.partial(collate, even=even),
             pin_memory=device_type == "cuda",
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
             # the loader draws a seed for its workers, which need none

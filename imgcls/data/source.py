@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.decode import DecodeSettings, decode
+from imgcls.data.crops import ChooseCrop
+from imgcls.data.decode import DecodeSettings, decode, decode_crop
 from imgcls.errors import DataError
 
 
@@ -33,6 +34,10 @@ class ImageStore(ABC):
     def open(self, index: int) -> Image.Image:
         """Row `index`, decoded. Raises UnreadableImageError with the reason."""
         return decode(self.content(index), self.decoding)
+
+    def open_crop(self, index: int, choose: ChooseCrop) -> Image.Image:
+        """The part of row `index` that `choose` wants. Raises UnreadableImageError."""
+        return decode_crop(self.content(index), self.decoding, choose)
 
 
 class _SelectedImages(ImageStore):

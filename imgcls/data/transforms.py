@@ -1,18 +1,35 @@
-"""timm's transforms up to uint8; normalising happens on the device, on whole batches."""
+"""Pictures to uint8 pixels; normalising happens on the device, on whole batches."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
 import torch
 from PIL import Image
-from timm.data import create_transform
 
+from imgcls.data.crops import Crop, evaluation_window, random_resized_crop
 from imgcls.errors import ConfigError
 
-# use_prefetcher=True ends in uint8 pixels (MaybePILToTensor) and leaves normalising to the device
-Transform = Callable[[Image.Image], torch.Tensor]
+_RATIO = (3 / 4, 4 / 3)
+
+
+class Transform(ABC):
+    """A picture's way to the model's input, in two steps with the decoding between them."""
+
+    @abstractmethod
+    def choose(self, size: tuple[int, int]) -> Crop:
+        """The part of a picture of (width, height) pixels that is wanted."""
+
+    @abstractmethod
+    def finish(self, image: Image.Image) -> torch.Tensor:
+        """The pixels of that part as uint8 [C, H, W]."""
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """Both steps, for a picture that is decoded already."""
+        return self.finish(self.choose(image.size).cut(image))
 
 
 class PreprocessingFacts(Protocol):
@@ -39,18 +56,75 @@ class PreprocessingFacts(Protocol):
         """center, squash or border."""
 
 
+class EvalTransform(Transform):
+    """timm's evaluation transform up to uint8, at most one level of 255 from it."""
+
+    def __init__(self, facts: PreprocessingFacts) -> None:
+        _, height, width = facts.input_size
+        self._size = (width, height)
+        self._crop_pct = facts.crop_pct
+        self._crop_mode = facts.crop_mode
+        self._resample = _resampling(facts.interpolation)
+        self._fill = tuple(round(255 * value) for value in facts.mean)
+
+    def choose(self, size: tuple[int, int]) -> Crop:
+        """The part that the model is evaluated on."""
+        return evaluation_window(
+            size,
+            size=self._size,
+            crop_pct=self._crop_pct,
+            crop_mode=self._crop_mode,
+            resample=self._resample,
+            fill=self._fill,
+        )
+
+    def finish(self, image: Image.Image) -> torch.Tensor:
+        """The pixels as they are."""
+        return _pixels(image)
+
+
+class TrainTransform(Transform):
+    """timm's training transform up to uint8: the same draws, and the same pixels but for JPEGs.
+
+    Those come smaller from their decoder when the crop is at least twice as large as the input.
+    """
+
+    def __init__(
+        self,
+        facts: PreprocessingFacts,
+        *,
+        scale: float,
+        hflip: float,
+        vflip: float,
+        colours: Callable[[Image.Image], Image.Image],
+    ) -> None:
+        _, height, width = facts.input_size
+        self._size = (width, height)
+        self._scale = (scale, 1.0)
+        self._resample = _resampling(facts.interpolation)
+        self._flips = (
+            (hflip, Image.Transpose.FLIP_LEFT_RIGHT),
+            (vflip, Image.Transpose.FLIP_TOP_BOTTOM),
+        )
+        self._colours = colours
+
+    def choose(self, size: tuple[int, int]) -> Crop:
+        """A random part."""
+        return random_resized_crop(
+            size, size=self._size, scale=self._scale, ratio=_RATIO, resample=self._resample
+        )
+
+    def finish(self, image: Image.Image) -> torch.Tensor:
+        """The pixels, perhaps mirrored, with other colours."""
+        for chance, way in self._flips:
+            if chance > 0 and float(torch.rand(1)) < chance:
+                image = image.transpose(way)
+        return _pixels(self._colours(image))
+
+
 def eval_transform(facts: PreprocessingFacts) -> Transform:
     """RGB picture to uint8 [3, H, W], the way the model is evaluated."""
-    transform: Transform = create_transform(
-        facts.input_size,
-        is_training=False,
-        use_prefetcher=True,
-        interpolation=facts.interpolation,
-        mean=facts.mean,
-        crop_pct=facts.crop_pct,
-        crop_mode=facts.crop_mode,
-    )
-    return transform
+    return EvalTransform(facts)
 
 
 def train_transform(
@@ -66,22 +140,33 @@ def train_transform(
 
     Raises ConfigError for a policy that timm does not know.
     """
+    # here, so that a loader process that only evaluates need not load it
+    from timm.data import create_transform
+
     try:
-        transform: Transform = create_transform(
+        _, colours, _ = create_transform(
             facts.input_size,
             is_training=True,
             use_prefetcher=True,
             interpolation=facts.interpolation,
             mean=facts.mean,
-            scale=(scale, 1.0),
-            hflip=hflip,
-            vflip=vflip,
             color_jitter=color_jitter or None,
             auto_augment=auto_augment,
+            separate=True,
         )
     except (AssertionError, KeyError, ValueError, IndexError) as error:
         raise ConfigError(
             f"augment.auto_augment (--aa): timm has no policy {auto_augment!r}; try "
             "rand-m9-mstd0.5, augmix-m3 or original"
         ) from error
-    return transform
+    return TrainTransform(facts, scale=scale, hflip=hflip, vflip=vflip, colours=colours)
+
+
+def _resampling(interpolation: str) -> Image.Resampling:
+    return Image.Resampling[interpolation.upper()]
+
+
+def _pixels(image: Image.Image) -> torch.Tensor:
+    pixels = np.array(image)
+    # rows of whole pixels, seen as channels first: the layout that batches keep
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
