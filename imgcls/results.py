@@ -90,12 +90,15 @@ class EvalReport(Record):
     prior: how common the model takes each class to be ("shares", by class) and the method of
     `--imbalance` that made it so; None for a checkpoint that does not say. bad_images: pictures
     that could not be read and were left out, each with the reason as its note.
+    data: what opens the pictures again, `source` and the options of reading it. page: report.html,
+    where it was made.
     """
 
     checkpoint: Path
     model_name: str
     split: str
     fold: int | str
+    data: dict[str, Any]
     metrics: dict[str, Any]
     speed_metrics: dict[str, Any]
     undefined: dict[str, str]
@@ -103,6 +106,7 @@ class EvalReport(Record):
     per_class: tuple[dict[str, Any], ...]
     confusion_matrix: tuple[tuple[int, ...], ...]
     folder: Path | None = None
+    page: Path | None = None
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     intervals_method: str | None = None
     calibration: dict[str, Any] | None = None
@@ -133,6 +137,15 @@ class PreflightReport(Record):
     leaks: int
     conflicts: int
     elapsed_s: float
+
+
+@dataclass(frozen=True)
+class PageReport(Record):
+    """The page and the pictures (PNG; an SVG lies beside each) made of an evaluated split."""
+
+    page: Path
+    pictures: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

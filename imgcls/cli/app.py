@@ -13,7 +13,8 @@ from typer.main import get_command as command_of
 VERBS = {
     "inspect": "Find what is wrong with a data set before training on it.",
     "train": "Fine-tune a model on a folder of labelled pictures.",
-    "evaluate": "Score a trained model on a split: metrics, tables, files.",
+    "evaluate": "Score a trained model on a split: metrics, pictures, report.",
+    "report": "Draw an evaluated split: pictures and one HTML page.",
     "benchmark": "Time a model: latency, throughput, memory.",
     "tune": "Search for better settings by training many times.",
     "resume": "Go on with an unfinished run, exactly where it stopped.",

@@ -25,6 +25,8 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     with console.progress("Scoring") as on_batch:
         report = job(config, on_batch=on_batch)
     show_evaluation(console, report)
+    if config.open and report.page is not None:
+        console.open(report.page)
     check_gates(report)
 
 

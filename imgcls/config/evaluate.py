@@ -116,6 +116,10 @@ class EvaluateConfig(Config):
         ),
     )
     channels_last: bool = Field(True, description="Faster memory layout for convolutions.")
+    report: bool = Field(
+        True, description="Draw the pictures and report.html; a few seconds that a script may save."
+    )
+    open: bool = Field(False, description="Show report.html in the browser.")
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
         Path("outputs"), description="Where to look for the newest run."
     )

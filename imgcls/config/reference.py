@@ -10,6 +10,7 @@ from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.inspect import InspectConfig
 from imgcls.config.list_models import ListModelsConfig
+from imgcls.config.report import ReportConfig
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.config.tune import TuneConfig
 
@@ -17,6 +18,7 @@ COMMANDS: dict[str, type[Config]] = {
     "inspect": InspectConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "report": ReportConfig,
     "benchmark": BenchmarkConfig,
     "tune": TuneConfig,
     "resume": ResumeConfig,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 
 from imgcls.config.reading import ReadingConfig
@@ -42,7 +43,8 @@ def open_source(
     table = source.read(spec, reading)
     if decoding is not None:
         table.images.decoding = decoding
-    return table
+    options = reading.model_dump(mode="json", exclude_none=True)
+    return replace(table, origin={"source": absolute_spec(spec), **options})
 
 
 def find_source(spec: str) -> Source:

@@ -75,7 +75,8 @@ class SampleTable:
     may not be divided, "" for a row that is its own group, or None. folds: int64 [N], the fold that
     the source gives each row, -1 for a row that is in none, or None.
     columns: whatever else the source says of each row (site, camera, ...), N texts a column.
-    notes: what the user should know about the source.
+    notes: what the user should know about the source. origin: what opens it again, `source` and the
+    options of reading that were given.
     """
 
     name: str
@@ -89,6 +90,7 @@ class SampleTable:
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: SourceDefaults = field(default_factory=SourceDefaults)
     notes: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)

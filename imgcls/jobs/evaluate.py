@@ -22,6 +22,7 @@ from imgcls.jobs.crossval import cross_validate
 from imgcls.jobs.ensemble import score_together
 from imgcls.jobs.gates import passed_gates, require_gates
 from imgcls.jobs.pictures import Pictures, chosen_pictures, require_columns, run_pictures
+from imgcls.jobs.report import make_page
 from imgcls.jobs.reporting import Scoring
 from imgcls.jobs.robustness import corruption_scores, require_corruptible
 from imgcls.jobs.runs import newest_run_with_checkpoint
@@ -162,7 +163,7 @@ class _Evaluation:
         report = self._judged(report, temperatures)
         assert report.folder is not None
         write_metrics(report.folder, report)
-        return report
+        return self._with_page(report)
 
     def _together(
         self,
@@ -198,7 +199,14 @@ class _Evaluation:
         report = self._judged(report, temperatures)
         assert report.folder is not None
         write_evaluation(report.folder, report, predictions, self.scoring.cost_matrix)
-        return report
+        return self._with_page(report)
+
+    def _with_page(self, report: EvalReport) -> EvalReport:
+        if not self.config.report:
+            return report
+        assert report.folder is not None
+        made = make_page(report.folder)
+        return replace(report, page=made.page, notes=(*report.notes, *made.notes))
 
     def _comparison(
         self, predictions: Predictions, pictures: Pictures, report: EvalReport

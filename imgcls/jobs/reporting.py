@@ -103,6 +103,7 @@ def report_on(
         model_name=str(checkpoint.facts.get("model_name", checkpoint.card["architecture"])),
         split=pictures.split,
         fold=checkpoint.fold,
+        data=dict(pictures.table.origin),
         metrics=metrics.metrics,
         speed_metrics=speed,
         undefined=metrics.undefined,

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from imgcls.results import to_plain
@@ -63,6 +64,13 @@ class Console:
         """Give a path or command as a line of its own that can be copied whole."""
         if not self.json:
             _line(sys.stdout, f"{label:<13} {text}")
+
+    def open(self, page: Path) -> None:
+        """Show a page in the reader's browser, or say that there is none."""
+        import webbrowser
+
+        if not webbrowser.open(page.absolute().as_uri()):
+            self.warn(f"no browser was found; open {page} in one")
 
     def result(self, document: Any, *texts: RenderableType) -> None:
         """Give the result: the document with --json, otherwise the texts."""

@@ -64,6 +64,7 @@ def write_metrics(folder: Path, report: EvalReport) -> None:
             "model_name": report.model_name,
             "split": report.split,
             "fold": report.fold,
+            "data": report.data,
             "class_names": report.class_names,
             "temperature": 1.0 if calibration is None else calibration["temperature"],
             "metrics": report.metrics,

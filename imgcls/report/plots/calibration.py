@@ -42,7 +42,8 @@ def draw_reliability(panels: Sequence[tuple[str, Predictions]]) -> Drawing:
                 axes.grid(visible=True, axis="y")
         grid[0, 0].set_ylabel("Accuracy")
         grid[1, 0].set_ylabel("Pictures")
-        grid[0, 0].legend(loc="upper left")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
         for column, (_, shown) in enumerate(panels):
             bins = reliability_bins(shown)
             facts = zip(

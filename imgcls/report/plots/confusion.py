@@ -8,12 +8,22 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from imgcls.report.plots.drawing import RIGHT, WRONG, Box, Drawing, canvas, place_spots, shortened
+from imgcls.report.plots.drawing import (
+    INK,
+    RIGHT,
+    WRONG,
+    Box,
+    Drawing,
+    canvas,
+    place_spots,
+    shortened,
+)
 
 _MOST_WITH_NUMBERS = 15
 _MOST_IN_OWN_ORDER = 20
 _MOST_CLASSES = 200
 _MOST_SPOTS = 5000
+_FAINTEST, _STRONG = 0.2, 0.75
 
 
 def draw_confusion(
@@ -45,7 +55,7 @@ def draw_confusion(
             spine.set_visible(True)
             spine.set_linewidth(0.5)
         if size <= _MOST_WITH_NUMBERS:
-            _write_numbers(axes, values, font, normalized=normalized)
+            _write_numbers(axes, values, normalized=normalized)
         what = "share of each true class, in %" if normalized else "pictures"
         left_out = len(confusion) - size
         some = f", the {size} classes with the most mistakes" if left_out else ""
@@ -110,16 +120,16 @@ def _colors(values: np.ndarray) -> np.ndarray:
     diagonal = np.eye(len(values), dtype=bool)
     for part, color in ((diagonal, RIGHT), (~diagonal, WRONG)):
         colors[part, :3] = to_rgb(color)
-        highest = values[part].max(initial=0)
-        if highest:
-            colors[part, 3] = np.sqrt(values[part] / highest)
     # a single mistake among many must still be seen
-    colors[..., 3] = np.where(values > 0, np.maximum(colors[..., 3], 0.2), 0.0)
+    strength = np.maximum(np.sqrt(values / values.max()), _FAINTEST)
+    colors[..., 3] = np.where(values > 0, strength, 0.0)
     return colors
 
 
-def _write_numbers(axes: Any, values: np.ndarray, font: float, *, normalized: bool) -> None:
+def _write_numbers(axes: Any, values: np.ndarray, *, normalized: bool) -> None:
+    strength = _colors(values)[..., 3]
     for (row, column), value in np.ndenumerate(values):
         if value:
             text = f"{100 * value:.0f}" if normalized else str(value)
-            axes.text(column, row, text, ha="center", va="center", fontsize=min(font, 8.5))
+            color = "#ffffff" if strength[row, column] > _STRONG else INK
+            axes.text(column, row, text, ha="center", va="center", fontsize=8.5, color=color)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -75,7 +75,7 @@ class ClassCurves:
 
 
 def draw_roc(
-    curves: ClassCurves, metrics: dict[str, Any], per_class: Sequence[dict[str, Any]]
+    curves: ClassCurves, metrics: Mapping[str, Any], per_class: Sequence[Mapping[str, Any]]
 ) -> Drawing:
     """True against false positive rate."""
 
@@ -90,7 +90,7 @@ def draw_roc(
         "roc_curves",
         "ROC curves",
         "Recall against false alarms, each class against the rest. Up and left is better; the "
-        "diagonal is guessing.",
+        "diagonal is guessing. Named are the three weakest classes.",
         ("False positive rate", "True positive rate (recall)", "ROC AUC"),
         curves.step,
         lines={c: line(points) for c, points in curves.by_class.items()},
@@ -104,14 +104,14 @@ def draw_roc(
 
 
 def draw_precision_recall(
-    curves: ClassCurves, metrics: dict[str, Any], per_class: Sequence[dict[str, Any]]
+    curves: ClassCurves, metrics: Mapping[str, Any], per_class: Sequence[Mapping[str, Any]]
 ) -> Drawing:
     """Precision against recall."""
     return _draw(
         "pr_curves",
         "Precision-recall curves",
         "How clean the answers stay as more of a class is found, each class against the rest. Up "
-        "and right is better.",
+        "and right is better. Named are the three weakest classes.",
         ("Recall", "Precision", "AP"),
         curves.step,
         lines={c: (points.recall, points.precision) for c, points in curves.by_class.items()},
@@ -143,7 +143,7 @@ def _draw(
     style = "default" if diagonal else "steps-pre"
     weakest = sorted(lines, key=lambda c: (areas[c], c))
     named = weakest[:_NAMED]
-    with canvas(5.6, 5.0) as figure:
+    with canvas(5.6, 5.6) as figure:
         axes = figure.add_subplot()
         faint = max(0.04, 0.25 / (1 + len(lines) / 20))
         for c in weakest[_NAMED:_MOST_THIN_LINES]:
@@ -166,14 +166,7 @@ def _draw(
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=x_label, ylabel=y_label)
         axes.set_title(title if step == 1 else f"{title} (drawn by 1 picture in {step})")
         axes.grid(visible=True)
-        legend_title = f"The {len(named)} weakest classes by name" if len(lines) > _NAMED else None
-        axes.legend(
-            loc="lower right" if diagonal else "lower left",
-            title=legend_title,
-            title_fontsize=8,
-            alignment="left",
-            handlelength=3.2,
-        )
+        figure.legend(loc="outside lower center", ncols=2, handlelength=3.2)
     return Drawing(name, title, meaning, figure, place_spots(figure, axes, boxes))
 
 

@@ -90,6 +90,11 @@ class Drawing:
     figure: Figure
     spots: Sequence[Spot] = ()
 
+    @property
+    def width(self) -> int:
+        """How wide it is meant to be shown, in CSS pixels."""
+        return round(self.figure.get_figwidth() * 96)
+
     @cached_property
     def svg(self) -> str:
         """The picture as an SVG document; its texts can be searched and edited."""
@@ -106,7 +111,8 @@ class Drawing:
             lambda tag: re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{self.name}-", tag[0]),
             text,
         )
-        return re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1 role="img"', text, count=1)
+        head, rest = text.split(">", 1)
+        return re.sub(r' (width|height)="[^"]*"', "", head) + f' role="img">{rest}'
 
     def write(self, folder: Path) -> None:
         """Write `<name>.png` (for slides) and `<name>.svg` (for print). Raises OSError."""

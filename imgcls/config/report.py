@@ -1,0 +1,29 @@
+"""Options of `imgcls report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from imgcls.config.base import Config, Flag
+
+
+class ReportConfig(Config):
+    """Everything `imgcls report` may be told."""
+
+    run: Annotated[Path | None, Flag(positional=True)] = Field(
+        None, description="A run, fold or checkpoint folder; by default the newest run."
+    )
+    split: str = Field(
+        "test",
+        pattern=r"^[^/\\]+$",
+        examples=["test"],
+        description="The evaluated split: the name of a folder in test_results/.",
+    )
+    fold: int | None = Field(None, ge=0, description="With a run folder: the fold.")
+    open: bool = Field(False, description="Show the page in the browser.")
+    output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
+        Path("outputs"), description="Where to look for the newest run."
+    )

@@ -1,0 +1,96 @@
+"""The pictures worth a look: the most confident mistakes, the most uncertain answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from imgcls.config.reading import ReadingConfig
+from imgcls.data.decode import UnreadableImageError
+from imgcls.data.open import open_source
+from imgcls.data.source import SampleTable
+from imgcls.errors import DataError
+from imgcls.metrics.predictions import Predictions
+from imgcls.report.html.page import Thumbnail, picture_uri
+
+_MOST_MISTAKES, _MOST_UNCERTAIN = 24, 12
+
+Gallery = tuple[str, str, list[Thumbnail]]
+
+
+def galleries_of(
+    facts: Mapping[str, Any], predictions: Predictions
+) -> tuple[list[Gallery], list[str]]:
+    """Galleries (title, sentence, thumbnails) of an evaluated split, and notes on what lacks.
+
+    facts: test_metrics.json. The pictures are read from the data that was scored; where it has
+    gone, their names and scores are shown alone.
+    """
+    mistakes = worst_mistakes(predictions)
+    uncertain = np.argsort(predictions.confidences, kind="stable")[:_MOST_UNCERTAIN]
+    notes: list[str] = []
+    table = _table(facts["data"], notes)
+    names = facts["class_names"]
+    galleries = [
+        (
+            "The most confident mistakes",
+            "Wrong labels, two classes in one picture, or what the model takes for another.",
+            _thumbnails(table, predictions, names, mistakes, notes),
+        ),
+        (
+            "The most uncertain pictures",
+            "Where the highest probability is lowest: worth a second look at their labels.",
+            _thumbnails(table, predictions, names, uncertain, notes),
+        ),
+    ]
+    return [gallery for gallery in galleries if gallery[2]], notes
+
+
+def worst_mistakes(predictions: Predictions) -> np.ndarray:
+    """Rows of the mistakes that the model was surest of, surest first: int64, 24 at most."""
+    wrong = np.flatnonzero(~predictions.correct)
+    order = np.argsort(-predictions.confidences[wrong], kind="stable")
+    return wrong[order[:_MOST_MISTAKES]]
+
+
+def _table(data: Mapping[str, Any], notes: list[str]) -> SampleTable | None:
+    options = {name: value for name, value in data.items() if name != "source"}
+    try:
+        return open_source(data["source"], ReadingConfig(**options))
+    except DataError as error:
+        notes.append(f"the pictures are not shown: {error}")
+        return None
+
+
+def _thumbnails(
+    table: SampleTable | None,
+    predictions: Predictions,
+    names: Sequence[str],
+    rows: np.ndarray,
+    notes: list[str],
+) -> list[Thumbnail]:
+    position = {} if table is None else {key: index for index, key in enumerate(table.keys)}
+    shown = []
+    for row in rows:
+        key = predictions.keys[row]
+        true, said = predictions.labels[row], predictions.predicted[row]
+        own = predictions.label_probabilities[row]
+        sure = f"{predictions.confidences[row]:.1%} sure"
+        uri = None
+        if table is not None and key in position:
+            try:
+                uri = picture_uri(table.images.open(position[key]))
+            except UnreadableImageError as error:
+                notes.append(f"{key} is not shown: {error}")
+        right = true == said
+        shown.append(
+            Thumbnail(
+                uri,
+                f"{names[true]}, right" if right else f"{names[true]} taken for {names[said]}",
+                [sure if right else f"{sure}; {own:.1%} for {names[true]}"],
+                key,
+            )
+        )
+    return shown

@@ -1,0 +1,145 @@
+"""Pictures and one page of an evaluated split, from what the evaluation left on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgcls.config.report import ReportConfig
+from imgcls.engine.checkpoint import SIDECAR, find_checkpoint
+from imgcls.engine.durable import write_text
+from imgcls.errors import OutputError, RunError
+from imgcls.jobs.galleries import galleries_of
+from imgcls.jobs.runs import CONFIG, SPLITS, newest_run_with_checkpoint, run_of
+from imgcls.jobs.score import results_folder
+from imgcls.metrics.scores import confusion_counts
+from imgcls.report.evaluation_files import METRICS, read_predictions
+from imgcls.report.evaluation_page import Evaluation, RunFacts, evaluation_page
+from imgcls.report.files import read_csv
+from imgcls.report.plots.calibration import draw_confidences, draw_reliability
+from imgcls.report.plots.confusion import confused_pairs, draw_confusion
+from imgcls.report.plots.curves import ClassCurves, draw_precision_recall, draw_roc
+from imgcls.report.plots.drawing import Drawing
+from imgcls.report.plots.training import draw_training
+from imgcls.results import PageReport
+
+PAGE, HISTORY = "report.html", "history.csv"
+_MOST_PAIRS = 20
+
+
+def report(config: ReportConfig) -> PageReport:
+    """Make the page of an evaluated split again. Raises RunError when it was never evaluated."""
+    path = config.run or newest_run_with_checkpoint(config.output)
+    results = results_folder(find_checkpoint(path, config.fold))
+    if not (results / config.split / METRICS).is_file():
+        present = sorted(file.parent.name for file in results.glob(f"*/{METRICS}"))
+        has = f"; evaluated: {', '.join(present)}" if present else ""
+        raise RunError(
+            f"{path}: its split {config.split} was not evaluated{has}; evaluate it with "
+            f"`imgcls evaluate {path} --split {config.split}`"
+        )
+    return make_page(results / config.split)
+
+
+def make_page(folder: Path) -> PageReport:
+    """Draw the pictures of an evaluated split and write `report.html` beside them.
+
+    Needs the files that `imgcls evaluate` wrote, neither the model nor a second pass. Where the
+    pictures' own files have gone, the page is made without them and a note says so. Raises
+    DataError when the files are not whole, OutputError when nothing can be written.
+    """
+    facts = json.loads((folder / METRICS).read_text("utf-8"))
+    predictions = read_predictions(folder)
+    classes = len(facts["class_names"])
+    confusion = confusion_counts(predictions.labels, predictions.predicted, classes)
+    # beside the results, wherever the run was moved to
+    name, fold = Path(facts["checkpoint"]).name, folder.parent.parent
+    sidecar = _sidecar(fold / "checkpoints" / name) or _sidecar(fold / name)
+    history = fold / HISTORY
+    evaluation = Evaluation(
+        facts=facts,
+        predictions=predictions,
+        per_class=[_numbers(row) for row in read_csv(folder / "per_class.csv")],
+        confusions=confused_pairs(confusion, _MOST_PAIRS),
+        history=[_numbers(r) for r in read_csv(history)] if history.is_file() else [],
+        run=_run_facts(folder, facts, sidecar),
+    )
+    drawings = _drawings(evaluation, confusion, sidecar.get("epoch"))
+    galleries, notes = galleries_of(facts, predictions)
+    page = folder / PAGE
+    try:
+        for drawing in drawings.values():
+            drawing.write(folder)
+        write_text(page, evaluation_page(evaluation, drawings, galleries, notes))
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
+    pictures = tuple(folder / f"{name}.png" for name in drawings)
+    return PageReport(page=page, pictures=pictures, notes=tuple(notes))
+
+
+def _drawings(
+    evaluation: Evaluation, confusion: np.ndarray, best_epoch: int | None
+) -> dict[str, Drawing]:
+    predictions, names = evaluation.predictions, evaluation.facts["class_names"]
+    metrics, per_class = evaluation.facts["metrics"], evaluation.per_class
+    panels = [("", predictions)]
+    if predictions.temperature != 1.0:
+        panels = [
+            ("Before calibration", replace(predictions, temperature=1.0)),
+            (f"Calibrated, temperature {predictions.temperature:.3g}", predictions),
+        ]
+    curves = ClassCurves(predictions)
+    drawings = [
+        draw_confusion(confusion, names, normalized=False),
+        draw_confusion(confusion, names, normalized=True),
+        draw_roc(curves, metrics, per_class),
+        draw_precision_recall(curves, metrics, per_class),
+        draw_reliability(panels),
+        draw_confidences(predictions),
+        *([draw_training(evaluation.history, best_epoch)] if evaluation.history else []),
+    ]
+    return {drawing.name: drawing for drawing in drawings}
+
+
+def _sidecar(checkpoint: Path) -> dict[str, Any]:
+    """The facts of the checkpoint's sidecar; none where it has gone, the page can do without."""
+    try:
+        facts: dict[str, Any] = json.loads((checkpoint / SIDECAR).read_text("utf-8"))["facts"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return facts
+
+
+def _run_facts(folder: Path, facts: Mapping[str, Any], sidecar: Mapping[str, Any]) -> RunFacts:
+    versions = sidecar.get("versions", {})
+    run = run_of(folder)
+    if run is None:
+        return RunFacts(versions=versions)
+    counts: dict[str, dict[str, Any]] = {
+        name: {"class": name, "train": 0, "val": 0, "test": 0} for name in facts["class_names"]
+    }
+    for row in read_csv(run / SPLITS):
+        split = row["split"] or ("val" if row["fold"] == str(facts["fold"]) else "train")
+        counts[row["label"]][split] += 1
+    config = run / CONFIG
+    return RunFacts(
+        config=config.read_text("utf-8") if config.is_file() else "",
+        counts=list(counts.values()),
+        versions=versions,
+    )
+
+
+def _numbers(row: Mapping[str, str]) -> dict[str, Any]:
+    """The cells of a CSV row: the class's name as it is, all others numbers or None."""
+    return {key: text if key == "class" else _number(text) for key, text in row.items()}
+
+
+def _number(text: str) -> float | None:
+    if not text:
+        return None
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
