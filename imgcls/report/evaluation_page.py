@@ -172,29 +172,50 @@ def _confusions(evaluation: Evaluation) -> list[Table]:
     return [Table(columns, rows, "The most confused pairs")] if rows else []
 
 
-def _tables(value: Any) -> list[Table]:
-    """Tables of rows, of columns of rows ({site: rows}), or of plain facts."""
+def _tables(value: Any, caption: str = "") -> list[Table]:
+    """Tables of rows, of rows by name, or of facts, whatever the value holds."""
     if not value:
         return []
-    if isinstance(value, Mapping):
-        inner = {key: item for key, item in value.items() if isinstance(item, (list, tuple))}
-        plain = [(_title(key), item) for key, item in value.items() if _is_plain(item)]
-        tables = [Table([Column("What"), Column("Value")], plain)] if plain else []
-        return tables + [_table(rows, _title(key)) for key, rows in inner.items() if rows]
-    return [_table(value)]
+    if not isinstance(value, Mapping):
+        return [_table(value, caption)]
+    inner = {key: item for key, item in value.items() if isinstance(item, Mapping) and item}
+    if len(inner) == len(value):
+        rows = [{"": key, **item} for key, item in inner.items()]
+        if all(_is_plain(cell) for row in rows for cell in row.values()):
+            return [_table(rows, caption)]
+    plain = [(_title(key), _plain(item)) for key, item in value.items() if _is_plain(item)]
+    tables = [Table([Column("What"), Column("Value")], plain, caption)] if plain else []
+    for key, item in value.items():
+        if not _is_plain(item):
+            tables += _tables(item, _title(key))
+    return tables
 
 
 def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float))
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    return not isinstance(value, Mapping)
+
+
+def _plain(value: Any) -> Any:
+    """A value that is not one of a column: a number of a few digits, a range, words."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(_plain(item)) for item in value)
+    return f"{value:.4f}" if isinstance(value, float) else value
 
 
 def _table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
-    keys = list(rows[0])
-    columns = [
-        Column(_title(key), _kind(key, [row[key] for row in rows]), _MEANINGS.get(key, ""))
-        for key in keys
-    ]
-    return Table(columns, [[row[key] for key in keys] for row in rows], caption)
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    columns = {key: [row.get(key) for row in rows] for key in keys}
+    kinds = {key: _kind(key, cells) for key, cells in columns.items()}
+    return Table(
+        [Column(_title(key), kinds[key], _MEANINGS.get(key, "")) for key in keys],
+        [
+            [_plain(row.get(key)) if kinds[key] == "text" else row.get(key) for key in keys]
+            for row in rows
+        ],
+        caption,
+    )
 
 
 def _title(key: str) -> str:
@@ -205,7 +226,7 @@ def _title(key: str) -> str:
 
 def _kind(key: str, values: Sequence[Any]) -> Kind:
     known = [value for value in values if value is not None]
-    if any(isinstance(value, str) for value in known):
+    if not all(isinstance(value, (int, float)) for value in known):
         return "text"
     if known and all(isinstance(value, int) for value in known):
         return "count"

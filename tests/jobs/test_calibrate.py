@@ -18,7 +18,7 @@ def run(command, photos):
 
 
 def evaluated(command, *arguments):
-    done = command("evaluate", *arguments, "--ci", "none", "--json")
+    done = command("evaluate", *arguments, "--ci", "none", "--no-report", "--json")
     assert done.code == 0, done.err
     return json.loads(done.out)
 

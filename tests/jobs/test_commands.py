@@ -124,7 +124,7 @@ def test_an_evaluation_can_be_read_back(trained, command):
     from imgcls.report.evaluation_files import read_predictions
 
     run, _ = trained
-    report = strict(command("evaluate", "--top-k", "1,2", "--json").out)
+    report = strict(command("evaluate", "--top-k", "1,2", "--no-report", "--json").out)
     folder = run / "fold_0" / "test_results" / "test"
     assert np.load(folder / "logits.npy", mmap_mode="r").shape == (7, 3)
     predictions, rows = read_predictions(folder), read_csv(folder / "predictions.csv")
@@ -142,7 +142,7 @@ def test_an_evaluation_can_be_read_back(trained, command):
 def test_intervals_can_be_seeded_and_left_out(trained, command):
     """The same seed gives the same ones; --ci none gives none."""
     first, again, other, none = (
-        strict(command("evaluate", "--split", "val", "--json", *arguments).out)
+        strict(command("evaluate", "--split", "val", "--no-report", "--json", *arguments).out)
         for arguments in ((), ("--seed", "0"), ("--seed", "1"), ("--ci", "none"))
     )
     assert first["intervals"] == again["intervals"] != other["intervals"]
@@ -158,7 +158,7 @@ def test_intervals_can_be_seeded_and_left_out(trained, command):
 def test_evaluate_takes_any_folder_and_split(trained, command, path, split):
     """Run, fold and checkpoint folder; --json is one document."""
     run, _ = trained
-    done = command("evaluate", run / path, "--split", split, "--json")
+    done = command("evaluate", run / path, "--split", split, "--no-report", "--json")
     report = strict(done.out)
     assert report["split"] == split
     assert report["metrics"]["samples"] == {"train": 34, "val": 7}[split]
@@ -167,7 +167,7 @@ def test_evaluate_takes_any_folder_and_split(trained, command, path, split):
 def test_evaluate_agrees_with_the_history(trained, command):
     """The best epoch's validation scores are those of evaluating the best checkpoint on val."""
     run, _ = trained
-    report = strict(command("evaluate", "--split", "val", "--json").out)
+    report = strict(command("evaluate", "--split", "val", "--no-report", "--json").out)
     history = read_csv(run / "fold_0" / "history.csv")
     best = max(history, key=lambda r: (float(r["val_balanced_accuracy"]), -float(r["val_loss"])))
     assert report["metrics"]["balanced_accuracy"] == float(best["val_balanced_accuracy"])
@@ -178,10 +178,10 @@ def test_other_data_are_matched_by_class_name(trained, command, tmp_path, photos
     """Another folder without the first class scores as it should; an extra class is refused."""
     other = tmp_path / "other"
     shutil.copytree(photos, other)
-    full = strict(command("evaluate", "--data", other, "--json").out)
+    full = strict(command("evaluate", "--data", other, "--no-report", "--json").out)
     assert full["metrics"]["samples"] == 48
     shutil.rmtree(other / "china")
-    fewer = strict(command("evaluate", "--data", other, "--json").out)
+    fewer = strict(command("evaluate", "--data", other, "--no-report", "--json").out)
     recall = {row["class"]: row["recall"] for row in full["per_class"]}
     again = {row["class"]: row["recall"] for row in fewer["per_class"]}
     assert again == {**recall, "china": None}
@@ -204,7 +204,7 @@ def test_split_folders_that_lack_a_class_shift_no_label(command, tmp_path, crops
                     Image.fromarray(pictures[i]).save(data / split / letter / f"{i}.png")
     assert command("train", data, *TRAIN, "--epochs", "1").code == 0
     for _ in range(2):
-        report = strict(command("evaluate", "--json").out)
+        report = strict(command("evaluate", "--no-report", "--json").out)
         assert [row["support"] for row in report["per_class"]] == [0, 0, 4]
         assert report["class_names"] == ["a", "b", "c"]
         run = only_run(tmp_path)
@@ -240,7 +240,7 @@ def test_folds_partition_and_are_summed_up(command, photos, tmp_path):
     done = command("evaluate")
     assert done.code == 2
     assert "choose one with --fold (0, 1, 2)" in done.err
-    assert strict(command("evaluate", "--fold", "1", "--json").out)["fold"] == 1
+    assert strict(command("evaluate", "--fold", "1", "--no-report", "--json").out)["fold"] == 1
 
 
 def test_one_fold_of_several(command, photos, tmp_path):

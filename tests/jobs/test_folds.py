@@ -27,7 +27,7 @@ def run(command, photos):
 
 
 def evaluated(command, *arguments):
-    done = command("evaluate", *arguments, "--ci-samples", "200", "--json")
+    done = command("evaluate", *arguments, "--ci-samples", "200", "--no-report", "--json")
     assert done.code == 0, done.err
     return json.loads(done.out)
 

@@ -56,7 +56,7 @@ def uninterrupted(launcher, tmp_path, photos):
 
 
 def evaluation_of(launcher, folder):
-    assert launcher.run(folder, "evaluate", "--quiet") == 0
+    assert launcher.run(folder, "evaluate", "--no-report", "--quiet") == 0
     [file] = folder.glob("outputs/*/fold_0/test_results/test/test_metrics.json")
     return json.loads(file.read_text())["metrics"]
 

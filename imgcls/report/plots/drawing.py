@@ -140,9 +140,11 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
 
 def place_spots(figure: Figure, axes: Any, boxes: Sequence[Box]) -> list[Spot]:
     """Spots from (x0, y0, x1, y1, text) in the data's own units, once the figure is complete."""
-    if figure.get_layout_engine() is not None:
+    if (layout := figure.get_layout_engine()) is not None:
         with _look():
-            figure.draw_without_rendering()
+            layout.execute(figure)
+        for each in figure.axes:
+            each.apply_aspect()
         figure.set_layout_engine("none")  # laid out for good; it takes longer than drawing
     spots = []
     for x0, y0, x1, y1, text in boxes:
