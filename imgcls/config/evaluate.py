@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from imgcls.config.base import Config, Flag
 from imgcls.config.reading import ReadingConfig
@@ -124,6 +124,12 @@ class EvaluateConfig(Config):
         Path("outputs"), description="Where to look for the newest run."
     )
     reading: ReadingConfig = Field(default_factory=ReadingConfig)
+
+    @model_validator(mode="after")
+    def _page_to_open(self) -> EvaluateConfig:
+        if self.open and not self.report:
+            raise ValueError("open: there is no page to show with --no-report")
+        return self
 
     @property
     def top_ks(self) -> tuple[int, ...]:

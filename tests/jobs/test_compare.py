@@ -26,7 +26,7 @@ def runs(command, photos):
 
 
 def evaluated(command, *arguments):
-    done = command("evaluate", *arguments, "--json")
+    done = command("evaluate", *arguments, "--no-report", "--json")
     assert done.code == 0, done.err
     return json.loads(done.out)
 

@@ -27,7 +27,7 @@ def run(command, photos):
 def test_costs_are_matched_by_name_and_averaged(command, run, tmp_path):
     """The mean over the pictures of the cells of true and decided class."""
     (tmp_path / "costs.csv").write_text(COSTS)
-    done = command("evaluate", "--costs", "costs.csv", "--json")
+    done = command("evaluate", "--costs", "costs.csv", "--no-report", "--json")
     costs = json.loads(done.out)["costs"]
     folder = run / "fold_0/test_results/test"
     rows = list(csv.DictReader((folder / "predictions.csv").read_text().splitlines()))
@@ -78,7 +78,7 @@ def test_slices_equal_scoring_their_pictures_alone(command, run, photos, tmp_pat
     }
     rows = [f"{key},{key.split('/')[1]},{site}" for key, site in sites.items()]
     (tmp_path / "table.csv").write_text("\n".join(["path,label,site", *rows]))
-    done = command("evaluate", "--data", "table.csv", "--by", "site", "--json")
+    done = command("evaluate", "--data", "table.csv", "--by", "site", "--no-report", "--json")
     report = json.loads(done.out)
     rows = {row["value"]: row for row in report["slices"]["site"]}
     assert set(rows) == {"north", "south"}

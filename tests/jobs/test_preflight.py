@@ -86,7 +86,7 @@ def test_skipped_pictures_are_counted_listed_and_in_no_split(command, photos, br
     rows = read_csv(run / "splits.csv")
     assert len(rows) == 48
     assert [row["path"] for row in rows if row["split"] == ""] == broken
-    report = json.loads(command("evaluate", "--json").out)
+    report = json.loads(command("evaluate", "--no-report", "--json").out)
     assert report["metrics"]["samples"] == sum(row["split"] == "test" for row in rows)
     assert command("resume", "--epochs", "3").code == 0
 
@@ -228,7 +228,7 @@ def test_evaluation_names_or_leaves_out(command, photos, tmp_path):
     failed = command("evaluate")
     assert failed.code == 1
     assert test[0] in failed.error_lines[0]
-    done = command("evaluate", "--on-bad-image", "skip", "--json")
+    done = command("evaluate", "--on-bad-image", "skip", "--no-report", "--json")
     report = json.loads(done.out)
     assert report["metrics"]["samples"] == len(test) - 1
     assert "1 of 7 test pictures cannot be read" in report["notes"][-1]

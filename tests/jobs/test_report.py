@@ -73,7 +73,7 @@ def many_classes(tmp_path_factory):
     logits[np.arange(600), labels] += 3
     predictions = Predictions(tuple(keys), logits, labels)
     folder = root / "test_results" / "test"
-    write_scored(folder, predictions, names, str(root / "data"))
+    write_scored(folder, predictions, names, {"source": str(root / "data")})
     make_page(folder)
     return folder
 
@@ -128,8 +128,8 @@ def test_the_page_shows_what_the_files_say(ten_classes, browser):
     assert "torch 2." in text
     titles = browser.run("return [...document.querySelectorAll('h2')].map(h => h.textContent)")
     assert titles == [
-        "Confusions", "Classes", "Pictures", "Curves", "Calibration", "All metrics", "Training",
-        "Data", "Config", "Provenance",
+        "Confusions", "Classes", "Pictures", "Curves", "Calibration", "Decisions",
+        "Operating points", "All metrics", "Training", "Data", "Config", "Provenance",
     ]  # fmt: skip
     plots = browser.run("return [...document.querySelectorAll('.plot')].map(p => p.id)")
     assert set(plots) == PICTURES
@@ -224,7 +224,7 @@ def test_pictures_that_have_gone_are_told(tmp_path, browser):
     logits = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
     predictions = Predictions(("p0", "p1", "p2", "p3"), logits, np.array([0, 1, 2, 1]))
     folder = tmp_path / "test_results" / "test"
-    write_scored(folder, predictions, ["a", "b", EVIL], str(tmp_path / "gone"))
+    write_scored(folder, predictions, ["a", "b", EVIL], {"source": str(tmp_path / "gone")})
     made = make_page(folder)
     assert [note for note in made.notes if "no such folder" in note]
     browser.open(made.page)
