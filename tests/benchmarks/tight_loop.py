@@ -16,7 +16,7 @@ import torch
 import imgcls
 
 MODELS = ("resnet18", "mobilenetv3_small_100", "vit_tiny_patch16_224")
-BATCHES, WARMUP = 60, 20
+BATCHES, WARMUP = 40, 10
 
 
 def by_hand(name: str) -> float:
@@ -44,7 +44,7 @@ def main() -> None:
         pairs = [(by_hand(name), by_imgcls(name)) for _ in range(rounds)]
         hand, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
         each = " ".join(f"{b / a:.2f}" for a, b in pairs)
-        print(f"{name:<24} {hand:>8.1f}/s {ours:>8.1f}/s {ours / hand:>7.3f}   {each}")
+        print(f"{name:<24} {hand:>8.1f}/s {ours:>8.1f}/s {ours / hand:>7.3f}   {each}", flush=True)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ class Hungry(nn.Module):
 def test_the_search_survives_running_out_of_memory():
     """And says why it went no further."""
     facts = open_subject("test_resnet", "auto").facts
-    subject = Subject("hungry", "hungry", Hungry().eval(), facts, None)
+    subject = Subject("hungry", "hungry", Hungry().eval(), facts, None, None)
     compute = ComputeSettings(torch.device("cpu"))
     for train in (False, True):
         found = settings.find_batch_size(subject, compute, train=train)
@@ -219,9 +219,10 @@ def test_settings_that_cannot_be_are_left_out_of_several(command):
     done = command("benchmark", "test_resnet", *QUICK, "--precision", "fp32,fp16")
     assert done.code == 0
     assert "note: left out: --amp fp16: needs a GPU" in done.err
-    done = command("benchmark", "test_resnet", *QUICK, "--precision", "fp16")
-    assert done.code == 2
-    assert len(done.error_lines) == 1
+    for ways in (("--precision", "fp16"), ("--backend", "onnxruntime", "--amp", "bf16,fp16")):
+        done = command("benchmark", "test_resnet", *QUICK, *ways)
+        assert done.code == 2
+        assert len(done.error_lines) == 1
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from imgcls.engine.timing import Timing, peak_memory_mib, reset_peak_memory
 from imgcls.errors import ConfigError, DataError
 from imgcls.jobs.benchmark.single import (
     agreement_of,
-    explained,
+    explaining,
     placed,
     synthetic_images,
     timed,
@@ -80,15 +80,9 @@ def time_pipeline(
     device = setting.compute.device
     reset_peak_memory(device)
     table = open_source(config.data, decoding=DecodeSettings(channels=subject.facts.input_size[0]))
-    try:
-        flow = (
-            _training(table, subject, setting, config)
-            if config.train
-            else _inference(table, subject, setting, config)
-        )
+    with explaining(setting):
+        flow = (_training if config.train else _inference)(table, subject, setting, config)
         laps = _laps(flow, device, batches)
-    except (RuntimeError, ValueError) as error:
-        raise explained(error, setting) from error
     decode_ms, transform_ms = stage_costs_ms(table, flow.transform)
     timing = Timing(
         warmup_batches=_WARMUP_BATCHES,

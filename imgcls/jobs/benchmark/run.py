@@ -19,7 +19,7 @@ from imgcls.jobs.benchmark.single import time_setting, time_training
 from imgcls.jobs.benchmark.subject import Setting, Subject, open_subject
 from imgcls.jobs.benchmark.verdicts import agrees, best_setting, compare, read_baseline
 from imgcls.metrics.speed import speed_metrics
-from imgcls.metrics.timings import BenchmarkReport, SkippedSetting, TimedSetting
+from imgcls.metrics.timings import BenchmarkReport, BestSetting, SkippedSetting, TimedSetting
 
 _TOLERANCE, _TRAINING_TOLERANCE = 0.01, 0.2
 _DRIFT = 0.1
@@ -44,13 +44,14 @@ def benchmark(
         notes.append("outputs are compared with random weights; name a checkpoint for its own")
     work: list[tuple[Subject, Setting]] = []
     for subject in subjects:
+        sizes: dict[ComputeSettings, tuple[int, ...]] = {}
         for backend, compute in ways:
-            sizes = config.batch_sizes
-            if sizes is None:
+            if compute not in sizes and config.batch_sizes is None:
                 largest, reason = find_batch_size(subject, compute, train=config.train)
                 notes.append(f"{subject.name}: {largest} is the largest batch; {reason}")
-                sizes = (largest,)
-            work += [(subject, Setting(backend, compute, size)) for size in sizes]
+                sizes[compute] = (largest,)
+            own = config.batch_sizes or sizes[compute]
+            work += [(subject, Setting(backend, compute, size)) for size in own]
     results, skipped = _time_all(config, work, on_setting)
     notes += _doubts(results, config)
     changes = () if baseline is None else tuple(compare(results, baseline))
@@ -62,11 +63,7 @@ def benchmark(
         threads=torch.get_num_threads(),
         results=tuple(results),
         skipped=tuple(skipped),
-        best=tuple(
-            best_setting(subject, own, _tolerance(config))
-            for subject in subjects
-            if config.find_best and (own := [r for r in results if r.model_name == subject.name])
-        ),
+        best=_best(config, subjects, results) if config.find_best else (),
         changes=changes,
         notes=tuple(notes),
         versions=versions(),
@@ -120,6 +117,18 @@ def _time_all(
     if not results:
         raise RunFailedError(f"nothing could be timed: {skipped[0].reason}")
     return results, skipped
+
+
+def _best(
+    config: BenchmarkConfig, subjects: Sequence[Subject], results: Sequence[TimedSetting]
+) -> tuple[BestSetting, ...]:
+    own = {s.name: [r for r in results if r.model_name == s.name] for s in subjects}
+    return tuple(
+        best_setting(subject, own[subject.name], _tolerance(config))
+        for subject in subjects
+        # without torch in fp32, which was skipped then, nothing is known of the others' outputs
+        if any(result.agreement is None for result in own[subject.name])
+    )
 
 
 def _time(config: BenchmarkConfig, subject: Subject, setting: Setting) -> TimedSetting:

@@ -14,7 +14,7 @@ from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.memory import available_memory_mib, is_out_of_memory
 from imgcls.engine.runtime import resolve_precision, synchronize
 from imgcls.engine.timing import peak_memory_mib, reset_peak_memory
-from imgcls.errors import RequestError
+from imgcls.errors import DeviceMemoryError, RequestError
 from imgcls.jobs.benchmark.single import placed, synthetic_images, training_step
 from imgcls.jobs.benchmark.subject import Setting, Subject
 
@@ -29,8 +29,8 @@ def asked_ways(
 ) -> tuple[list[tuple[str, ComputeSettings]], list[str]]:
     """Backends with precisions and layout, and why others were left out.
 
-    Raises ConfigError or DeviceError when only one way was asked for and it cannot be gone. With
-    `find_best` these are all the ways there are.
+    Raises ConfigError or DeviceError when no way that was asked for can be gone. With `find_best`
+    these are all the ways there are.
     """
     backends, precisions = config.backends, config.precisions
     layouts: tuple[bool, ...] = (config.channels_last,)
@@ -40,15 +40,15 @@ def asked_ways(
         layouts = (False, True)
     wanted = list(product(backends, precisions, layouts))
     ways: dict[tuple[str, ComputeSettings], None] = {}
-    problems: dict[str, None] = {}
+    problems: dict[str, RequestError] = {}
     for backend, precision, channels_last in wanted:
         compute = _compute(backend, precision, device, channels_last=channels_last)
-        if not isinstance(compute, RequestError):
-            ways[backend, compute] = None
-        elif len(wanted) == 1:
-            raise compute
+        if isinstance(compute, RequestError):
+            problems[str(compute)] = compute
         else:
-            problems[str(compute)] = None
+            ways[backend, compute] = None
+    if not ways:
+        raise next(iter(problems.values()))
     return list(ways), list(problems)
 
 
@@ -88,8 +88,9 @@ def largest_batch(fits: Callable[[int], bool], limit: int = _LARGEST_BATCH) -> i
 def find_batch_size(subject: Subject, compute: ComputeSettings, *, train: bool) -> tuple[int, str]:
     """(the largest batch that fits, why none larger is taken), tried with torch itself.
 
-    Memory that runs out is an answer here, not an error. A CPU is not driven out of memory, since
-    the system would end some process; nor does a batch take longer than a few seconds.
+    Raises DeviceMemoryError when not even one picture fits. Otherwise memory that runs out is an
+    answer. A CPU is not driven there, since the system would end some process; nor does a batch
+    take longer than a few seconds.
     """
     model = placed(subject, compute)
     reason = "the search ends there"
@@ -102,10 +103,10 @@ def find_batch_size(subject: Subject, compute: ComputeSettings, *, train: bool) 
         if not _leaves_memory(peaks_mib, batch_size, compute.device):
             reason = "larger ones would leave too little memory"
             return False
-        images = synthetic_images(subject, Setting("torch", compute, batch_size))
         reset_peak_memory(compute.device)
         start_s = time.perf_counter()
         try:
+            images = synthetic_images(subject, Setting("torch", compute, batch_size))
             if train:
                 training_step(model, compute, compiled=False)(images)
             else:
@@ -125,7 +126,10 @@ def find_batch_size(subject: Subject, compute: ComputeSettings, *, train: bool) 
             return False
         return True
 
-    return largest_batch(fits), reason
+    largest = largest_batch(fits)
+    if not largest:
+        raise DeviceMemoryError(f"{subject.name}: no batch fits {compute.device}; {reason}")
+    return largest, reason
 
 
 def _leaves_memory(peaks_mib: Mapping[int, float], batch_size: int, device: torch.device) -> bool:

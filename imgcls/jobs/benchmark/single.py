@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from torch import nn
 from imgcls.config.optim import OptimConfig
 from imgcls.engine.backends import Runner, make_runner
 from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.macs import count_macs
 from imgcls.engine.memory import is_out_of_memory
 from imgcls.engine.optim import build_optimizer, default_lr
 from imgcls.engine.runtime import autocast
@@ -29,29 +29,27 @@ _SEED = 0
 def time_setting(subject: Subject, setting: Setting, batches: int | None) -> TimedSetting:
     """Inference on synthetic batches. Raises DeviceMemoryError, and DeviceError of the backend."""
     compute = setting.compute
-    images = synthetic_images(subject, setting)
-    try:
+    with explaining(setting):
+        images = synthetic_images(subject, setting)
         run = make_runner(setting.backend, placed(subject, compute), images, compute)
         agreement = agreement_of(subject, setting, images, run)
         timing = time_step(lambda: run(images), compute.device, batches)
-    except (RuntimeError, ValueError) as error:
-        raise explained(error, setting) from error
     return timed(subject, setting, timing, "inference", agreement=agreement)
 
 
 def time_training(subject: Subject, setting: Setting, batches: int | None) -> TimedSetting:
-    """Forward, backward and the optimizer's step on one synthetic batch."""
+    """Forward, backward and the optimizer's step on one synthetic batch.
+
+    Raises DeviceMemoryError, and ConfigError for a batch that is too small to train on.
+    """
     compute = setting.compute
-    images = synthetic_images(subject, setting)
-    try:
+    with explaining(setting):
+        images = synthetic_images(subject, setting)
         model = placed(subject, compute)
-        agreement = agreement_of(
-            subject, setting, images, make_runner("torch", model, images, compute)
-        )
+        run = make_runner("torch", model, images, compute)
+        agreement = agreement_of(subject, setting, images, run)
         step = training_step(model, compute, compiled=setting.backend == "compile")
         timing = time_step(lambda: step(images), compute.device, batches)
-    except (RuntimeError, ValueError) as error:
-        raise explained(error, setting) from error
     return timed(subject, setting, timing, "training", agreement=agreement)
 
 
@@ -145,7 +143,7 @@ def timed(
         batch_size=setting.batch_size,
         input_size=subject.facts.input_size,
         parameters=count_parameters(subject.model)[1],
-        macs=count_macs(subject.model, subject.facts.input_size),
+        macs=subject.macs,
         warmup_batches=timing.warmup_batches,
         settled=timing.settled,
         timed_batches=len(times_s),
@@ -163,13 +161,19 @@ def timed(
     )
 
 
-def explained(error: Exception, setting: Setting) -> Exception:
-    """The error itself, or what a user can do about the two that a batch size brings about."""
+@contextlib.contextmanager
+def explaining(setting: Setting) -> Iterator[None]:
+    """Turn what a batch size brings about into an error that says what to do."""
     size = f"--batch-size {setting.batch_size}"
-    if is_out_of_memory(error):
-        return DeviceMemoryError(
-            f"{setting.compute.device} is out of memory at {size}; try a smaller one, or auto"
-        )
-    if "more than 1 value per channel" in str(error):
-        return ConfigError(f"{size}: the model's batch norm needs at least 2 pictures to train")
-    return error
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise DeviceMemoryError(
+                f"{setting.compute.device} is out of memory at {size}; try a smaller one, or auto"
+            ) from error
+        if "more than 1 value per channel" in str(error):
+            raise ConfigError(
+                f"{size}: the model's batch norm needs at least 2 pictures to train"
+            ) from error
+        raise

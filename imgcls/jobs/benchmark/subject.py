@@ -10,6 +10,7 @@ from torch import nn
 from imgcls.config.model import ModelConfig
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import find_checkpoint, load_checkpoint, read_checkpoint
+from imgcls.engine.macs import count_macs
 from imgcls.engine.runtime import amp_name
 from imgcls.errors import ModelError
 from imgcls.models.build import create_model
@@ -25,14 +26,15 @@ from imgcls.models.card import (
 class Subject:
     """A model on the CPU, in evaluation mode.
 
-    name: as it was typed. architecture: timm's name. checkpoint: where the weights come from; they
-    are random when None.
+    name: as it was typed. architecture: timm's name. macs: multiply-accumulates for one picture,
+    where they can be counted. checkpoint: where the weights come from; they are random when None.
     """
 
     name: str
     architecture: str
     model: nn.Module
     facts: Preprocessing
+    macs: int | None
     checkpoint: Path | None
 
 
@@ -58,16 +60,14 @@ def open_subject(name: str, img_size: int | str) -> Subject:
             {"name": name, "pretrained": False, "img_size": img_size}
         )
         model = create_model(config).eval()
-        return Subject(name, name, model, preprocessing(model, "crop"), None)
+        facts = preprocessing(model, "crop")
+        return Subject(name, name, model, facts, count_macs(model, facts.input_size), None)
     checkpoint = read_checkpoint(find_checkpoint(path))
     if img_size != "auto":
         raise ModelError("--img-size: a checkpoint is timed at its own input size; leave it out")
     model = model_from_card(checkpoint.card)
     load_checkpoint(model, checkpoint.folder)
-    return Subject(
-        name,
-        str(checkpoint.card["architecture"]),
-        model.eval(),
-        preprocessing_from_card(checkpoint.card),
-        checkpoint.folder,
-    )
+    facts = preprocessing_from_card(checkpoint.card)
+    macs = count_macs(model, facts.input_size)
+    architecture = str(checkpoint.card["architecture"])
+    return Subject(name, architecture, model.eval(), facts, macs, checkpoint.folder)
