@@ -22,9 +22,9 @@ def benchmark(config: BenchmarkConfig, common: Common) -> None:
 
     with console.progress("Timing") as on_setting:
         report = job(config, on_setting)
-    written = write_benchmark(report, csv=config.csv, plot=config.plot)
+    # before any file, so that one that cannot be written costs no measurement
     show_benchmark(console, report)
-    for label, file in written.items():
+    for label, file in write_benchmark(report, csv=config.csv, plot=config.plot).items():
         console.path(label, str(file))
 
 

@@ -43,6 +43,7 @@ def time_step(step: Callable[[], object], device: torch.device, batches: int | N
     """
     synchronize(device)
     reset_peak_memory(device)
+    _seconds(step, device)  # may compile, which is no part of any batch
     warmup_s: list[float] = []
     while _wants_warmup(warmup_s):
         warmup_s.append(_seconds(step, device))
@@ -53,7 +54,7 @@ def time_step(step: Callable[[], object], device: torch.device, batches: int | N
     ):
         times_s.append(_seconds(step, device))
     return Timing(
-        warmup_batches=len(warmup_s),
+        warmup_batches=1 + len(warmup_s),
         settled=has_settled(warmup_s),
         batch_times_s=tuple(times_s),
         stream_s=None if device.type == "cpu" else _stream_s(step, device, len(times_s)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +69,25 @@ def write_benchmark(
 ) -> dict[str, Path]:
     """Write the files that were asked for; the label of each with its path. Raises OutputError."""
     written: dict[str, Path] = {}
-    try:
-        if csv is not None:
+    if csv is not None:
+        with _naming(csv):
             write_csv(csv, [*_FLAT, *_AGREEMENT, *_PIPELINE], map(_row, report.results))
-            written["Table"] = csv
-        if plot is not None:
-            from imgcls.report.plots.speed import draw_speed
+        written["Table"] = csv
+    if plot is not None:
+        from imgcls.report.plots.speed import draw_speed
 
+        with _naming(plot):
             draw_speed(report).write_file(plot)
-            written["Picture"] = plot
-    except OSError as error:
-        raise OutputError(
-            f"{error.filename or csv or plot}: cannot be written ({error.strerror})"
-        ) from error
+        written["Picture"] = plot
     return written
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written ({error.strerror})") from error
 
 
 def setting_name(result: TimedSetting) -> str:
@@ -146,30 +153,34 @@ def _title(report: BenchmarkReport) -> str:
 
 def _table(report: BenchmarkReport) -> RenderableType:
     results = report.results
-    one_model = len({result.model_name for result in results}) == 1
+    several = len({result.model_name for result in results}) > 1
     compared = any(result.agreement is not None for result in results)
     table = Table(box=None, pad_edge=False)
-    if not one_model:
-        table.add_column("Model", overflow="fold")
-    table.add_column("Setting", no_wrap=True)
+    table.add_column("Setting", overflow="fold")
     titles = ("Batch", "images/s", "p50 ms", "p99 ms", "MiB", "Differs")
     for name in titles if compared else titles[:-1]:
         table.add_column(name, justify="right", no_wrap=True)
     fastest = max(result.images_per_sec for result in results)
-    for result in results:
-        memory = "-" if result.peak_memory_mib is None else f"{result.peak_memory_mib:,.0f}"
-        differs = "-" if result.agreement is None else f"{result.agreement.largest_difference:.1e}"
-        table.add_row(
-            *([] if one_model else [escaped(result.model_name)]),
-            setting_name(result),
-            str(result.batch_size),
-            f"{result.images_per_sec:.1f}",
-            f"{result.latency_p50_ms:.2f}",
-            f"{result.latency_p99_ms:.2f}",
-            memory,
-            *([differs] if compared else []),
-            style="bold" if result.images_per_sec == fastest else None,
-        )
+    for model, own in groupby(results, key=lambda result: result.model_name):
+        if several:
+            table.add_row(escaped(model))
+        for result in own:
+            memory = "-" if result.peak_memory_mib is None else f"{result.peak_memory_mib:,.0f}"
+            apart = result.agreement
+            table.add_row(
+                ("  " if several else "") + setting_name(result),
+                str(result.batch_size),
+                f"{result.images_per_sec:.1f}",
+                f"{result.latency_p50_ms:.2f}",
+                f"{result.latency_p99_ms:.2f}",
+                memory,
+                *(
+                    ["-" if apart is None else f"{apart.largest_difference:.1e}"]
+                    if compared
+                    else []
+                ),
+                style="bold" if result.images_per_sec == fastest else None,
+            )
     return table
 
 
