@@ -11,7 +11,8 @@ app = new_app()
 def list_models(config: ListModelsConfig, common: Common) -> None:
     """List models to train.
 
-    Without PATTERN the curated families; a glob or a part of a name searches all of timm.
+    Without PATTERN and filters the curated families; a glob or a part of a name searches all of
+    timm, as --family, --max-params and --img-size do.
     """
     from imgcls.models import catalog
     from imgcls.report.console import Console
@@ -21,12 +22,14 @@ def list_models(config: ListModelsConfig, common: Common) -> None:
     entries = catalog.list_models(
         config.pattern,
         family=config.family,
+        max_params=config.max_params,
+        img_size=config.img_size,
         pretrained=config.pretrained,
         limit=config.limit,
         on_rebuild=console.say,
     )
     near = catalog.nearest_names(config.pattern) if config.pattern and not entries else []
-    show_models(console, entries, config.pattern, near)
+    show_models(console, entries, config, near)
 
 
 add_command(app, "list-models", ListModelsConfig, list_models)

@@ -16,5 +16,18 @@ class ListModelsConfig(Config):
         None, description="A glob (`vit_*`) or part of a name; searches all of timm."
     )
     family: str | None = Field(None, description="Only models of this family, e.g. resnet.")
+    max_params: float | None = Field(
+        None, gt=0.0, description="Only models of at most so many million parameters."
+    )
+    img_size: Annotated[int | None, Flag(aliases=("--imgsz",))] = Field(
+        None, ge=1, description="Only models made for pictures of this side, in pixels."
+    )
     pretrained: bool = Field(False, description="Only models with pretrained weights.")
     limit: int | None = Field(None, ge=1, description="Show at most so many.")
+
+    @property
+    def is_search(self) -> bool:
+        """True when all of timm is searched, not the curated families listed."""
+        return any(
+            wish is not None for wish in (self.pattern, self.family, self.max_params, self.img_size)
+        )

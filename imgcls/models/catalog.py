@@ -42,16 +42,19 @@ def list_models(
     pattern: str | None = None,
     *,
     family: str | None = None,
+    max_params: float | None = None,
+    img_size: int | None = None,
     pretrained: bool = False,
     limit: int | None = None,
     on_rebuild: Callable[[str], None] = lambda _message: None,
 ) -> list[ModelEntry]:
-    """Models by name: the curated families, or, with a pattern or family, all of timm.
+    """Models by name: the curated families, or, with a pattern or filter, all of timm.
 
-    pattern: a glob or a part of `name` or `name.tag`, in any case. An empty list when none fits.
+    pattern: a glob or a part of `name` or `name.tag`, in any case. max_params: in millions.
+    img_size: the side the model was made for. An empty list when none fits.
     """
     entries = load_catalog(on_rebuild)
-    if pattern is None and family is None:
+    if (pattern, family, max_params, img_size) == (None, None, None, None):
         chosen = [entries[name] for name in CURATED if name in entries]
     else:
         chosen = list(entries.values())
@@ -61,6 +64,10 @@ def list_models(
         chosen = [entry for entry in chosen if _matches(entry, glob)]
     if family is not None:
         chosen = [entry for entry in chosen if entry.family == family.lower()]
+    if max_params is not None:
+        chosen = [entry for entry in chosen if entry.parameters <= max_params * 1e6]
+    if img_size is not None:
+        chosen = [entry for entry in chosen if entry.input_size[-1] == img_size]
     if pretrained:
         chosen = [entry for entry in chosen if entry.pretrained_tags]
     return chosen[:limit]

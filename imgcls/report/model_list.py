@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from imgcls.config.list_models import ListModelsConfig
 from imgcls.report.console import Console
 from imgcls.results import ModelEntry
 
@@ -13,17 +14,18 @@ from imgcls.results import ModelEntry
 def show_models(
     console: Console,
     entries: Sequence[ModelEntry],
-    pattern: str | None,
+    config: ListModelsConfig,
     near: Sequence[str] = (),
 ) -> None:
     """One line a model; near: names to suggest when none fits."""
+    pattern = config.pattern
     if not entries:
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         what = f"No model fits {pattern!r}." if pattern else "No model fits."
         console.result([], what + hint)
         return
     console.result(list(entries), "\n".join(_lines(entries)))
-    if pattern is None:
+    if not config.is_search:
         console.say("\nThese are the curated families; `imgcls list-models vit` searches all.")
 
 

@@ -296,7 +296,10 @@ def test_list_models_answers_in_json_and_text(command):
     entries = strict(command("list-models", "mobilenetv3_*", "--json", "--limit", "2").out)
     assert len(entries) == 2
     assert set(entries[0]) == {"name", "family", "parameters", "input_size", "pretrained_tags"}
-    assert "resnet18" in command("list-models").out
+    listed = command("list-models")
+    assert "resnet18" in listed.out
+    assert "curated" in listed.err
+    assert "curated" not in command("list-models", "--max-params", "3").err
     done = command("list-models", "zzz")
     assert (done.code, done.out) == (0, "No model fits 'zzz'.\n")
 

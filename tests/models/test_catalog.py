@@ -65,6 +65,9 @@ def test_a_glob_or_part_of_a_name_searches_all(pattern, present, absent):
 def test_filters_narrow_the_list():
     """Family, pretrained and limit."""
     assert {e.family for e in list_models(family="densenet")} == {"densenet"}
+    small = list_models(max_params=2.5, img_size=224)
+    assert "mobilenetv3_small_075" in {e.name for e in small}  # not a curated one
+    assert all(e.parameters <= 2.5e6 and e.input_size[-1] == 224 for e in small)
     assert all(e.pretrained_tags for e in list_models("resnet", pretrained=True))
     assert len(list_models("resnet", limit=3)) == 3
     assert list_models("no-such-thing") == []
