@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -71,9 +72,8 @@ def _facts(images: ImageStore, row: int, examine: Examine) -> PictureFacts:
 def _in_processes(
     images: ImageStore, count: int, examine: Examine, processes: int
 ) -> Iterator[list[PictureFacts]]:
-    # forked children have the table already; elsewhere it is sent to each once
-    methods = multiprocessing.get_all_start_methods()
-    context: Any = multiprocessing.get_context("fork" if "fork" in methods else None)
+    # forked children have the table already; where forking is not safe it is sent to each once
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     in_hand = context.Array("q", [-1] * processes)
     seats = context.Value("i", 0)
     pool = ProcessPoolExecutor(
@@ -100,7 +100,7 @@ def _in_processes(
             "file that crashes its decoder, or want of memory (see --workers)"
         ) from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 _seat: dict[str, Any] = {}

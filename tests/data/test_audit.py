@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 from collections import Counter
 
 import numpy as np
@@ -194,8 +195,11 @@ class Contents(ImageStore):
         return f"pictures/{index}.png"
 
 
-def test_processes_read_what_one_process_reads(crops):
-    """In the table's order, and the progress ends at the end."""
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_read_what_one_process_reads(crops, monkeypatch, method):
+    """In the table's order, however processes are started; the progress ends at the end."""
+    context = multiprocessing.get_context(method)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _method: context)
     contents = [encoded(photo(crops, "flower", i % 40), quality=50 + i) for i in range(300)]
     contents[17] = b"broken"
     seen = []
