@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.data.bad_images import BadImages
 from imgcls.data.loader import TrainLoader
 from imgcls.data.open import open_source
+from imgcls.data.transforms import eval_transform
 from imgcls.engine.events import EpochDone, StepDone
 from imgcls.errors import BadImageError, InterruptedRunError
 from imgcls.jobs.assemble import make_plan
@@ -268,8 +270,14 @@ def test_a_gone_mount_stops_also_when_skipping(photos):
         list(loader.steps(0))
 
 
-def as_tensor(image):
-    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+FACTS = SimpleNamespace(
+    input_size=(3, 32, 32),
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    interpolation="bicubic",
+    crop_pct=0.875,
+    crop_mode="center",
+)
 
 
 def loader_of(folder, *, skip, workers, even=False):
@@ -277,7 +285,7 @@ def loader_of(folder, *, skip, workers, even=False):
     return TrainLoader(
         table,
         np.arange(len(table)),
-        as_tensor,
+        eval_transform(FACTS),
         batch_size=8,
         grad_accum=1,
         seed=3,
@@ -315,14 +323,14 @@ from torch.utils.data import get_worker_info
 from imgcls.cli.boundary import run
 from imgcls.data.source import ImageStore
 
-read = ImageStore.open
+read = ImageStore.open_crop
 
-def deadly(store, index):
+def deadly(store, index, choose):
     if get_worker_info() is not None and store.location(index).endswith("china/001.jpg"):
         os.kill(os.getpid(), signal.SIGKILL)
-    return read(store, index)
+    return read(store, index, choose)
 
-ImageStore.open = deadly
+ImageStore.open_crop = deadly
 sys.exit(run(sys.argv[1:]))
 """
 
