@@ -16,7 +16,7 @@ from odd_pictures import BROKEN, COLOUR, GREY, GREYS, PHOTO, encoded
 from PIL import Image
 
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode
+from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
 from imgcls.data.open import open_source
 
 
@@ -91,19 +91,55 @@ def test_floats_keep_their_range():
     assert np.asarray(grey).tolist() == [[0, 255], [128, 255]]
 
 
-@settings(max_examples=200, deadline=None)
+class Whole:
+    """A crop that wants the picture as it is, and remembers how large it was told that is."""
+
+    reduction = 1
+
+    def cut(self, image):
+        return image
+
+    def __call__(self, size):
+        self.size = size
+        return self
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_cutting_while_decoding_sees_the_same_picture(channels):
+    """The loader's way, which decodes no more than it needs: same size, same pixels."""
+    decoding = DecodeSettings(channels=channels, background="black")
+    for case, content in {**COLOUR, **GREYS, **TRANSPARENT}.items():
+        expected, whole = decode(content, decoding), Whole()
+        cut = decode_crop(content, decoding, whole)
+        assert whole.size == expected.size, case
+        difference = np.asarray(cut, dtype=int) - np.asarray(expected, dtype=int)
+        assert np.abs(difference).max() <= 1, case
+    for case, (content, words) in BROKEN.items():
+        with pytest.raises(UnreadableImageError) as caught:
+            decode_crop(content, decoding, Whole())
+        assert words in str(caught.value).lower(), case
+
+
+WAYS = {
+    "whole": decode,
+    "cut": lambda content: decode_crop(content, DecodeSettings(), Whole()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(sorted(COLOUR)),
     st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=8),
     st.one_of(st.none(), st.integers(0, 2000)),
 )
-def test_no_damage_escapes_as_another_error(case, changes, end):
+def test_no_damage_escapes_as_another_error(way, case, changes, end):
     """Any bytes changed, any end cut off: a picture or a reason."""
     content = bytearray(COLOUR[case])
     for place, value in changes:
         content[place % len(content)] = value
     try:
-        assert decode(bytes(content[:end])).mode == "RGB"
+        assert WAYS[way](bytes(content[:end])).mode == "RGB"
     except UnreadableImageError as error:
         assert str(error)
 
