@@ -11,7 +11,7 @@ app = new_app()
 def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     """Fine-tune a model on a folder of labelled pictures.
 
-    Without SOURCE it trains on the embedded digits. The run, with its checkpoints, history and
+    Without DATA it trains on the embedded digits. The run, with its checkpoints, history and
     exact config, goes to a new folder in --output.
     """
     from imgcls.report.console import Console

@@ -62,13 +62,10 @@ def sample_table(
         "names that are not UTF-8, which no table can hold, rename them",
         (repr(key) for key in rows.keys if not _is_text(key)),
     )
-    labels = [unicodedata.normalize("NFC", label) for label in rows.labels]
+    labels = [_composed(label) for label in rows.labels]
     present = set(labels)
-    class_names = tuple(
-        sorted(present)
-        if rows.class_order is None
-        else (c for c in rows.class_order if c in present)
-    )
+    order_of_classes = sorted(present) if rows.class_order is None else rows.class_order
+    class_names = tuple(c for c in dict.fromkeys(map(_composed, order_of_classes)) if c in present)
     position = {name: index for index, name in enumerate(class_names)}
     order = np.array(sorted(range(len(rows.keys)), key=rows.keys.__getitem__), dtype=np.int64)
     columns = dict(rows.columns)
@@ -114,14 +111,22 @@ def refuse(spec: str, what: str, found: Iterable[str]) -> None:
 
 
 def splits_of_names(names: Sequence[str]) -> list[str] | None:
-    """The splits that shards' names tell, such as imagenet-val-0003.tar; None unless all do."""
+    """The splits that shards' names tell, such as imagenet-val-0003.tar.
+
+    None unless all do and they differ: one split alone divides nothing.
+    """
     splits: list[str] = []
     for name in names:
         told = {SPLIT_WORDS[w] for w in re.split(r"[^a-z]+", name.lower()) if w in SPLIT_WORDS}
         if len(told) != 1:
             return None
         splits += told
-    return splits
+    return splits if len(set(splits)) > 1 else None
+
+
+def _composed(label: str) -> str:
+    # macOS writes a letter and its accent apart in names of files
+    return unicodedata.normalize("NFC", label)
 
 
 def _is_text(key: str) -> bool:
@@ -191,12 +196,15 @@ def _folds(
         (
             f"{text!r} at {place}"
             for text, place, out in zip(said, rows.places, outside, strict=True)
-            if not out and not re.fullmatch(r"\s*\d{1,9}\s*", text)
+            # a column with gaps comes from pandas as 0.0
+            if not out and not re.fullmatch(r"\s*\d{1,9}(\.0*)?\s*", text)
         ),
     )
     if all(outside):
         return None
-    return np.array([-1 if o else int(t) for t, o in zip(said, outside, strict=True)], np.int64)
+    return np.array(
+        [-1 if o else int(float(t)) for t, o in zip(said, outside, strict=True)], np.int64
+    )
 
 
 def _notes(

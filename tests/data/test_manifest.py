@@ -101,7 +101,7 @@ def test_other_columns_are_found_by_name_and_the_rest_is_kept(images):
 
 def test_split_group_and_fold_have_their_usual_names(images):
     """Found without an option, and under other names by one."""
-    text = "path,label,split,group,fold\na/1.png,x,Train,p1,0\na/2.png,y,VALID,,1\n"
+    text = "path,label,split,group,fold\na/1.png,x,Train,p1,0\na/2.png,y,VALID,,1.0\n"
     for changed, reading in (
         (text, {}),
         (text.replace("group", "patient"), {"group_col": "patient"}),

@@ -186,9 +186,11 @@ def test_what_json_says_is_columns(tmp_path):
 
 
 def test_splits_come_from_the_shards_names(tmp_path):
-    """As Hugging Face and timm name them; not when only some say."""
-    for name in ("set-train-0", "set-train-1", "set-validation-0"):
+    """As Hugging Face and timm name them; not when only some say, or all the same."""
+    for name in ("set-train-0", "set-train-1"):
         write_tar(tmp_path / f"{name}.tar", {"1.png": png(1), "1.cls": b"0"})
+    assert open_source(str(tmp_path / "*.tar")).splits is None
+    write_tar(tmp_path / "set-validation-0.tar", {"1.png": png(1), "1.cls": b"0"})
     assert open_source(str(tmp_path / "*.tar")).splits == ("train", "train", "val")
     write_tar(tmp_path / "more.tar", {"1.png": png(1), "1.cls": b"0"})
     assert open_source(str(tmp_path / "*.tar")).splits is None

@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from imgcls.config.reading import ReadingConfig
+from imgcls.data import open as open_module
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.open import open_source
+from imgcls.data.rows import Rows, sample_table
+from imgcls.data.source import ImageStore
 from imgcls.errors import DataError
 
 
@@ -249,3 +252,51 @@ def test_the_fingerprint_follows_content_not_order(photos, tmp_path):
     assert open_source(str(copy)).fingerprint() == before
     put(copy / "china", "zzz.png")
     assert open_source(str(copy)).fingerprint() != before
+
+
+class ArrayImages(ImageStore):
+    """Pictures in a .npz file."""
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def content(self, index):
+        height, width, _ = self.pixels[index].shape
+        return b"P6 %d %d 255\n" % (width, height) + bytes(self.pixels[index])
+
+    def location(self, index):
+        return f"row {index}"
+
+
+class ArraySource:
+    """A .npz file with `pictures` and `labels`."""
+
+    options = frozenset({"group_regex"})
+
+    def matches(self, spec):
+        return spec.endswith(".npz")
+
+    def read(self, spec, reading):
+        arrays = np.load(spec)
+        keys = [f"{number:05d}" for number in range(len(arrays["labels"]))]
+        rows = Rows(keys, arrays["labels"].tolist(), keys)
+        pixels = arrays["pictures"]
+        return sample_table(spec, "arrays", rows, lambda order: ArrayImages(pixels[order]), reading)
+
+
+def test_a_new_source_is_one_file_and_one_registration(tmp_path, monkeypatch, crops):
+    """All else comes with it: checks, groups, splits, decoding, training."""
+    from conftest import tiny_config
+
+    from imgcls.jobs.train import Trainer
+
+    pictures = np.concatenate([crops["china"], crops["flower"]])
+    np.savez(tmp_path / "x.npz", pictures=pictures, labels=["a"] * 40 + ["b"] * 40)
+    monkeypatch.setattr(open_module, "SOURCES", (*open_module.SOURCES, ArraySource()))
+    table = open_source(str(tmp_path / "x.npz"), ReadingConfig(group_regex=r"\d{4}"))
+    assert table.class_names == ("a", "b")
+    assert table.groups[19] == "0001"
+    assert np.array_equal(np.asarray(table.images.open(50)), crops["flower"][10])
+    runtime = {"output": str(tmp_path / "out")}
+    config = tiny_config(tmp_path / "x.npz", runtime=runtime, optim={"epochs": 1})
+    assert Trainer.begin(config).train_fold().epochs_run == 1
