@@ -20,12 +20,14 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     console.say("Loading torch ...")
     from imgcls.jobs.assemble import assemble, make_plan
     from imgcls.jobs.describe import describe_plan
+    from imgcls.jobs.time_budget import fit_to_time
     from imgcls.jobs.train import start_run, train_run
     from imgcls.report.screen import show_plan, show_train_result
     from imgcls.report.training import TrainingView
 
     with console.progress("Checking") as on_picture:
         plan = make_plan(config, on_picture=on_picture)
+    plan = fit_to_time(plan)
     # before anything is written: what cannot be built or fetched leaves no run behind
     first = assemble(plan, plan.folds[0], load_weights=not dry_run)
     if dry_run:

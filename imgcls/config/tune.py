@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from imgcls.config.base import Config, Flag, option_fields
+from imgcls.config.optim import OptimConfig
 from imgcls.config.run import TrainConfig
 
 
@@ -136,14 +137,31 @@ class _Search(Config):
     search: SearchConfig = SearchConfig()
 
 
+class _TrialOptimConfig(OptimConfig):
+    # in a search --max-minutes is the whole search's
+    max_minutes: Annotated[float | None, Flag(exposed=False)] = Field(
+        None, description="Not in a search: trials are compared at the same number of epochs."
+    )
+
+
 # pydantic takes fields from the last base first: the search heads the help
 class TuneConfig(TrainConfig, _Search):
     """Everything `imgcls tune` may be told: what `train` may, and how to search."""
 
+    optim: _TrialOptimConfig = _TrialOptimConfig()
+
+    @model_validator(mode="after")
+    def _trials_end_by_epochs(self) -> TuneConfig:
+        if self.optim.max_minutes is not None:
+            raise ValueError(
+                f"optim.max_minutes: {self.optim.max_minutes:g} cannot bound a trial, which are "
+                "compared at the same epochs; give --epochs, and --max-minutes for the search"
+            )
+        return self
+
     def base(self) -> TrainConfig:
         """The training that the search starts from and varies."""
-        groups = {name: getattr(self, name) for name in TrainConfig.model_fields}
-        return TrainConfig(**groups)
+        return TrainConfig.model_validate(self.model_dump(include=set(TrainConfig.model_fields)))
 
     def set_by_user(self, path: str) -> bool:
         """True when the option was given, in whichever way."""

@@ -79,13 +79,9 @@ def plan_pace(
         )
     else:
         epochs = optim.epochs
-    return Pace(batch_size, lr, epochs, warmup(config, epochs), tuple(reasons))
-
-
-def warmup(config: TrainConfig, epochs: int) -> float:
-    """Epochs of warm-up in a training of so many epochs."""
-    wanted = config.optim.warmup_epochs
-    return min(1.0, epochs / 5) if wanted == "auto" else min(wanted, epochs)
+    warmup = optim.warmup_epochs
+    warmup_epochs = min(1.0, epochs / 5) if warmup == "auto" else min(warmup, epochs)
+    return Pace(batch_size, lr, epochs, warmup_epochs, tuple(reasons))
 
 
 def choose_batch_size(pictures: int, grad_accum: int, memory: Memory) -> tuple[int, str]:

@@ -38,6 +38,7 @@ from imgcls.jobs.runs import (
     fold_folder,
     read_run_config,
 )
+from imgcls.jobs.time_budget import fit_to_time
 from imgcls.report.bad_images import add_bad_images, count_bad_images
 from imgcls.report.files import SPLIT_COLUMNS, read_csv, write_csv
 from imgcls.results import AuditPicture, FoldResult, TrainResult
@@ -146,7 +147,7 @@ class Trainer:
     @classmethod
     def begin(cls, config: TrainConfig, observers: Sequence[Observer] = ()) -> Trainer:
         """A trainer with a new run folder for this config."""
-        plan = make_plan(config)
+        plan = fit_to_time(make_plan(config))
         return cls(plan, start_run(plan), observers)
 
     def train_fold(self, fold: int = 0) -> FoldResult:
