@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 
+from imgcls.cli.app import VERBS
+
 PASS, TIMM = "python -c pass", "python -c 'import timm'"
 HELP_BOUND_S, LIST_BOUND_S, FIRST_LINE_BOUND_S = 0.15, 0.25, 0.30
 # what is run, and how many seconds more than `python -c pass` it may take
@@ -20,10 +22,7 @@ COMMANDS: dict[str, tuple[list[str], float | None]] = {
     PASS: (["-c", "pass"], None),
     "imgcls --version": (["-m", "imgcls", "--version"], HELP_BOUND_S),
     "imgcls --help": (["-m", "imgcls", "--help"], HELP_BOUND_S),
-    **{
-        f"imgcls {verb} --help": (["-m", "imgcls", verb, "--help"], HELP_BOUND_S)
-        for verb in ("train", "evaluate", "benchmark", "resume", "list-models")
-    },
+    **{f"imgcls {verb} --help": (["-m", "imgcls", verb, "--help"], HELP_BOUND_S) for verb in VERBS},
     "imgcls list-models": (["-m", "imgcls", "list-models"], LIST_BOUND_S),
     "imgcls list-models '*'": (["-m", "imgcls", "list-models", "*"], LIST_BOUND_S),
     "imgcls train, first line": (["-m", "imgcls", "train"], FIRST_LINE_BOUND_S),
