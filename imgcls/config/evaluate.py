@@ -116,6 +116,12 @@ class EvaluateConfig(Config):
         ),
     )
     channels_last: bool = Field(True, description="Faster memory layout for convolutions.")
+    explain: bool = Field(
+        False,
+        description=(
+            "Show what the model looked at beside its worst mistakes, by Grad-CAM (extra explain)."
+        ),
+    )
     report: bool = Field(
         True, description="Draw the pictures and report.html; a few seconds that a script may save."
     )
@@ -128,7 +134,7 @@ class EvaluateConfig(Config):
     @model_validator(mode="after")
     def _page_to_open(self) -> EvaluateConfig:
         if self.open and not self.report:
-            raise ValueError("open: there is no page to show with --no-report")
+            raise ValueError("--open: there is no page to show with --no-report")
         return self
 
     @property

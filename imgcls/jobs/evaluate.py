@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from imgcls.jobs.compare import compare, read_other, trained_on
 from imgcls.jobs.costs import read_costs
 from imgcls.jobs.crossval import cross_validate
 from imgcls.jobs.ensemble import score_together
+from imgcls.jobs.explain import explain_mistakes, require_explainable
 from imgcls.jobs.gates import passed_gates, require_gates
 from imgcls.jobs.pictures import Pictures, chosen_pictures, require_columns, run_pictures
 from imgcls.jobs.report import make_page
@@ -30,6 +32,7 @@ from imgcls.jobs.score import OnBatch, ignore_batches, prepare, results_folder, 
 from imgcls.metrics.calibration import fit_temperature
 from imgcls.metrics.predictions import Predictions
 from imgcls.report.evaluation_files import write_evaluation, write_metrics
+from imgcls.report.explanations import EXPLANATIONS
 from imgcls.results import EvalReport
 
 
@@ -61,6 +64,10 @@ def evaluate(config: EvaluateConfig, on_batch: OnBatch = ignore_batches) -> Eval
         if len(checkpoints) > 1 or config.tta != "none":
             raise ConfigError("--corruptions: scores one model on single views; leave the others")
         require_corruptible(checkpoints[0])
+    if config.explain:
+        if len(checkpoints) > 1 or config.tta != "none":
+            raise ConfigError("--explain: explains one model on single views; leave the others")
+        require_explainable(checkpoints[0])
     other = None
     if config.compare is not None:
         fold = config.fold if isinstance(config.fold, int) else None
@@ -111,6 +118,18 @@ class _Evaluation:
                 on_batch=self.on_batch,
             )
             report = replace(report, corruptions=worse)
+        assert report.folder is not None
+        # those of an earlier evaluation say nothing about this one
+        shutil.rmtree(report.folder / EXPLANATIONS, ignore_errors=True)
+        if self.config.explain:
+            explain_mistakes(
+                checkpoint,
+                pictures,
+                predictions,
+                compute=self.compute,
+                scoring=self.scoring,
+                folder=report.folder,
+            )
         return self._finished(report, predictions, pictures, [temperature])
 
     def ensemble(self, run: Path, checkpoints: Sequence[Checkpoint]) -> EvalReport:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError
@@ -13,36 +15,43 @@ from imgcls.data.open import open_source
 from imgcls.data.source import SampleTable
 from imgcls.errors import DataError
 from imgcls.metrics.predictions import Predictions
+from imgcls.report.explanations import read_explanations
 from imgcls.report.html.page import Thumbnail, picture_uri
 
 _MOST_MISTAKES, _MOST_UNCERTAIN = 24, 12
+
+_HEAT = " On the right, the brighter a place, the more it spoke for the answer (Grad-CAM)."
 
 Gallery = tuple[str, str, list[Thumbnail]]
 
 
 def galleries_of(
-    facts: Mapping[str, Any], predictions: Predictions
+    folder: Path, facts: Mapping[str, Any], predictions: Predictions
 ) -> tuple[list[Gallery], list[str]]:
     """Galleries (title, sentence, thumbnails) of an evaluated split, and notes on what lacks.
 
-    facts: test_metrics.json. The pictures are read from the data that was scored; where it has
-    gone, their names and scores are shown alone.
+    facts: test_metrics.json of the results folder. The pictures are read from the data that was
+    scored; where it has gone, their names and scores are shown alone.
     """
     mistakes = worst_mistakes(predictions)
     uncertain = np.argsort(predictions.confidences, kind="stable")[:_MOST_UNCERTAIN]
     notes: list[str] = []
     table = _table(facts["data"], notes)
     names = facts["class_names"]
+    explanations = read_explanations(folder)
     galleries = [
         (
             "The most confident mistakes",
-            "Wrong labels, two classes in one picture, or what the model takes for another.",
-            _thumbnails(table, predictions, names, mistakes, notes),
+            "Wrong labels, two classes in one picture, or what the model takes for another."
+            + (_HEAT if explanations else ""),
+            _thumbnails(
+                table, predictions, names, mistakes, notes=notes, explanations=explanations
+            ),
         ),
         (
             "The most uncertain pictures",
             "Where the highest probability is lowest: worth a second look at their labels.",
-            _thumbnails(table, predictions, names, uncertain, notes),
+            _thumbnails(table, predictions, names, uncertain, notes=notes, explanations={}),
         ),
     ]
     return [gallery for gallery in galleries if gallery[2]], notes
@@ -69,7 +78,9 @@ def _thumbnails(
     predictions: Predictions,
     names: Sequence[str],
     rows: np.ndarray,
+    *,
     notes: list[str],
+    explanations: Mapping[str, Path],
 ) -> list[Thumbnail]:
     position = {} if table is None else {key: index for index, key in enumerate(table.keys)}
     shown = []
@@ -91,6 +102,7 @@ def _thumbnails(
                 f"{names[true]}, right" if right else f"{names[true]} taken for {names[said]}",
                 [sure if right else f"{sure}; {own:.1%} for {names[true]}"],
                 key,
+                picture_uri(Image.open(explanations[key])) if key in explanations else None,
             )
         )
     return shown

@@ -70,7 +70,7 @@ def make_page(folder: Path) -> PageReport:
         run=_run_facts(folder, facts, sidecar),
     )
     drawings = _drawings(evaluation, confusion, sidecar.get("epoch"))
-    galleries, notes = galleries_of(facts, predictions)
+    galleries, notes = galleries_of(folder, facts, predictions)
     page = folder / PAGE
     try:
         for drawing in drawings.values():

@@ -1,0 +1,117 @@
+"""What the model looked at in its worst mistakes, by Grad-CAM.
+
+Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization"
+(2017), for the class that the model said, as the grad-cam package computes it. Transformers take
+part by their tokens, laid out on the grid of patches.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.layers import PatchEmbed
+from torch import nn
+
+from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.checkpoint import Checkpoint
+from imgcls.errors import ConfigError
+from imgcls.jobs.galleries import worst_mistakes
+from imgcls.jobs.pictures import Pictures
+from imgcls.jobs.reporting import Scoring
+from imgcls.jobs.score import prepare
+from imgcls.metrics.predictions import Predictions
+from imgcls.models.card import model_from_card
+from imgcls.report.explanations import write_explanations
+
+_TOKENS = 3  # dimensions of [pictures, tokens, channels]
+
+
+def require_explainable(checkpoint: Checkpoint) -> None:
+    """Raise ConfigError unless Grad-CAM is installed and knows the model's last features."""
+    if importlib.util.find_spec("pytorch_grad_cam") is None:
+        raise ConfigError('--explain: needs Grad-CAM: pip install "imgcls[explain]"')
+    _last_features(model_from_card(checkpoint.card))
+
+
+def explain_mistakes(
+    checkpoint: Checkpoint,
+    pictures: Pictures,
+    predictions: Predictions,
+    *,
+    compute: ComputeSettings,
+    scoring: Scoring,
+    folder: Path,
+) -> None:
+    """Write what the model looked at in its most confident mistakes below the results folder.
+
+    Raises OSError when it cannot be written.
+    """
+    rows = worst_mistakes(predictions)
+    if not len(rows):
+        return
+    # float32 throughout: gradients of half precision vanish
+    exact = replace(compute, precision=None)
+    chosen = replace(pictures, indices=pictures.indices[rows])
+    prepared = prepare(checkpoint, chosen, exact, replace(scoring, workers=0))
+    said = predictions.predicted[rows]
+    overlays = _overlays(prepared.model, prepared.batches, prepared.normalizer, said)
+    write_explanations(folder, zip((predictions.keys[row] for row in rows), overlays, strict=True))
+
+
+def _overlays(
+    model: nn.Module, batches: Any, normalizer: Any, said: np.ndarray
+) -> Iterator[Image.Image]:
+    import cv2
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.image import show_cam_on_image
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    model.eval()
+    start = 0
+    layer = _last_features(model)
+    with GradCAM(model, [layer], reshape_transform=lambda out: _channels_first(model, out)) as cam:
+        for batch in batches:
+            classes = said[start : start + len(batch.labels)]
+            start += len(classes)
+            heat = cam(normalizer.images(batch), [ClassifierOutputTarget(int(c)) for c in classes])
+            for image, mask in zip(batch.images, heat, strict=True):
+                seen = image.permute(1, 2, 0).numpy().astype(np.float32) / 255
+                shown = np.repeat(seen[..., :1], 3, axis=2) if seen.shape[2] != 3 else seen  # noqa: PLR2004
+                # inferno rises evenly in lightness, for any kind of colour vision
+                yield Image.fromarray(
+                    show_cam_on_image(shown, mask, use_rgb=True, colormap=cv2.COLORMAP_INFERNO)
+                )
+
+
+def _last_features(model: nn.Module) -> nn.Module:
+    """The layer whose output Grad-CAM weighs: the last one that still knows places."""
+    info = getattr(model, "feature_info", None)
+    if not info:
+        name = type(model).__name__
+        raise ConfigError(f"--explain: timm does not say where {name} has its last features")
+    layer = model.get_submodule(info[-1]["module"])
+    # behind a transformer's last block only the class token still counts, before it all do
+    norm = getattr(layer, "norm1", None)
+    return layer if norm is None or _patch_embedding(model) is None else norm
+
+
+def _patch_embedding(model: nn.Module) -> Any:
+    return next((part for part in model.modules() if isinstance(part, PatchEmbed)), None)
+
+
+def _channels_first(model: nn.Module, output: torch.Tensor) -> torch.Tensor:
+    """Features as [pictures, channels, height, width]."""
+    if output.ndim == _TOKENS:
+        patches = output[:, getattr(model, "num_prefix_tokens", 0) or 0 :]
+        embedding = _patch_embedding(model)
+        assert embedding is not None
+        height, width = embedding.grid_size
+        return patches.transpose(1, 2).reshape(len(output), -1, height, width)
+    return output.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "") == "NHWC" else output
