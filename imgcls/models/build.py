@@ -42,6 +42,8 @@ def create_model(config: ModelConfig) -> nn.Module:
         _set_in_chans(model, config.in_chans)
     if config.img_size != "auto":
         _set_img_size(model, config.name, config.img_size)
+    if config.in_chans != _RGB:
+        _check_in_chans(model, config.name, config.in_chans)
     if config.weights is not None:
         load_backbone(model, config.weights, classifier_names(model))
     if config.freeze_backbone:
@@ -166,6 +168,14 @@ def _set_in_chans(model: nn.Module, in_chans: int) -> None:
     set_pretrained_facts(model, {**facts, **adapted, "input_size": size})
 
 
+def _check_in_chans(model: nn.Module, name: str, in_chans: int) -> None:
+    error = _forward_error(model, pretrained_facts(model)["input_size"])
+    if error is not None:
+        raise ModelError(
+            f"--model {name}: does not take --in-chans {in_chans} ({_one_line(error)})"
+        ) from error
+
+
 def _set_img_size(model: nn.Module, name: str, img_size: int) -> None:
     """Record the input size, after one black picture of a size not the model's own went through.
 
@@ -173,17 +183,24 @@ def _set_img_size(model: nn.Module, name: str, img_size: int) -> None:
     """
     facts = pretrained_facts(model)
     size = (facts["input_size"][0], img_size, img_size)
-    if img_size != native_img_size(name):
-        device = next(model.parameters()).device
-        model.eval()
-        try:
-            # not inference_mode: some attention layers keep tensors that training uses again
-            with torch.no_grad():
-                model(torch.zeros(1, *size, device=device))
-        except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
-            raise _size_error(name, img_size, error) from error
-        model.train()
+    if img_size != native_img_size(name) and (error := _forward_error(model, size)):
+        raise _size_error(name, img_size, error) from error
     set_pretrained_facts(model, {**facts, "input_size": size})
+
+
+def _forward_error(model: nn.Module, size: tuple[int, int, int]) -> Exception | None:
+    """What one black picture of that size makes of the model; None when it goes through."""
+    device = next(model.parameters()).device
+    model.eval()
+    try:
+        # not inference_mode: some attention layers keep tensors that training uses again
+        with torch.no_grad():
+            model(torch.zeros(1, *size, device=device))
+    except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+        return error
+    finally:
+        model.train()
+    return None
 
 
 def _size_error(name: str, img_size: int, error: Exception) -> ModelError:

@@ -113,6 +113,14 @@ def test_what_cannot_be_built_is_refused_in_one_line(options, words):
         assert word in message
 
 
+@pytest.mark.filterwarnings("ignore:CSATv2")
+def test_channels_that_an_architecture_cannot_take_are_refused():
+    """One that is built for three alone; found by a first picture, not in the first epoch."""
+    with pytest.raises(ModelError, match=r"csatv2: does not take --in-chans 1 \("):
+        make("csatv2", in_chans=1)
+    assert make("test_vit", in_chans=1, img_size=96).training
+
+
 def test_an_unreachable_hub_is_said_in_seconds(no_hub):
     """No retry storm: one question to the hub, then one line with both ways out."""
     from huggingface_hub import constants
