@@ -17,6 +17,8 @@ from imgcls.data.audit_picture import contrast_of
 # measures what they find and what they take for the same wrongly
 _ROUNDING = 1.3
 _CHANGE = 0.1
+# two nearly plain pictures differ by about their contrast; closer ones are the same
+_MOST_OF_CONTRAST = 0.8
 # each picture is compared with so many of the most similar ones
 _NEIGHBOURS = 16
 _ROWS_A_QUERY = 4096
@@ -36,12 +38,14 @@ def near_pairs(rows: np.ndarray, signatures: np.ndarray) -> np.ndarray:
 
     rows: int64 [N], the row of each signature; signatures: float32 [N, 72] of `signature_of`.
     Two pictures are near when their signatures differ by less than 1.3 grey levels and a tenth of
-    the smaller contrast. A k-d tree finds them, which with such short distances costs about
-    N log N; each picture is compared with its 16 nearest ones.
+    the smaller contrast, and by less than 0.8 of that contrast. A k-d tree finds
+    them, which with such short distances costs about N log N; each picture is compared with its 16
+    nearest ones.
     """
     if len(rows) < 2:  # noqa: PLR2004
         return np.empty((0, 2), dtype=np.int64)
-    reach = _ROUNDING + _CHANGE * contrast_of(signatures)
+    contrast = contrast_of(signatures)
+    reach = np.minimum(_ROUNDING + _CHANGE * contrast, _MOST_OF_CONTRAST * contrast)
     tree = cKDTree(signatures)
     found: list[np.ndarray] = []
     # pictures of like contrast together, since a query has one bound for all its points

@@ -173,7 +173,7 @@ def phash_pairs(folder: Path) -> tuple[int, set[frozenset[str]]]:
     alien = numbers[:, None] != numbers[None]
     best = max(
         (d for d in range(21) if ((distances <= d) & alien).any(axis=1).mean() <= 0.01), default=-1
-    )
+    )  # -1: even equal hashes are too often those of different pictures
     one, other = np.nonzero(np.triu(distances <= best, 1))
     return best, {frozenset((paths[a], paths[b])) for a, b in zip(one, other, strict=True)}
 
@@ -209,7 +209,7 @@ def main() -> None:
             total, found_all, wrong_all = total + count, found_all + found, wrong_all + wrong
             if with_phash:
                 distance, pairs = phash_pairs(folder)
-                row(f"  phash, distance {distance}", count, pairs)
+                row(f"  phash, distance {distance if distance >= 0 else 'none'}", count, pairs)
     shares = "".join(f"{value / total:>9.1%}" for value in found_all)
     print(f"{'all':<30}{total:>9,}{shares}{wrong_all / (total * (1 + len(CHANGES))):>14.2%}")
     print(f"Near duplicates found: {found_all.sum() / (total * len(CHANGES)):.1%}")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 from timm.data import create_transform
 
+from imgcls.data.bad_images import BadImages
 from imgcls.data.loader import EvalLoader, TrainLoader, resolve_workers
 from imgcls.data.open import open_source
 from imgcls.data.sampling import EpochSampler, square_root_draw
@@ -146,6 +147,49 @@ def test_an_unreadable_picture_is_named(photos, workers):
     loader = train_loader(open_source(str(photos)), workers)
     with pytest.raises(BadImageError, match=r"003\.jpg: cannot be read \(not a picture\)"):
         flat(loader.steps(0))
+
+
+@pytest.mark.parametrize("even", [False, True])
+def test_a_batch_shrinks_by_its_bad_pictures_and_nothing_else_changes(photos, even):
+    """Others keep their batch and their pixels; none takes the place; pairs stay pairs."""
+    table = open_source(str(photos))
+    broken = [table.keys[row] for row in (1, 2, 3, 30, 47)]
+    whole = flat(train_loader(table, even=even).steps(1))
+    for key in broken:
+        (photos / key).write_bytes(b"")
+    bad_images = BadImages(skip=True)
+    fewer = flat(train_loader(table, even=even, bad_images=bad_images).steps(1))
+    assert len(fewer) == len(whole)
+    for before, after in zip(whole, fewer, strict=True):
+        expected = [key for key in before.keys if key not in broken]
+        if even and len(expected) % 2:
+            expected.pop()
+        assert list(after.keys) == expected
+        rows = [before.keys.index(key) for key in expected]
+        assert torch.equal(after.images, before.images[rows])
+    assert {image.key for image in bad_images.met} == set(broken)
+
+
+def test_a_batch_without_a_readable_picture_stops_also_when_skipping(photos):
+    """That is no bad picture: a disk or a mount has gone. So for a whole evaluation."""
+    table = open_source(str(photos))
+    loader = train_loader(table, bad_images=BadImages(skip=True))
+    evaluation = EvalLoader(
+        table,
+        np.arange(len(table)),
+        eval_transform(FACTS),
+        batch_size=7,
+        workers=0,
+        device_type="cpu",
+        bad_images=BadImages(skip=True),
+    )
+    for file in sorted(photos.rglob("*.jpg"))[1:]:
+        file.unlink()
+    assert [batch.keys for batch in evaluation] == [("china/000.jpg",)]
+    next(photos.rglob("*.jpg")).unlink()
+    for batches in (evaluation, loader.steps(0)):
+        with pytest.raises(BadImageError, match="disk or the mount still there"):
+            list(batches)
 
 
 def test_an_unknown_policy_is_named():

@@ -8,21 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from conftest import tiny_config
-from PIL import Image
 from safetensors.torch import load_file
 
 from imgcls.config.load import load_config
 from imgcls.config.run import ResumeConfig, TrainConfig
-from imgcls.data.bad_images import BadImages
-from imgcls.data.loader import TrainLoader
-from imgcls.data.open import open_source
-from imgcls.data.transforms import eval_transform
 from imgcls.engine.events import EpochDone, StepDone
 from imgcls.errors import BadImageError, InterruptedRunError
 from imgcls.jobs.assemble import make_plan
@@ -260,61 +253,6 @@ def test_folds_are_summed_up_without_pictures_that_broke(photos, tmp_path):
     result = train_run(plan, run, observers=(damage,))
     assert result.bad_images == 1
     assert result.summary["pooled"]["samples"] == 47
-
-
-def test_a_gone_mount_stops_also_when_skipping(photos):
-    """A whole batch that cannot be read is no bad picture."""
-    loader = loader_of(photos, skip=True, workers=0)
-    shutil.rmtree(photos)
-    with pytest.raises(BadImageError, match="disk or the mount still there"):
-        list(loader.steps(0))
-
-
-FACTS = SimpleNamespace(
-    input_size=(3, 32, 32),
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    interpolation="bicubic",
-    crop_pct=0.875,
-    crop_mode="center",
-)
-
-
-def loader_of(folder, *, skip, workers, even=False):
-    table = open_source(str(folder))
-    return TrainLoader(
-        table,
-        np.arange(len(table)),
-        eval_transform(FACTS),
-        batch_size=8,
-        grad_accum=1,
-        seed=3,
-        workers=workers,
-        device_type="cpu",
-        even_batches=even,
-        bad_images=BadImages(skip=skip),
-    )
-
-
-@pytest.mark.parametrize("even", [False, True])
-def test_a_batch_shrinks_and_nothing_else_changes(photos, broken, even):
-    """Other pictures keep their batch and their pixels; pairs stay pairs for mixup."""
-    kept = {name: (photos / name).read_bytes() for name in broken}
-    Image.new("RGB", (48, 48)).save(photos / "china/001.jpg")
-    for name in broken:
-        shutil.copy(photos / "china/000.jpg", photos / name)
-    whole = [batch for [batch] in loader_of(photos, skip=True, workers=0, even=even).steps(1)]
-    for name, content in kept.items():
-        (photos / name).write_bytes(content)
-    fewer = [batch for [batch] in loader_of(photos, skip=True, workers=0, even=even).steps(1)]
-    assert len(fewer) == len(whole)
-    for before, after in zip(whole, fewer, strict=True):
-        expected = [key for key in before.keys if key not in broken]
-        if even and len(expected) % 2:
-            expected.pop()
-        assert list(after.keys) == expected
-        rows = [before.keys.index(key) for key in expected]
-        assert torch.equal(after.images, before.images[rows])
 
 
 DEATH = """
