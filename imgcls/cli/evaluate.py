@@ -18,10 +18,12 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
 
     console = Console(quiet=common.quiet, json=common.json)
     console.say("Loading torch ...", transient=True)
+    from imgcls.engine.runtime import keep_freed_memory
     from imgcls.jobs.evaluate import evaluate as job
     from imgcls.jobs.gates import check_gates
     from imgcls.report.evaluation import show_evaluation
 
+    keep_freed_memory()
     with console.progress("Scoring") as on_batch:
         report = job(config, on_batch=on_batch)
     show_evaluation(console, report)

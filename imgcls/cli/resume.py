@@ -28,11 +28,13 @@ def resume(config: ResumeConfig, common: Common) -> None:
         )
         return
     console.say("Loading torch ...", transient=True)
+    from imgcls.engine.runtime import keep_freed_memory
     from imgcls.jobs.describe import describe_plan
     from imgcls.jobs.train import reopen_run, train_run
     from imgcls.report.screen import show_plan, show_train_result
     from imgcls.report.training import TrainingView
 
+    keep_freed_memory()
     plan = reopen_run(run, config)
     if config.batch_size is not None:
         console.warn("another batch size: the result will differ from an uninterrupted run's")

@@ -18,6 +18,7 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
 
     console = Console(quiet=common.quiet, json=common.json)
     console.say("Loading torch ...")
+    from imgcls.engine.runtime import keep_freed_memory
     from imgcls.jobs.assemble import assemble, make_plan
     from imgcls.jobs.describe import describe_plan
     from imgcls.jobs.time_budget import fit_to_time
@@ -25,6 +26,7 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     from imgcls.report.screen import show_plan, show_train_result
     from imgcls.report.training import TrainingView
 
+    keep_freed_memory()
     with console.progress("Checking") as on_picture:
         plan = make_plan(config, on_picture=on_picture)
     plan = fit_to_time(plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,13 +46,15 @@ def train_step(learner: Learner, micro_batches: Sequence[Batch], step: int) -> t
         with autocast(learner.compute.device, learner.compute.precision):
             logits = learner.model(images)
         loss = learner.loss(logits.float(), targets)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise NonFiniteLossError(_non_finite(value, step, batch, learner))
+        loss_value = _on_its_way(loss.detach())
         share = len(batch.labels) / samples
         learner.scaler.scale(loss * share).backward(
             create_graph=getattr(learner.optimizer, "is_second_order", False)
         )
+        # the device is busy with the backward pass by now and need not wait for us
+        value = loss_value()
+        if not math.isfinite(value):
+            raise NonFiniteLossError(_non_finite(value, step, batch, learner))
         loss_sum += value * len(batch.labels)
     if learner.clip_grad is not None:
         learner.scaler.unscale_(learner.optimizer)
@@ -63,6 +65,22 @@ def train_step(learner: Learner, micro_batches: Sequence[Batch], step: int) -> t
     if learner.average is not None:
         learner.average.update(learner.model, step + 1)
     return loss_sum, samples
+
+
+def _on_its_way(loss: torch.Tensor) -> Callable[[], float]:
+    """A function that waits for the loss, but not for what its device was asked to do later."""
+    if loss.device.type != "cuda":
+        return lambda: float(loss)
+    value = torch.empty((), dtype=loss.dtype, pin_memory=True)
+    value.copy_(loss, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+
+    def wait() -> float:
+        copied.synchronize()
+        return float(value)
+
+    return wait
 
 
 def set_train_mode(model: nn.Module) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from imgcls.config.run import TrainConfig
 from imgcls.data.bad_images import BadImages
@@ -26,7 +27,6 @@ from imgcls.engine.runtime import (
     amp_name,
     derive_seed,
     get_device,
-    resolve_precision,
     set_seed,
     use_deterministic_kernels,
 )
@@ -34,13 +34,14 @@ from imgcls.engine.schedule import Schedule
 from imgcls.engine.state import History, Progress, RandomState
 from imgcls.engine.step import Learner
 from imgcls.errors import DataError
+from imgcls.jobs.compute import training_compute
 from imgcls.jobs.pace import Pace, memory_for, plan_pace
 from imgcls.jobs.preflight import preflight, preflight_report, split_readable
 from imgcls.jobs.recipe import Recipe, plan_recipe
 from imgcls.jobs.runs import planned_folds
 from imgcls.jobs.tables import training_table
 from imgcls.metrics.trackers import MetricTracker
-from imgcls.models.build import create_model, native_img_size
+from imgcls.models.build import checkpoint_gradients, create_model, native_img_size
 from imgcls.models.card import Preprocessing, model_card, preprocessing
 from imgcls.results import PreflightReport
 
@@ -49,13 +50,15 @@ from imgcls.results import PreflightReport
 class Plan:
     """What was worked out from a config: nothing here is `auto` any more.
 
-    `config` is the resolved config that the run keeps: with it the run can be repeated.
+    `config` is the resolved config that the run keeps: with it the run can be repeated. `reasons`
+    has a line for each number that was found or measured.
     """
 
     config: TrainConfig
     table: SampleTable
     assignment: SplitAssignment
     compute: ComputeSettings
+    reasons: tuple[str, ...]
     folds: tuple[int, ...]
     img_size: int
     pretrained: bool
@@ -96,9 +99,7 @@ def make_plan(
     written. on_picture is told (pictures checked, pictures in all).
     Raises the RequestErrors of config, data, model name and device.
     """
-    compute = compute_settings(
-        config.runtime.device, config.runtime.amp, channels_last=config.runtime.channels_last
-    )
+    get_device(config.runtime.device)
     if config.runtime.deterministic:
         use_deterministic_kernels()
     native = native_img_size(config.model.name)
@@ -124,16 +125,19 @@ def make_plan(
     folds = planned_folds(config)
     recipe = plan_recipe(config, table.class_counts(assignment.indices("train", folds[0])))
     to_build = {"pretrained": False, "weights": None, "img_size": img_size}
+    to_build["num_classes"] = len(table.class_names)
+
+    def build() -> nn.Module:
+        return create_model(model.model_copy(update=to_build))
+
+    pictures = len(assignment.indices("train", folds[0]))
+    choice = training_compute(config, build, pictures=pictures)
+    compute = choice.compute
     pace = plan_pace(
         config,
-        pictures=len(assignment.indices("train", folds[0])),
+        pictures=pictures,
         fine_tuning=fine_tuning,
-        memory=lambda: memory_for(
-            create_model(
-                model.model_copy(update={**to_build, "num_classes": len(table.class_names)})
-            ),
-            compute,
-        ),
+        memory=lambda: memory_for(build(), compute),
     )
     resolved = _resolved(
         config,
@@ -157,7 +161,10 @@ def make_plan(
             "augment": {"scale": crop_scale, "hflip": hflip},
             "recipe": {"imbalance": recipe.imbalance},
             "early_stopping": {"metric": recipe.monitor},
-            "runtime": {"amp": amp_name(compute.precision)},
+            "runtime": {
+                "amp": amp_name(compute.precision),
+                "channels_last": compute.channels_last,
+            },
         },
     )
     return Plan(
@@ -165,6 +172,7 @@ def make_plan(
         table=table,
         assignment=assignment,
         compute=compute,
+        reasons=(*pace.reasons, *choice.reasons),
         folds=folds,
         img_size=img_size,
         pretrained=pretrained,
@@ -179,12 +187,6 @@ def make_plan(
             device_type=compute.device.type,
         ),
     )
-
-
-def compute_settings(device: str, amp: str, *, channels_last: bool) -> ComputeSettings:
-    """Where and how to compute, for `--device`, `--amp` and `--channels-last`."""
-    place = get_device(device)
-    return ComputeSettings(place, resolve_precision(amp, place), channels_last)
 
 
 def _absolute(path: Path | None) -> Path | None:
@@ -223,6 +225,8 @@ def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
     model = plan.compute.place(model)
     # the average is a plain copy; compiling comes after, and in place, to keep timm's key names
     average = WeightAverage(model, config.optim.model_ema_decay) if config.optim.model_ema else None
+    if config.runtime.grad_checkpointing:
+        checkpoint_gradients(model, config.model.name)
     if config.runtime.compile:
         model.compile()
     optimizer = build_optimizer(model, config.optim, plan.pace.lr)

@@ -67,7 +67,7 @@ def describe_plan(
         memory_mib=memory_mib,
         output=run or config.runtime.output,
         preflight=plan.preflight,
-        reasons=plan.pace.reasons,
+        reasons=plan.reasons,
         notes=plan.assignment.notes,
     )
 

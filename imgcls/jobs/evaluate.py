@@ -15,9 +15,9 @@ from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoin
 from imgcls.engine.durable import pointed_at
 from imgcls.engine.temperature import Temperature, read_temperature, save_temperature
 from imgcls.errors import ConfigError, DataError, OutputError, RunError
-from imgcls.jobs.assemble import compute_settings
 from imgcls.jobs.bad_images import without_unreadable
 from imgcls.jobs.compare import compare, read_other, trained_on
+from imgcls.jobs.compute import compute_settings
 from imgcls.jobs.costs import read_costs
 from imgcls.jobs.crossval import cross_validate
 from imgcls.jobs.ensemble import score_together

@@ -93,6 +93,20 @@ def freeze_backbone(model: nn.Module) -> None:
         parameter.requires_grad_(name.startswith(prefixes))
 
 
+def checkpoint_gradients(model: nn.Module, name: str) -> None:
+    """Let the model keep fewer activations (Chen et al. 2016, arXiv:1604.06174).
+
+    Raises ModelError for an architecture that timm cannot do it for.
+    """
+    try:
+        model.set_grad_checkpointing()  # type: ignore[operator]
+    except (AttributeError, AssertionError, TypeError) as error:
+        raise ModelError(
+            f"runtime.grad_checkpointing (--grad-checkpointing): timm cannot do it for {name}; "
+            "leave it out, or try a smaller --batch-size with --grad-accum-steps"
+        ) from error
+
+
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """(trainable, total) numbers of parameters."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]

@@ -1,0 +1,126 @@
+"""How a training computes: what is measured, what is chosen, and what stays as it was."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from conftest import tiny_config
+
+from imgcls.config.run import ResumeConfig
+from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.step import train_step
+from imgcls.errors import ModelError
+from imgcls.jobs import compute
+from imgcls.jobs.assemble import assemble, make_plan
+from imgcls.jobs.train import reopen_run, start_run
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def measured(monkeypatch, seconds):
+    """Steps take as long as `seconds` says, and all training is long."""
+    monkeypatch.setattr(compute, "_WORTH_S", 0.0)
+    monkeypatch.setattr(
+        compute, "_timed_step", lambda _model, settings, _images: lambda: seconds[settings]
+    )
+
+
+def times(f32_last, f32_first, bf16_last, bf16_first):
+    keys = (
+        ComputeSettings(CPU, precision, layout)
+        for precision, layout in product((None, torch.bfloat16), (True, False))
+    )
+    return dict(zip(keys, (f32_last, f32_first, bf16_last, bf16_first), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "amp", "channels_last", "says"),
+    [
+        (times(4.0, 4.4, 2.0, 2.2), "bf16", True, "bf16 channels last: 2.0x as fast as float32"),
+        (times(4.0, 2.0, 5.0, 3.0), "off", False, "float32 channels first: 2.0x as fast as"),
+        (times(4.0, 4.4, 3.8, 3.9), "off", True, "float32 channels last: as fast as"),
+    ],
+)
+def test_the_fastest_is_taken_and_kept(monkeypatch, photos, seconds, amp, channels_last, says):
+    """The answer and its reason are in the plan; resume reads the answer and measures nothing."""
+    measured(monkeypatch, seconds)
+    plan = make_plan(tiny_config(photos))
+    assert plan.config.runtime.amp == amp
+    assert plan.config.runtime.channels_last is channels_last
+    assert any(reason.startswith(says) for reason in plan.reasons)
+    run = start_run(plan)
+    monkeypatch.setattr(compute, "_timed_step", None)
+    again = reopen_run(run, ResumeConfig())
+    assert again.compute == plan.compute
+
+
+def test_what_was_asked_for_is_not_measured(monkeypatch, photos):
+    """Only what is auto is tried."""
+    tried = []
+    monkeypatch.setattr(compute, "_WORTH_S", 0.0)
+    monkeypatch.setattr(
+        compute, "_timed_step", lambda _m, settings, _i: lambda: float(tried.append(settings) or 1)
+    )
+    make_plan(tiny_config(photos, runtime={"amp": "off", "channels_last": False}))
+    assert not tried
+    make_plan(tiny_config(photos, runtime={"channels_last": False}))
+    assert {settings.channels_last for settings in tried} == {False}
+    assert {settings.precision for settings in tried} == {None, torch.bfloat16}
+
+
+def test_real_steps_are_timed_and_the_model_stays_as_it_was(monkeypatch, photos):
+    """A measurement leaves no trace in the training: weights and randomness are the same."""
+    monkeypatch.setattr(compute, "_LONGEST_S", 0.0)
+    weights = []
+    for worth_s in (1e9, 0.0):
+        monkeypatch.setattr(compute, "_WORTH_S", worth_s)
+        plan = make_plan(tiny_config(photos))
+        assert bool(plan.reasons) == (worth_s == 0.0)
+        weights.append(assemble(plan, 0).parts.learner.model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_checkpointed_gradients_are_the_same_gradients(photos):
+    """Less is kept, nothing else changes, in a model whose layers have no running statistics."""
+    losses, gradients = [], []
+    for grad_checkpointing in (False, True):
+        config = tiny_config(
+            photos,
+            model={"name": "test_vit"},
+            runtime={"grad_checkpointing": grad_checkpointing},
+        )
+        parts = assemble(make_plan(config), 0).parts
+        assert getattr(parts.learner.model, "grad_checkpointing", False) is grad_checkpointing
+        kept = 0
+
+        def count(tensor):
+            nonlocal kept
+            kept += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            losses.append(train_step(parts.learner, next(iter(parts.train_batches.steps(0))), 0))
+        gradients.append([p.grad.clone() for p in parts.learner.model.parameters()])
+        losses[-1] = (*losses[-1], kept)
+    assert losses[0][0] == losses[1][0]
+    assert losses[1][2] < losses[0][2]
+    for one, two in zip(*gradients, strict=True):
+        assert torch.allclose(one, two, atol=1e-6)
+
+
+def test_a_model_without_checkpointing_is_named(photos):
+    """One line that says what to do instead."""
+    config = tiny_config(
+        photos,
+        model={"name": "inception_v3", "img_size": 96},
+        runtime={"grad_checkpointing": True},
+    )
+    with pytest.raises(ModelError, match=r"--grad-checkpointing\).* inception_v3; .*--batch-size"):
+        assemble(make_plan(config), 0)
