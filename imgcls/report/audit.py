@@ -69,13 +69,14 @@ def _classes(report: AuditReport) -> RenderableType:
     splits = list(split_counts(report))
     some = len(rows) > _MOST_CLASSES
     title = f"The {_MOST_CLASSES} smallest classes" if some else "Classes, smallest first"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("Class", overflow="fold")
     for split in splits:
         table.add_column(split or "Pictures", justify="right")
     for name, counts in rows[:_MOST_CLASSES]:
         table.add_row(escape(name), *(f"{counts[split]:,}" for split in splits))
-    return table
+    # a table's own title would be folded to the width of the table
+    return Group(f"[italic]{title}[/]", table)
 
 
 def _findings(findings: tuple[Finding, ...]) -> RenderableType:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -62,6 +64,18 @@ def test_the_preflight_stops_and_names_every_bad_picture(command, photos, broken
     for name in broken:
         assert sum(line.startswith(str(photos / name)) for line in done.err.splitlines()) == 1
     assert not (tmp_path / "outputs").exists()
+
+
+def test_what_the_system_says_of_an_unreadable_file_is_told(command, photos, monkeypatch):
+    """A mount that fails, no permission: its words, with the file's name."""
+    monkeypatch.chdir(photos / "china")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("zzz.jpg")  # a file that is there and cannot be opened
+        done = command("train", photos, *TRAIN)
+    assert done.code == 2
+    [line] = [line for line in done.err.splitlines() if line.startswith(str(photos))]
+    reason = line.removeprefix(f"{photos / 'china/zzz.jpg'}: ")
+    assert reason in map(os.strerror, errno.errorcode)
 
 
 def test_skipped_pictures_are_counted_listed_and_in_no_split(command, photos, broken, tmp_path):
