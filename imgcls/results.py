@@ -79,19 +79,25 @@ class AuditPicture(Record):
 class EvalReport(Record):
     """One evaluated split. `metrics` may hold None; `undefined` then says why, by metric name.
 
-    intervals: (low, high) by metric name, made as `intervals_method` says. calibration: the
-    temperature that the logits were divided by, with `before` and `after` it. cross_validation:
-    mean, std and interval over the folds, whose pooled pictures the report is of. ensemble: the
-    folds and views that were averaged, and their gain. fold is "all" where several took part.
-    coverage: accuracy when only confident pictures are answered. operating_points: each class's
-    threshold of highest F1. costs: what decisions cost by `--costs`. slices: rows by `--by` column.
-    comparison: against another checkpoint. corruptions: scores on worse pictures. gates: the marks
-    of `--fail-under` and whether they were reached.
+    confusion_matrix: rows true, columns predicted; () beyond 2,000 classes.
+    confusions: the commonest mistakes.
+    intervals: (low, high) by metric name, made as `intervals_method` says.
+    calibration: the temperature that the logits were divided by, with `before` and `after` it.
+    cross_validation: mean, std and interval over the folds; the report is of their pooled pictures.
+    ensemble: the folds and views that were averaged, and their gain.
+    fold: "all" where several took part.
+    coverage: accuracy when only confident pictures are answered.
+    operating_points: each class's threshold of highest F1.
+    costs: what decisions cost by `--costs`.
+    slices: rows by `--by` column.
+    comparison: against another checkpoint.
+    corruptions: scores on worse pictures.
+    gates: the marks of `--fail-under` and whether they were reached.
     prior: how common the model takes each class to be ("shares", by class) and the method of
-    `--imbalance` that made it so; None for a checkpoint that does not say. bad_images: pictures
-    that could not be read and were left out, each with the reason as its note.
-    data: what opens the pictures again, `source` and the options of reading it. page: report.html,
-    where it was made.
+    `--imbalance` that made it so; None for a checkpoint that does not say.
+    bad_images: pictures that could not be read and were left out, each with the reason as its note.
+    data: what opens the pictures again, `source` and the options of reading it.
+    page: report.html, where it was made.
     """
 
     checkpoint: Path
@@ -105,6 +111,7 @@ class EvalReport(Record):
     class_names: tuple[str, ...]
     per_class: tuple[dict[str, Any], ...]
     confusion_matrix: tuple[tuple[int, ...], ...]
+    confusions: tuple[dict[str, Any], ...] = ()
     folder: Path | None = None
     page: Path | None = None
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)

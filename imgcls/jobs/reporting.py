@@ -110,6 +110,7 @@ def report_on(
         class_names=checkpoint.class_names,
         per_class=metrics.per_class,
         confusion_matrix=metrics.confusion_matrix,
+        confusions=metrics.confusions,
         folder=folder,
         intervals=intervals,
         intervals_method=method,

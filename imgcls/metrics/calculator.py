@@ -15,21 +15,31 @@ from imgcls.metrics.scores import (
     ClassCounts,
     class_counts,
     cohen_kappa,
+    confused_pairs,
     confusion_counts,
     count_scores,
     matthews_correlation,
     top_k_accuracy,
 )
 
+# the square of it still fits into memory and into a file that opens
+MOST_MATRIX_CLASSES = 2000
+MOST_CONFUSIONS = 100
+
 
 @dataclass(frozen=True)
 class MetricSet:
-    """Metrics of one split. A None in `metrics` has its reason in `undefined`, by name."""
+    """Metrics of one split. A None in `metrics` has its reason in `undefined`, by name.
+
+    confusion_matrix: rows true, columns predicted; () beyond MOST_MATRIX_CLASSES. confusions: true,
+    predicted and pictures of the commonest MOST_CONFUSIONS mistakes.
+    """
 
     metrics: dict[str, Any]
     undefined: dict[str, str]
     per_class: tuple[dict[str, Any], ...]
     confusion_matrix: tuple[tuple[int, ...], ...]
+    confusions: tuple[dict[str, Any], ...]
 
 
 class MetricsCalculator:
@@ -43,7 +53,7 @@ class MetricsCalculator:
         self.top_k = tuple(top_k)
 
     def compute(self, predictions: Predictions) -> MetricSet:
-        """Metrics, per-class rows and confusion matrix (rows true, columns predicted).
+        """Metrics, per-class rows and confusions.
 
         Raises DataError when the predictions have another number of classes.
         """
@@ -51,7 +61,6 @@ class MetricsCalculator:
         num_classes = len(self.class_names)
         labels = predictions.labels
         counts = class_counts(labels, predictions.predicted, num_classes)
-        confusion = confusion_counts(labels, predictions.predicted, num_classes)
         ranks = rank_scores(labels, predictions.softmax, predictions.label_probabilities)
         undefined: dict[str, str] = {}
 
@@ -93,7 +102,22 @@ class MetricsCalculator:
             metrics,
             undefined,
             self._per_class(counts, ranks),
-            tuple(tuple(row) for row in confusion.tolist()),
+            self._confusion_matrix(predictions),
+            self._confusions(predictions),
+        )
+
+    def _confusion_matrix(self, predictions: Predictions) -> tuple[tuple[int, ...], ...]:
+        if len(self.class_names) > MOST_MATRIX_CLASSES:
+            return ()
+        counts = confusion_counts(predictions.labels, predictions.predicted, len(self.class_names))
+        return tuple(tuple(row) for row in counts.tolist())
+
+    def _confusions(self, predictions: Predictions) -> tuple[dict[str, Any], ...]:
+        pairs = confused_pairs(predictions.labels, predictions.predicted, len(self.class_names))
+        names = self.class_names
+        return tuple(
+            {"true": names[true], "predicted": names[guess], "count": count}
+            for true, guess, count in pairs[:MOST_CONFUSIONS]
         )
 
     def _per_class(self, counts: ClassCounts, ranks: RankScores) -> tuple[dict[str, Any], ...]:

@@ -76,7 +76,7 @@ def calibration_scores(predictions: Predictions) -> dict[str, float]:
     """nll, brier, ece, ece_equal_mass and classwise_ece."""
     return {
         "nll": float(predictions.picture_losses.mean()),
-        "brier": float(brier_scores(predictions).mean()),
+        "brier": float(predictions.brier_scores.mean()),
         "ece": expected_calibration_error(reliability_bins(predictions)),
         "ece_equal_mass": expected_calibration_error(
             reliability_bins(predictions, equal_mass=True)
@@ -101,21 +101,6 @@ def classwise_calibration_error(predictions: Predictions, bins: int = NUM_BINS) 
         own = labels[rows]
         gaps -= np.bincount(cells[np.arange(len(own)), own], minlength=classes * bins)
     return float(np.abs(gaps).sum() / (count * classes))
-
-
-def brier_scores(predictions: Predictions) -> np.ndarray:
-    """Squared distance of each picture's probabilities from the one-hot truth: float64 [N], 0..2.
-
-    Brier, "Verification of forecasts expressed in terms of probability" (1950): summed over all
-    classes, also for two (scikit-learn's `scale_by_half=False`).
-    """
-    labels, softmax = predictions.labels, predictions.softmax
-    scores = np.empty(len(labels))
-    for rows in blocks(*softmax.shape):
-        errors = softmax[rows].astype(np.float64)
-        errors[np.arange(len(errors)), labels[rows]] -= 1.0
-        scores[rows] = np.einsum("nc,nc->n", errors, errors)
-    return scores
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

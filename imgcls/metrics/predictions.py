@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -48,58 +48,95 @@ class Predictions:
         """The probabilities, worked out for the rows that are asked for."""
         return Softmax(self.logits, self.temperature)
 
-    @cached_property
+    @property
     def predicted(self) -> np.ndarray:
         """The class with the highest score: int64 [N]; the first one of a tie."""
-        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+        return self._facts.predicted
 
-    @cached_property
+    @property
     def confidences(self) -> np.ndarray:
         """The probability of the predicted class: float32 [N]."""
-        return self._probabilities_of(self.predicted)
+        return self._facts.confidences
 
-    @cached_property
+    @property
     def label_probabilities(self) -> np.ndarray:
         """The probability of each picture's own class: float32 [N]."""
-        return self._probabilities_of(self.labels)
+        return self._facts.label_probabilities
 
     @cached_property
     def correct(self) -> np.ndarray:
         """Where the predicted class is the label: bool [N]."""
         return np.asarray(self.predicted == self.labels)
 
-    @cached_property
+    @property
     def label_ranks(self) -> np.ndarray:
         """How many classes rank above the label's: int64 [N], 0 is the top.
 
         Of equal scores the higher class index ranks higher, and with two classes the lower, as in
         scikit-learn's top_k_accuracy_score (which there thresholds class 1's score).
         """
-        classes = np.arange(self.logits.shape[1])
-        ranks = np.empty(len(self.labels), dtype=np.int64)
-        for rows in blocks(*self.logits.shape):
-            scores, labels = self.logits[rows], self.labels[rows]
-            own = scores[np.arange(len(labels)), labels][:, None]
-            above = np.count_nonzero(scores > own, axis=1)
-            equal = scores == own
-            tied = np.flatnonzero(np.count_nonzero(equal, axis=1) > 1)
-            own_class = labels[tied, None]
-            ahead = classes > own_class if len(classes) > 2 else classes < own_class  # noqa: PLR2004
-            above[tied] += np.count_nonzero(equal[tied] & ahead, axis=1)
-            ranks[rows] = above
-        return ranks
+        return self._facts.label_ranks
 
-    @cached_property
+    @property
     def picture_losses(self) -> np.ndarray:
         """Cross-entropy of each picture, computed in float64: float64 [N]."""
-        return cross_entropies(self.logits, self.labels, 1.0 / self.temperature)
+        return self._facts.losses
 
-    def _probabilities_of(self, classes: np.ndarray) -> np.ndarray:
-        chosen = np.empty(len(classes), dtype=np.float32)
-        for rows in blocks(*self.logits.shape):
-            own = classes[rows]
-            chosen[rows] = self.softmax[rows][np.arange(len(own)), own]
-        return chosen
+    @property
+    def brier_scores(self) -> np.ndarray:
+        """Squared distance of each picture's probabilities from the one-hot truth: float64 [N].
+
+        0 to 2: summed over all classes, also for two (scikit-learn's `scale_by_half=False`).
+        Brier, "Verification of forecasts expressed in terms of probability" (1950).
+        """
+        return self._facts.brier_scores
+
+    @cached_property
+    def _facts(self) -> _RowFacts:
+        """All that takes a look at every score, in one pass over them."""
+        parts = [self._facts_of(rows) for rows in blocks(*self.logits.shape)]
+        return _RowFacts(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _facts_of(self, rows: slice) -> tuple[np.ndarray, ...]:
+        logits, labels, every = self.logits[rows], self.labels[rows], slice(None)
+        numbers = np.arange(len(labels))
+        probabilities = Softmax(logits, self.temperature)[every]
+        predicted = logits.argmax(axis=1)
+        own = probabilities[numbers, labels]
+        confidences = probabilities[numbers, predicted]
+        squares = np.einsum("nc,nc->n", probabilities, probabilities, dtype=np.float64)
+        return (
+            predicted,
+            confidences,
+            own,
+            _ranks(logits, labels),
+            cross_entropies(logits, labels, 1.0 / self.temperature),
+            # (p - 1)^2 in place of p^2 for the label
+            squares + 1.0 - 2.0 * own.astype(np.float64),
+        )
+
+
+class _RowFacts(NamedTuple):
+    """Facts of each of the N pictures; see the properties of Predictions."""
+
+    predicted: np.ndarray
+    confidences: np.ndarray
+    label_probabilities: np.ndarray
+    label_ranks: np.ndarray
+    losses: np.ndarray
+    brier_scores: np.ndarray
+
+
+def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    classes = np.arange(logits.shape[1])
+    own = logits[np.arange(len(labels)), labels][:, None]
+    above: np.ndarray = np.count_nonzero(logits > own, axis=1)
+    equal = logits == own
+    tied = np.flatnonzero(np.count_nonzero(equal, axis=1) > 1)
+    own_class = labels[tied, None]
+    ahead = classes > own_class if len(classes) > 2 else classes < own_class  # noqa: PLR2004
+    above[tied] += np.count_nonzero(equal[tied] & ahead, axis=1)
+    return above
 
 
 class RowScores(Protocol):

@@ -8,7 +8,6 @@ import numpy as np
 
 from imgcls.errors import ConfigError, DataError
 from imgcls.metrics.blocks import blocks
-from imgcls.metrics.calibration import brier_scores
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.resampled_ranks import RankTally
 from imgcls.metrics.scores import ClassCounts, cohen_kappa, count_scores, matthews_correlation
@@ -67,7 +66,7 @@ class Tally:
             f"top_{k}_accuracy": predictions.label_ranks < k for k in top_k if k < self._num_classes
         }
         self._of_pictures["nll"] = predictions.picture_losses
-        self._of_pictures["brier"] = brier_scores(predictions)
+        self._of_pictures["brier"] = predictions.brier_scores
         self._ranks = RankTally(predictions) if with_ranks else None
 
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -97,7 +97,7 @@ def _facts(report: EvalReport) -> RenderableType:
             f"{report.calibration['fitted_on']}: NLL {share(before['nll'])} to "
             f"{share(after['nll'])}, error {percent(before['ece'])} to {percent(after['ece'])}",
         )
-    facts.add_row("Sure of itself", _coverage(report))
+    facts.add_row("Where it is sure", _coverage(report))
     if report.costs is not None:
         by = {name: report.costs[name]["mean"] for name in ("predicted", "least_cost")}
         facts.add_row(
@@ -119,8 +119,8 @@ def _facts(report: EvalReport) -> RenderableType:
 
 def _coverage(report: EvalReport) -> str:
     rows = [row for row in report.coverage if row["wanted"] in _SHOWN_COVERAGES]
-    return "; ".join(
-        f"the surest {row['coverage']:.0%}: {percent(row['accuracy'])} right" for row in rows
+    return ", ".join(
+        f"{percent(row['accuracy'])} right on the surest {row['coverage']:.0%}" for row in rows
     )
 
 
@@ -177,21 +177,12 @@ def _weakest_classes(report: EvalReport) -> RenderableType:
 
 
 def _confusions(report: EvalReport) -> RenderableType:
-    pairs = sorted(
-        (
-            (-count, true, predicted)
-            for true, row in enumerate(report.confusion_matrix)
-            for predicted, count in enumerate(row)
-            if true != predicted and count
-        ),
-    )[:_WORST_CLASSES]
-    if not pairs:
+    if not report.confusions:
         return "No picture was confused with another class."
     table = Table(title="Most confused", title_justify="left", box=None, pad_edge=False)
     for title in ("Class", "Taken for"):
         table.add_column(title, overflow="fold")
     table.add_column("Times", justify="right")
-    for count, true, predicted in pairs:
-        names = report.class_names
-        table.add_row(escaped(names[true]), escaped(names[predicted]), str(-count))
+    for row in report.confusions[:_WORST_CLASSES]:
+        table.add_row(escaped(row["true"]), escaped(row["predicted"]), str(row["count"]))
     return Group("", table, "")

@@ -30,7 +30,8 @@ def write_evaluation(
     folder/
       logits.npy             float32 [N, C], unnormalised, rows as in predictions.csv
       predictions.csv        a column of probability for each class, up to 100 classes
-      per_class.csv  confusion_matrix.csv
+      per_class.csv
+      confusion_matrix.csv   up to 2,000 classes
       changed.csv            with --compare: the pictures that changed sides
       bad_images.csv         only where pictures were left out
       test_metrics.json      the last to be replaced
@@ -38,14 +39,7 @@ def write_evaluation(
     folder.mkdir(parents=True, exist_ok=True)
     _write_predictions(folder / PREDICTIONS, report.class_names, predictions, costs)
     write_csv(folder / "per_class.csv", list(report.per_class[0]), report.per_class)
-    write_csv(
-        folder / "confusion_matrix.csv",
-        ["true \\ predicted", *report.class_names],
-        (
-            {"true \\ predicted": name, **dict(zip(report.class_names, row, strict=True))}
-            for name, row in zip(report.class_names, report.confusion_matrix, strict=True)
-        ),
-    )
+    _write_confusion_matrix(folder / "confusion_matrix.csv", report)
     (folder / CHANGED).unlink(missing_ok=True)
     if report.comparison is not None:
         write_csv(folder / CHANGED, CHANGED_COLUMNS, report.comparison["changed"])
@@ -69,6 +63,7 @@ def write_metrics(folder: Path, report: EvalReport) -> None:
             "temperature": 1.0 if calibration is None else calibration["temperature"],
             "metrics": report.metrics,
             "undefined": report.undefined,
+            "confusions": report.confusions,
             "intervals": report.intervals,
             "intervals_method": report.intervals_method,
             "calibration": report.calibration,
@@ -109,6 +104,19 @@ def read_predictions(folder: Path) -> Predictions:
             f"{folder}: no whole set of evaluation files ({error}); make them with "
             "`imgcls evaluate`"
         ) from error
+
+
+def _write_confusion_matrix(file: Path, report: EvalReport) -> None:
+    if not report.confusion_matrix:
+        file.unlink(missing_ok=True)
+        return
+    corner, names = "true \\ predicted", report.class_names
+    rows = zip(names, report.confusion_matrix, strict=True)
+    write_csv(
+        file,
+        [corner, *names],
+        ({corner: name, **dict(zip(names, row, strict=True))} for name, row in rows),
+    )
 
 
 def _write_predictions(

@@ -13,7 +13,6 @@ from sklearn import metrics as sk
 from imgcls.errors import DataError
 from imgcls.metrics.calibration import (
     TEMPERATURE_LIMITS,
-    brier_scores,
     calibration_scores,
     classwise_calibration_error,
     expected_calibration_error,
@@ -92,7 +91,7 @@ def test_brier_equals_its_definition(p):
     """Summed over all classes, for two classes as for seven."""
     one_hot = np.eye(p.logits.shape[1])[p.labels]
     by_hand = ((p.probabilities.astype(np.float64) - one_hot) ** 2).sum(axis=1)
-    assert brier_scores(p) == pytest.approx(by_hand, abs=1e-12)
+    assert p.brier_scores == pytest.approx(by_hand, abs=1e-12)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 6])
@@ -105,7 +104,7 @@ def test_brier_equals_scikit_learn(classes):
         one_hot = np.eye(classes)[p.labels]
         columns = p.probabilities.astype(np.float64)
         theirs = sum(sk.brier_score_loss(one_hot[:, c], columns[:, c]) for c in range(classes))
-    assert brier_scores(p).mean() == pytest.approx(theirs, abs=1e-6)
+    assert p.brier_scores.mean() == pytest.approx(theirs, abs=1e-6)
 
 
 @pytest.mark.parametrize("planted", [0.4, 1.0, 3.0])

@@ -13,7 +13,6 @@ from imgcls.errors import ConfigError, DataError
 from imgcls.metrics import blocks
 from imgcls.metrics import intervals as intervals_module
 from imgcls.metrics.calculator import MetricsCalculator
-from imgcls.metrics.calibration import brier_scores
 from imgcls.metrics.intervals import bootstrap_intervals
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.resampling import Resampler, Tally, draw, draw_units
@@ -61,7 +60,7 @@ def test_each_resample_scores_as_scikit_learn_scores_its_pictures():
         top_3 = sk.top_k_accuracy_score(labels, p.logits[rows], k=3, labels=range(5))
         assert scored["top_3_accuracy"][r] == pytest.approx(top_3)
         assert scored["nll"][r] == pytest.approx(p.picture_losses[rows].mean())
-        assert scored["brier"][r] == pytest.approx(brier_scores(p)[rows].mean())
+        assert scored["brier"][r] == pytest.approx(p.brier_scores[rows].mean())
 
 
 @pytest.mark.parametrize("rounded", [False, True])

@@ -12,7 +12,7 @@ from random_predictions import names, predictions, some_predictions
 from sklearn import metrics as sk
 
 from imgcls.errors import DataError
-from imgcls.metrics import blocks
+from imgcls.metrics import blocks, calculator
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.scores import validation_metrics
@@ -185,3 +185,23 @@ def test_class_names_that_do_not_fit_are_refused():
     """A calculator for other classes says so."""
     with pytest.raises(DataError, match="2 class names do not fit scores of 3 classes"):
         MetricsCalculator(names(2)).compute(some_predictions(4, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(predictions())
+def test_confusions_are_the_mistakes_of_the_matrix(p):
+    """Every cell off the diagonal, the greatest first."""
+    result = computed(p)
+    matrix = np.array(result.confusion_matrix)
+    rows = {(row["true"], row["predicted"]): row["count"] for row in result.confusions}
+    assert rows == {(f"c{t}", f"c{g}"): matrix[t, g] for t, g in np.argwhere(matrix) if t != g}
+    counts = [row["count"] for row in result.confusions]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_the_matrix_ends_where_its_square_would_not_fit(monkeypatch):
+    """The commonest mistakes are still told."""
+    monkeypatch.setattr(calculator, "MOST_MATRIX_CLASSES", 4)
+    result = computed(some_predictions(60, 5))
+    assert result.confusion_matrix == ()
+    assert result.confusions
