@@ -32,6 +32,15 @@ def test_exactly_the_batches_asked_for_are_timed():
     assert timing.stream_s is None  # on a CPU nothing runs behind the loop's back
 
 
+def test_a_device_that_works_on_its_own_is_timed_twice():
+    """Batch by batch, and as many again that nobody waits for; meta stands for such a device."""
+    calls = []
+    timing = time_step(lambda: (calls.append(1), time.sleep(0.02)), torch.device("meta"), 3)
+    assert len(calls) == timing.warmup_batches + 3 + 3
+    assert timing.stream_s >= 3 * 0.02
+    assert timing.peak_memory_mib is None
+
+
 def test_the_peak_is_the_steps_own():
     """A large block before it is forgotten, one inside it is seen."""
     block = np.ones(2**25)  # 256 MiB

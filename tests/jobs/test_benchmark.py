@@ -187,14 +187,17 @@ def test_files_to_logits_and_what_limits(command, photos):
 
 
 @pytest.mark.parametrize(
-    ("workers", "idle_share", "expected"),
-    [(2, 0.3, "decode"), (2, 0.05, "compute"), (0, 0.4, "compute"), (0, 0.6, "decode")],
-)
-def test_the_bottleneck_is_what_the_loop_waits_for(workers, idle_share, expected):
-    """Pictures when it waits for them, otherwise the model."""
+    ("device", "workers", "idle_share", "expected"),
+    [
+        ("cuda", 2, 0.3, "decode"), ("cuda", 2, 0.05, "compute"), ("cuda", 0, 0.4, "compute"),
+        ("cuda", 0, 0.6, "decode"), ("cpu", 2, 0.3, "compute"), ("cpu", 2, 0.6, "decode"),
+    ],
+)  # fmt: skip
+def test_the_bottleneck_is_what_the_loop_waits_for(device, workers, idle_share, expected):
+    """Pictures when it waits for them, otherwise the model; a CPU is shared by both."""
     stage, advice = bottleneck(
         decode_ms=3.0, transform_ms=1.0, copy_ms=0.1, compute_ms=2.0,
-        workers=workers, idle_share=idle_share,
+        workers=workers, idle_share=idle_share, device_type=device,
     )  # fmt: skip
     assert stage == expected
     assert ("--workers" in advice) == (expected == "decode")

@@ -83,7 +83,7 @@ def time_pipeline(
     with explaining(setting):
         flow = (_training if config.train else _inference)(table, subject, setting, config)
         laps = _laps(flow, device, batches)
-    decode_ms, transform_ms = stage_costs_ms(table, flow.transform)
+    loading_ms = stage_costs_ms(table, flow.transform)
     timing = Timing(
         warmup_batches=_WARMUP_BATCHES,
         settled=True,
@@ -91,7 +91,7 @@ def time_pipeline(
         stream_s=None,
         peak_memory_mib=peak_memory_mib(device),
     )
-    times = _pipeline_times(laps, flow.workers, decode_ms, transform_ms)
+    times = _pipeline_times(laps, flow.workers, loading_ms, device.type)
     mode = "training" if config.train else "inference"
     return timed(subject, setting, timing, mode, agreement=flow.agreement, pipeline=times)
 
@@ -119,14 +119,16 @@ def stage_costs_ms(table: SampleTable, transform: Transform) -> tuple[float, flo
 
 def bottleneck(
     *, decode_ms: float, transform_ms: float, copy_ms: float, compute_ms: float,
-    workers: int, idle_share: float,
+    workers: int, idle_share: float, device_type: str,
 ) -> tuple[str, str]:  # fmt: skip
     """(the stage that limits, what to change).
 
-    Loading limits when the loop waits for it: for a tenth of the time with loader processes, and
-    for more than half of it without, where the stages take turns. Otherwise what the loop does.
+    Loading limits when the loop waits for it. Where processes load beside a GPU, a tenth of the
+    time is enough to say so; on a CPU, or without processes, loading and the model share the cores
+    or take turns, and what takes more than half of the time limits.
     """
-    waits = idle_share > (_IDLE_SHARE if workers else _IDLE_SHARE_IN_TURNS)
+    beside = workers > 0 and device_type != "cpu"
+    waits = idle_share > (_IDLE_SHARE if beside else _IDLE_SHARE_IN_TURNS)
     stages = (
         {"decode": decode_ms, "transform": transform_ms}
         if waits
@@ -255,8 +257,9 @@ def _laps(flow: _Flow, device: torch.device, batches: int | None) -> list[Lap]:
 
 
 def _pipeline_times(
-    laps: Sequence[Lap], workers: int, decode_ms: float, transform_ms: float
+    laps: Sequence[Lap], workers: int, loading_ms: tuple[float, float], device_type: str
 ) -> PipelineTimes:
+    decode_ms, transform_ms = loading_ms
     pictures, total_s = sum(lap.pictures for lap in laps), sum(lap.total_s for lap in laps)
     copy_ms = sum(lap.copy_s for lap in laps) / pictures * 1e3
     compute_ms = sum(lap.compute_s for lap in laps) / pictures * 1e3
@@ -268,6 +271,7 @@ def _pipeline_times(
         compute_ms=compute_ms,
         workers=workers,
         idle_share=idle_share,
+        device_type=device_type,
     )
     return PipelineTimes(
         pictures=pictures,
