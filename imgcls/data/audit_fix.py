@@ -37,9 +37,7 @@ def fixed_rows(audit: Audit) -> FixedRows:
     duplicates and given groups that meet become one group, and come into one of the given folds.
     """
     table, count = audit.table, len(audit.table)
-    conflicting = {
-        row for rows in straddling(table.labels, audit.same) for row in rows
-    } - audit.unreadable.keys()
+    conflicting = {row for rows in straddling(table.labels, audit.same) for row in rows}
     gone = conflicting | audit.unreadable.keys()
     links = [*audit.same, *near_sets(audit), *group_sets(table)]
     rest = [kept for rows in links if len(kept := [r for r in rows if r not in gone]) > 1]

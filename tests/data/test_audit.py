@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from imgcls.data.audit import Audit
 from imgcls.data.audit_duplicates import linked, near_pairs, same_content
+from imgcls.data.audit_fix import fixed_rows
 from imgcls.data.audit_picture import check, contrast_of, examine, signature_of
 from imgcls.data.audit_scan import scan
 from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode
-from imgcls.data.source import ImageStore
+from imgcls.data.source import ImageStore, SampleTable
 from imgcls.errors import WorkerError
 
 SETTINGS = DecodeSettings()
@@ -176,6 +178,64 @@ def test_linked_rows_come_together_once(count, data):
         owner = [min(merged) if o in merged else o for o in owner]
     expected = {tuple(r for r in range(count) if owner[r] == o) for o in set(owner)}
     assert set(linked(count, links)) == {group for group in expected if len(group) > 1}
+
+
+@st.composite
+def audits(draw):
+    """Any rows with any splits, groups and folds, copies, near pairs and damage among them."""
+    count = draw(st.integers(1, 25))
+
+    def column(values):
+        return draw(st.lists(st.sampled_from(values), min_size=count, max_size=count))
+
+    contents = column("abcdefghijklmnop")
+    unreadable = {row: "bad" for row, bad in enumerate(column([False] * 4 + [True])) if bad}
+    table = SampleTable(
+        name="any",
+        keys=tuple(f"{row:02d}" for row in range(count)),
+        labels=np.array(column([0, 0, 0, 1])),
+        class_names=("x", "y"),
+        images=Contents([]),
+        splits=tuple(column(["train", "val", "test"])) if draw(st.booleans()) else None,
+        groups=tuple(column(["", "", "", "g", "h"])) if draw(st.booleans()) else None,
+        folds=np.array(column([-1, 0, 1])) if draw(st.booleans()) else None,
+    )
+    readable = [b"" if row in unreadable else c.encode() for row, c in enumerate(contents)]
+    near = draw(st.lists(st.tuples(*[st.integers(0, count - 1)] * 2), max_size=6))
+    near = [(a, b) for a, b in near if a < b and not {a, b} & unreadable.keys()]
+    return Audit(
+        table=table,
+        unreadable=unreadable,
+        sizes=np.zeros((count, 2), np.int32),
+        modes=Counter(),
+        formats=Counter(),
+        constant=(),
+        same=tuple(map(tuple, same_content(readable))),
+        near=np.array(near, dtype=np.int64).reshape(-1, 2),
+    )
+
+
+@given(audits())
+def test_a_fixed_set_has_no_harm_left_and_loses_nothing_else(audit):
+    """What belongs together shares one group, split and fold; what went had a reason to."""
+    table, fixed = audit.table, fixed_rows(audit)
+    keep = set(fixed.keep.tolist())
+    conflicting = {r for rows in audit.same if len({*table.labels[list(rows)]}) > 1 for r in rows}
+    assert not keep & (audit.unreadable.keys() | conflicting)
+    given_groups = [
+        [row for row in range(len(table)) if table.groups[row] == name]
+        for name in set(table.groups or ()) - {""}
+    ]
+    for rows in (*audit.same, *audit.near.tolist(), *given_groups):
+        kept = [row for row in rows if row in keep]
+        for values in (fixed.groups, table.splits, fixed.folds):
+            assert values is None or len({values[row] for row in kept}) <= 1
+    if fixed.groups is not None:
+        assert "" not in fixed.groups
+    dropped = len(audit.unreadable) + len(conflicting) + fixed.dropped.get("in_another_split", 0)
+    assert len(keep) == len(table) - dropped
+    if table.splits is None:
+        assert "in_another_split" not in fixed.dropped
 
 
 class Contents(ImageStore):
