@@ -120,6 +120,11 @@ def test_row_groups_are_read_when_needed_and_few_are_kept(tmp_path, monkeypatch)
             ],
             "do not have the same columns",
         ),
+        (lambda f: write_parquet(f, (1, 2), [[0], [1]]), "'label' is list<.*>, not one label"),
+        (
+            lambda f: pq.write_table(pa.table({"image": [{"path": "x"}], "label": ["a"]}), f),
+            "'image' has no `bytes`",
+        ),
     ],
 )
 def test_parquet_that_cannot_be_used_says_why(tmp_path, make, words):
@@ -166,6 +171,22 @@ def test_tar_shards_are_one_table_by_braces_or_glob(shards, tmp_path):
         assert values_of(table) == [0, 1, 2, 3, 4, 5]
         assert table.labels.tolist() == [0, 1] * 3
         assert table.images.location(3) == f"{tmp_path}/s-1.tar/0003.png"
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_shards_of_one_name_in_several_folders_stay_apart(tmp_path, kind):
+    """Their keys and locations begin below the folder that they share."""
+    for number, folder in enumerate(("x", "y")):
+        (tmp_path / folder).mkdir()
+        if kind == "tar":
+            members = {"1.png": png(number), "1.cls": b"0"}
+            write_tar(tmp_path / folder / "s.tar", members)
+        else:
+            write_parquet(tmp_path / folder / "s.parquet", (number,), [0])
+    table = open_source(f"{tmp_path}/*/s.{kind}")
+    assert [key.split("/")[0] for key in table.keys] == ["x", "y"]
+    assert values_of(table) == [0, 1]
+    assert [table.images.location(row) for row in (0, 1)] == [f"{tmp_path}/{k}" for k in table.keys]
 
 
 def test_what_json_says_is_columns(tmp_path):

@@ -45,7 +45,7 @@ class FileImages(ImageStore):
         return str(self._root / self._paths[index])
 
 
-def shard_names(paths: Sequence[Path]) -> list[str]:
-    """The files' names below the deepest folder they share, with forward slashes."""
-    shared = os.path.commonpath([path.parent for path in paths])
-    return [path.relative_to(shared).as_posix() for path in paths]
+def below_shared_folder(paths: Sequence[Path]) -> tuple[Path, list[str]]:
+    """The deepest folder that the files share, and their names below it with forward slashes."""
+    shared = Path(os.path.commonpath([path.parent for path in paths]))
+    return shared, [path.relative_to(shared).as_posix() for path in paths]

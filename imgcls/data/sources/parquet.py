@@ -20,7 +20,7 @@ from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.rows import Rows, column, sample_table, splits_of_names
 from imgcls.data.source import ImageStore, SampleTable
-from imgcls.data.sources.files import shard_names
+from imgcls.data.sources.files import below_shared_folder
 from imgcls.data.sources.manifest import Cells, manifest_table
 from imgcls.errors import DataError
 
@@ -118,7 +118,7 @@ class ParquetSource:
         except (OSError, ArrowException) as error:
             reason = " ".join(str(error).split())
             raise DataError(f"{spec}: cannot be read ({reason})") from error
-        if len({tuple(shard.columns) for shard in shards}) > 1:
+        if len({(shard.leaf, tuple(shard.columns)) for shard in shards}) > 1:
             raise DataError(f"{spec}: the files do not have the same columns")
         columns = {
             title: [text for shard in shards for text in shard.columns[title]]
@@ -169,13 +169,17 @@ def _shard(spec: str, path: Path, parquet: Any, reading: ReadingConfig) -> _Shar
     kind, leaf = titles[picture], None
     if types.is_struct(kind):
         leaf = f"{picture}.bytes"
-    elif types.is_binary(kind) or types.is_large_binary(kind):
+        if "bytes" not in [child.name for child in kind]:
+            raise DataError(f"{path}: column {picture!r} has no `bytes`, so no pictures in it")
+    elif _is_bytes(kind):
         leaf = picture
     names = [""] * parquet.metadata.num_rows
     if types.is_struct(kind) and any(field.name == "path" for field in kind):
         read = parquet.read(columns=[f"{picture}.path"], use_threads=False)
         names = _texts(read.column(0).combine_chunks().field("path"))
     plain = [t for t, k in titles.items() if t != leaf and not (types.is_nested(k) or _is_bytes(k))]
+    if label not in plain:
+        raise DataError(f"{path}: column {label!r} is {titles[label]}, not one label a row")
     table = parquet.read(columns=plain, use_threads=False)
     columns = {title: _texts(table.column(title)) for title in plain}
     class_names = _class_names(schema.metadata or {}, label)
@@ -193,16 +197,13 @@ def _is_bytes(kind: Any) -> bool:
 
 def _texts(values: Any) -> list[str]:
     """Each value as a text, null empty, truth values as JSON writes them."""
-    return [
-        ""
-        if v is None
-        else v
-        if isinstance(v, str)
-        else str(v).lower()
-        if v in (True, False)
-        else str(v)
-        for v in values.to_pylist()
-    ]
+    return [_text(value) for value in values.to_pylist()]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _class_names(metadata: Mapping[bytes, bytes], label: str) -> list[str] | None:
@@ -221,7 +222,7 @@ def _embedded_table(
     places: Sequence[str],
     reading: ReadingConfig,
 ) -> SampleTable:
-    names = shard_names([shard.path for shard in shards])
+    root, names = below_shared_folder([shard.path for shard in shards])
     keys = [
         f"{name}/{row:06d}" + (f"-{picture}" if picture else "")
         for name, shard in zip(names, shards, strict=True)
@@ -255,7 +256,7 @@ def _embedded_table(
         shards[0].path.stem if len(shards) == 1 else shards[0].path.parent.name or "data",
         rows,
         lambda order: ParquetImages(
-            files, groups, leaf, order, [f"{shards[0].path.parent}/{keys[row]}" for row in order]
+            files, groups, leaf, order, [f"{root}/{keys[row]}" for row in order]
         ),
         reading,
     )

@@ -20,7 +20,7 @@ from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.rows import Rows, column, refuse, sample_table, splits_of_names
 from imgcls.data.source import ImageStore, SampleTable
-from imgcls.data.sources.files import IMAGE_SUFFIXES, shard_names
+from imgcls.data.sources.files import IMAGE_SUFFIXES, below_shared_folder
 from imgcls.data.sources.manifest import json_cells
 from imgcls.errors import DataError
 
@@ -37,11 +37,11 @@ class TarImages(ImageStore):
     """Pictures inside tar files."""
 
     def __init__(
-        self, shards: Sequence[Path], members: Sequence[Member], keys: Sequence[str]
+        self, shards: Sequence[Path], members: Sequence[Member], locations: Sequence[str]
     ) -> None:
         self._shards = shards
         self._members = members
-        self._keys = keys
+        self._locations = locations
 
     def content(self, index: int) -> bytes:
         """The member's bytes."""
@@ -58,7 +58,7 @@ class TarImages(ImageStore):
 
     def location(self, index: int) -> str:
         """The shard and the member's name."""
-        return str(self._shards[self._members[index].shard].parent / self._keys[index])
+        return self._locations[index]
 
 
 class TarSource:
@@ -75,7 +75,7 @@ class TarSource:
     def read(self, spec: str, reading: ReadingConfig) -> SampleTable:
         """The samples of all shards. Raises DataError when they cannot be used."""
         shards = _shards(spec)
-        names = shard_names(shards)
+        root, names = below_shared_folder(shards)
         samples = [
             sample
             for number, (shard, name) in enumerate(zip(shards, names, strict=True))
@@ -104,7 +104,9 @@ class TarSource:
             shards[0].stem if len(shards) == 1 else shards[0].parent.name or "data",
             rows,
             lambda order: TarImages(
-                shards, [samples[row].member for row in order], [keys[row] for row in order]
+                shards,
+                [samples[row].member for row in order],
+                [f"{root}/{keys[row]}" for row in order],
             ),
             reading,
         )
