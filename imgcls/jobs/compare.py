@@ -11,9 +11,9 @@ from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoin
 from imgcls.engine.temperature import read_temperature
 from imgcls.errors import ConfigError
 from imgcls.jobs.pictures import Pictures
-from imgcls.jobs.reporting import Scoring
 from imgcls.jobs.runs import SPLITS, run_of
 from imgcls.jobs.score import OnBatch, prepare
+from imgcls.jobs.score_report import Scoring
 from imgcls.metrics.comparison import mcnemar, paired_differences
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.scores import class_counts

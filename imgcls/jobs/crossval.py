@@ -17,9 +17,9 @@ from imgcls.engine.temperature import Temperature
 from imgcls.jobs.assemble import Plan
 from imgcls.jobs.bad_images import without_unreadable
 from imgcls.jobs.pictures import Pictures
-from imgcls.jobs.reporting import Scoring, measured_speed, report_on
 from imgcls.jobs.runs import SUMMARY
 from imgcls.jobs.score import OnBatch, ignore_batches, score
+from imgcls.jobs.score_report import Scoring, measured_speed, report_on
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.intervals import fold_interval

@@ -16,8 +16,8 @@ from imgcls.engine.temperature import Temperature
 from imgcls.engine.together import VIEWS, Together
 from imgcls.errors import CheckpointError, OutputError
 from imgcls.jobs.pictures import Pictures
-from imgcls.jobs.reporting import Scoring, measured_speed, report_on
 from imgcls.jobs.score import OnBatch, counted, ignore_batches, prepare
+from imgcls.jobs.score_report import Scoring, measured_speed, report_on
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.comparison import paired_differences

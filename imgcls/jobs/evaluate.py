@@ -25,10 +25,10 @@ from imgcls.jobs.explain import explain_mistakes, require_explainable
 from imgcls.jobs.gates import passed_gates, require_gates
 from imgcls.jobs.pictures import Pictures, chosen_pictures, require_columns, run_pictures
 from imgcls.jobs.report import make_page
-from imgcls.jobs.reporting import Scoring
 from imgcls.jobs.robustness import corruption_scores, require_corruptible
 from imgcls.jobs.runs import newest_run_with_checkpoint
 from imgcls.jobs.score import OnBatch, ignore_batches, prepare, results_folder, score
+from imgcls.jobs.score_report import Scoring
 from imgcls.metrics.calibration import fit_temperature
 from imgcls.metrics.predictions import Predictions
 from imgcls.report.evaluation_files import write_evaluation, write_metrics

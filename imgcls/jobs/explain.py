@@ -24,8 +24,8 @@ from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import ConfigError
 from imgcls.jobs.galleries import worst_mistakes
 from imgcls.jobs.pictures import Pictures
-from imgcls.jobs.reporting import Scoring
 from imgcls.jobs.score import prepare
+from imgcls.jobs.score_report import Scoring
 from imgcls.metrics.predictions import Predictions
 from imgcls.models.card import model_from_card
 from imgcls.report.explanations import write_explanations

@@ -11,8 +11,8 @@ from imgcls.engine.checkpoint import Checkpoint
 from imgcls.engine.corruptions import CORRUPTIONS, SEVERITIES, predict_corrupted
 from imgcls.errors import ConfigError
 from imgcls.jobs.pictures import Pictures
-from imgcls.jobs.reporting import Scoring
 from imgcls.jobs.score import OnBatch, counted, prepare
+from imgcls.jobs.score_report import Scoring
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.scores import class_counts, count_scores
 from imgcls.models.card import preprocessing_from_card

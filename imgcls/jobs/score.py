@@ -18,7 +18,7 @@ from imgcls.engine.score_file import ScoreFile
 from imgcls.engine.temperature import Temperature
 from imgcls.jobs.calibrate import describe_calibration
 from imgcls.jobs.pictures import Pictures
-from imgcls.jobs.reporting import Scoring, measured_speed, report_on
+from imgcls.jobs.score_report import Scoring, measured_speed, report_on
 from imgcls.metrics.calculator import MetricsCalculator, MetricSet
 from imgcls.metrics.predictions import Predictions
 from imgcls.models.card import model_from_card, preprocessing_from_card

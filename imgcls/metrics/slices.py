@@ -13,6 +13,7 @@ from imgcls.metrics.intervals import percentile_interval
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.resampling import Resampler, Tally, Units
 
+MOST_INTERVALS = 100
 SLICED = ("accuracy", "balanced_accuracy", "f1_macro", "nll")
 
 
@@ -27,13 +28,14 @@ def slice_metrics(
     """A row for each value [N], most pictures first: value, samples, metrics, intervals.
 
     Intervals are bootstrapped within the slice, over groups where there are any; a slice of one
-    picture or group has none, nor has any with 0 samples.
+    picture or group has none, nor have those behind the MOST_INTERVALS largest, nor any with 0
+    samples.
     """
     names, places, counts = np.unique(
         np.asarray(values, dtype=str), return_inverse=True, return_counts=True
     )
     rows = []
-    for index in np.argsort(-counts, kind="stable"):
+    for place, index in enumerate(np.argsort(-counts, kind="stable")):
         mine = np.flatnonzero(places == index)
         part = Predictions(
             tuple(predictions.keys[i] for i in mine),
@@ -52,7 +54,9 @@ def slice_metrics(
                     **{name: float(whole[name][0]) for name in SLICED},
                     "ece": expected_calibration_error(reliability_bins(part)),
                 },
-                "intervals": _intervals(tally, part, samples, seed, own_groups),
+                "intervals": _intervals(tally, part, samples, seed, own_groups)
+                if place < MOST_INTERVALS
+                else {},
             }
         )
     return rows

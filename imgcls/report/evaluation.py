@@ -124,6 +124,10 @@ def _coverage(report: EvalReport) -> str:
     )
 
 
+def _temperatures(found: list[float | None]) -> str:
+    return ", ".join("none" if heat is None else f"{heat:.3f}" for heat in found)
+
+
 def _add_folds(facts: Table, report: EvalReport) -> None:
     """What cross-validation and averaging came to, in balanced accuracy and NLL."""
     across, together = report.cross_validation, report.ensemble
@@ -140,6 +144,8 @@ def _add_folds(facts: Table, report: EvalReport) -> None:
         parts = [f"{len(together['folds'])} folds"] if several else []
         parts += [f"{together['views']} views"] if together["views"] > 1 else []
         on = f" on {together['split']}" if "split" in together else ""
+        if any(together["temperatures"]):
+            facts.add_row("Calibrated", f"temperature {_temperatures(together['temperatures'])}")
         rows = together["gain"]
         facts.add_row(
             "Averaged",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import OFFLINE
 
+from imgcls.metrics import slices
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.slices import slice_metrics
 from imgcls.report.evaluation_files import read_predictions
@@ -103,3 +104,13 @@ def test_a_slice_of_one_picture_has_no_interval():
     assert rows[0]["intervals"]["nll"][0] < rows[0]["metrics"]["nll"]
     assert rows[1]["intervals"] == {}
     assert slice_metrics(p, ["x"] * 9, samples=100, seed=0, groups=["g"] * 9)[0]["intervals"] == {}
+
+
+def test_many_small_slices_have_no_intervals(monkeypatch):
+    """The largest ones do: a thousand patients would take a thousand bootstraps."""
+    monkeypatch.setattr(slices, "MOST_INTERVALS", 1)
+    logits = np.random.default_rng(0).normal(size=(9, 3))
+    p = Predictions(tuple("abcdefghi"), logits, np.arange(9) % 3)
+    first, second = slice_metrics(p, ["x"] * 5 + ["y"] * 4, samples=100, seed=0)
+    assert first["intervals"]
+    assert second["intervals"] == {}
