@@ -54,6 +54,8 @@ def _report_usage(error: typer.TyperException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(message)
         return 0
+    if "extra argument" in message and any(f"{s})" in message for s in (".parquet", ".tar")):
+        message = "DATA is one name; quote a pattern, or the shell makes many names of it"
     hint = f" (see `{context.command_path} --help`)" if context is not None else ""
     return _report(f"{message}{hint}", 2)
 

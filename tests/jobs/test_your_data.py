@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import tiny_config
 from safetensors.torch import load_file
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.reference import option_reference
 from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
+from imgcls.jobs.assemble import assemble, make_plan
 from imgcls.jobs.tables import checkpoint_table
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +149,29 @@ def test_a_run_on_any_source_is_evaluated_extended_and_repeated(data, command, k
     assert command("resume", run, "--epochs", "2").code == 0
     history = (run / "fold_0" / "history.csv").read_text().splitlines()
     assert len(history) == 3
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tar"])
+def test_the_number_of_workers_changes_no_shard(data, kind):
+    """Bit for bit, whichever process opens the files; none is shared over a fork."""
+    config = {"source": str(data / SOURCES[kind][0]), "batch_size": 8}
+    seen = []
+    for workers in (0, 2):
+        plan = make_plan(tiny_config(data=config, runtime={"workers": workers}))
+        plan.table.images.content(0)
+        steps = assemble(plan, 0).parts.train_batches.steps(1)
+        seen.append([batch for step in steps for batch in step])
+    for one, two in zip(*seen, strict=True):
+        assert one.keys == two.keys
+        assert torch.equal(one.images, two.images)
+
+
+def test_a_pattern_that_the_shell_has_expanded_is_told(data, command):
+    """One line with what to type, not a list of shards."""
+    for shards in (data.glob("*.tar"), (data / "birds").glob("*.parquet")):
+        done = command("train", *shards)
+        assert done.code == 2
+        assert "quote a pattern" in done.error_lines[0]
 
 
 def weights(run):
