@@ -74,6 +74,18 @@ class DataConfig(Config):
             "split? Costs a fraction of an epoch's loading; `imgcls inspect` looks closer."
         ),
     )
+    cache: Literal["none", "ram", "disk", "auto"] = Field(
+        "none",
+        description=(
+            "Keep decoded pictures from the first epoch on: 256 pixels square for training crops "
+            "of 224, which then come from fewer pixels, and the exact crops for validation. On "
+            "disk later runs use them too. auto: ram, else disk, else none, by the room there is."
+        ),
+    )
+    cache_limit: Annotated[float, Field(gt=0.0)] | Literal["auto"] = Field(
+        "auto",
+        description="The most GiB that --cache may take; auto: half of what is free.",
+    )
     resize_mode: Literal["crop", "squash", "pad"] = Field(
         "crop",
         description=(

@@ -84,7 +84,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class RandomCrop:
+class BoxCrop:
     """The box (left, upper, right, lower) of a picture of `whole` pixels, resized to `size`."""
 
     whole: tuple[int, int]
@@ -165,7 +165,7 @@ def random_resized_crop(
     scale: tuple[float, float],
     ratio: tuple[float, float],
     resample: Image.Resampling,
-) -> RandomCrop:
+) -> BoxCrop:
     """The random crop of Szegedy et al. 2014 (arXiv:1409.4842), with timm's very draws.
 
     scale: range of its share of the area; ratio: range of width over height. Draws from python's
@@ -180,9 +180,9 @@ def random_resized_crop(
         if w <= width and h <= height:
             top = random.randint(0, height - h)  # noqa: S311
             left = random.randint(0, width - w)  # noqa: S311
-            return RandomCrop(whole, (left, top, left + w, top + h), size, resample)
+            return BoxCrop(whole, (left, top, left + w, top + h), size, resample)
     # no draw fits a very long picture: its middle, as near to it as the ratios allow
     w = min(width, round(height * ratio[1]))
     h = min(height, round(width / ratio[0]))
     left, top = (width - w) // 2, (height - h) // 2
-    return RandomCrop(whole, (left, top, left + w, top + h), size, resample)
+    return BoxCrop(whole, (left, top, left + w, top + h), size, resample)

@@ -52,6 +52,10 @@ class ImageDataset(Dataset[Any]):
         # int64 [workers, 2]: each process's id and the row it is at, seen by all processes
         self.in_hand = torch.empty((0, 2), dtype=torch.int64)
 
+    def prepare(self) -> None:
+        """What comes once before pictures are asked for, in the process that starts the others."""
+        self._table.images.prepare()
+
     def __len__(self) -> int:
         return len(self._indices)
 

@@ -71,6 +71,7 @@ class _Pipeline:
         *,
         even: bool = False,
     ) -> None:
+        self._dataset = dataset
         self._batches = _BatchList()
         self._bad_images = bad_images or BadImages()
         dataset.in_hand = torch.full((workers, 2), -1, dtype=torch.int64)
@@ -91,6 +92,7 @@ class _Pipeline:
 
     def run(self, batches: list[list[tuple[int, int]]]) -> Iterator[Loaded]:
         self._batches.batches = batches
+        self._dataset.prepare()
         with naming_dead_workers():
             for loaded in self._loader:
                 self._bad_images.meet(loaded.bad)

@@ -31,6 +31,9 @@ class ImageStore(ABC):
     def location(self, index: int) -> str:
         """Where row `index` lies, for messages."""
 
+    def prepare(self) -> None:  # noqa: B027  most have nothing to prepare
+        """What comes once before pictures are read, in the process that starts the readers."""
+
     def open(self, index: int) -> Image.Image:
         """Row `index`, decoded. Raises UnreadableImageError with the reason."""
         return decode(self.content(index), self.decoding)

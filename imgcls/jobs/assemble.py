@@ -34,6 +34,7 @@ from imgcls.engine.schedule import Schedule
 from imgcls.engine.state import History, Progress, RandomState
 from imgcls.engine.step import Learner
 from imgcls.errors import DataError
+from imgcls.jobs.caching import PictureCache, plan_cache
 from imgcls.jobs.compute import training_compute
 from imgcls.jobs.pace import Pace, memory_for, plan_pace
 from imgcls.jobs.preflight import preflight, preflight_report, split_readable
@@ -59,6 +60,7 @@ class Plan:
     assignment: SplitAssignment
     compute: ComputeSettings
     reasons: tuple[str, ...]
+    cache: PictureCache
     folds: tuple[int, ...]
     img_size: int
     pretrained: bool
@@ -139,12 +141,20 @@ def make_plan(
         fine_tuning=fine_tuning,
         memory=lambda: memory_for(build(), compute),
     )
+    cache = plan_cache(
+        config,
+        table,
+        [assignment.indices("train", fold) for fold in folds],
+        [assignment.indices("val", fold) for fold in folds],
+        img_size,
+    )
     resolved = _resolved(
         config,
         {
             "data": {
                 "source": absolute_spec(config.data.source),
                 "batch_size": pace.batch_size,
+                "cache": cache.mode,
             },
             "reading": {"root": _absolute(config.reading.root)},
             "model": {
@@ -172,7 +182,8 @@ def make_plan(
         table=table,
         assignment=assignment,
         compute=compute,
-        reasons=(*pace.reasons, *choice.reasons),
+        reasons=(*pace.reasons, *choice.reasons, *filter(None, [cache.reason])),
+        cache=cache,
         folds=folds,
         img_size=img_size,
         pretrained=pretrained,
@@ -259,7 +270,7 @@ def assemble(plan: Plan, fold: int, *, load_weights: bool = True) -> Assembly:
     parts = Parts(
         learner=learner,
         train_batches=TrainLoader(
-            plan.table,
+            plan.cache.for_training(plan.table, facts),
             plan.assignment.indices("train", fold),
             train_transform(
                 facts,
@@ -296,10 +307,11 @@ def eval_loader(
     indices = plan.assignment.indices(split, fold)
     if not len(indices):
         raise DataError(f"the {split} split of fold {fold} has no pictures")
+    transform = eval_transform(facts)
     return EvalLoader(
-        plan.table,
+        plan.cache.for_evaluation(plan.table, facts, transform),
         indices,
-        eval_transform(facts),
+        transform,
         batch_size=plan.pace.batch_size,
         workers=plan.workers,
         device_type=plan.compute.device.type,

@@ -17,6 +17,7 @@ _FREE = (
     "data.source",
     "data.batch_size",
     "data.on_bad_image",
+    "data.cache_limit",
     "data.preflight",
     # how rows are found; which they are, the fingerprint and splits.csv say
     "reading.",

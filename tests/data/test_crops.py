@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from timm.data import create_transform
 
-from imgcls.data.crops import RandomCrop, evaluation_window
+from imgcls.data.crops import BoxCrop, evaluation_window
 from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
 from imgcls.data.transforms import eval_transform, train_transform
 
@@ -170,14 +170,14 @@ def test_large_jpegs_are_decoded_smaller_for_training(monkeypatch):
     large = PHOTO.resize((1920, 1280), Image.Resampling.BICUBIC)
     content = as_jpeg(large)
     decoded = []
-    cut = RandomCrop.cut
+    cut = BoxCrop.cut
 
     def remember(crop, image):
         decoded.append(image.size)
         return cut(crop, image)
 
-    monkeypatch.setattr(RandomCrop, "cut", remember)
-    box = RandomCrop((1920, 1280), (400, 300, 1400, 1200), (64, 64), Image.Resampling.BICUBIC)
+    monkeypatch.setattr(BoxCrop, "cut", remember)
+    box = BoxCrop((1920, 1280), (400, 300, 1400, 1200), (64, 64), Image.Resampling.BICUBIC)
     assert box.reduction == 8
     small = decode_crop(content, DecodeSettings(), lambda _size: box)
     assert decoded == [(240, 160)]
@@ -188,5 +188,5 @@ def test_large_jpegs_are_decoded_smaller_for_training(monkeypatch):
 @pytest.mark.parametrize(("side", "reduction"), [(63, 1), (127, 1), (128, 2), (511, 4), (512, 8)])
 def test_a_crop_is_never_decoded_smaller_than_the_input(side, reduction):
     """The factor is the largest that leaves enough pixels."""
-    crop = RandomCrop((1000, 1000), (0, 0, side, side), (64, 64), Image.Resampling.BICUBIC)
+    crop = BoxCrop((1000, 1000), (0, 0, side, side), (64, 64), Image.Resampling.BICUBIC)
     assert crop.reduction == reduction
