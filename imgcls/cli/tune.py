@@ -30,8 +30,9 @@ def tune(config: TuneConfig, common: Common) -> None:
     from imgcls.report.tuning import TuningView, show_search, show_tuning
 
     with console.progress("Checking") as on_picture:
-        search, plan = open_search(config, on_picture)
-    show_plan(console, describe_plan(plan, search.folder))
+        search, plan, first = open_search(config, on_picture)
+    show_plan(console, describe_plan(plan, search.folder, first))
+    del first  # each trial builds its own
     records = search.study.records()
     show_search(console, search.space, search.settings.trials, search.study.begun())
     with TuningView(console, search.metric, search.settings.trials, records) as view:

@@ -28,7 +28,7 @@ from imgcls.data.split import split_rows
 from imgcls.engine.durable import write_text
 from imgcls.engine.interrupt import stop_on_signals
 from imgcls.errors import InterruptedRunError, RunError, RunFailedError
-from imgcls.jobs.assemble import Plan, assemble, make_plan
+from imgcls.jobs.assemble import Assembly, Plan, assemble, make_plan
 from imgcls.jobs.runs import CONFIG, SPLITS, plain_name
 from imgcls.jobs.space import combinations, search_space, starting_point
 from imgcls.jobs.study import Study
@@ -49,11 +49,12 @@ _FREE: dict[str, set[str] | bool] = {
 
 def open_search(
     config: TuneConfig, on_picture: Callable[[int, int], None] = lambda _done, _total: None
-) -> tuple[Search, Plan]:
-    """Begin a search, or go on with the one of this name; and the plan that it starts from.
+) -> tuple[Search, Plan, Assembly]:
+    """Begin a search, or go on with the one of this name.
 
-    on_picture is told (pictures checked, pictures in all). Raises the RequestErrors of `make_plan`,
-    and RunError when the study has other terms.
+    Also gives the plan that it starts from and its first fold, to be shown. on_picture is told
+    (pictures checked, pictures in all). Raises the RequestErrors of `make_plan`, and RunError when
+    the study has other terms.
     """
     plan = make_plan(config.base(), on_picture=on_picture)
     resolved = plan.config
@@ -65,7 +66,7 @@ def open_search(
     base = with_values(config.base(), where)
     space = search_space(config, plan.pace.lr)
     # before anything is written: what cannot be built or fetched leaves nothing behind
-    assemble(plan, plan.folds[0])
+    first = assemble(plan, plan.folds[0])
     folder = _folder(config, plan)
     # one split for all trials, on pictures that were checked once
     write_csv(folder / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
@@ -80,7 +81,7 @@ def open_search(
         metric=resolved.early_stopping.metric,
         study=_open_study(config, plan, folder, space=space, base=base),
     )
-    return search, plan
+    return search, plan, first
 
 
 def _folder(config: TuneConfig, plan: Plan) -> Path:

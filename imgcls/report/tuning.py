@@ -120,10 +120,10 @@ class TuningView:
 def show_search(console: Console, space: dict[str, Any], trials: int, begun: int) -> None:
     """What the search varies, a parameter a line, and how far it has come."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True, min_width=len("Parameters"))
     table.add_column(overflow="fold")
     for index, (path, dimension) in enumerate(space.items()):
-        table.add_row("" if index else "Search over", f"{path}: {_dimension(dimension)}")
+        table.add_row("" if index else "Search", f"{path}: {_dimension(dimension)}")
     table.add_row("Trials", f"{trials}, {begun} of them begun before" if begun else str(trials))
     console.say(table)
 
@@ -156,12 +156,13 @@ def _trial_table(result: TuneResult) -> RenderableType:
         key=lambda r: (ranks[r.state], sign * (r.value or 0.0), r.number),
     )
     names = list(result.best.params)
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
     # a column is as wide as its numbers; its title folds
     for title in ("Trial", _spoken(result.metric), "Epochs", "Time"):
-        table.add_column(title.replace(" ", "\n"), justify="right", vertical="bottom")
+        table.add_column(title.replace(" ", "\n"), justify="right", overflow="fold")
     for name in names:
-        table.add_column(name.rpartition(".")[2].replace("_", "\n"), justify="right")
+        title = name.rpartition(".")[2].replace("_", "\n")
+        table.add_column(title, justify="right", overflow="fold")
     table.add_column("")
     for record in shown[:_MOST_TRIALS]:
         table.add_row(
@@ -226,4 +227,4 @@ def _number(value: float | None) -> str:
 def _setting(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.2g}" if isinstance(value, float) else str(value)

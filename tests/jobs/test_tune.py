@@ -56,7 +56,7 @@ def tune_config(source, output, *, search, **groups):
 
 
 def search_for(config, watcher=None):
-    search, _ = open_search(config)
+    search, *_ = open_search(config)
     return run_search(search, watcher or Watcher())
 
 
@@ -243,6 +243,28 @@ def test_other_pictures_are_another_search(tmp_path, photos):
     (photos / "china" / "000.jpg").unlink()
     with pytest.raises(RunError, match="was begun with other pictures"):
         search_for(config)
+
+
+def test_machines_share_a_study_by_its_storage(tmp_path, photos):
+    """Each keeps its own runs; a trial cut short elsewhere is begun anew where its run is not."""
+
+    def interrupt(event, number):
+        if number == 1 and isinstance(event, StepDone):
+            signal.raise_signal(signal.SIGINT)
+
+    shared = {"trials": 3, "storage": f"sqlite:///{tmp_path}/shared.db"}
+    with pytest.raises(InterruptedRunError):
+        search_for(tune_config(photos, tmp_path / "here", search=shared), Watcher(interrupt))
+    watcher = Watcher()
+    result = search_for(tune_config(photos, tmp_path / "there", search=shared), watcher)
+    assert [r.state for r in result.trials] == ["complete"] * 3
+    assert watcher.begun[0] == 1
+    assert {p.name for p in (tmp_path / "here" / "s").glob("trial-*")} == {
+        "trial-0000", "trial-0001",
+    }  # fmt: skip
+    assert "trial-0000" not in {p.name for p in (tmp_path / "there" / "s").glob("trial-*")}
+    assert remains(tmp_path / "there" / "s" / "trial-0001")["best"]["step"]
+    assert not (tmp_path / "here" / "s" / "study.db").exists()
 
 
 def test_a_run_is_not_a_search(command, photos, search_file):
