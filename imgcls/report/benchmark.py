@@ -52,7 +52,7 @@ def show_benchmark(console: Console, report: BenchmarkReport) -> None:
         console.path(
             "Best",
             f"{best.model_name}, {best.images_per_sec:.1f} images/s, {best.speedup:.2f}x torch in "
-            f"fp32, outputs within {best.tolerance:g} standard deviations",
+            f"fp32, logits within {best.tolerance:g}",
         )
         console.path("Paste", best.command)
     reasons = Counter((skipped.model_name, skipped.reason) for skipped in report.skipped)

@@ -58,8 +58,9 @@ def _command(subject: Subject, best: TimedSetting) -> str:
     name = shlex.quote(subject.name)
     if subject.checkpoint is not None and best.backend == "torch":
         return " ".join(["imgcls evaluate", name, *options])
-    backend = f"--backend {best.backend}"
-    return " ".join(["imgcls benchmark", name, backend, *options])
+    # onnxruntime and openvino choose their own layout
+    layout_too = options if best.backend in ("torch", "compile") else options[:2]
+    return " ".join(["imgcls benchmark", name, "--backend", best.backend, *layout_too])
 
 
 def read_baseline(file: Path) -> Mapping[str, Any]:
