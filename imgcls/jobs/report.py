@@ -15,7 +15,7 @@ from imgcls.engine.checkpoint import SIDECAR, find_checkpoint
 from imgcls.engine.durable import write_text
 from imgcls.errors import OutputError, RunError
 from imgcls.jobs.galleries import galleries_of
-from imgcls.jobs.runs import CONFIG, SPLITS, newest_run_with_checkpoint, run_of
+from imgcls.jobs.runs import CONFIG, PREFLIGHT, SPLITS, newest_run_with_checkpoint, run_of
 from imgcls.jobs.score import results_folder
 from imgcls.metrics.scores import confusion_counts
 from imgcls.report.evaluation_files import METRICS, read_predictions
@@ -35,7 +35,10 @@ _MOST_PAIRS = 20
 def report(config: ReportConfig) -> PageReport:
     """Make the page of an evaluated split again. Raises RunError when it was never evaluated."""
     path = config.run or newest_run_with_checkpoint(config.output)
-    results = results_folder(find_checkpoint(path, config.fold))
+    results = path / "test_results"
+    # the pooled folds and their average lie beside the folds
+    if config.fold is not None or not (results / config.split / METRICS).is_file():
+        results = results_folder(find_checkpoint(path, config.fold))
     if not (results / config.split / METRICS).is_file():
         present = sorted(file.parent.name for file in results.glob(f"*/{METRICS}"))
         has = f"; evaluated: {', '.join(present)}" if present else ""
@@ -130,8 +133,21 @@ def _run_facts(folder: Path, facts: Mapping[str, Any], sidecar: Mapping[str, Any
     return RunFacts(
         config=config.read_text("utf-8") if config.is_file() else "",
         counts=list(counts.values()),
+        findings=_findings(run / PREFLIGHT),
         versions=versions,
     )
+
+
+def _findings(file: Path) -> list[tuple[str, str]]:
+    if not file.is_file():
+        return []
+    found = json.loads(file.read_text("utf-8"))
+    return [
+        ("Checked before training", f"{found['pictures']:,} pictures"),
+        ("Not readable", f"{len(found['unreadable']):,}"),
+        ("With an identical copy in another split", f"{found['leaks']:,}"),
+        ("With an identical copy under another label", f"{found['conflicts']:,}"),
+    ]
 
 
 def _numbers(row: Mapping[str, str]) -> dict[str, Any]:

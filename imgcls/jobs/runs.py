@@ -1,7 +1,7 @@
 """Run folders: naming, finding, telling whether they are finished. Loads no torch.
 
 outputs/<run>/
-  config.yaml  splits.csv  summary.json
+  config.yaml  splits.csv  preflight.json  summary.json
   fold_0/  history.csv  checkpoints/  test_results/
 """
 
@@ -19,6 +19,7 @@ from imgcls.engine.durable import pointed_at
 from imgcls.errors import RunError
 
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
+PREFLIGHT = "preflight.json"
 
 
 def create_run_folder(output: Path, experiment: str | None, data: str, model: str) -> Path:

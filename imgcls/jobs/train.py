@@ -33,6 +33,7 @@ from imgcls.jobs.crossval import summarize
 from imgcls.jobs.restore import restore
 from imgcls.jobs.runs import (
     CONFIG,
+    PREFLIGHT,
     SPLITS,
     create_run_folder,
     fold_folder,
@@ -40,7 +41,7 @@ from imgcls.jobs.runs import (
 )
 from imgcls.jobs.time_budget import fit_to_time
 from imgcls.report.bad_images import add_bad_images, count_bad_images
-from imgcls.report.files import SPLIT_COLUMNS, read_csv, write_csv
+from imgcls.report.files import SPLIT_COLUMNS, read_csv, write_csv, write_json
 from imgcls.results import AuditPicture, FoldResult, TrainResult
 
 
@@ -54,6 +55,7 @@ def start_run(plan: Plan) -> Path:
         write_csv(run / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
         if plan.preflight is not None:
             add_bad_images(run, plan.preflight.unreadable)
+            write_json(run / PREFLIGHT, plan.preflight)
         # last, because a folder with a config counts as a run
         write_text(run / CONFIG, dump_yaml(plan.config))
     except OSError as error:

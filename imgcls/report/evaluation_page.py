@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.html.page import Column, Kind, Table, Thumbnail, format_cell, render_page
+from imgcls.report.html.page import Kind, Table, Thumbnail, format_cell, render_page
+from imgcls.report.page_tables import (
+    comparison_tables,
+    confusion_table,
+    corruption_table,
+    cost_table,
+    difference_table,
+    fold_table,
+    gate_table,
+    metric_title,
+    reach,
+    row_table,
+    slice_tables,
+)
 from imgcls.report.plots.drawing import Drawing
 
 _CARDS: tuple[tuple[str, str, Kind], ...] = (
@@ -19,16 +32,6 @@ _CARDS: tuple[tuple[str, str, Kind], ...] = (
     ("average_precision_macro", "Average precision, macro", "score"),
     ("ece", "Calibration error", "percent"),
 )
-_MEANINGS = {
-    "support": "pictures of the class in this split",
-    "predicted": "pictures that were said to be of the class",
-    "precision": "share of the predicted pictures that are of the class",
-    "recall": "share of the class's pictures that were found",
-    "f1": "harmonic mean of precision and recall",
-    "roc_auc": "one-vs-rest area under the ROC curve",
-    "average_precision": "one-vs-rest area under the precision-recall curve",
-}
-_PERCENTS = ("accuracy", "precision", "recall", "f1", "coverage", "ece", "share", "drop")
 _PRECISIONS = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -60,12 +63,13 @@ class RunFacts:
     """What the run says about itself; empty where it lies elsewhere.
 
     config: the text of config.yaml. counts: rows of class and pictures a split.
-    findings: rows of its data audit. versions: of the libraries that trained it.
+    findings: what the check of the data before training found. versions: of the libraries that
+    trained it.
     """
 
     config: str = ""
     counts: Sequence[Mapping[str, Any]] = ()
-    findings: Sequence[Mapping[str, Any]] = ()
+    findings: Sequence[tuple[str, str]] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -101,11 +105,11 @@ def evaluation_page(
     sections = [
         Section(
             "Confusions",
-            tables=_confusions(evaluation),
+            tables=_confused(evaluation),
             drawings=drawn("confusion_matrix", "confusion_matrix_normalized"),
         ),
         Section(
-            "Classes", "Click a column's title to sort.", tables=[_table(evaluation.per_class)]
+            "Classes", "Click a column's title to sort.", tables=[row_table(evaluation.per_class)]
         ),
         Section("Pictures", galleries=galleries),
         Section("Curves", drawings=drawn("roc_curves", "pr_curves")),
@@ -114,21 +118,10 @@ def evaluation_page(
             facts=_calibration(facts),
             drawings=drawn("reliability", "confidence"),
         ),
-        *(
-            Section(title, text, tables=_tables(facts.get(key)))
-            for key, title, text in (
-                ("coverage", "Decisions", "Accuracy when only the surest answers are taken."),
-                ("operating_points", "Operating points", "A threshold of its own for each class."),
-                ("costs", "Costs", "What mistakes cost, and the decision that costs least."),
-                ("slices", "Slices", "The same metrics, value by value."),
-                ("comparison", "Comparison", "Against another model on the same pictures."),
-                ("corruptions", "Corruptions", "How the scores fall as pictures get worse."),
-                ("ensemble", "Ensemble", "The folds' models taken together."),
-            )
-        ),
+        *_further(facts),
         Section("All metrics", facts=_metrics(metrics, facts.get("undefined", {}))),
         Section("Training", drawings=drawn("training_curves")),
-        Section("Data", tables=_tables(evaluation.run.counts) + _tables(evaluation.run.findings)),
+        Section("Data", facts=evaluation.run.findings, tables=_counts(evaluation.run.counts)),
         Section("Config", document=evaluation.run.config),
         Section("Provenance", facts=_provenance(evaluation)),
     ]
@@ -151,92 +144,55 @@ def _card(
     name: str,
     kind: Kind,
 ) -> tuple[str, str, str]:
-    interval = intervals.get(key)
-    detail = "" if interval is None else " to ".join(format_cell(end, kind) for end in interval)
+    detail = reach(intervals.get(key), kind)
     return name, format_cell(metrics[key], kind), detail and f"95% interval {detail}"
 
 
-def _confusions(evaluation: Evaluation) -> list[Table]:
-    names = evaluation.facts["class_names"]
-    support = [row["support"] for row in evaluation.per_class]
-    rows = [
-        (names[true], names[predicted], count, count / support[true])
-        for true, predicted, count in evaluation.confusions
-    ]
-    columns = [
-        Column("True class"),
-        Column("Taken for"),
-        Column("Pictures", "count"),
-        Column("Of the class", "percent", "share of the true class's pictures"),
-    ]
-    return [Table(columns, rows, "The most confused pairs")] if rows else []
-
-
-def _tables(value: Any, caption: str = "") -> list[Table]:
-    """Tables of rows, of rows by name, or of facts, whatever the value holds."""
-    if not value:
+def _confused(evaluation: Evaluation) -> list[Table]:
+    if not evaluation.confusions:
         return []
-    if not isinstance(value, Mapping):
-        return [_table(value, caption)]
-    inner = {key: item for key, item in value.items() if isinstance(item, Mapping) and item}
-    if len(inner) == len(value):
-        rows = [{"": key, **item} for key, item in inner.items()]
-        if all(_is_plain(cell) for row in rows for cell in row.values()):
-            return [_table(rows, caption)]
-    plain = [(_title(key), _plain(item)) for key, item in value.items() if _is_plain(item)]
-    tables = [Table([Column("What"), Column("Value")], plain, caption)] if plain else []
-    for key, item in value.items():
-        if not _is_plain(item):
-            tables += _tables(item, _title(key))
-    return tables
+    support = [row["support"] for row in evaluation.per_class]
+    return [confusion_table(evaluation.confusions, evaluation.facts["class_names"], support)]
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(item) for item in value)
-    return not isinstance(value, Mapping)
+def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    return [row_table(rows, "Pictures of each class")] if rows else []
 
 
-def _plain(value: Any) -> Any:
-    """A value that is not one of a column: a number of a few digits, a range, words."""
-    if isinstance(value, (list, tuple)):
-        return ", ".join(str(_plain(item)) for item in value)
-    return f"{value:.4f}" if isinstance(value, float) else value
-
-
-def _table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    columns = {key: [row.get(key) for row in rows] for key in keys}
-    kinds = {key: _kind(key, cells) for key, cells in columns.items()}
-    return Table(
-        [Column(_title(key), kinds[key], _MEANINGS.get(key, "")) for key in keys],
-        [
-            [_plain(row.get(key)) if kinds[key] == "text" else row.get(key) for key in keys]
-            for row in rows
-        ],
-        caption,
-    )
-
-
-def _title(key: str) -> str:
-    words = {"f1": "F1", "roc": "ROC", "auc": "AUC", "ece": "ECE", "nll": "NLL", "mcc": "MCC"}
-    text = " ".join(words.get(word, word) for word in key.split("_"))
-    return text[:1].upper() + text[1:]
-
-
-def _kind(key: str, values: Sequence[Any]) -> Kind:
-    known = [value for value in values if value is not None]
-    if not all(isinstance(value, (int, float)) for value in known):
-        return "text"
-    if known and all(isinstance(value, int) for value in known):
-        return "count"
-    return "percent" if any(word in key for word in _PERCENTS) and "average" not in key else "score"
+def _further(facts: Mapping[str, Any]) -> Iterator[Section]:
+    """What was asked for beyond the headline."""
+    if gates := facts.get("gates"):
+        yield Section("Gates", tables=[gate_table(gates)])
+    if folds := facts.get("cross_validation"):
+        yield Section("Cross-validation", tables=[fold_table(folds)])
+    if ensemble := facts.get("ensemble"):
+        folds = ", ".join(map(str, ensemble["folds"]))
+        caption = "The average (this) against the mean of its members (other)"
+        yield Section(
+            "Ensemble",
+            f"Folds {folds}; {ensemble['views']} views of each picture.",
+            tables=[difference_table(ensemble["gain"], caption)] if ensemble["gain"] else [],
+        )
+    if coverage := facts.get("coverage"):
+        text = "Accuracy when only the surest answers are taken (selective prediction)."
+        yield Section("Decisions", text, tables=[row_table(coverage)])
+    if points := facts.get("operating_points"):
+        text = "For each class against the rest, the threshold of the highest F1."
+        yield Section("Operating points", text, tables=[row_table(points)])
+    if costs := facts.get("costs"):
+        yield Section("Costs", tables=[cost_table(costs)])
+    if slices := facts.get("slices"):
+        yield Section("Slices", tables=slice_tables(slices))
+    if comparison := facts.get("comparison"):
+        yield Section("Comparison", tables=comparison_tables(comparison))
+    if corruptions := facts.get("corruptions"):
+        yield Section("Corruptions", tables=[corruption_table(corruptions)])
 
 
 def _metrics(metrics: Mapping[str, Any], undefined: Mapping[str, str]) -> list[tuple[str, str]]:
     return [
         (
-            _title(name),
+            metric_title(name),
             undefined.get(name, "undefined")
             if value is None
             else format_cell(value, "count" if isinstance(value, int) else "score"),
@@ -253,7 +209,9 @@ def _calibration(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("Temperature", f"{found['temperature']:.4f}, {fitted}")]
     for name, before in found["before"].items():
         if isinstance(before, float):
-            rows.append((_title(name), f"{before:.4f} before, {found['after'][name]:.4f} after"))
+            rows.append(
+                (metric_title(name), f"{before:.4f} before, {found['after'][name]:.4f} after")
+            )
     return rows
 
 

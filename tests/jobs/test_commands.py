@@ -48,7 +48,8 @@ def trained(command, photos):
 def test_a_run_holds_what_the_design_says(trained, photos):
     """config.yaml, splits.csv, history.csv, best and last."""
     run, done = trained
-    assert {p.name for p in run.iterdir()} == {"config.yaml", "splits.csv", "fold_0"}
+    names = {"config.yaml", "splits.csv", "preflight.json", "fold_0"}
+    assert {p.name for p in run.iterdir()} == names
     assert {p.name for p in (run / "fold_0" / "checkpoints").iterdir()} >= {"best", "last"}
     rows = read_csv(run / "splits.csv")
     assert list(rows[0]) == ["path", "label", "group", "split", "fold"]
