@@ -35,7 +35,8 @@ def tune(config: TuneConfig, common: Common) -> None:
     del first  # each trial builds its own
     records = search.study.records()
     show_search(console, search.space, search.settings.trials, search.study.begun())
-    with TuningView(console, search.metric, search.settings.trials, records) as view:
+    trials = search.settings.trials
+    with TuningView(console, search.folder, search.metric, trials, records) as view:
         result = run_search(search, view)
     show_tuning(console, result)
 

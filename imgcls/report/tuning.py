@@ -2,62 +2,53 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import signal
 from collections.abc import Iterable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from imgcls.engine.events import EpochDone, Event, FoldStarted, StepDone, ValidationBatchDone
+from imgcls.engine.events import (
+    EpochDone,
+    Event,
+    FoldStarted,
+    Resumed,
+    StepDone,
+    ValidationBatchDone,
+)
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.report.console import Console
-from imgcls.report.files import write_history
+from imgcls.report.training import TrainingView
 from imgcls.results import TrialRecord, TuneResult
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _MOST_TRIALS = 20
 _FEW_TRIALS = 20
 
 
-class TuningView:
-    """Shows how a search goes, and keeps each trial's `history.csv` true."""
+class TuningView(TrainingView):
+    """Shows a bar for the trial under way and a line for each that ended.
+
+    Like the view of one training it hears signals and keeps `history.csv` true.
+    """
 
     def __init__(
-        self, console: Console, metric: str, trials: int, done: Iterable[TrialRecord]
+        self,
+        console: Console,
+        study: Path,
+        metric: str,
+        trials: int,
+        done: Iterable[TrialRecord] = (),
     ) -> None:
-        self._console = console
+        super().__init__(console, study)
         self._trials = trials
         self._best = MetricTracker(metric)
-        self._fold: FoldStarted | None = None
         self._title = ""
-        self._bar: Progress | None = None
         self._task = TaskID(0)
         for record in done:
             self._is_best(record)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._close_bar()
-
-    def on_signal(self, number: int) -> None:
-        """Say that the signal was heard."""
-        name = signal.Signals(number).name
-        with contextlib.suppress(RuntimeError):  # rich's lock may be held by the interrupted line
-            self._console.say(f"{name}: saving, then stopping (Ctrl-C again stops at once)")
 
     def begin(self, number: int, begun: int) -> None:
         """A trial begins."""
@@ -65,7 +56,7 @@ class TuningView:
 
     def end(self, record: TrialRecord) -> None:
         """One line: how the trial did."""
-        self._close_bar()
+        self._close_bars()
         mark = "  best so far" if self._is_best(record) else ""
         self._console.say(
             f"trial {record.number:>3}  {_number(record.value):>7}  {record.epochs:>3} epochs"
@@ -79,10 +70,12 @@ class TuningView:
                 self._fold = event
                 self._open_bar(event)
             case StepDone() | ValidationBatchDone():
-                if self._bar is not None:
-                    self._bar.advance(self._task)
-            case EpochDone() if self._fold is not None:
-                write_history(self._fold.folder / "history.csv", event.history)
+                if self._bars is not None:
+                    self._bars.advance(self._task)
+            case EpochDone():
+                self._write_history(event.history)
+            case Resumed():
+                super().__call__(event)
             case _:
                 pass
 
@@ -92,11 +85,11 @@ class TuningView:
         )
 
     def _open_bar(self, fold: FoldStarted) -> None:
-        self._close_bar()
+        self._close_bars()
         if not self._console.live:
             return
         per_epoch = fold.steps_per_epoch + fold.val_batches
-        self._bar = Progress(
+        self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f}%"),
@@ -104,17 +97,12 @@ class TuningView:
             console=self._console.err,
             transient=True,
         )
-        self._task = self._bar.add_task(
+        self._task = self._bars.add_task(
             self._title,
             total=fold.epochs * per_epoch,
             completed=fold.epoch * per_epoch + fold.step_in_epoch,
         )
-        self._bar.start()
-
-    def _close_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        self._bars.start()
 
 
 def show_search(console: Console, space: dict[str, Any], trials: int, begun: int) -> None:
