@@ -1,9 +1,9 @@
 """How long table, split, pre-flight and audit take on many small files, and their memory.
 
 Run by hand: `python tests/benchmarks/audit_scale.py [FILES] [SIDE]`, by default 100,000 JPEGs of 32
-pixels in 100 classes, made in a temporary folder. Each part runs in a process of its own; its peak
-memory is the largest resident set of that process, and for those that use several processes the
-largest of a child beside it.
+pixels in 100 classes, made in a temporary folder. Each part runs in a process of its own. CPU time
+is of all its processes, and does not depend on what else the machine does; memory is the largest
+resident set of that process, and of a child where it has some.
 """
 
 from __future__ import annotations
@@ -84,11 +84,13 @@ def measure(part: str, root: str) -> None:
     start_s = time.perf_counter()
     words = PARTS[part](root)
     elapsed_s = time.perf_counter() - start_s
-    own, child = (
-        resource.getrusage(who).ru_maxrss / 1024
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in both)
+    own, child = (usage.ru_maxrss / 1024 for usage in both)
+    print(
+        f"{part:<16}{elapsed_s:>8.1f} s{cpu_s:>8.1f} s{own:>8,.0f} MiB{child:>8,.0f} MiB   {words}",
+        flush=True,
     )
-    print(f"{part:<16}{elapsed_s:>8.1f} s{own:>9,.0f} MiB{child:>9,.0f} MiB   {words}", flush=True)
 
 
 def main() -> None:
@@ -97,7 +99,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         size = make(Path(root), count, side)
         print(f"{count:,} JPEGs of {side} pixels, {size / 2**20:,.0f} MiB")
-        print(f"{'':<16}{'time':>10}{'memory':>13}{'a child':>13}")
+        print(f"{'':<16}{'time':>10}{'CPU time':>10}{'memory':>12}{'a child':>12}")
         for part in PARTS:
             subprocess.run([sys.executable, __file__, "--part", part, root], check=True)
 
