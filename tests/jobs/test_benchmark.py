@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from imgcls import BenchmarkConfig, benchmark
 from imgcls.engine.batches import ComputeSettings
 from imgcls.jobs.benchmark import settings
 from imgcls.jobs.benchmark.pipeline import bottleneck
 from imgcls.jobs.benchmark.single import agreement
 from imgcls.jobs.benchmark.subject import Subject, open_subject
+from imgcls.jobs.benchmark.verdicts import best_setting
+from imgcls.metrics.timings import Agreement
 
 QUICK = ("--img-size", "32", "--num-samples", "8", "--device", "cpu")
 
@@ -167,6 +172,36 @@ def test_the_best_setting_is_one_to_paste(command, monkeypatch):
     assert best["images_per_sec"] == max(agreeing)
     assert best["speedup"] >= 1.0
     assert command(*best["command"].split()[1:], *QUICK).code == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "backend", "trained", "expected"),
+    [
+        ("training", "compile", False,
+         "imgcls train --model test_resnet --batch-size 2 --amp bf16 --channels-last --compile"),
+        ("inference", "torch", True,
+         "imgcls evaluate 'my run' --batch-size 2 --amp bf16 --channels-last"),
+        ("inference", "torch", False,
+         "imgcls benchmark 'my run' --backend torch --batch-size 2 --amp bf16 --channels-last"),
+        ("inference", "openvino", True,
+         "imgcls benchmark 'my run' --backend openvino --batch-size 2 --amp bf16"),
+    ],
+)  # fmt: skip
+def test_what_to_paste_is_the_command_that_has_the_options(mode, backend, trained, expected):
+    """train for training, evaluate for a checkpoint in torch, benchmark for the rest."""
+    config = BenchmarkConfig(models=("test_resnet",), img_size=32, num_samples=2, device="cpu")
+    [plain] = benchmark(config).results
+    speed = plain.speed_metrics
+    fast = {**speed, "throughput_samples_per_sec": 3 * speed["throughput_samples_per_sec"]}
+    way = {"mode": mode, "backend": backend, "precision": "bf16", "channels_last": True}
+    quick = replace(plain, **way, batch_size=2, speed_metrics=fast, agreement=Agreement(0.005, 1.0))
+    wrong = replace(quick, batch_size=4, agreement=Agreement(0.5, 1.0))
+    subject = replace(
+        open_subject("test_resnet", 32), name="my run", checkpoint=Path("x") if trained else None
+    )
+    best = best_setting(subject, [plain, quick, wrong], 0.01)
+    assert best.command == expected
+    assert best.speedup == pytest.approx(3.0)
 
 
 def test_files_to_logits_and_what_limits(command, photos):
