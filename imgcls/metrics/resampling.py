@@ -39,7 +39,8 @@ class Resampler:
         self._seed = seed
         cells = labels
         if strata is not None:
-            _, cells = np.unique(np.stack([strata, labels]), axis=1, return_inverse=True)
+            pairs = np.stack([strata, labels])
+            cells = np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1)
         self._units, self._strata = draw_units(cells, groups)
 
     def weights(self) -> Iterator[np.ndarray]:

@@ -11,6 +11,7 @@ import pytest
 from conftest import OFFLINE
 
 from imgcls.metrics import slices
+from imgcls.metrics.intervals import bootstrap_intervals
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.slices import slice_metrics
 from imgcls.report.evaluation_files import read_predictions
@@ -104,6 +105,28 @@ def test_a_slice_of_one_picture_has_no_interval():
     assert rows[0]["intervals"]["nll"][0] < rows[0]["metrics"]["nll"]
     assert rows[1]["intervals"] == {}
     assert slice_metrics(p, ["x"] * 9, samples=100, seed=0, groups=["g"] * 9)[0]["intervals"] == {}
+
+
+def test_groups_of_the_data_are_drawn_whole(command, run, photos, tmp_path):
+    """Intervals of a table with groups are those over groups, and a slice of one has none."""
+    rows = [
+        f"photos/{f.parent.name}/{f.name},{f.parent.name},g{int(f.stem) // 4}"
+        for f in photos.glob("*/*.jpg")
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,group", *rows]))
+    report = json.loads(command("evaluate", "--data", "table.csv", "--json").out)
+    p = read_predictions(Path(report["folder"]))
+    groups = {row.split(",")[0]: row.split(",")[2] for row in rows}
+    expected = bootstrap_intervals(p, groups=[groups[key] for key in p.keys], top_k=(1, 3, 5))
+    assert set(report["intervals"]) == set(expected)
+    for name, interval in expected.items():
+        assert report["intervals"][name] == pytest.approx(interval), name
+    assert "bootstrap of groups" in report["intervals_method"]
+    alone = "path,label,group\n" + "\n".join(",".join([*r.split(",")[:2], "g"]) for r in rows)
+    (tmp_path / "alone.csv").write_text(alone)
+    report = json.loads(command("evaluate", "--data", "alone.csv", "--json").out)
+    assert report["intervals"] == {}
+    assert "one group alone" in report["intervals_method"]
 
 
 def test_many_small_slices_have_no_intervals(monkeypatch):
