@@ -119,9 +119,8 @@ def _facts(report: EvalReport) -> RenderableType:
 
 def _coverage(report: EvalReport) -> str:
     rows = [row for row in report.coverage if row["wanted"] in _SHOWN_COVERAGES]
-    return ", ".join(
-        f"{percent(row['accuracy'])} right on the surest {row['coverage']:.0%}" for row in rows
-    )
+    shares = [f"{percent(row['accuracy'])} on the surest {row['coverage']:.0%}" for row in rows]
+    return f"right: {', '.join(shares)}"
 
 
 def _temperatures(found: list[float | None]) -> str:
