@@ -68,6 +68,9 @@ def open_search(
     # before anything is written: what cannot be built or fetched leaves nothing behind
     first = assemble(plan, plan.folds[0])
     folder = _folder(config, plan)
+    # before the files, which a search on other terms must not touch
+    study = _open_study(config, plan, folder, space=space, base=base)
+    _make(folder)
     # one split for all trials, on pictures that were checked once
     write_csv(folder / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
     kept = {**where, "search.space": space, "runtime.experiment": folder.name}
@@ -79,7 +82,7 @@ def open_search(
         base=base,
         space=space,
         metric=resolved.early_stopping.metric,
-        study=_open_study(config, plan, folder, space=space, base=base),
+        study=study,
     )
     return search, plan, first
 
@@ -89,17 +92,22 @@ def _folder(config: TuneConfig, plan: Plan) -> Path:
     folder = config.runtime.output / (config.runtime.experiment or f"tune-{data}-{model}")
     if (folder / CONFIG).exists():
         raise RunError(f"{folder}: a run, not a search; give the search another --experiment NAME")
+    return folder
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be made ({error.strerror})") from error
-    return folder
 
 
 def _open_study(
     config: TuneConfig, plan: Plan, folder: Path, *, space: dict[str, Any], base: TrainConfig
 ) -> Study:
     metric = plan.config.early_stopping.metric
+    if config.search.storage is None:
+        _make(folder)
     # the first third of the epochs says little: the rates are rising, or at their top
     warmup = math.ceil(plan.pace.epochs / 3)
     return Study(

@@ -112,8 +112,10 @@ def test_the_same_command_again_does_nothing_twice_and_more_trials_go_on(command
     more = json.loads(command(*options, "--trials", "3").out)
     assert more["trials"][:2] == json.loads(first.out)["trials"]
     assert len(more["trials"]) == 3
+    files = {p: p.read_bytes() for p in search_file.parent.glob("outputs/*/*.*")}
     other = command("tune", "--config", search_file, "--epochs", "2")
     assert other.code == 2
+    assert {p: p.read_bytes() for p in files} == files
     [line] = other.error_lines
     assert "the study tune-photos-test_resnet was begun with optim.epochs = 1, not 2" in line
 
@@ -282,6 +284,15 @@ def _train_part(search_file):
     file = search_file.with_name("train.yaml")
     file.write_text(yaml.safe_dump(tree))
     return file
+
+
+def test_a_storage_that_cannot_be_used_leaves_nothing_behind(command, search_file, monkeypatch):
+    """Exit code 2, before any file."""
+    monkeypatch.setattr("imgcls.jobs.study._PAUSES_S", ())
+    done = command("tune", "--config", search_file, "--storage", "sqlite:////no/such/folder/s.db")
+    assert done.code == 2
+    assert "--storage sqlite:////no/such/folder/s.db: cannot be used" in done.error_lines[0]
+    assert not (search_file.parent / "outputs").exists()
 
 
 def test_without_optuna_there_is_one_line(command, monkeypatch):
