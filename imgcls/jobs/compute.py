@@ -13,7 +13,7 @@ from torch import nn
 
 from imgcls.config.run import TrainConfig
 from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.runtime import amp_name, get_device, resolve_precision, synchronize
+from imgcls.engine.runtime import allow_tf32, amp_name, get_device, resolve_precision, synchronize
 from imgcls.jobs.benchmark.single import training_step
 from imgcls.models.card import preprocessing
 
@@ -52,6 +52,7 @@ def training_compute(
     """
     runtime, epochs = config.runtime, config.optim.epochs
     device = get_device(runtime.device)
+    allow_tf32(device)
     measured = device.type == "cpu"
     precisions = (
         (None, torch.bfloat16)

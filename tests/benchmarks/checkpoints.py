@@ -103,6 +103,26 @@ def measure(name: str, folder: Path) -> None:
     )
 
 
+def save_speed() -> float:
+    """Saves a second of resnet50 and AdamW, as far as training waits for them."""
+    model, optimizer = trained(MODELS[0])
+    state = {"optimizer": OptimizerState(optimizer).state_dict()}
+    return 1 / seconds(lambda: take_snapshot(model, {"architecture": MODELS[0]}, FACTS, state))
+
+
+def torch_save_speed() -> float:
+    """The same by torch.save, which training waits for to the end."""
+    model, optimizer = trained(MODELS[0])
+    with tempfile.NamedTemporaryFile() as stream:
+
+        def save() -> None:
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+        return 1 / seconds(save)
+
+
 def main() -> None:
     print(
         f"{'model + AdamW':<22} {'MiB':<13} {'training stops':<18} {'save / torch.save':<24}"

@@ -10,6 +10,7 @@ from conftest import tiny_config
 
 from imgcls.config.run import ResumeConfig
 from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.runtime import allow_tf32
 from imgcls.engine.step import train_step
 from imgcls.errors import ModelError
 from imgcls.jobs import compute
@@ -124,3 +125,14 @@ def test_a_model_without_checkpointing_is_named(photos):
     )
     with pytest.raises(ModelError, match=r"--grad-checkpointing\).* inception_v3; .*--batch-size"):
         assemble(make_plan(config), 0)
+
+
+def test_tf32_is_for_gpus():
+    """Products on a CPU keep all their bits."""
+    before = torch.get_float32_matmul_precision()
+    try:
+        for device, precision in (("cpu", before), ("cuda", "high")):
+            allow_tf32(torch.device(device))
+            assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
