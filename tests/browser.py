@@ -25,8 +25,15 @@ class Browser:
         )
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        from selenium.webdriver.support.ui import WebDriverWait
+
         self.driver.get_log("browser")  # what earlier pages said
         self.driver.get(page.as_uri())
+        # on a busy machine the page before it may still be there
+        arrived = "return document.readyState === 'complete' && location.href === arguments[0]"
+        WebDriverWait(self.driver, 60).until(
+            lambda driver: driver.execute_script(arrived, page.as_uri())
+        )
 
     def run(self, script: str) -> object:
         """The value that a function body of JavaScript returns."""

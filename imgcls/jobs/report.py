@@ -13,7 +13,7 @@ import numpy as np
 from imgcls.config.report import ReportConfig
 from imgcls.engine.checkpoint import SIDECAR, find_checkpoint
 from imgcls.engine.durable import write_text
-from imgcls.errors import OutputError, RunError
+from imgcls.errors import DataError, OutputError, RunError
 from imgcls.jobs.galleries import galleries_of
 from imgcls.jobs.runs import CONFIG, PREFLIGHT, SPLITS, newest_run_with_checkpoint, run_of
 from imgcls.jobs.score import results_folder
@@ -56,23 +56,9 @@ def make_page(folder: Path) -> PageReport:
     pictures' own files have gone, the page is made without them and a note says so. Raises
     DataError when the files are not whole, OutputError when nothing can be written.
     """
-    facts = json.loads((folder / METRICS).read_text("utf-8"))
-    predictions = read_predictions(folder)
-    classes = len(facts["class_names"])
-    confusion = confusion_counts(predictions.labels, predictions.predicted, classes)
-    # beside the results, wherever the run was moved to
-    name, fold = Path(facts["checkpoint"]).name, folder.parent.parent
-    sidecar = _sidecar(fold / "checkpoints" / name) or _sidecar(fold / name)
-    history = fold / HISTORY
-    evaluation = Evaluation(
-        facts=facts,
-        predictions=predictions,
-        per_class=[_numbers(row) for row in read_csv(folder / "per_class.csv")],
-        confusions=confused_pairs(confusion, _MOST_PAIRS),
-        history=[_numbers(r) for r in read_csv(history)] if history.is_file() else [],
-        run=_run_facts(folder, facts, sidecar),
-    )
-    drawings = _drawings(evaluation, confusion, sidecar.get("epoch"))
+    evaluation, confusion, best_epoch = _read(folder)
+    facts, predictions = evaluation.facts, evaluation.predictions
+    drawings = _drawings(evaluation, confusion, best_epoch)
     galleries, notes = galleries_of(folder, facts, predictions)
     page = folder / PAGE
     try:
@@ -83,6 +69,33 @@ def make_page(folder: Path) -> PageReport:
         raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
     pictures = tuple(folder / f"{name}.png" for name in drawings)
     return PageReport(page=page, pictures=pictures, notes=tuple(notes))
+
+
+def _read(folder: Path) -> tuple[Evaluation, np.ndarray, int | None]:
+    """What is on disk, the confusion counts [C, C], and the epoch that was evaluated."""
+    predictions = read_predictions(folder)
+    try:
+        facts = json.loads((folder / METRICS).read_text("utf-8"))
+        classes = len(facts["class_names"])
+        confusion = confusion_counts(predictions.labels, predictions.predicted, classes)
+        # beside the results, wherever the run was moved to
+        name, fold = Path(facts["checkpoint"]).name, folder.parent.parent
+        sidecar = _sidecar(fold / "checkpoints" / name) or _sidecar(fold / name)
+        history = fold / HISTORY
+        evaluation = Evaluation(
+            facts=facts,
+            predictions=predictions,
+            per_class=[_numbers(row) for row in read_csv(folder / "per_class.csv")],
+            confusions=confused_pairs(confusion, _MOST_PAIRS),
+            history=[_numbers(r) for r in read_csv(history)] if history.is_file() else [],
+            run=_run_facts(folder, facts, sidecar),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{folder}: its files do not fit together ({error}); make them again with "
+            "`imgcls evaluate`"
+        ) from error
+    return evaluation, confusion, sidecar.get("epoch")
 
 
 def _drawings(

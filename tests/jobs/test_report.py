@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgcls.errors import DataError
 from imgcls.jobs.report import make_page
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
@@ -242,3 +243,27 @@ def test_a_split_that_was_not_evaluated_is_refused(ten_classes, command):
     assert done.code == 2
     assert "its split train was not evaluated; evaluated: test" in done.err
     assert "imgcls evaluate" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("per_class.csv", None),
+        ("logits.npy", b"no array"),
+        ("test_metrics.json", b"{"),
+        ("predictions.csv", b"path,label\nx,nothing\n"),
+    ],
+)
+def test_files_that_do_not_fit_are_one_line(tmp_path, name, content):
+    """Missing, damaged, of something else: what to do is said."""
+    logits = np.eye(3, dtype=np.float32)
+    predictions = Predictions(("p0", "p1", "p2"), logits, np.array([0, 1, 2]))
+    folder = tmp_path / "test_results" / "test"
+    write_scored(folder, predictions, ["a", "b", "c"], {"source": "digits"})
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match="imgcls evaluate"):
+        make_page(folder)
+    assert not (folder / "report.html").exists()
