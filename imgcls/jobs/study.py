@@ -31,7 +31,7 @@ _SITTINGS = 3
 _ENOUGH = 5
 # two processes that make the tables at the same time get into each other's way: try again
 _PAUSES_S = (0.1, 0.3, 0.6, 1.0)
-_DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, RuntimeError)
+DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
 _STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -89,7 +89,14 @@ class Study:
     def run_one(self, objective: optuna.study.study.ObjectiveFuncType) -> TrialRecord | None:
         """Do one trial and return it, or None where it was given back."""
         self._sampler.number = -1
-        self._optuna.optimize(objective, n_trials=1, catch=(TrialFailed, TrialGivenBack))
+        try:
+            self._optuna.optimize(objective, n_trials=1, catch=(TrialFailed, TrialGivenBack))
+        except AssertionError as error:
+            # Optuna's complaint that it could not note how the trial ended hides the reason
+            reason = error.__context__
+            if isinstance(reason, DATABASE_ERRORS):
+                raise reason from reason.__cause__
+            raise
         done = self._optuna.get_trials(deepcopy=False)[self._sampler.number]
         return None if "given_back" in done.user_attrs else _record(done)
 
@@ -230,7 +237,7 @@ def _open(
     while True:
         try:
             return _connect(url, name, direction, sampler, pruner)
-        except _DATABASE_ERRORS as error:
+        except (*DATABASE_ERRORS, RuntimeError) as error:
             if not pauses_s:
                 reason = " ".join(str(error.__cause__ or error).split())[:200]
                 raise RunError(f"--storage {url}: cannot be used: {reason}") from error

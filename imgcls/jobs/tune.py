@@ -27,11 +27,11 @@ from imgcls.config.tune import TuneConfig
 from imgcls.data.split import split_rows
 from imgcls.engine.durable import write_text
 from imgcls.engine.interrupt import stop_on_signals
-from imgcls.errors import InterruptedRunError, RunError, RunFailedError
+from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
 from imgcls.jobs.assemble import Assembly, Plan, assemble, make_plan
 from imgcls.jobs.runs import CONFIG, SPLITS, plain_name
 from imgcls.jobs.space import combinations, search_space, starting_point
-from imgcls.jobs.study import Study
+from imgcls.jobs.study import DATABASE_ERRORS, Study
 from imgcls.jobs.trial import OutOfTimeError, Search, SearchView, trial_of
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.report.files import SPLIT_COLUMNS, write_csv
@@ -129,7 +129,7 @@ def run_search(search: Search, view: SearchView) -> TuneResult:
     """Do trials until there are enough or the time is up, and sum the study up.
 
     Raises InterruptedRunError after a signal, with the trial under way saved and queued again;
-    RunFailedError when no trial came to its end.
+    RunFailedError when no trial came to its end; OutputError when the study's database fails.
     """
     minutes = search.settings.max_minutes
     deadline_s = math.inf if minutes is None else time.monotonic() + 60 * minutes
@@ -150,6 +150,12 @@ def run_search(search: Search, view: SearchView) -> TuneResult:
             stop.signal_number = error.exit_code - 128
         except KeyboardInterrupt:
             stop.signal_number = 2
+        except DATABASE_ERRORS as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            raise OutputError(
+                f"the study's database cannot be used any more: {reason}; the runs are intact, go "
+                f"on with: {search.command}"
+            ) from error
     records = study.records()
     write_csv(search.folder / TRIALS, _columns(search.space), map(_row, records))
     if stop.signal_number is not None:
@@ -171,7 +177,8 @@ def _summed_up(search: Search, records: list[TrialRecord]) -> TuneResult:
         )
     if not complete:
         raise RunFailedError(
-            f"the time was up before a trial came to its end; go on with: {search.command}"
+            "no trial has come to its end: the time was up, or another process has it; go on with: "
+            f"{search.command}"
         )
     study = search.study
     sign = -1 if study.maximize else 1

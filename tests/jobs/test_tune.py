@@ -20,7 +20,7 @@ from killing import differences, remains, wait_for
 from imgcls.config.load import validate
 from imgcls.config.tune import TuneConfig
 from imgcls.engine.events import EpochDone, StepDone
-from imgcls.errors import InterruptedRunError, RunError, RunFailedError
+from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
 from imgcls.jobs.tune import open_search, run_search
 from imgcls.report.console import Console
 from imgcls.report.tuning import TuningView
@@ -171,7 +171,7 @@ def test_the_end_of_the_time_is_met_inside_a_trial(tmp_path, photos, monkeypatch
 def test_no_trial_in_time_is_an_error_that_says_how_to_go_on(tmp_path, photos):
     """Exit code 1; the trial begun is there."""
     config = tune_config(photos, tmp_path, search={"trials": 2, "max_minutes": 1e-6})
-    with pytest.raises(RunFailedError, match=r"the time was up before .* go on with: imgcls tune"):
+    with pytest.raises(RunFailedError, match=r"the time was up, .* go on with: imgcls tune"):
         search_for(config)
 
 
@@ -293,6 +293,23 @@ def test_a_storage_that_cannot_be_used_leaves_nothing_behind(command, search_fil
     assert done.code == 2
     assert "--storage sqlite:////no/such/folder/s.db: cannot be used" in done.error_lines[0]
     assert not (search_file.parent / "outputs").exists()
+
+
+def test_a_database_that_fails_on_the_way_is_one_line(tmp_path, photos, monkeypatch):
+    """With what to type when it is back; the run of the trial under way goes on then."""
+    config = tune_config(photos, tmp_path, search={"trials": 1})
+    database = tmp_path / "s" / "study.db"
+
+    def damage(event, _number):
+        if isinstance(event, EpochDone) and event.epoch == 0:
+            database.rename(tmp_path / "away.db")
+
+    with pytest.raises(OutputError, match=r"any more: .*readonly.* go on with: imgcls tune"):
+        search_for(config, Watcher(damage))
+    (tmp_path / "away.db").replace(database)
+    # the process that had the trial would have ended by now
+    monkeypatch.setattr("imgcls.jobs.study.is_alive", lambda _worker: False)
+    assert [r.state for r in search_for(config).trials] == ["complete"]
 
 
 def test_without_optuna_there_is_one_line(command, monkeypatch):
