@@ -97,7 +97,7 @@ def _facts(report: EvalReport) -> RenderableType:
             f"{report.calibration['fitted_on']}: NLL {share(before['nll'])} to "
             f"{share(after['nll'])}, error {percent(before['ece'])} to {percent(after['ece'])}",
         )
-    facts.add_row("Where it is sure", _coverage(report))
+    facts.add_row("Sure pictures", _coverage(report))
     if report.costs is not None:
         by = {name: report.costs[name]["mean"] for name in ("predicted", "least_cost")}
         facts.add_row(
@@ -118,9 +118,11 @@ def _facts(report: EvalReport) -> RenderableType:
 
 
 def _coverage(report: EvalReport) -> str:
-    rows = [row for row in report.coverage if row["wanted"] in _SHOWN_COVERAGES]
-    shares = [f"{percent(row['accuracy'])} on the surest {row['coverage']:.0%}" for row in rows]
-    return f"right: {', '.join(shares)}"
+    sure, surer = (row for row in report.coverage if row["wanted"] in _SHOWN_COVERAGES)
+    return (
+        f"{percent(sure['accuracy'])} right in the surest {sure['coverage']:.0%}, "
+        f"{percent(surer['accuracy'])} in the surest {surer['coverage']:.0%}"
+    )
 
 
 def _temperatures(found: list[float | None]) -> str:
