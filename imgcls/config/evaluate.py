@@ -37,8 +37,8 @@ class EvaluateConfig(Config):
     tta: Literal["none", "hflip", "flips", "d4"] = Field(
         "none",
         description=(
-            "Average over views of each picture: mirrored; mirrored both ways (4); all quarter "
-            "turns and mirrors (8), for pictures without an upright."
+            "Average over views of each picture. hflip: as it is and mirrored; flips: mirrored "
+            "both ways (4); d4: all quarter turns and mirrors (8), for pictures without an upright."
         ),
     )
     calibrate: Literal["auto", "temperature", "none"] = Field(
@@ -58,7 +58,7 @@ class EvaluateConfig(Config):
         None,
         pattern=r"^[^,]+(,[^,]+)*$",
         examples=["site,camera"],
-        description="Also score the pictures of each value of these columns, or `group`, apart.",
+        description="Also score apart the pictures of each value of a column: site,group.",
     )
     costs: Path | None = Field(
         None,
@@ -77,7 +77,9 @@ class EvaluateConfig(Config):
         None,
         pattern=r"^\w+=-?\d*\.?\d+(,\w+=-?\d*\.?\d+)*$",
         examples=["balanced_accuracy=0.8,f1_macro=0.75"],
-        description="Exit with 1 when a metric is below its mark, for use in CI.",
+        description=(
+            "Exit with 1 when a metric is below its mark, such as balanced_accuracy=0.8; for CI."
+        ),
     )
     corruptions: bool = Field(
         False,
