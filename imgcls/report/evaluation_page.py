@@ -170,7 +170,7 @@ def _further(facts: Mapping[str, Any]) -> Iterator[Section]:
         caption = "The average (this) against the mean of its members (other)"
         yield Section(
             "Ensemble",
-            f"Folds {folds}; {ensemble['views']} views of each picture.",
+            f"Folds {folds}; views of each picture: {ensemble['views']}.",
             tables=[difference_table(ensemble["gain"], caption)] if ensemble["gain"] else [],
         )
     if coverage := facts.get("coverage"):

@@ -186,7 +186,12 @@ def fold_table(found: Mapping[str, Any]) -> Table:
 
 def gate_table(gates: Mapping[str, Mapping[str, Any]]) -> Table:
     """What `--fail-under` asked for."""
-    columns = (Column("Metric"), Column("Value", "score"), Column("At least", "score"), Column(""))
+    columns = (
+        Column("Metric"),
+        Column("Value", "score"),
+        Column("At least", "score"),
+        Column("Gate"),
+    )
     rows = [
         (metric_title(n), g["value"], g["at_least"], "reached" if g["passed"] else "missed")
         for n, g in gates.items()
