@@ -138,7 +138,7 @@ def _add_folds(facts: Table, report: EvalReport) -> None:
             facts.add_row(
                 title or "",
                 f"{name.replace('_', ' ')} {percent(across['mean'][name])} "
-                f"± {percent(across['std'][name])}, interval {percent(low)} to {percent(high)}",
+                f"± {percent(across['std'][name])} ({percent(low)} to {percent(high)})",
             )
     if together is not None:
         several = len(together["folds"]) > 1
@@ -159,7 +159,7 @@ def _add_folds(facts: Table, report: EvalReport) -> None:
             facts.add_row(
                 "",
                 f"{name.replace('_', ' ').replace('nll', 'NLL')} {written(row['this'])}, "
-                f"gain {written(row['difference'])}{reach}",
+                f"change {written(row['difference'])}{reach}",
             )
 
 
