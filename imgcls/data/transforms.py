@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from imgcls.data.colours import FusedColorJitter
 from imgcls.data.crops import Crop, evaluation_window, random_resized_crop
 from imgcls.errors import ConfigError
 
@@ -84,9 +85,10 @@ class EvalTransform(Transform):
 
 
 class TrainTransform(Transform):
-    """timm's training transform up to uint8: the same draws, and the same pixels but for JPEGs.
+    """timm's training transform up to uint8, with the same draws.
 
-    Those come smaller from their decoder when the crop is at least twice as large as the input.
+    The pixels are the same too, but for JPEGs, which come smaller from their decoder when the crop
+    is at least twice as large as the input, and for colours that are rounded once, not three times.
     """
 
     def __init__(
@@ -140,11 +142,21 @@ def train_transform(
 
     Raises ConfigError for a policy that timm does not know.
     """
-    # here, so that a loader process that only evaluates need not load it
+    colours: Callable[[Image.Image], Image.Image] = _unchanged
+    if auto_augment is not None:
+        colours = _policy(facts, color_jitter, auto_augment)
+    elif color_jitter:
+        colours = FusedColorJitter(color_jitter)
+    return TrainTransform(facts, scale=scale, hflip=hflip, vflip=vflip, colours=colours)
+
+
+def _policy(
+    facts: PreprocessingFacts, color_jitter: float, auto_augment: str
+) -> Callable[[Image.Image], Image.Image]:
     from timm.data import create_transform
 
     try:
-        _, colours, _ = create_transform(
+        _, policy, _ = create_transform(
             facts.input_size,
             is_training=True,
             use_prefetcher=True,
@@ -159,7 +171,11 @@ def train_transform(
             f"augment.auto_augment (--aa): timm has no policy {auto_augment!r}; try "
             "rand-m9-mstd0.5, augmix-m3 or original"
         ) from error
-    return TrainTransform(facts, scale=scale, hflip=hflip, vflip=vflip, colours=colours)
+    return policy  # type: ignore[no-any-return]
+
+
+def _unchanged(image: Image.Image) -> Image.Image:
+    return image
 
 
 def _resampling(interpolation: str) -> Image.Resampling:

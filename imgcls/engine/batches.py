@@ -61,7 +61,13 @@ class Normalizer:
     def images(self, batch: Batch) -> torch.Tensor:
         """The batch's pictures: float32 [B, C, H, W] on the device, normalised."""
         images = self._moved(batch.images).contiguous(memory_format=self._settings.memory_format)
-        return images.float().sub_(self._mean).div_(self._std)
+        if not self._settings.channels_last:
+            return images.float().sub_(self._mean).div_(self._std)
+        # whole rows at once: three channels side by side are too few for a vector
+        pixels = images.movedim(1, -1)
+        mean, std = (value.flatten().repeat(pixels.shape[2]) for value in (self._mean, self._std))
+        rows = pixels.flatten(2).float().sub_(mean).div_(std)
+        return rows.view(pixels.shape).movedim(-1, 1)
 
     def labels(self, batch: Batch) -> torch.Tensor:
         """The batch's labels: int64 [B] on the device."""

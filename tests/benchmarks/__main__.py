@@ -5,7 +5,8 @@
 Parts: startup, loading, cache, evaluation, training, gpu (where there is one), checkpoints,
 benchmark. Both sides of each row
 run in turn, in the same few minutes, each time in a new process; a ratio is that of their medians,
-and above 1 imgcls is the faster. Pictures are made from scikit-learn's two photographs.
+and above 1 imgcls is the faster. CPU: the same ratio by seconds of the CPU, which other work on
+the machine disturbs less. Pictures are made from scikit-learn's two photographs.
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ SMALL, LARGE = "500 px", "12 MP"
 MODELS = ("resnet18", "tf_efficientnet_lite0", "mobilenetv3_small_100")
 
 
+# by the wall and, where it was taken, by seconds of the CPU
+Speed = tuple[float, float | None]
+
+
 @dataclass(frozen=True)
 class Row:
-    """One comparison. Each side gives a speed, the higher the better; wanted: the least ratio."""
+    """One comparison. Each side gives its speed, the higher the better; wanted: the least ratio."""
 
     name: str
-    ours: Callable[[], float]
-    theirs: Callable[[], float]
+    ours: Callable[[], Speed]
+    theirs: Callable[[], Speed]
     unit: str = "images/s"
     wanted: float | None = None
 
@@ -69,7 +74,7 @@ answers: dict[str, list[int]] = {}
 losses: dict[str, list[list[float]]] = {}
 
 
-def side(kind: str, who: str, folder: str, model: str, option: str, device: str = "cpu") -> float:
+def side(kind: str, who: str, folder: str, model: str, option: str, device: str = "cpu") -> Speed:
     """Images a second of one side, in a new process."""
     done = subprocess.run(
         [sys.executable, str(HERE / "sides.py"), kind, who, folder, model, option, device],
@@ -82,7 +87,7 @@ def side(kind: str, who: str, folder: str, model: str, option: str, device: str 
         answers[f"{who} {folder} {model} {option}"] = result["answers"]
     if "losses" in result:
         losses.setdefault(f"{who} {model} {option}", []).append(result["losses"])
-    return float(result["images_per_sec"])
+    return result["images_per_sec"], result["images_per_cpu_sec"]
 
 
 def both(kind: str, folder: str, model: str, ours: str, theirs: str) -> dict[str, Callable]:
@@ -95,8 +100,8 @@ def both(kind: str, folder: str, model: str, ours: str, theirs: str) -> dict[str
 def startup(_folders: dict[str, str]) -> Iterator[Row]:
     from startup import COMMANDS, TIMM, seconds
 
-    def speed(name: str) -> float:
-        return 1 / seconds(COMMANDS[name][0], first_line="first line" in name)
+    def speed(name: str) -> Speed:
+        return 1 / seconds(COMMANDS[name][0], first_line="first line" in name), None
 
     for name in ("imgcls --help", "imgcls train --help", "imgcls list-models"):
         yield Row(f"{name} / import timm", partial(speed, name), partial(speed, TIMM), "a second")
@@ -149,7 +154,12 @@ def gpu(folders: dict[str, str]) -> Iterator[Row]:
 def checkpoints(_folders: dict[str, str]) -> Iterator[Row]:
     from checkpoints import save_speed, torch_save_speed
 
-    yield Row("training held up by a save", save_speed, torch_save_speed, "saves/s")
+    yield Row(
+        "training held up by a save / torch.save",
+        lambda: (save_speed(), None),
+        lambda: (torch_save_speed(), None),
+        "saves/s",
+    )
 
 
 def benchmark(_folders: dict[str, str]) -> Iterator[Row]:
@@ -157,8 +167,11 @@ def benchmark(_folders: dict[str, str]) -> Iterator[Row]:
     from tight_loop import by_hand, by_imgcls
 
     for model in TIMED:
-        ours, theirs = partial(by_imgcls, model), partial(by_hand, model)
-        yield Row(f"imgcls benchmark / a tight loop, {model}", ours, theirs)
+        yield Row(
+            f"imgcls benchmark / a tight loop, {model}",
+            lambda model=model: (by_imgcls(model), None),
+            lambda model=model: (by_hand(model), None),
+        )
 
 
 PARTS = {
@@ -168,17 +181,22 @@ PARTS = {
 
 
 def measure(row: Row, rounds: int) -> None:
-    ours, theirs = [], []
+    ours: list[Speed] = []
+    theirs: list[Speed] = []
     for turn in range(rounds):
         # neither side is always the one that finds the machine warm
         for which in (ours, theirs) if turn % 2 else (theirs, ours):
             which.append(row.ours() if which is ours else row.theirs())
-    mine, other = statistics.median(ours), statistics.median(theirs)
-    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-    wanted = f"{row.wanted:>7.1f}x" if row.wanted else " " * 8
+    mine, other = (statistics.median(speed for speed, _ in side) for side in (ours, theirs))
+    ratios = sorted(a / b for (a, _), (b, _) in zip(ours, theirs, strict=True))
+    by_cpu = ""
+    if ours[0][1] is not None:
+        mine_cpu, other_cpu = (statistics.median(cpu for _, cpu in s) for s in (ours, theirs))
+        by_cpu = f"{mine_cpu / other_cpu:.2f}x"
+    wanted = f"{row.wanted:.1f}x" if row.wanted else ""
     print(
-        f"{row.name:<52}{mine:>10.2f}{other:>10.2f} {row.unit:<9}{mine / other:>7.2f}x"
-        f"  {ratios[0]:.2f}-{ratios[-1]:.2f}x {wanted}",
+        f"{row.name:<52}{mine:>9.2f}{other:>9.2f} {row.unit:<9}{mine / other:>7.2f}x"
+        f"{ratios[0]:>8.2f}-{ratios[-1]:.2f}x{by_cpu:>9}{wanted:>8}",
         flush=True,
     )
 
@@ -188,8 +206,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
-    title = f"{'':<52}{'imgcls':>10}{'other':>10} {'':<9}{'ratio':>8}  {'each':<11}{'wanted':>9}"
-    print(title)
+    title = f"{'':<52}{'imgcls':>9}{'other':>9} {'':<9}{'ratio':>8}{'each round':>14}{'CPU':>9}"
+    print(f"{title}{'wanted':>8}")
     with tempfile.TemporaryDirectory() as folder:
         folders = make_pictures(Path(folder))
         for part in chosen.parts:

@@ -83,12 +83,16 @@ def test_evaluation_is_within_one_level_of_timms(
     height=st.integers(20, 426),
     seed=st.integers(0, 2**31),
     aa=st.sampled_from([None, "rand-m9-mstd0.5"]),
+    jitter=st.sampled_from([0.0, 0.2]),
 )
-def test_training_makes_timms_very_draws(width, height, seed, aa):
-    """With the same seeds the pixels are timm's, also of pictures that no random crop fits."""
+def test_training_makes_timms_very_draws(width, height, seed, aa, jitter):
+    """With the same seeds the pixels are timm's, also of pictures that no random crop fits.
+
+    Colours are rounded and clipped once, where torchvision does it three times.
+    """
     wanted = facts()
     ours = train_transform(
-        wanted, scale=0.35, hflip=0.5, vflip=0.5, color_jitter=0.4, auto_augment=aa
+        wanted, scale=0.35, hflip=0.5, vflip=0.5, color_jitter=jitter, auto_augment=aa
     )
     theirs = timms(
         wanted,
@@ -96,17 +100,18 @@ def test_training_makes_timms_very_draws(width, height, seed, aa):
         scale=(0.35, 1.0),
         hflip=0.5,
         vflip=0.5,
-        color_jitter=0.4,
+        color_jitter=jitter or None,
         auto_augment=aa,
     )
-    image = PHOTO.crop((0, 0, width, height))
+    # neither black nor white, which torchvision clips between its steps
+    image = PHOTO.crop((0, 0, width, height)).point(lambda level: 70 + level // 3)
     results = []
     for transform in (ours, theirs):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
         results.append(transform(image))
-    assert torch.equal(*results)
+    assert levels_apart(*results) <= (3 if jitter and aa is None else 0)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

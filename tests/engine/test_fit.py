@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from conftest import tiny_config
 from torch import nn
 
 from imgcls.config.optim import OptimConfig
-from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.batches import ComputeSettings, Normalizer
 from imgcls.engine.events import EpochDone, StepDone
 from imgcls.engine.interrupt import stop_on_signals
 from imgcls.engine.lock import LOCK_NAME, lock_run
@@ -248,6 +249,23 @@ def test_the_memory_guess_grows_with_the_batch():
     many = guess_training_memory_mib(model, (3, 32, 32), 64)
     assert floor < one < many
     assert many - floor == pytest.approx(64 * (one - floor))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("loaded_last", [True, False])
+def test_both_layouts_are_normalised_to_the_same_bits(channels, loaded_last):
+    """Whatever layout the loader gave; the result lies in the model's."""
+    images = torch.randint(0, 256, (2, channels, 5, 7), dtype=torch.uint8)
+    if loaded_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    mean, std = (0.4, 0.5, 0.6, 0.1)[:channels], (0.2, 0.3, 0.25, 0.5)[:channels]
+    m, s = (torch.tensor(v).mul(255).view(1, -1, 1, 1) for v in (mean, std))
+    expected = (images.float() - m) / s
+    for last in (True, False):
+        compute = ComputeSettings(torch.device("cpu"), channels_last=last)
+        normalised = Normalizer(mean, std, compute).images(SimpleNamespace(images=images))
+        assert torch.equal(normalised, expected)
+        assert normalised.is_contiguous(memory_format=compute.memory_format)
 
 
 def test_channels_last_places_pictures_and_weights():
