@@ -170,6 +170,7 @@ class PlanReport(Record):
     class_counts: dict[str, dict[str, int]]
     model_name: str
     start: str
+    recipe: str
     img_size: int
     parameters_trainable: int | None
     parameters_total: int | None

@@ -19,8 +19,9 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     console = Console(quiet=common.quiet, json=common.json)
     console.say("Loading torch ...")
     from imgcls.engine.runtime import keep_freed_memory
-    from imgcls.jobs.assemble import assemble, make_plan
+    from imgcls.jobs.assemble import assemble
     from imgcls.jobs.describe import describe_plan
+    from imgcls.jobs.plan import make_plan
     from imgcls.jobs.time_budget import fit_to_time
     from imgcls.jobs.train import start_run, train_run
     from imgcls.report.screen import show_plan, show_train_result

@@ -64,9 +64,8 @@ class ModelConfig(Config):
         lt=1.0,
         description="Stochastic depth; 0.1 to 0.3 is usual for long trainings of transformers.",
     )
-    freeze_backbone: bool = Field(
-        False,
-        description="Train the classifier only; the frozen norm layers stay in evaluation mode.",
+    freeze_backbone: Annotated[bool, Flag(exposed=False)] = Field(
+        False, description="Leave the classifier as the only trainable part; --tune head does it."
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Options about optimisation and augmentation."""
+"""Options about optimisation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OptimConfig(Config):
         "auto",
         description=(
             "Peak learning rate. auto, for adam-like optimizers and 32 pictures an update: 1e-3 "
-            "from scratch or for the classifier alone, 3e-4 when fine-tuning; ten times that for "
+            "from scratch or for the classifier alone, 1e-4 when fine-tuning; ten times that for "
             "sgd and its kin, a tenth for lion. It grows with the square root of the batch, for "
             "sgd in proportion."
         ),
@@ -65,57 +65,22 @@ class OptimConfig(Config):
     clip_grad: float | None = Field(
         None, gt=0.0, description="Largest gradient norm; off unless given. 1.0 is usual for ViTs."
     )
-    layer_decay: float | None = Field(
-        None,
+    layer_decay: float = Field(
+        1.0,
         gt=0.0,
         le=1.0,
         description="Each layer's rate as a share of the next one's; 0.65 to 0.8 for ViTs.",
     )
-    model_ema: bool = Field(
-        False,
-        description="Keep and evaluate a running average of the weights (timm ModelEmaV3).",
+    model_ema: bool | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "Keep and evaluate a running average of the weights (timm ModelEmaV3). auto: when a "
+            "pretrained model is tuned."
+        ),
     )
     model_ema_decay: float = Field(
         0.998,
         ge=0.0,
         lt=1.0,
         description="Memory of that average; 0.998 spans some 500 updates, with a warm-up before.",
-    )
-
-
-class AugmentConfig(Config):
-    """Random changes to training pictures, in timm's terms."""
-
-    scale: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = Field(
-        "auto",
-        description=(
-            "Smallest share of a picture's area that a random crop keeps. auto: 0.35 (timm's 0.08 "
-            "often cuts the object away in small data sets), 0.8 for digits."
-        ),
-    )
-    hflip: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = Field(
-        "auto",
-        description="Chance of mirroring left-right. auto: 0.5, and 0 for digits.",
-    )
-    vflip: float = Field(
-        0.0, ge=0.0, le=1.0, description="Chance of mirroring up-down; useful for views from above."
-    )
-    color_jitter: float = Field(
-        0.2, ge=0.0, le=1.0, description="Strength of brightness, contrast and saturation changes."
-    )
-    auto_augment: Annotated[str | None, Flag(names=("--aa",))] = Field(
-        None,
-        description="timm's AutoAugment policy, e.g. rand-m9-mstd0.5; off unless given.",
-        examples=["rand-m9-mstd0.5"],
-    )
-    reprob: float = Field(0.0, ge=0.0, le=1.0, description="Chance of random erasing.")
-    mixup: float = Field(
-        0.0, ge=0.0, description="Mixup alpha; 0 is off. 0.2 is usual for long trainings."
-    )
-    cutmix: float = Field(0.0, ge=0.0, description="CutMix alpha; 0 is off. 1.0 is usual.")
-    smoothing: Annotated[float, Flag(aliases=("--label-smoothing",))] = Field(
-        0.0,
-        ge=0.0,
-        lt=1.0,
-        description="Label smoothing; 0 keeps probabilities honest, 0.1 suits many classes.",
     )

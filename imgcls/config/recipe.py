@@ -1,8 +1,8 @@
-"""Options about what is done for rare classes."""
+"""Options about what is trained, from where, and what is done for rare classes."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,11 +17,56 @@ Imbalance = Literal[
     "logit-adjust",
     "balanced-softmax",
 ]
+Head = Literal["linear", "logistic"]
 
 
 class RecipeConfig(Config):
-    """How training meets rare classes."""
+    """How a pretrained model is tuned, and how training meets rare classes."""
 
+    tune: str = Field(
+        "auto",
+        pattern=r"^(auto|head|full|head\+full|last:[1-9]\d*)$",
+        examples=["head, full, head+full, last:2"],
+        description=(
+            "What is trained. head: the classifier alone, from features that are computed once. "
+            "full: everything from the start. head+full: first the classifier, then everything. "
+            "last:N: first the classifier, then it and the last N groups of layers. auto: "
+            "head+full from pretrained weights, full from scratch."
+        ),
+    )
+    head: Head | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "How the classifier alone is trained. logistic: scikit-learn's logistic regression, "
+            "its regularisation chosen by inner cross-validation. linear: by epochs like "
+            "everything else. auto: logistic."
+        ),
+    )
+    feature_views: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "Views of each picture whose features train the classifier alone: the evaluation view, "
+            "and beyond 1 randomly changed ones, which cost one pass through the model each. auto: "
+            "1 for --tune head, which wants to be quick; else 4, the fitted classifier being the "
+            "better for it (examples/recipes)."
+        ),
+    )
+    unfreeze_epochs: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Gradual unfreezing: train the classifier alone for so many epochs, then one more "
+            "group of layers every so many; 0 trains all groups from the start."
+        ),
+    )
+    norm_stats: Literal["auto", "frozen", "batch"] = Field(
+        "auto",
+        description=(
+            "Means and variances of batch norm layers while training: frozen as the weights came, "
+            "or those of each batch. auto: frozen from pretrained weights, because those of small "
+            "batches of a small set are noise; batch from scratch."
+        ),
+    )
     imbalance: Imbalance | Literal["auto"] = Field(
         "auto",
         description=(

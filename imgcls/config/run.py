@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from imgcls.config.augment import AugmentConfig
 from imgcls.config.base import Config, Flag
 from imgcls.config.data import DataConfig
 from imgcls.config.model import ModelConfig
-from imgcls.config.optim import AugmentConfig, OptimConfig
+from imgcls.config.optim import OptimConfig
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.recipe import RecipeConfig
 from imgcls.config.runtime import DeviceField, RuntimeConfig
@@ -96,8 +97,6 @@ class TrainConfig(Config):
             )
         if not self.data.folds and self.data.fold not in ("all", 0):
             raise ValueError(f"data.fold: {self.data.fold} needs --folds K")
-        if (self.augment.mixup or self.augment.cutmix) and self.data.batch_size == 1:
-            raise ValueError("data.batch_size: 1 leaves nothing to mix; mixup and cutmix need 2")
         if self.augment.auto_augment and self.model.in_chans in (2, 4):
             raise ValueError(
                 f"augment.auto_augment (--aa): its changes of colour do not know transparency, the "

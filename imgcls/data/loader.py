@@ -185,7 +185,10 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Batches of pictures in the table's order, without random changes."""
+    """Batches of pictures in the table's order.
+
+    seed: for a transform with random changes, which are those of the first epoch under that seed.
+    """
 
     def __init__(
         self,
@@ -197,13 +200,14 @@ class EvalLoader:
         workers: int,
         device_type: str,
         bad_images: BadImages | None = None,
+        seed: int | None = None,
     ) -> None:
         positions = [(0, position) for position in range(len(indices))]
         self._batches = [
             positions[start : start + batch_size] for start in range(0, len(positions), batch_size)
         ]
         self._pipeline = _Pipeline(
-            ImageDataset(table, indices, transform, None), workers, device_type, bad_images
+            ImageDataset(table, indices, transform, seed), workers, device_type, bad_images
         )
 
     def __len__(self) -> int:

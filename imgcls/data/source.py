@@ -60,12 +60,16 @@ class _SelectedImages(ImageStore):
 
 @dataclass(frozen=True)
 class SourceDefaults:
-    """What `auto` stands for with this source."""
+    """What `auto` stands for with this source.
+
+    hflip: the largest chance of mirroring; crop_scale: the smallest random crop; whatever the
+    preset of --augment has.
+    """
 
     pretrained: bool = True
     img_size: int | None = None
     hflip: float = 0.5
-    crop_scale: float = 0.35
+    crop_scale: float = 0.0
     in_memory: bool = False
 
 

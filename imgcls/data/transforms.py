@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from imgcls.config.augment import Augmentation
 from imgcls.data.colours import FusedColorJitter
 from imgcls.data.crops import Crop, evaluation_window, random_resized_crop
 from imgcls.errors import ConfigError
@@ -94,19 +95,16 @@ class TrainTransform(Transform):
     def __init__(
         self,
         facts: PreprocessingFacts,
-        *,
-        scale: float,
-        hflip: float,
-        vflip: float,
+        augment: Augmentation,
         colours: Callable[[Image.Image], Image.Image],
     ) -> None:
         _, height, width = facts.input_size
         self._size = (width, height)
-        self._scale = (scale, 1.0)
+        self._scale = (augment.scale, 1.0)
         self._resample = _resampling(facts.interpolation)
         self._flips = (
-            (hflip, Image.Transpose.FLIP_LEFT_RIGHT),
-            (vflip, Image.Transpose.FLIP_TOP_BOTTOM),
+            (augment.hflip, Image.Transpose.FLIP_LEFT_RIGHT),
+            (augment.vflip, Image.Transpose.FLIP_TOP_BOTTOM),
         )
         self._colours = colours
 
@@ -129,25 +127,19 @@ def eval_transform(facts: PreprocessingFacts) -> Transform:
     return EvalTransform(facts)
 
 
-def train_transform(
-    facts: PreprocessingFacts,
-    *,
-    scale: float,
-    hflip: float,
-    vflip: float,
-    color_jitter: float,
-    auto_augment: str | None,
-) -> Transform:
-    """RGB picture to uint8 [3, H, W] with random crop, mirroring and colours.
+def train_transform(facts: PreprocessingFacts, augment: Augmentation) -> Transform:
+    """RGB picture to uint8 [3, H, W] with the random changes to single pictures.
 
     Raises ConfigError for a policy that timm does not know.
     """
+    if augment.keeps_pictures:
+        return eval_transform(facts)
     colours: Callable[[Image.Image], Image.Image] = _unchanged
-    if auto_augment is not None:
-        colours = _policy(facts, color_jitter, auto_augment)
-    elif color_jitter:
-        colours = FusedColorJitter(color_jitter)
-    return TrainTransform(facts, scale=scale, hflip=hflip, vflip=vflip, colours=colours)
+    if augment.auto_augment is not None:
+        colours = _policy(facts, augment.color_jitter, augment.auto_augment)
+    elif augment.color_jitter:
+        colours = FusedColorJitter(augment.color_jitter)
+    return TrainTransform(facts, augment, colours)
 
 
 def _policy(

@@ -9,7 +9,7 @@ import torch
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
-from imgcls.config.optim import AugmentConfig
+from imgcls.config.augment import Augmentation
 
 
 class Batch(Protocol):
@@ -83,7 +83,7 @@ class TrainBatcher:
     """Normalised training batches with what is done to whole batches: erasing, mixup, cutmix."""
 
     def __init__(
-        self, normalizer: Normalizer, augment: AugmentConfig, num_classes: int, device: torch.device
+        self, normalizer: Normalizer, augment: Augmentation, num_classes: int, device: torch.device
     ) -> None:
         self._normalizer = normalizer
         self._erase = (
@@ -98,7 +98,7 @@ class TrainBatcher:
                 label_smoothing=augment.smoothing,
                 num_classes=num_classes,
             )
-            if uses_mixing(augment)
+            if augment.mixes
             else None
         )
 
@@ -111,8 +111,3 @@ class TrainBatcher:
         if self._mix is not None:
             images, targets = self._mix(images, targets)
         return images, targets
-
-
-def uses_mixing(augment: AugmentConfig) -> bool:
-    """True when batches are mixed in pairs, which needs an even number of pictures in each."""
-    return augment.mixup > 0 or augment.cutmix > 0

@@ -21,6 +21,10 @@ class WeightAverage:
         module: nn.Module = self._average.module
         return module
 
+    def restart(self, model: nn.Module) -> None:
+        """Begin anew from the model's weights as they are."""
+        self._average.set(model)
+
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the model's weights after update number `step` (counted from 1)."""
         self._average.update(model, step=step)

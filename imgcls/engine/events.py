@@ -30,6 +30,30 @@ class Resumed:
 
 
 @dataclass(frozen=True)
+class FeaturesDone:
+    """The features of `done` of `total` pictures (views counted apart) are computed."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class HeadFitted:
+    """The classifier alone was fitted by logistic regression.
+
+    c: scikit-learn's C, chosen in `folds` inner folds. Of elapsed_s, features_s went into features;
+    0 when another fold had computed them.
+    """
+
+    pictures: int
+    views: int
+    c: float
+    folds: int
+    features_s: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
 class StepDone:
     """One update was made. `loss` is the mean over the step's pictures."""
 
@@ -50,7 +74,10 @@ class ValidationBatchDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One epoch was trained and validated. `history` ends with its row."""
+    """One epoch was trained and validated. `history` ends with its row.
+
+    epoch: -1 for the fitted classifier, validated before anything else is trained.
+    """
 
     epoch: int
     improved: bool
@@ -87,6 +114,8 @@ Event = (
     FoldStarted
     | ImageSkipped
     | Resumed
+    | FeaturesDone
+    | HeadFitted
     | StepDone
     | ValidationBatchDone
     | EpochDone

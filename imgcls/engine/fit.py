@@ -20,13 +20,15 @@ from imgcls.engine.events import (
     Stopped,
     ValidationBatchDone,
 )
+from imgcls.engine.features import whole_model
 from imgcls.engine.inference import predict
 from imgcls.engine.interrupt import StopRequest
 from imgcls.engine.optim import OptimizerState
 from imgcls.engine.runtime import derive_seed, set_seed
 from imgcls.engine.state import History, Progress, RandomState, Stateful, TrainState
-from imgcls.engine.step import Learner, set_train_mode, train_step
+from imgcls.engine.step import Learner, train_step
 from imgcls.errors import InterruptedRunError
+from imgcls.metrics.calibration import fit_temperature
 from imgcls.metrics.scores import validation_metrics
 from imgcls.metrics.trackers import MetricTracker
 
@@ -51,7 +53,10 @@ class EvalBatches(Protocol):
 
 @dataclass
 class Parts:
-    """One fold's parts. Those with state are also in its TrainState."""
+    """One fold's parts. Those with state are also in its TrainState.
+
+    calibrates: a temperature is fitted on the validation pictures of each epoch.
+    """
 
     learner: Learner
     train_batches: TrainBatches
@@ -61,6 +66,7 @@ class Parts:
     tracker: MetricTracker
     history: History
     random_state: RandomState
+    calibrates: bool
 
     @property
     def eval_model(self) -> nn.Module:
@@ -73,7 +79,7 @@ class Parts:
         learner = self.learner
         raw: dict[str, Stateful] = {} if learner.average is None else {"model": learner.model}
         return TrainState(
-            self.eval_model,
+            whole_model(self.eval_model),
             progress=self.progress,
             tracker=self.tracker,
             history=self.history,
@@ -87,11 +93,16 @@ class Parts:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What the loop itself must know."""
+    """What the loop itself must know.
+
+    epochs: 0 when there is nothing to train by epochs. score_first: the classifier was fitted, and
+    competes for the best epoch.
+    """
 
     fold: int
     folder: Path
     epochs: int
+    score_first: bool
     patience: int
     seed: int
 
@@ -110,6 +121,8 @@ def fit(
     """
     progress, history = parts.progress, parts.history
     emit(_fold_started(parts, settings))
+    if settings.score_first and not history.rows:
+        _score_fitted_head(parts, settings, checkpointer, emit, stop)
     while not progress.finished:
         _train_rest_of_epoch(parts, settings, checkpointer, emit, stop)
         row = _validate(parts, settings, checkpointer, emit, stop)
@@ -125,6 +138,22 @@ def fit(
     emit(Stopped(settings.fold, progress.stopped_early, tracker.best_epoch, tracker.best_value))
 
 
+def _score_fitted_head(
+    parts: Parts,
+    settings: FitSettings,
+    checkpointer: Checkpointer,
+    emit: Callable[[Event], None],
+    stop: StopRequest,
+) -> None:
+    progress, history = parts.progress, parts.history
+    row = {**_validate(parts, settings, checkpointer, emit, stop), "epoch": -1}
+    history.append(row)
+    improved = parts.tracker.update(-1, row)
+    progress.finished = settings.epochs == 0
+    emit(EpochDone(-1, improved, tuple(history.rows)))
+    checkpointer.after_epoch(progress, history, improved=improved)
+
+
 def _train_rest_of_epoch(
     parts: Parts,
     settings: FitSettings,
@@ -133,7 +162,7 @@ def _train_rest_of_epoch(
     stop: StopRequest,
 ) -> None:
     progress, learner = parts.progress, parts.learner
-    set_train_mode(learner.model)
+    learner.trainable.begin_epoch(learner.model, progress.epoch)
     steps = parts.train_batches.steps(progress.epoch, progress.step_in_epoch)
     start_s = time.monotonic() - progress.elapsed_s
     for micro_batches in steps:
@@ -176,7 +205,7 @@ def _validate(
     metrics = validate_epoch(parts, after_batch)
     return {
         "epoch": progress.epoch,
-        "train_loss": progress.loss_sum / progress.samples,
+        "train_loss": progress.loss_sum / progress.samples if progress.samples else None,
         **metrics,
         "lr": progress.lr,
         "epoch_time": progress.elapsed_s + time.monotonic() - start_s,
@@ -194,7 +223,14 @@ def validate_epoch(
         parts.learner.compute,
         on_batch,
     )
-    return validation_metrics(result.predictions)
+    metrics = validation_metrics(result.predictions)
+    if parts.calibrates:
+        # few pictures, all of them right, would ask for boundless confidence: only ever soften
+        predictions = result.predictions
+        metrics["val_temperature"] = fit_temperature(
+            predictions.logits, predictions.labels, lowest=1.0
+        )
+    return metrics
 
 
 def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from imgcls.engine.batches import Batch, ComputeSettings, TrainBatcher
 from imgcls.engine.ema import WeightAverage
 from imgcls.engine.runtime import autocast
 from imgcls.engine.schedule import Schedule
+from imgcls.engine.trainable import Trainable
 from imgcls.errors import NonFiniteLossError
 
 
@@ -22,6 +22,7 @@ class Learner:
     """What an update reads and changes."""
 
     model: nn.Module
+    trainable: Trainable
     loss: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
@@ -81,18 +82,6 @@ def _on_its_way(loss: torch.Tensor) -> Callable[[], float]:
         return float(value)
 
     return wait
-
-
-def set_train_mode(model: nn.Module) -> None:
-    """Training mode, but norm layers whose parameters are frozen stay in evaluation mode.
-
-    Otherwise their running statistics would drift away from the frozen weights around them.
-    """
-    model.train()
-    for module in model.modules():
-        own = list(module.parameters(recurse=False))
-        if isinstance(module, _NormBase) and own and not any(p.requires_grad for p in own):
-            module.eval()
 
 
 def _non_finite(value: float, step: int, batch: Batch, learner: Learner) -> str:

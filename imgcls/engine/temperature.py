@@ -1,6 +1,7 @@
 """The temperature that mends a checkpoint's probabilities, beside its weights.
 
     step-00001200/
+      checkpoint.json      holds the one fitted while training, where there was one
       calibration.json     added later, replaced atomically; names the weights it belongs to
 
 The checkpoint's own files stay as they were written.
@@ -47,7 +48,8 @@ def save_temperature(checkpoint: Checkpoint, temperature: Temperature) -> None:
 def read_temperature(checkpoint: Checkpoint) -> Temperature | None:
     """The temperature stored with a verified checkpoint, or None when it was never calibrated.
 
-    Raises CheckpointError when the file is damaged or belongs to other weights.
+    What was added later goes before what training found. Raises CheckpointError when the file is
+    damaged or belongs to other weights.
     """
     file = checkpoint.folder / CALIBRATION
     again = "calibrate again with `imgcls evaluate --calibrate temperature`"
@@ -55,15 +57,30 @@ def read_temperature(checkpoint: Checkpoint) -> Temperature | None:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             raise ValueError  # noqa: TRY301  answered with the others just below
-        found = Temperature(
-            float(content["temperature"]), str(content["fitted_on"]), int(content["samples"])
-        )
-        if not (math.isfinite(found.temperature) and found.temperature > 0):
-            raise ValueError  # noqa: TRY301
+        found = _usable(content["temperature"], content["fitted_on"], content["samples"])
     except FileNotFoundError:
-        return None
+        return _fitted_in_training(checkpoint)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: damaged; {again}") from error
     if content["weights_sha256"] != checkpoint.weights_sha256:
         raise CheckpointError(f"{file}: belongs to other weights; {again}")
+    return found
+
+
+def _fitted_in_training(checkpoint: Checkpoint) -> Temperature | None:
+    try:
+        found = checkpoint.facts.get("metrics", {}).get("val_temperature")
+        if found is None:
+            return None
+        return _usable(found, "val", checkpoint.facts["val_pictures"])
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{checkpoint.folder}: the sidecar's temperature is not usable"
+        ) from error
+
+
+def _usable(temperature: Any, fitted_on: Any, samples: Any) -> Temperature:
+    found = Temperature(float(temperature), str(fitted_on), int(samples))
+    if not (math.isfinite(found.temperature) and found.temperature > 0):
+        raise ValueError
     return found

@@ -14,9 +14,9 @@ from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoin
 from imgcls.engine.inference import InferencePass
 from imgcls.engine.score_file import ScoreFile
 from imgcls.engine.temperature import Temperature
-from imgcls.jobs.assemble import Plan
 from imgcls.jobs.bad_images import without_unreadable
 from imgcls.jobs.pictures import Pictures
+from imgcls.jobs.plan import Plan
 from imgcls.jobs.runs import SUMMARY
 from imgcls.jobs.score import OnBatch, ignore_batches, score
 from imgcls.jobs.score_report import Scoring, measured_speed, report_on

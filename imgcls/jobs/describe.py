@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from imgcls.engine.features import whole_model
 from imgcls.engine.memory import guess_training_memory_mib
 from imgcls.engine.runtime import amp_name, device_label
-from imgcls.jobs.assemble import Assembly, Plan
+from imgcls.jobs.assemble import Assembly
+from imgcls.jobs.plan import Plan
 from imgcls.models.build import count_parameters
 from imgcls.results import PlanReport
 
@@ -26,7 +28,7 @@ def describe_plan(
     steps = plan.steps_per_epoch(fold)
     trainable = total = memory_mib = None
     if assembly is not None:
-        model = assembly.parts.learner.model
+        model = whole_model(assembly.parts.learner.model)
         trainable, total = count_parameters(model)
         memory_mib = guess_training_memory_mib(
             model,
@@ -46,6 +48,7 @@ def describe_plan(
         },
         model_name=config.model.name,
         start=_start(plan),
+        recipe=plan.recipe.describe(),
         img_size=plan.img_size,
         parameters_trainable=trainable,
         parameters_total=total,
@@ -53,9 +56,9 @@ def describe_plan(
         lr=plan.pace.lr,
         batch_size=plan.pace.batch_size,
         grad_accum=config.optim.grad_accum,
-        epochs=plan.pace.epochs,
+        epochs=plan.epochs,
         steps_per_epoch=steps,
-        total_steps=steps * plan.pace.epochs * len(plan.folds),
+        total_steps=steps * plan.epochs * len(plan.folds),
         monitor=plan.recipe.monitor,
         imbalance=plan.recipe.imbalance,
         imbalance_ratio=plan.recipe.imbalance_ratio,

@@ -2,38 +2,223 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from imgcls.config.recipe import Imbalance
+from imgcls.config.augment import PRESETS, Augmentation, AugmentConfig, Preset
+from imgcls.config.recipe import Head, Imbalance
 from imgcls.config.run import Monitor, TrainConfig
+from imgcls.data.source import SourceDefaults
+from imgcls.errors import ConfigError
 
 # below it, classes differ by what a stratified split does to them anyway
 UNBALANCED_FROM = 1.5
+# beyond it, pictures are many enough that stronger changes pay within the usual epochs
+MOST_FOR_LIGHT = 5_000
+AUTO_VIEWS = 4
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The resolved recipe. imbalance_ratio: pictures of the largest class over the smallest's."""
+    """The resolved recipe.
 
+    augment: of the pictures that epochs train on. views: of the changed views in `feature_views`.
+    imbalance_ratio: pictures of the largest class over the smallest's. from_weights: the backbone
+    starts from weights of another training. one_classifier: False for
+    distilled models, whose two classifiers see different features.
+    """
+
+    from_weights: bool
+    tune: str
+    head: Head
+    feature_views: int
+    unfreeze_epochs: int
+    frozen_norms: bool
+    model_ema: bool
+    augment: Augmentation
+    views: Augmentation
     imbalance: Imbalance
     imbalance_ratio: float
     monitor: Monitor
+    one_classifier: bool
 
     @property
     def unbalanced(self) -> bool:
         """True when the training pictures are far from evenly spread over the classes."""
         return self.imbalance_ratio >= UNBALANCED_FROM
 
+    @property
+    def fits_head(self) -> bool:
+        """True when the classifier is fitted by itself before anything else."""
+        return self.tune != "full" and self.head == "logistic"
 
-def plan_recipe(config: TrainConfig, class_counts: np.ndarray) -> Recipe:
-    """The recipe for a config and the training pictures of each class, int64 [C]."""
+    @property
+    def head_only(self) -> bool:
+        """True when the classifier is all that is trained."""
+        return self.tune == "head"
+
+    @property
+    def fits_only(self) -> bool:
+        """True when the fitted classifier is all there is to do, without any epochs."""
+        return self.head_only and self.fits_head
+
+    @property
+    def from_features(self) -> bool:
+        """True when training and validation need nothing but features that are computed once."""
+        if not self.one_classifier:
+            return False
+        return self.head_only and (self.fits_head or self.augment.is_none)
+
+    @property
+    def groups_trained(self) -> int | None:
+        """The number of groups of layers before the classifier that are trained; None for all."""
+        kind, _, count = self.tune.partition(":")
+        return int(count) if kind == "last" else None
+
+    def describe(self) -> str:
+        """The recipe in a line for the plan."""
+        views = f" in {self.feature_views} views" if self.feature_views > 1 else ""
+        fitted = f"logistic regression on features{views}"
+        by_epochs = f"by epochs, {self.augment.preset} augmentation"
+        if self.fits_only:
+            return f"the classifier alone, {fitted}"
+        first = f"the classifier by {fitted}, then " if self.fits_head else ""
+        if self.groups_trained is not None:
+            what = f"it and the last {self.groups_trained} groups of layers"
+        else:
+            what = "the classifier alone" if self.head_only else "all layers"
+        extras = [
+            *(["frozen norm statistics"] if self.frozen_norms else []),
+            *(["averaged weights"] if self.model_ema else []),
+        ]
+        return ", ".join([f"{first}{what} {by_epochs}", *extras])
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """The config's own fields with nothing left `auto`."""
+        augment = {name: getattr(self.augment, name) for name in AugmentConfig.model_fields}
+        return {
+            "recipe": {
+                "tune": self.tune,
+                "head": self.head,
+                "feature_views": self.feature_views,
+                "norm_stats": "frozen" if self.frozen_norms else "batch",
+                "imbalance": self.imbalance,
+            },
+            "augment": augment,
+            "optim": {"model_ema": self.model_ema},
+            "early_stopping": {"metric": self.monitor},
+        }
+
+
+def plan_recipe(
+    config: TrainConfig,
+    class_counts: np.ndarray,
+    source: SourceDefaults,
+    *,
+    from_weights: bool,
+    one_classifier: bool,
+) -> Recipe:
+    """The recipe for a config and the training pictures of each class, int64 [C].
+
+    from_weights: the backbone starts from weights of another training. one_classifier: see Recipe.
+    Raises ConfigError for options that do not go together.
+    """
     ratio = float(class_counts.max() / max(class_counts.min(), 1))
     unbalanced = ratio >= UNBALANCED_FROM
-    imbalance, monitor = config.recipe.imbalance, config.early_stopping.metric
+    recipe, optim, monitor = config.recipe, config.optim, config.early_stopping.metric
+    imbalance = recipe.imbalance
     if imbalance == "auto":
         imbalance = "logit-adjust" if unbalanced else "none"
     if monitor == "auto":
         monitor = "val_balanced_accuracy" if unbalanced else "val_accuracy"
-    return Recipe(imbalance, ratio, monitor)
+    tune = _tune(config, from_weights=from_weights)
+    head = recipe.head
+    if head == "auto":
+        head = "logistic" if tune != "full" and one_classifier else "linear"
+    views = recipe.feature_views
+    if views == "auto":
+        views = AUTO_VIEWS if head == "logistic" and tune != "head" else 1
+    _check_head(tune, head, views)
+    pictures, channels = int(class_counts.sum()), config.model.in_chans
+    augment = augmentation(
+        config.augment, source, pictures, channels=channels, head_only=tune == "head"
+    )
+    if augment.mixes and config.data.batch_size == 1:
+        raise ConfigError("data.batch_size: 1 leaves nothing to mix; mixup and cutmix need 2")
+    return Recipe(
+        from_weights=from_weights,
+        tune=tune,
+        head=head,
+        feature_views=views,
+        unfreeze_epochs=recipe.unfreeze_epochs,
+        frozen_norms=(
+            from_weights if recipe.norm_stats == "auto" else recipe.norm_stats == "frozen"
+        ),
+        model_ema=(
+            from_weights and tune != "head" if optim.model_ema == "auto" else optim.model_ema
+        ),
+        augment=augment,
+        views=augmentation(config.augment, source, 0, channels=channels, head_only=False),
+        imbalance=imbalance,
+        imbalance_ratio=ratio,
+        monitor=monitor,
+        one_classifier=one_classifier,
+    )
+
+
+def _tune(config: TrainConfig, *, from_weights: bool) -> str:
+    tune = config.recipe.tune
+    if config.model.freeze_backbone:
+        if tune not in ("auto", "head"):
+            raise ConfigError(f"recipe.tune: {tune} does not go with model.freeze_backbone: true")
+        return "head"
+    if tune == "auto":
+        return "head+full" if from_weights else "full"
+    return tune
+
+
+def _check_head(tune: str, head: Head, views: int) -> None:
+    if tune == "full" and head == "logistic":
+        raise ConfigError(
+            "recipe.head (--head): logistic fits the classifier alone; give --tune head, "
+            "head+full or last:N"
+        )
+    if views > 1 and tune != "head" and head != "logistic":
+        raise ConfigError(
+            "recipe.feature_views (--feature-views): needs a classifier that is trained alone; "
+            "give --tune head or --head logistic"
+        )
+
+
+def augmentation(
+    config: AugmentConfig,
+    source: SourceDefaults,
+    pictures: int,
+    *,
+    channels: int = 3,
+    head_only: bool,
+) -> Augmentation:
+    """The random changes for so many training pictures, within what suits their source."""
+    preset: Preset
+    if config.preset != "auto":
+        preset = config.preset
+    elif head_only:
+        preset = "none"
+    else:
+        preset = "light" if pictures <= MOST_FOR_LIGHT else "medium"
+    base = PRESETS[preset]
+    base = replace(
+        base,
+        scale=max(base.scale, source.crop_scale),
+        hflip=min(base.hflip, source.hflip),
+        # policies mirror, and know nothing of transparency
+        auto_augment=base.auto_augment if source.hflip and channels in (1, 3) else None,
+    )
+    given = {
+        name: value
+        for name in AugmentConfig.model_fields
+        if name != "preset" and (value := getattr(config, name)) not in ("auto", None)
+    }
+    return replace(base, **given)

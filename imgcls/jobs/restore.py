@@ -9,7 +9,7 @@ from typing import Any
 from imgcls.engine.checkpoint import Checkpoint, load_checkpoint, read_state
 from imgcls.engine.fit import Parts
 from imgcls.errors import CheckpointError
-from imgcls.jobs.assemble import Plan
+from imgcls.jobs.plan import Plan
 
 # what may change between two sittings without breaking the run
 _FREE = (
@@ -52,9 +52,7 @@ def restore(plan: Plan, fold: int, parts: Parts, folder: Path, *, force: bool = 
     if plan.pace.epochs != before["optim"]["epochs"]:
         parts.progress.stopped_early = False
         parts.tracker.stale_epochs = 0
-    parts.progress.finished = (
-        parts.progress.stopped_early or parts.progress.epoch >= plan.pace.epochs
-    )
+    parts.progress.finished = parts.progress.stopped_early or parts.progress.epoch >= plan.epochs
 
 
 def _check_terms(plan: Plan, checkpoint: Checkpoint) -> None:

@@ -12,9 +12,10 @@ from itertools import islice
 
 from imgcls.engine.fit import Parts
 from imgcls.engine.inference import predict
-from imgcls.engine.step import set_train_mode, train_step
+from imgcls.engine.step import train_step
 from imgcls.errors import ConfigError
-from imgcls.jobs.assemble import Plan, assemble
+from imgcls.jobs.assemble import assemble
+from imgcls.jobs.plan import Plan
 
 # the first steps load kernels and fill the loaders' queues
 _WARMUP_STEPS = 3
@@ -26,10 +27,14 @@ _SHARE = 0.9
 
 @dataclass(frozen=True)
 class EpochTime:
-    """What an epoch with its validation takes, from so many timed updates."""
+    """What an epoch with its validation takes, from so many timed updates.
+
+    head_s: what comes before the first: the features that the classifier is fitted on.
+    """
 
     epoch_s: float
     steps: int
+    head_s: float
 
 
 def fit_to_time(plan: Plan) -> Plan:
@@ -41,10 +46,15 @@ def fit_to_time(plan: Plan) -> Plan:
     minutes = plan.config.optim.max_minutes
     if minutes is None:
         return plan
+    if plan.recipe.from_features:
+        raise ConfigError(
+            "optim.max_minutes (--max-minutes): epochs of the classifier alone take seconds; leave "
+            "it out with --tune head"
+        )
     start_s = time.monotonic()
     measured = measure_epoch(plan)
     folds = len(plan.folds)
-    left_s = 60 * minutes - (time.monotonic() - start_s)
+    left_s = 60 * minutes - (time.monotonic() - start_s) - measured.head_s
     epoch_s = measured.epoch_s
     fitting = int(_SHARE * left_s / (folds * epoch_s))
     if fitting < 1:
@@ -62,16 +72,12 @@ def fit_to_time(plan: Plan) -> Plan:
     warmup_epochs = plan.pace.warmup_epochs
     if epochs < plan.pace.epochs:
         warmup_epochs = min(warmup_epochs, epochs / 5)
-    pace = replace(
-        plan.pace,
-        epochs=epochs,
-        warmup_epochs=warmup_epochs,
-        reasons=(*plan.pace.reasons, reason),
-    )
+    pace = replace(plan.pace, epochs=epochs, warmup_epochs=warmup_epochs)
     optim = plan.config.optim.model_copy(
         update={"epochs": epochs, "warmup_epochs": warmup_epochs, "max_minutes": None}
     )
-    return replace(plan, pace=pace, config=plan.config.model_copy(update={"optim": optim}))
+    config = plan.config.model_copy(update={"optim": optim})
+    return replace(plan, pace=pace, reasons=(*plan.reasons, reason), config=config)
 
 
 def measure_epoch(plan: Plan) -> EpochTime:
@@ -79,17 +85,27 @@ def measure_epoch(plan: Plan) -> EpochTime:
     parts = assemble(plan, plan.folds[0], load_weights=False).parts
     step_s, steps = _time_steps(parts)
     val_s = _time_validation(parts)
-    return EpochTime(parts.train_batches.steps_per_epoch * step_s + val_s, steps)
+    head_s = _feature_pictures(plan) * val_s / len(plan.assignment.indices("val", plan.folds[0]))
+    return EpochTime(parts.train_batches.steps_per_epoch * step_s + val_s, steps, head_s)
+
+
+def _feature_pictures(plan: Plan) -> int:
+    """Passes of a picture through the backbone before the first epoch, in all folds together."""
+    if not plan.recipe.fits_head:
+        return 0
+    trained = int((plan.assignment.split == "train").sum())
+    return plan.recipe.feature_views * trained + int((plan.assignment.split == "val").sum())
 
 
 def _time_steps(parts: Parts) -> tuple[float, int]:
     """(seconds an update with its loading, updates timed)."""
-    set_train_mode(parts.learner.model)
+    learner = parts.learner
+    learner.trainable.begin_epoch(learner.model, 0)
     warmup_steps = min(_WARMUP_STEPS, parts.train_batches.steps_per_epoch - 1)
     timed = 0
     start_s = now_s = time.monotonic()
     for step, micro_batches in enumerate(parts.train_batches.steps(0)):
-        train_step(parts.learner, micro_batches, step)
+        train_step(learner, micro_batches, step)
         now_s = time.monotonic()
         if step < warmup_steps:
             start_s = now_s

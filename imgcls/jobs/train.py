@@ -15,7 +15,7 @@ from imgcls.data.split import split_rows
 from imgcls.engine.checkpoint import read_checkpoint
 from imgcls.engine.checkpointer import Checkpointer, explained, newest_sound_checkpoint
 from imgcls.engine.durable import pointed_at, write_text
-from imgcls.engine.events import ImageSkipped, Observer, Resumed
+from imgcls.engine.events import FeaturesDone, ImageSkipped, Observer, Resumed
 from imgcls.engine.fit import FitSettings, broadcast, fit, validate_epoch
 from imgcls.engine.interrupt import StopRequest, stop_on_signals
 from imgcls.engine.lock import lock_run
@@ -28,8 +28,11 @@ from imgcls.errors import (
     OutputError,
     RunError,
 )
-from imgcls.jobs.assemble import Assembly, Plan, assemble, make_plan
+from imgcls.jobs.assemble import Assembly, assemble
 from imgcls.jobs.crossval import summarize
+from imgcls.jobs.features import FeatureStore
+from imgcls.jobs.head import fit_head
+from imgcls.jobs.plan import Plan, make_plan
 from imgcls.jobs.restore import restore
 from imgcls.jobs.runs import (
     CONFIG,
@@ -145,6 +148,8 @@ class Trainer:
         self._stop = StopRequest() if stop is None else stop
         self._force = force
         self._assembly = first
+        self._store = FeatureStore(plan) if first is None else first.store
+        self._store.on_batch = self._features_done
 
     @classmethod
     def begin(cls, config: TrainConfig, observers: Sequence[Observer] = ()) -> Trainer:
@@ -166,7 +171,7 @@ class Trainer:
             raise CheckpointError(f"no checkpoint of fold {fold} is sound: {problems[0]}")
         assembly = self._assembly
         if assembly is None or assembly.fold != fold or assembly.parts.progress.step:
-            assembly = assemble(self.plan, fold, load_weights=saved is None)
+            assembly = assemble(self.plan, fold, load_weights=saved is None, store=self._store)
         parts = assembly.parts
         state = parts.train_state()
         if saved is not None:
@@ -185,11 +190,14 @@ class Trainer:
         settings = FitSettings(
             fold=fold,
             folder=folder,
-            epochs=self.plan.pace.epochs,
+            epochs=self.plan.epochs,
+            score_first=self.plan.recipe.fits_head,
             patience=self.plan.config.early_stopping.patience,
             seed=self.plan.config.runtime.seed,
         )
         try:
+            if saved is None and self.plan.recipe.fits_head:
+                fit_head(self.plan, assembly, self._emit)
             fit(parts, settings, checkpointer, self._emit, self._stop)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(self._memory_advice()) from error
@@ -207,6 +215,13 @@ class Trainer:
             raise RunError("validate_epoch: train a fold first")
         return validate_epoch(self._assembly.parts)
 
+    def _features_done(self, done: int, total: int) -> None:
+        self._emit(FeaturesDone(done, total))
+        if self._stop:
+            raise InterruptedRunError(
+                "stopped by a signal before the first epoch", self._stop.signal_number or 2
+            )
+
     def _facts(self, fold: int) -> dict[str, object]:
         imbalance = self.plan.recipe.imbalance
         prior = stated_prior(imbalance, self.plan.train_counts(fold))
@@ -214,6 +229,7 @@ class Trainer:
             "fold": fold,
             "model_name": self.plan.config.model.name,
             "class_names": list(self.plan.class_names),
+            "val_pictures": len(self.plan.assignment.indices("val", fold)),
             "prior": {"imbalance": imbalance, "shares": prior.tolist()},
             "config": self.plan.config.model_dump(mode="json"),
             "data_fingerprint": self.plan.table.fingerprint(),

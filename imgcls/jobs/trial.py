@@ -24,7 +24,7 @@ from imgcls.errors import (
     ModelError,
     NonFiniteLossError,
 )
-from imgcls.jobs.assemble import Plan, make_plan
+from imgcls.jobs.plan import Plan, make_plan
 from imgcls.jobs.runs import CONFIG, SPLITS
 from imgcls.jobs.space import suggest
 from imgcls.jobs.study import Study, TrialFailed, root

@@ -28,7 +28,8 @@ from imgcls.data.split import split_rows
 from imgcls.engine.durable import write_text
 from imgcls.engine.interrupt import stop_on_signals
 from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
-from imgcls.jobs.assemble import Assembly, Plan, assemble, make_plan
+from imgcls.jobs.assemble import Assembly, assemble
+from imgcls.jobs.plan import Plan, make_plan
 from imgcls.jobs.runs import CONFIG, SPLITS, plain_name
 from imgcls.jobs.space import combinations, search_space, starting_point
 from imgcls.jobs.study import DATABASE_ERRORS, Study

@@ -103,13 +103,15 @@ def classwise_calibration_error(predictions: Predictions, bins: int = NUM_BINS) 
     return float(np.abs(gaps).sum() / (count * classes))
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(
+    logits: np.ndarray, labels: np.ndarray, lowest: float = TEMPERATURE_LIMITS[0]
+) -> float:
     """The T > 0 for which softmax(logits / T) has the lowest NLL on these labels.
 
     logits: [N, C]; labels: integers [N]. Guo et al. (2017). Dividing by T keeps the order of the
     classes, so the predicted ones stay. Lies within TEMPERATURE_LIMITS, at a limit where the data
-    set none (e.g. every picture right: T would fall to 0); 1.0 where no T is better than 1. Raises
-    DataError for arrays that do not fit or are not finite.
+    set none (e.g. every picture right: T would fall to 0), and not below `lowest`; 1.0 where no T
+    is better than 1. Raises DataError for arrays that do not fit or are not finite.
     """
     from scipy.optimize import minimize_scalar
 
@@ -121,7 +123,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     # NLL is convex in 1/T, so it has one valley in log T and a bounded search finds it
     found = minimize_scalar(
-        nll, bounds=np.log(TEMPERATURE_LIMITS), method="bounded", options={"xatol": 1e-7}
+        nll,
+        bounds=np.log((lowest, TEMPERATURE_LIMITS[1])),
+        method="bounded",
+        options={"xatol": 1e-7},
     )
     return float(np.exp(found.x)) if found.fun < nll(0.0) else 1.0
 

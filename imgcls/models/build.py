@@ -58,6 +58,13 @@ def native_img_size(name: str) -> int:
     return int(facts.input_size[-1]) if facts is not None else 224
 
 
+def has_one_classifier(name: str) -> bool:
+    """False for distilled models, which have two and average what they say. Raises ModelError."""
+    _check_known(name)
+    facts = get_pretrained_cfg(name)
+    return facts is None or not isinstance(facts.classifier, (tuple, list))
+
+
 def classifier_names(model: nn.Module) -> tuple[str, ...]:
     """The names of the classifier's layers; two for distilled models."""
     names = pretrained_facts(model)["classifier"]

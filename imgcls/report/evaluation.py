@@ -14,9 +14,8 @@ _MOST_CLASSES = 12
 _WORST_CLASSES = 5
 _SHOWN_COVERAGES = (0.9, 0.8)
 _SHIFTED_PRIORS = {
-    **dict.fromkeys(
-        ("logit-adjust", "balanced-softmax", "weighted-loss"), "classes that are equally common"
-    ),
+    **dict.fromkeys(("balanced-softmax", "weighted-loss"), "classes that are equally common"),
+    "logit-adjust": "classes that are nearly equally common",
     "effective-number": "rare classes that are nearly as common as the others",
     "balanced-sampler": "classes as common as the square roots of their pictures",
 }

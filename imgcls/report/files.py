@@ -26,6 +26,7 @@ HISTORY_COLUMNS = (
     "val_f1_weighted",
     "val_top_3_accuracy",
     "val_top_5_accuracy",
+    "val_temperature",
     "lr",
     "epoch_time",
 )

@@ -31,7 +31,11 @@ def show_train_result(console: Console, result: TrainResult) -> None:
         best = fold.best_metrics
         label = "Best epoch" if len(result.folds) == 1 else f"Fold {fold.fold}, best epoch"
         early = ", stopped early" if fold.stopped_early else ""
-        facts.add_row(label, f"{fold.best_epoch} of {fold.epochs_run}{early}")
+        which = str(fold.best_epoch) if fold.best_epoch else "the fitted head, before any"
+        if fold.epochs_run:
+            facts.add_row(label, f"{which} of {fold.epochs_run}{early}")
+        else:
+            facts.add_row(label.replace("Best epoch", "Fitted head"), "no epochs to train")
         facts.add_row(
             "  validation",
             f"accuracy {percent(best['val_accuracy'])}, balanced "
@@ -79,12 +83,14 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
         everything = plan.parameters_trainable == plan.parameters_total
         trained = "all" if everything else f"{plan.parameters_trainable:,}"
         facts.add_row("Parameters", f"{plan.parameters_total:,}, {trained} trained")
-    accumulated = f" x {plan.grad_accum} batches" if plan.grad_accum > 1 else ""
-    facts.add_row(
-        "Training",
-        f"{plan.opt}, lr {plan.lr:g}, batch {plan.batch_size}{accumulated}, {plan.epochs} epochs "
-        f"of {plan.steps_per_epoch} steps",
-    )
+    facts.add_row("Recipe", plan.recipe)
+    if plan.epochs:
+        accumulated = f" x {plan.grad_accum} batches" if plan.grad_accum > 1 else ""
+        facts.add_row(
+            "Training",
+            f"{plan.opt}, lr {plan.lr:g}, batch {plan.batch_size}{accumulated}, {plan.epochs} "
+            f"epochs of {plan.steps_per_epoch} steps",
+        )
     for index, reason in enumerate(plan.reasons):
         facts.add_row("" if index else "Chosen", reason)
     if plan.unbalanced:

@@ -23,7 +23,9 @@ from rich.progress import (
 from imgcls.engine.events import (
     EpochDone,
     Event,
+    FeaturesDone,
     FoldStarted,
+    HeadFitted,
     ImageSkipped,
     Resumed,
     StepDone,
@@ -73,11 +75,12 @@ class TrainingView:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         match event:
+            case FeaturesDone() | HeadFitted():
+                self._fitting(event)
             case FoldStarted():
                 self._begin(event)
             case Resumed():
-                for problem in event.problems:
-                    self._console.warn(f"passed over a checkpoint: {problem}")
+                self._say_problems(event)
             case ImageSkipped():
                 self._skipped += 1
                 self._say_skipped(event)
@@ -88,13 +91,22 @@ class TrainingView:
             case EpochDone():
                 self._epoch(event)
             case Stopped():
-                self._close_bars()
-                if event.early:
-                    self._console.say(
-                        f"Stopped early: no better epoch since epoch {event.best_epoch + 1}."
-                    )
+                self._end(event)
             case _:
                 pass
+
+    def _say_problems(self, event: Resumed) -> None:
+        for problem in event.problems:
+            self._console.warn(f"passed over a checkpoint: {problem}")
+
+    def _end(self, event: Stopped) -> None:
+        self._close_bars()
+        if event.early:
+            self._console.say(
+                f"Stopped early: no better epoch since epoch {event.best_epoch + 1}."
+                if event.best_epoch >= 0
+                else "Stopped early: no epoch was better than the fitted head."
+            )
 
     def _say_skipped(self, event: ImageSkipped) -> None:
         if self._skipped <= _MOST_SKIPPED:
@@ -102,23 +114,36 @@ class TrainingView:
         elif self._skipped == _MOST_SKIPPED + 1:
             self._console.warn("more pictures cannot be read; bad_images.csv will list all")
 
-    def _begin(self, event: FoldStarted) -> None:
-        self._fold = event
-        self._samples = 0
-        self._epoch_start_s = time.monotonic()
-        if event.history:
-            self._write_history(event.history)
-        if event.epoch or event.step_in_epoch:
-            where = f"epoch {event.epoch + 1}"
-            inside = f", step {event.step_in_epoch + 1}" if event.step_in_epoch else ""
-            self._console.say(f"Going on with fold {event.fold} at {where}{inside}.")
-        if event.epoch < event.epochs:
-            self._console.say(
-                _row("epoch", ("train loss", "val loss", "acc", "bal. acc", "F1"), "time")
-            )
-        if not self._console.live:
-            return
-        self._bars = Progress(
+    def _fitting(self, event: FeaturesDone | HeadFitted) -> None:
+        if isinstance(event, FeaturesDone):
+            self._features(event)
+        else:
+            self._head(event)
+
+    def _features(self, event: FeaturesDone) -> None:
+        if self._console.live:
+            if self._bars is None:
+                self._bars = self._new_bars()
+                task = self._bars.add_task("features", total=event.total, note="pictures")
+                self._tasks = {"features": task}
+                self._bars.start()
+            if "features" in self._tasks:
+                self._bars.update(self._tasks["features"], completed=event.done)
+        elif time.monotonic() - self._line_at_s >= _LINE_EVERY_S:
+            self._line_at_s = time.monotonic()
+            self._console.say(f"features of {event.done:,} of {event.total:,} pictures")
+
+    def _head(self, event: HeadFitted) -> None:
+        self._close_bars()
+        views = f" in {event.views} views" if event.views > 1 else ""
+        self._console.say(
+            f"Logistic regression on the features of {event.pictures:,} pictures{views}: C "
+            f"{event.c:.2g} by {event.folds} inner folds; {event.elapsed_s:.1f} s, of which "
+            f"{event.features_s:.1f} s for features."
+        )
+
+    def _new_bars(self) -> Progress:
+        return Progress(
             TextColumn("{task.description:<10}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -128,6 +153,25 @@ class TrainingView:
             console=self._console.err,
             transient=True,
         )
+
+    def _begin(self, event: FoldStarted) -> None:
+        self._close_bars()
+        self._fold = event
+        self._samples = 0
+        self._epoch_start_s = time.monotonic()
+        if event.history:
+            self._write_history(event.history)
+        if event.epoch or event.step_in_epoch:
+            where = f"epoch {event.epoch + 1}"
+            inside = f", step {event.step_in_epoch + 1}" if event.step_in_epoch else ""
+            self._console.say(f"Going on with fold {event.fold} at {where}{inside}.")
+        if event.epoch < event.epochs or not event.history:
+            self._console.say(
+                _row("epoch", ("train loss", "val loss", "acc", "bal. acc", "F1"), "time")
+            )
+        if not self._console.live:
+            return
+        self._bars = self._new_bars()
         self._tasks = {
             "epoch": self._bars.add_task(
                 "epochs", total=event.epochs, completed=event.epoch, note=""
@@ -176,14 +220,12 @@ class TrainingView:
             )
         )
         mark = "  best" if event.improved else ""
-        self._console.say(
-            _row(f"{event.epoch + 1}/{self._fold.epochs}", values, f"{row['epoch_time']:.1f} s")
-            + mark
-        )
+        name = f"{event.epoch + 1}/{self._fold.epochs}" if event.epoch >= 0 else "head"
+        self._console.say(_row(name, values, f"{row['epoch_time']:.1f} s") + mark)
         self._samples = 0
         self._epoch_start_s = self._line_at_s = time.monotonic()
         if self._bars is not None:
-            self._bars.update(self._tasks["epoch"], advance=1)
+            self._bars.update(self._tasks["epoch"], completed=event.epoch + 1)
             self._bars.reset(
                 self._tasks["batch"],
                 total=self._fold.steps_per_epoch + self._fold.val_batches,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from timm.data import create_transform
 
+from imgcls.config.augment import PRESETS
 from imgcls.data.crops import BoxCrop, evaluation_window
 from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
 from imgcls.data.transforms import eval_transform, train_transform
@@ -91,9 +93,8 @@ def test_training_makes_timms_very_draws(width, height, seed, aa, jitter):
     Colours are rounded and clipped once, where torchvision does it three times.
     """
     wanted = facts()
-    ours = train_transform(
-        wanted, scale=0.35, hflip=0.5, vflip=0.5, color_jitter=jitter, auto_augment=aa
-    )
+    changes = replace(PRESETS["light"], vflip=0.5, color_jitter=jitter, auto_augment=aa)
+    ours = train_transform(wanted, changes)
     theirs = timms(
         wanted,
         is_training=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 from timm.data import create_transform
 
+from imgcls.config.augment import PRESETS
 from imgcls.data.bad_images import BadImages
 from imgcls.data.loader import EvalLoader, TrainLoader, resolve_workers
 from imgcls.data.open import open_source
@@ -31,9 +33,8 @@ FACTS = SimpleNamespace(
 
 
 def heavy_transform(aa="rand-m9-mstd0.5"):
-    return train_transform(
-        FACTS, scale=0.3, hflip=0.5, vflip=0.5, color_jitter=0.4, auto_augment=aa
-    )
+    changes = {"scale": 0.3, "vflip": 0.5, "color_jitter": 0.4, "auto_augment": aa}
+    return train_transform(FACTS, replace(PRESETS["light"], **changes))
 
 
 def train_loader(table, workers=0, *, rows=None, batch_size=8, grad_accum=1, even=False, **more):

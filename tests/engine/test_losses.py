@@ -53,11 +53,11 @@ def test_focal_loss_by_hand():
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("method", ["logit-adjust", "balanced-softmax"])
-def test_adjusted_logits_give_the_balanced_softmax(method):
-    """-log(n_y e^z_y / sum n_j e^z_j), Ren et al.'s equation 4 and Menon et al.'s at tau = 1."""
+@pytest.mark.parametrize(("method", "tau"), [("logit-adjust", 0.75), ("balanced-softmax", 1.0)])
+def test_adjusted_logits_give_the_balanced_softmax(method, tau):
+    """-log(n_y^tau e^z_y / sum n_j^tau e^z_j): Menon et al.'s equation 10, Ren et al.'s 4."""
     logits, targets = batch()
-    counts = torch.tensor(COUNTS, dtype=torch.float64)
+    counts = torch.tensor(COUNTS, dtype=torch.float64) ** tau
     weighted = counts * logits.exp()
     expected = -(weighted / weighted.sum(1, keepdim=True))[range(6), targets].log().mean()
     loss = build_loss(method, COUNTS, 0.0)(logits, targets)
@@ -95,7 +95,7 @@ def test_equal_classes_and_the_plain_loss_agree(method):
         ("none", [0.8, 0.16, 0.04]),
         ("focal", [0.8, 0.16, 0.04]),
         ("weighted-loss", [1 / 3] * 3),
-        ("logit-adjust", [1 / 3] * 3),
+        ("logit-adjust", COUNTS**0.25 / (COUNTS**0.25).sum()),
         ("balanced-softmax", [1 / 3] * 3),
         ("balanced-sampler", np.sqrt(COUNTS) / np.sqrt(COUNTS).sum()),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from conftest import tiny_config
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from imgcls.config.augment import PRESETS
 from imgcls.data import pixel_cache
 from imgcls.data.decode import DecodeSettings, decode_crop
 from imgcls.data.pixel_cache import CachedImages, PixelSlots, squeezed
@@ -21,7 +23,8 @@ from imgcls.data.source import ImageStore
 from imgcls.data.transforms import train_transform
 from imgcls.errors import ConfigError, OutputError
 from imgcls.jobs import caching
-from imgcls.jobs.assemble import assemble, make_plan
+from imgcls.jobs.assemble import assemble
+from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer
 
 
@@ -171,9 +174,7 @@ def test_a_crop_from_the_cache_is_the_same_part_of_a_large_photograph():
     facts = SimpleNamespace(
         input_size=(3, 64, 64), mean=(0.5,) * 3, interpolation="bicubic", crop_pct=1.0
     )
-    transform = train_transform(
-        facts, scale=0.35, hflip=0.0, vflip=0.0, color_jitter=0.0, auto_augment=None
-    )
+    transform = train_transform(facts, replace(PRESETS["light"], hflip=0.0, color_jitter=0.0))
     slots = PixelSlots(1, (146, 146, 3), None)
     keep = squeezed(146, Image.Resampling.BICUBIC)
     cached = CachedImages(One(), np.array([0]), slots, keep, final=False)

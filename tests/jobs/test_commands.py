@@ -316,7 +316,8 @@ def test_a_weights_file_is_where_training_starts(command, photos, tmp_path):
     """The first epoch of a run from another's weights begins near where that one ended."""
     from conftest import tiny_config
 
-    from imgcls.jobs.assemble import assemble, make_plan
+    from imgcls.jobs.assemble import assemble
+    from imgcls.jobs.plan import make_plan
 
     assert command("train", photos, *TRAIN).code == 0
     best = only_run(tmp_path) / "fold_0" / "checkpoints" / "best"

@@ -14,7 +14,8 @@ from imgcls.engine.runtime import allow_tf32
 from imgcls.engine.step import train_step
 from imgcls.errors import ModelError
 from imgcls.jobs import compute
-from imgcls.jobs.assemble import assemble, make_plan
+from imgcls.jobs.assemble import assemble
+from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import reopen_run, start_run
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from imgcls.config.load import load_config
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.engine.events import EpochDone, StepDone
 from imgcls.errors import BadImageError, InterruptedRunError
-from imgcls.jobs.assemble import make_plan
+from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import reopen_run, start_run, train_run
 
 TRAIN = (

@@ -10,7 +10,9 @@ import subprocess
 import sys
 
 import pytest
+import timm
 from killing import Launcher, differences, kill_until_done, only_run, remains, wait_for
+from safetensors.torch import save_file
 
 from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint, read_state
 
@@ -23,14 +25,26 @@ VARIANTS = {
         "--amp", "bf16", "--cutmix", "1.0", "--opt", "nadamw", "--workers", "0",
         "--clip-grad", "1.0", "--model", "test_vit", "--drop-path-rate", "0.2",
     ],
+    # the default recipe from weights: fitted head, frozen norms, average, temperature
+    "tuned": [
+        "--mixup", "0.2", "--layer-decay", "0.7", "--unfreeze-epochs", "1", "--workers", "0",
+    ],
+    "head": ["--tune", "head", "--head", "linear", "--model-ema", "--workers", "0"],
 }  # fmt: skip
+LONG = ("float32", "bf16")
 
 
 def arguments_of(photos, variant, epochs="4"):
+    start = []
+    if variant not in LONG:
+        weights = photos.parent / "weights.safetensors"
+        if not weights.exists():
+            save_file(timm.create_model("test_resnet").state_dict(), weights)
+        start = ["--weights", str(weights)]
     return [
         str(photos), "--model", "test_resnet", "--no-pretrained", "--img-size", "32",
         "--batch-size", "6", "--epochs", epochs, "--patience", "0", "--save-every-steps", "2",
-        "--lr", "1e-3", "--device", "cpu", "--quiet", *VARIANTS[variant],
+        "--lr", "1e-3", "--device", "cpu", "--quiet", *start, *VARIANTS[variant],
     ]  # fmt: skip
 
 
@@ -61,12 +75,19 @@ def evaluation_of(launcher, folder):
     return json.loads(file.read_text())["metrics"]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
-    "kills",
+    ("variant", "kills"),
     [
-        pytest.param(10, id="short"),
-        pytest.param(100, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(2400)]),
+        *(pytest.param(variant, 10, id=f"{variant}-short") for variant in VARIANTS),
+        *(
+            pytest.param(
+                variant,
+                100,
+                id=f"{variant}-long",
+                marks=[pytest.mark.slow, pytest.mark.timeout(2400)],
+            )
+            for variant in LONG
+        ),
     ],
 )
 def test_killed_at_random_instants_it_ends_the_same(
@@ -74,7 +95,7 @@ def test_killed_at_random_instants_it_ends_the_same(
 ):
     """Weights, optimizer state, average, history and test metrics, bit for bit.
 
-    Short: 20 kills in the two variants; long: 200.
+    Short: 10 kills in each variant; long: 200 in the first two.
     """
     straight = uninterrupted(variant)
     expected = remains(only_run(straight))

@@ -16,7 +16,8 @@ from conftest import tiny_config
 from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint, read_state
 from imgcls.engine.state import Stateful
 from imgcls.errors import DeviceMemoryError
-from imgcls.jobs.assemble import assemble, make_plan
+from imgcls.jobs.assemble import assemble
+from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer
 
 TRAIN = (

@@ -8,7 +8,7 @@ from conftest import tiny_config
 from killing import differences, remains
 
 from imgcls.errors import ConfigError
-from imgcls.jobs.assemble import make_plan
+from imgcls.jobs.plan import make_plan
 from imgcls.jobs.time_budget import EpochTime, fit_to_time, measure_epoch
 
 TRAIN = (
@@ -21,10 +21,9 @@ TRAIN = (
 def epoch_takes(monkeypatch):
     """A function that sets what an epoch seems to take, in seconds."""
 
-    def takes(seconds):
-        monkeypatch.setattr(
-            "imgcls.jobs.time_budget.measure_epoch", lambda _plan: EpochTime(seconds, 10)
-        )
+    def takes(seconds, head_s=0.0):
+        found = EpochTime(seconds, 10, head_s)
+        monkeypatch.setattr("imgcls.jobs.time_budget.measure_epoch", lambda _plan: found)
 
     return takes
 
@@ -47,7 +46,21 @@ def test_no_more_epochs_than_fit_and_no_more_than_asked(
     assert (plan.pace.epochs, plan.config.optim.epochs) == (epochs, epochs)
     assert plan.config.optim.max_minutes is None
     assert plan.pace.warmup_epochs == plan.config.optim.warmup_epochs == min(1.0, epochs / 5)
-    assert plan.pace.reasons[-1] == reason
+    assert plan.reasons[-1] == reason
+
+
+def test_what_comes_before_the_first_epoch_counts(epoch_takes, photos):
+    """The classifier's features take their part of the minutes."""
+    epoch_takes(5.0, head_s=60.0)
+    config = tiny_config(photos, optim={"epochs": 100, "max_minutes": 2})
+    assert fit_to_time(make_plan(config)).pace.epochs == 10
+
+
+def test_epochs_of_the_classifier_alone_need_no_budget(photos):
+    """They take seconds; one line says so."""
+    config = tiny_config(photos, recipe={"tune": "head"}, optim={"max_minutes": 2})
+    with pytest.raises(ConfigError, match="leave it out with --tune head"):
+        fit_to_time(make_plan(config))
 
 
 def test_folds_share_the_minutes(epoch_takes, photos):

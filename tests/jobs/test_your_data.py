@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.reference import option_reference
 from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
-from imgcls.jobs.assemble import assemble, make_plan
+from imgcls.jobs.assemble import assemble
+from imgcls.jobs.plan import make_plan
 from imgcls.jobs.tables import checkpoint_table
 
 ROOT = Path(__file__).parents[2]

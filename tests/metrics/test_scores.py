@@ -108,7 +108,7 @@ def test_validation_metrics_have_the_names_of_history_csv():
     from imgcls.report.files import HISTORY_COLUMNS
 
     p = Predictions(("a", "b"), np.eye(2, dtype=np.float32), np.array([0, 1]))
-    named = {"epoch", "train_loss", "lr", "epoch_time", *validation_metrics(p)}
+    named = {"epoch", "train_loss", "val_temperature", "lr", "epoch_time", *validation_metrics(p)}
     assert named == set(HISTORY_COLUMNS)
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from imgcls.config.augment import AugmentConfig
 from imgcls.config.benchmark import BenchmarkConfig
-from imgcls.config.optim import AugmentConfig
 from imgcls.data.audit_scan import available_cores
 from imgcls.data.dataset import Batch
 from imgcls.data.decode import DecodeSettings, UnreadableImageError
@@ -34,6 +34,7 @@ from imgcls.jobs.benchmark.single import (
     training_step,
 )
 from imgcls.jobs.benchmark.subject import Setting, Subject
+from imgcls.jobs.recipe import augmentation
 from imgcls.metrics.timings import Agreement, PipelineTimes, TimedSetting
 
 _SAMPLED_PICTURES = 48
@@ -179,19 +180,11 @@ def _training(
     table: SampleTable, subject: Subject, setting: Setting, config: BenchmarkConfig
 ) -> _Flow:
     compute, whole = setting.compute, _whole_batches(table, setting)
-    augment = AugmentConfig()
     images = synthetic_images(subject, setting)
     model = placed(subject, compute)
     agreement = agreement_of(subject, setting, images, make_runner("torch", model, images, compute))
-    auto = table.defaults
-    transform = train_transform(
-        subject.facts,
-        scale=auto.crop_scale,
-        hflip=auto.hflip,
-        vflip=augment.vflip,
-        color_jitter=augment.color_jitter,
-        auto_augment=augment.auto_augment,
-    )
+    augment = augmentation(AugmentConfig(), table.defaults, len(table), head_only=False)
+    transform = train_transform(subject.facts, augment)
     workers = _workers(table, setting, config)
     loader = TrainLoader(
         table,

@@ -1,0 +1,233 @@
+"""The classifier alone: features once, logistic regression, and the head that competes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+from conftest import tiny_config
+from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+
+from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
+from imgcls.engine.events import EpochDone, HeadFitted
+from imgcls.engine.features import whole_model
+from imgcls.engine.losses import prior_shift
+from imgcls.errors import ConfigError, ModelError
+from imgcls.jobs.logistic import fit_logistic
+from imgcls.jobs.plan import make_plan
+from imgcls.jobs.train import Trainer
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """test_resnet's weights in a file, random but the same in every run."""
+    torch.manual_seed(0)
+    file = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("test_resnet").state_dict(), file)
+    return file
+
+
+def config_of(photos, weights, **groups):
+    groups["model"] = {"weights": str(weights), **groups.get("model", {})}
+    return tiny_config(photos, **groups)
+
+
+def trained(config):
+    """(trainer, fold result, events, pictures that went through the backbone)."""
+    events, pictures = [], []
+    trainer = Trainer.begin(config, [events.append])
+
+    def count(module, inputs):
+        # the one black picture that tries the input size is none of the data's
+        if type(module).__name__ == "ResNet" and inputs[0].any():
+            pictures.append(len(inputs[0]))
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        return trainer, trainer.train_fold(0), events, sum(pictures)
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("head", ["linear", "logistic"])
+def test_the_backbone_sees_each_picture_once(photos, weights, head):
+    """However many epochs follow."""
+    config = config_of(
+        photos, weights, recipe={"tune": "head", "head": head}, optim={"epochs": 7, "lr": 1e-2}
+    )
+    trainer, result, _, pictures = trained(config)
+    split = trainer.plan.assignment.split
+    assert pictures == int((split != "test").sum())
+    assert result.epochs_run == (7 if head == "linear" else 0)
+
+
+def test_folds_share_the_features(photos, weights):
+    """Three folds, one pass over all that is not test."""
+    config = config_of(photos, weights, recipe={"tune": "head"}, data={"folds": 3})
+    trainer, _, _, pictures = trained(config)
+    assert pictures == int((trainer.plan.assignment.split != "test").sum())
+    fitted = []
+    trainer._emit = fitted.append
+    trainer.train_fold(1)
+    [head] = [event for event in fitted if isinstance(event, HeadFitted)]
+    assert head.features_s < head.elapsed_s / 10
+
+
+def test_features_train_as_the_backbone_would(photos, weights):
+    """Epochs on cached features give the weights of epochs through the frozen backbone."""
+    recipe = {"tune": "head", "head": "linear"}
+    optim = {"epochs": 3, "lr": 1e-2, "model_ema": True}
+    quick, *_ = trained(config_of(photos, weights, recipe=recipe, optim=optim))
+    # a chance of erasing too small to come true forces the pictures through the backbone
+    augment = {"reprob": 1e-12}
+    slow, *_, pictures = trained(
+        config_of(photos, weights, recipe=recipe, optim=optim, augment=augment)
+    )
+    assert pictures > 3 * 30
+    best = [load_file(find_checkpoint(t.run) / "model.safetensors") for t in (quick, slow)]
+    for name, value in best[0].items():
+        assert torch.allclose(value, best[1][name], atol=1e-4), name
+
+
+def test_the_checkpoint_is_an_ordinary_one(command, photos, weights):
+    """timm loads it without imgcls, and an evaluation gives the validation's numbers."""
+    done = command(
+        "train", photos, "--model", "test_resnet", "--weights", weights, "--img-size", "32",
+        "--tune", "head", "--workers", "0", "--device", "cpu",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "Logistic regression on the features of" in done.err
+    best = find_checkpoint(next(iter((weights.parent / "outputs").iterdir())))
+    metrics = read_checkpoint(best).facts["metrics"]
+    scored = ("evaluate", "--split", "val", "--calibrate", "none", "--no-report", "--json")
+    report = json.loads(command(*scored).out)["metrics"]
+    assert report["balanced_accuracy"] == pytest.approx(metrics["val_balanced_accuracy"])
+    assert report["nll"] == pytest.approx(metrics["val_loss"], rel=1e-4)
+    model = timm.create_model(f"local-dir:{best}", pretrained=True)
+    backbone = load_file(weights)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, backbone[name]) != name.startswith("fc."), name
+
+
+def test_the_fitted_head_competes_for_best(photos, weights):
+    """With a rate that destroys the model, what is handed back is the head alone."""
+    config = config_of(
+        photos, weights, optim={"epochs": 2, "lr": 0.1}, early_stopping={"metric": "val_loss"}
+    )
+    trainer, result, events, _ = trained(config)
+    assert trainer.plan.recipe.tune == "head+full"
+    epochs = [event for event in events if isinstance(event, EpochDone)]
+    assert [event.epoch for event in epochs] == [-1, 0, 1]
+    assert (result.best_epoch, result.epochs_run) == (0, 2)
+    best = load_file(find_checkpoint(trainer.run) / "model.safetensors")
+    backbone = load_file(weights)
+    assert all(torch.equal(best[n], backbone[n]) for n in best if not n.startswith("fc."))
+
+
+@pytest.mark.parametrize("imbalance", ["none", "weighted-loss", "logit-adjust"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_fit_is_scikit_learns(imbalance, classes):
+    """At the C it chose, on features as they are, scikit-learn gives the same logits."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), (30, 12, 6)[:classes])
+    features = (rng.normal(size=(len(labels), 5)) + labels[:, None]).astype(np.float32)
+    fitted = fit_logistic(features[None], labels, classes, imbalance=imbalance, seed=0)
+    centred = features - features.mean(axis=0)
+    scale = np.sqrt(np.mean(centred**2))
+    reference = LogisticRegression(
+        C=fitted.c, class_weight="balanced" if imbalance == "weighted-loss" else None, tol=1e-6
+    ).fit(centred / scale, labels)
+    logits = features @ fitted.weight.T + fitted.bias
+    logits = logits + prior_shift(imbalance, np.bincount(labels))
+    shares = torch.from_numpy(logits).softmax(1).numpy()
+    assert shares == pytest.approx(reference.predict_proba(centred / scale), abs=5e-3)
+
+
+def test_fewer_pictures_than_features_and_classes_of_one():
+    """The turn into the spanned space changes nothing that can be seen, and nothing breaks."""
+    rng = np.random.default_rng(1)
+    labels = np.array([0] * 9 + [1] * 6 + [2])
+    views = rng.normal(size=(2, 16, 40)).astype(np.float32) + labels[:, None]
+    fitted = fit_logistic(views, labels, 4, imbalance="none", seed=0)
+    assert fitted.weight.shape == (4, 40)
+    logits = views[0] @ fitted.weight.T + fitted.bias
+    assert (logits.argmax(1) == labels).mean() > 0.8
+    # the fourth class has no picture to learn from
+    assert (logits[:, 3] < logits.max(1) - 1000).all()
+
+
+def test_last_n_trains_the_last_groups(photos, weights):
+    """last:1 changes layer4 and the classifier, nothing before; too many groups are refused."""
+    config = config_of(photos, weights, recipe={"tune": "last:1"}, optim={"epochs": 1, "lr": 1e-2})
+    trainer, *_ = trained(config)
+    backbone = load_file(weights)
+    model = trainer._assembly.parts.learner.model.state_dict()
+    changed = {
+        name.split(".")[0]
+        for name, value in model.items()
+        if "running" not in name and not torch.equal(value, backbone[name])
+        and "num_batches" not in name
+    }  # fmt: skip
+    assert changed == {"layer4", "fc"}
+    many = config_of(photos, weights, recipe={"tune": "last:9"})
+    with pytest.raises(ModelError, match="last:1 to last:5"):
+        trained(many)
+
+
+def test_groups_are_unfrozen_one_after_another(photos, weights):
+    """The classifier first, then one more group an epoch from the last; norms do not move."""
+    config = config_of(
+        photos,
+        weights,
+        recipe={"unfreeze_epochs": 1},
+        optim={"epochs": 3, "lr": 1e-2, "model_ema": False, "layer_decay": 1.0},
+    )
+    seen, trainer = [], Trainer.begin(config)
+
+    def remember(event):
+        if isinstance(event, EpochDone):
+            model = whole_model(trainer._assembly.parts.learner.model)
+            seen.append({k: v.clone() for k, v in model.state_dict().items()})
+
+    trainer._emit = remember
+    trainer.train_fold(0)
+    changes = [
+        {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
+        for before, after in itertools.pairwise(seen)
+    ]
+    assert changes == [{"fc"}, {"fc", "layer4"}, {"fc", "layer4", "layer3"}]
+    assert all(
+        torch.equal(seen[0][k], seen[-1][k]) for k in seen[0] if "running" in k or "num_b" in k
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ({"recipe": {"tune": "full", "head": "logistic"}}, "--tune head"),
+        ({"recipe": {"tune": "full", "feature_views": 3}}, "--feature-views"),
+        ({"augment": {"preset": "heavy"}, "data": {"batch_size": 1}}, "nothing to mix"),
+        ({"recipe": {"tune": "full"}, "model": {"freeze_backbone": True}}, "freeze_backbone"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(photos, groups, words):
+    """Before anything is built, with what to give instead."""
+    with pytest.raises(ConfigError, match=words):
+        make_plan(tiny_config(photos, **groups))
+
+
+def test_a_distilled_model_falls_back_to_epochs():
+    """Its two classifiers see different features, so the default is to train them by epochs."""
+    model = {"name": "deit_tiny_distilled_patch16_224", "pretrained": True}
+    plan = make_plan(tiny_config(model=model))
+    assert (plan.recipe.tune, plan.recipe.head) == ("head+full", "linear")
