@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
 from imgcls.data.crops import ChooseCrop
 from imgcls.errors import ConfigError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-# modes that are the wanted one already; RGBX is RGB with a byte without meaning behind each pixel
-_DONE = {1: ("L",), 2: (), 3: ("RGB", "RGBX"), 4: ()}
 _TURNS = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -102,26 +99,10 @@ def decode_crop(content: bytes, settings: DecodeSettings, choose: ChooseCrop) ->
             image.load()
         orientation = _orientation(image)
         crop = choose(image.size if orientation < _ON_ITS_SIDE else image.size[::-1])
-        pixels = _turned(_decoded(image, content, crop.reduction), orientation)
-        if pixels.mode in _DONE[settings.channels] and not pixels.has_transparency_data:
-            # so that only the cut pixels are copied
-            return to_channels(crop.cut(pixels), settings)
-        return crop.cut(to_channels(pixels, settings))
-
-
-def _decoded(image: Image.Image, content: bytes, reduction: int) -> Image.Image:
-    """The opened picture's pixels, a JPEG's perhaps smaller by the factor `reduction`."""
-    if reduction > 1:
-        image.draft(None, (image.width // reduction, image.height // reduction))
-    elif image.format == "JPEG" and image.mode == "RGB":
-        try:
-            pixels = simplejpeg.decode_jpeg(content, "RGBX")
-        except ValueError:
-            pass  # damaged: PIL says how, or mends what can be mended
-        else:
-            return Image.frombuffer("RGBX", image.size, pixels, "raw", "RGBX", 0, 1)
-    image.load()
-    return image
+        if crop.reduction > 1:
+            image.draft(None, (image.width // crop.reduction, image.height // crop.reduction))
+        image.load()
+        return crop.cut(to_channels(_turned(image, orientation), settings))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_images
 from timm.data import create_transform
 
 from imgcls.config.augment import PRESETS
-from imgcls.data.crops import BoxCrop, evaluation_window
+from imgcls.data.crops import BoxCrop
 from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
 from imgcls.data.transforms import eval_transform, train_transform
 
@@ -118,7 +118,7 @@ def test_training_makes_timms_very_draws(width, height, seed, aa, jitter):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_decoded_crop_is_the_decoded_pictures_crop(mode, orientation):
-    """However the camera was held, and whatever decoder took the JPEG."""
+    """However the camera was held."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = as_jpeg(PHOTO.convert(mode), exif=exif)
@@ -145,25 +145,9 @@ def test_every_mode_is_cut_as_it_is_decoded(mode, channels):
     assert torch.equal(pixels, transform(decode(stream.getvalue(), decoding)))
 
 
-@pytest.mark.parametrize("subsampling", [0, 1, 2])
-def test_both_jpeg_decoders_give_the_same_pixels(subsampling):
-    """Evaluation does not depend on which of them read the picture."""
-    content = as_jpeg(PHOTO, subsampling=subsampling)
-    window = evaluation_window(
-        PHOTO.size,
-        size=PHOTO.size,
-        crop_pct=1.0,
-        crop_mode="squash",
-        resample=Image.Resampling.BICUBIC,
-        fill=(0, 0, 0),
-    )
-    crop = decode_crop(content, DecodeSettings(), lambda _size: window)
-    assert np.array_equal(np.asarray(crop), np.asarray(decode(content)))
-
-
 @pytest.mark.parametrize("kept", [0.5, 0.98])
 def test_a_cut_off_jpeg_has_its_reason(kept):
-    """The fast decoder's refusal is not the last word; PIL's reason is."""
+    """Also where only a part of it would be cut out."""
     content = as_jpeg(PHOTO)
     with pytest.raises(UnreadableImageError, match="truncated"):
         decode_crop(
