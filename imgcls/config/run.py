@@ -39,7 +39,8 @@ class EarlyStoppingConfig(Config):
         description=(
             "Chooses the best epoch and stops early; val_loss wants to fall, the others to rise. "
             "auto: val_balanced_accuracy where the classes are unbalanced, since accuracy hardly "
-            "sees a rare class; else val_accuracy."
+            "sees a rare class; else val_accuracy. Between epochs within one standard error of the "
+            "highest of either, the lower loss decides."
         ),
     )
     patience: int = Field(

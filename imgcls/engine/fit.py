@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -227,9 +227,10 @@ def validate_epoch(
     if parts.calibrates:
         # few pictures, all of them right, would ask for boundless confidence: only ever soften
         predictions = result.predictions
-        metrics["val_temperature"] = fit_temperature(
-            predictions.logits, predictions.labels, lowest=1.0
-        )
+        temperature = fit_temperature(predictions.logits, predictions.labels, lowest=1.0)
+        calibrated = replace(predictions, temperature=temperature)
+        metrics["val_temperature"] = temperature
+        metrics["val_calibrated_loss"] = float(calibrated.picture_losses.mean())
     return metrics
 
 

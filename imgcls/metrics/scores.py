@@ -121,13 +121,23 @@ def top_k_accuracy(predictions: Predictions, k: int) -> float:
 
 
 def validation_metrics(predictions: Predictions) -> dict[str, float | None]:
-    """The `val_` columns of `history.csv`; a top-k with k >= classes is None."""
+    """The `val_` columns of `history.csv`; a top-k with k >= classes is None.
+
+    `_se`: standard errors, float. Those of a class's recall and of accuracy count one more picture
+    right and one more wrong (Laplace), so that a class of one picture does not look certain.
+    """
     num_classes = predictions.logits.shape[1]
-    scores = count_scores(class_counts(predictions.labels, predictions.predicted, num_classes))
+    counts = class_counts(predictions.labels, predictions.predicted, num_classes)
+    scores = count_scores(counts)
+    seen = counts.support > 0
+    recall_variances = _share_variance(counts.hits[seen], counts.support[seen])
+    accuracy_variance = _share_variance(counts.hits.sum(), counts.support.sum())
     metrics: dict[str, float | None] = {
         "val_loss": float(predictions.picture_losses.mean()),
         "val_accuracy": float(scores["accuracy"]),
+        "val_accuracy_se": float(np.sqrt(accuracy_variance)),
         "val_balanced_accuracy": float(scores["balanced_accuracy"]),
+        "val_balanced_accuracy_se": float(np.sqrt(recall_variances.sum()) / seen.sum()),
         "val_precision_macro": float(scores["precision_macro"]),
         "val_recall_macro": float(scores["recall_macro"]),
         "val_macro_f1": float(scores["f1_macro"]),
@@ -140,6 +150,11 @@ def validation_metrics(predictions: Predictions) -> dict[str, float | None]:
             top_k_accuracy(predictions, k) if k < num_classes else None
         )
     return metrics
+
+
+def _share_variance(hits: np.ndarray, count: np.ndarray) -> np.ndarray:
+    share = (hits + 1) / (count + 2)
+    return np.asarray(share * (1 - share) / count)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray, otherwise: float = 0.0) -> np.ndarray:

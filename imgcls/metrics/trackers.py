@@ -46,9 +46,12 @@ class AverageMeter:
 class MetricTracker:
     """The best epoch by one metric, and how long ago it was.
 
-    Without a `mode`, metrics whose name ends in "loss" want to fall, all others to rise. A nan or
-    None never becomes the best and never hides a later one; among equal values the lower val_loss
-    wins. Raises ConfigError for a mode other than "min" and "max".
+    Without a `mode`, metrics whose name ends in "loss" want to fall, all others to rise. Epochs
+    whose metric lies within one standard error (`<metric>_se`, where there is one) of the highest
+    so far count as equal, since so few pictures cannot tell them apart, and the lowest loss among
+    them wins: val_calibrated_loss, or else val_loss. That is the one-standard-error rule (Breiman
+    et al., Classification and Regression Trees, 1984). A nan or None never becomes the best and
+    never hides a later one. Raises ConfigError for a mode other than "min" and "max".
     """
 
     def __init__(self, metric: str, mode: Literal["min", "max"] | None = None) -> None:
@@ -60,6 +63,9 @@ class MetricTracker:
         self.best_loss: float | None = None
         self.best_epoch = -1
         self.stale_epochs = 0
+        # the metric of the epoch that is ahead by it alone, less its standard error; signed to rise
+        self._top = -math.inf
+        self._bar = -math.inf
 
     def update(self, epoch: int, metrics: Mapping[str, float | None]) -> bool:
         """Take in an epoch's metrics; True when it is the best so far.
@@ -71,8 +77,10 @@ class MetricTracker:
                 f"early_stopping.metric (--eval-metric): {self.metric} is not one of "
                 f"{', '.join(metrics)}"
             )
-        value, loss = _finite(metrics[self.metric]), _finite(metrics.get("val_loss"))
-        if value is None or not self._is_better(value, loss):
+        value = _finite(metrics[self.metric])
+        calibrated = _finite(metrics.get("val_calibrated_loss"))
+        loss = _finite(metrics.get("val_loss")) if calibrated is None else calibrated
+        if value is None or not self._is_better(value, loss, metrics.get(f"{self.metric}_se")):
             self.stale_epochs += 1
             return False
         self.best_value, self.best_loss, self.best_epoch = value, loss, epoch
@@ -90,6 +98,8 @@ class MetricTracker:
             "best_loss": self.best_loss,
             "best_epoch": self.best_epoch,
             "stale_epochs": self.stale_epochs,
+            "top": self._top,
+            "bar": self._bar,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -98,13 +108,20 @@ class MetricTracker:
         self.best_loss = state["best_loss"]
         self.best_epoch = state["best_epoch"]
         self.stale_epochs = state["stale_epochs"]
+        self._top = state["top"]
+        self._bar = state["bar"]
 
-    def _is_better(self, value: float, loss: float | None) -> bool:
+    def _is_better(self, value: float, loss: float | None, error: float | None) -> bool:
+        rising = -value if self.mode == "min" else value
+        if rising > self._top:
+            self._top, self._bar = rising, rising - (error or 0.0)
         if self.best_value is None:
             return True
-        if value == self.best_value:
-            return loss is not None and (self.best_loss is None or loss < self.best_loss)
-        return value < self.best_value if self.mode == "min" else value > self.best_value
+        best = -self.best_value if self.mode == "min" else self.best_value
+        if best < self._bar or rising < self._bar:
+            # one of the two is left behind by more than chance
+            return rising > best
+        return loss is not None and (self.best_loss is None or loss < self.best_loss)
 
 
 def _finite(value: float | None) -> float | None:

@@ -17,7 +17,9 @@ HISTORY_COLUMNS = (
     "train_loss",
     "val_loss",
     "val_accuracy",
+    "val_accuracy_se",
     "val_balanced_accuracy",
+    "val_balanced_accuracy_se",
     "val_precision_macro",
     "val_recall_macro",
     "val_macro_f1",
@@ -27,6 +29,7 @@ HISTORY_COLUMNS = (
     "val_top_3_accuracy",
     "val_top_5_accuracy",
     "val_temperature",
+    "val_calibrated_loss",
     "lr",
     "epoch_time",
 )

@@ -181,11 +181,11 @@ def test_default_rates_follow_the_optimizers_kind():
     """sgd and its kin need about ten times adam's, lion a tenth; each grows as its paper says."""
     assert default_lr("adamw", fine_tuning=True)[0] == 1e-4
     assert default_lr("sgd", fine_tuning=False)[0] == pytest.approx(1e-2)
-    assert default_lr("lion", fine_tuning=True)[0] == pytest.approx(3e-5)
+    assert default_lr("lion", fine_tuning=True)[0] == pytest.approx(1e-5)
     larger = default_lr("adamw", fine_tuning=False, batch_size=128)
     assert larger[0] == pytest.approx(2e-3)
     assert larger[1].endswith("at batch 32, times the square root of 128/32")
-    assert default_lr("nesterov", fine_tuning=True, batch_size=8)[0] == pytest.approx(7.5e-4)
+    assert default_lr("nesterov", fine_tuning=True, batch_size=8)[0] == pytest.approx(2.5e-4)
 
 
 def test_an_unknown_optimizer_names_the_nearest():

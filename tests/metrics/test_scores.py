@@ -108,8 +108,18 @@ def test_validation_metrics_have_the_names_of_history_csv():
     from imgcls.report.files import HISTORY_COLUMNS
 
     p = Predictions(("a", "b"), np.eye(2, dtype=np.float32), np.array([0, 1]))
-    named = {"epoch", "train_loss", "val_temperature", "lr", "epoch_time", *validation_metrics(p)}
-    assert named == set(HISTORY_COLUMNS)
+    by_training = {"epoch", "train_loss", "lr", "epoch_time"}
+    from_weights = {"val_temperature", "val_calibrated_loss"}
+    assert {*by_training, *from_weights, *validation_metrics(p)} == set(HISTORY_COLUMNS)
+
+
+def test_standard_errors_are_those_of_shares():
+    """By hand: 3 of 4 right in one class, the only one right in another, a third without any."""
+    logits = np.eye(3, dtype=np.float32)[[0, 0, 0, 1, 1]]
+    found = validation_metrics(Predictions(tuple("abcde"), logits, np.array([0, 0, 0, 0, 1])))
+    recalls = (4 / 6 * 2 / 6 / 4, 2 / 3 * 1 / 3 / 1)
+    assert found["val_balanced_accuracy_se"] == pytest.approx(sum(recalls) ** 0.5 / 2)
+    assert found["val_accuracy_se"] == pytest.approx((5 / 7 * 2 / 7 / 5) ** 0.5)
 
 
 def test_a_class_absent_everywhere_keeps_its_row():
@@ -151,8 +161,9 @@ def test_every_number_is_defined_or_has_its_reason(p):
 def test_validation_and_evaluation_agree(p):
     """history.csv and test_metrics.json hold the same numbers for the same predictions."""
     final = computed(p).metrics
-    for name, value in validation_metrics(p).items():
-        stem = name.removeprefix("val_")
+    found = validation_metrics(p)
+    for name in {name for name in found if not name.endswith("_se")}:
+        value, stem = found[name], name.removeprefix("val_")
         assert value == final[{"loss": "nll", "macro_f1": "f1_macro"}.get(stem, stem)]
 
 

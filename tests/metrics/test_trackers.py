@@ -50,6 +50,32 @@ def test_an_undefined_first_epoch_does_not_freeze_the_best(bad):
     assert (tracker.best_epoch, tracker.best_value, tracker.stale_epochs) == (1, 0.1, 1)
 
 
+def followed(*epochs):
+    """The best epoch after each of (accuracy, its standard error, loss)."""
+    tracker, best = MetricTracker("val_accuracy"), []
+    for epoch, (value, error, loss) in enumerate(epochs):
+        tracker.update(
+            epoch, {"val_accuracy": value, "val_accuracy_se": error, "val_calibrated_loss": loss}
+        )
+        # what a resumed run goes on from
+        state = json.loads(json.dumps(tracker.state_dict()))
+        tracker = MetricTracker("val_accuracy")
+        tracker.load_state_dict(state)
+        best.append(tracker.best_epoch)
+    return best
+
+
+def test_within_a_standard_error_the_lower_loss_decides():
+    """A higher score by chance does not win, one beyond chance does."""
+    assert followed((0.80, 0.05, 0.9), (0.78, 0.05, 0.7), (0.82, 0.05, 0.8)) == [0, 1, 1]
+    assert followed((0.80, 0.05, 0.5), (0.88, 0.04, 0.9), (0.86, 0.04, 0.8)) == [0, 1, 2]
+
+
+def test_the_best_cannot_slip_down_step_by_step():
+    """Every candidate is measured against the highest score seen, not against the last best."""
+    assert followed((0.80, 0.05, 0.9), (0.76, 0.05, 0.8), (0.72, 0.05, 0.7)) == [0, 1, 1]
+
+
 def test_equal_scores_are_decided_by_the_lower_loss():
     """On small validation sets scores tie often."""
     tracker = MetricTracker("val_accuracy")
