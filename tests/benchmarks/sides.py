@@ -119,7 +119,8 @@ def our_config(folder: str, model: str, **groups: dict[str, object]) -> Any:
 
 def our_parts(config: Any) -> Any:
     from imgcls.engine.runtime import keep_freed_memory
-    from imgcls.jobs.assemble import assemble, make_plan
+    from imgcls.jobs.assemble import assemble
+    from imgcls.jobs.plan import make_plan
 
     keep_freed_memory()
     plan = make_plan(config)
