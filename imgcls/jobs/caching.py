@@ -112,15 +112,15 @@ def plan_cache(
     side = _whole_side(img_size)
     size_bytes = channels * (len(train) * side**2 + len(val) * img_size**2)
     pictures = len(np.union1d(train, val))
-    size = f"{size_bytes / _GIB:.1f} GiB for {pictures:,} pictures"
+    size = f"{_in_words(size_bytes)} for {pictures:,} pictures"
     too_large: list[str] = []
     for mode in ("ram", "disk") if wanted == "auto" else (wanted,):
         limit_bytes = _limit_bytes(mode, config.data.cache_limit)
         if size_bytes <= limit_bytes:
             where = f" in {_folder()}" if mode == "disk" else ""
-            allowed = f"of {limit_bytes / _GIB:.1f} allowed"
+            allowed = f"of {_in_words(limit_bytes)} allowed"
             return PictureCache(mode, train, val, f"cache on {mode}: {size}, {allowed}{where}")
-        too_large.append(f"{limit_bytes / _GIB:.1f} GiB on {mode}")
+        too_large.append(f"{_in_words(limit_bytes)} on {mode}")
     if wanted == "auto":
         return PictureCache(
             "none", train, val, f"no cache: {size}, allowed are {', '.join(too_large)}"
@@ -129,6 +129,12 @@ def plan_cache(
         f"data.cache (--cache) {wanted}: {size}, allowed are {too_large[0]}; raise --cache-limit, "
         f"make room{f' in {_folder()}' if wanted == 'disk' else ''}, or take another --cache"
     )
+
+
+def _in_words(size_bytes: float) -> str:
+    if size_bytes < _GIB:
+        return f"{size_bytes / 2**20:.1f} MiB"
+    return f"{size_bytes / _GIB:.1f} GiB"
 
 
 def _whole_side(crop_side: int) -> int:

@@ -120,14 +120,16 @@ def test_what_is_not_as_it_was_is_decoded_again(photos, decoded, what):
 
 def test_the_limit_is_kept(photos):
     """A size that is not allowed is an error that states it, or `none` with auto."""
-    with pytest.raises(ConfigError, match=r"--cache\) ram: 0.0 GiB for 41 pictures, allowed are"):
+    with pytest.raises(
+        ConfigError, match=r"--cache\) ram: 0.2 MiB for 41 pictures, allowed are 0.0 MiB"
+    ):
         make_plan(tiny_config(photos, data={"cache": "ram", "cache_limit": 1e-6}))
     plan = make_plan(tiny_config(photos, data={"cache": "auto", "cache_limit": 1e-6}))
     assert plan.config.data.cache == "none"
-    assert any(reason.startswith("no cache: 0.0 GiB") for reason in plan.reasons)
+    assert any(reason.startswith("no cache: 0.2 MiB") for reason in plan.reasons)
     plan = make_plan(tiny_config(photos, data={"cache": "auto"}))
     assert plan.config.data.cache == "ram"
-    assert any(reason.startswith("cache on ram: 0.0 GiB for 41") for reason in plan.reasons)
+    assert any(reason.startswith("cache on ram: 0.2 MiB for 41") for reason in plan.reasons)
 
 
 def test_a_plan_alone_takes_no_room(photos):
