@@ -109,7 +109,7 @@ def memory_for(model: nn.Module, compute: ComputeSettings) -> Memory:
     """What batches fit for training this model, which is used up by finding out.
 
     On cuda each size is tried, with a tenth to spare. Elsewhere running out would end the process,
-    so it goes by the guess, with half as much to spare: seven models took 0.80 to 1.34 times it.
+    so it goes by the guess, with half as much to spare: six models took 0.80 to 1.34 times it.
     """
     input_size = preprocessing(model, "crop").input_size
     if compute.device.type == "cuda":

@@ -149,7 +149,8 @@ def test_the_search_leaves_the_system_its_memory(monkeypatch):
         subject, ComputeSettings(torch.device("cpu")), train=True
     )
     assert reason == "larger ones would leave too little memory"
-    assert 1 < size < 512
+    # how far it comes depends on what the process has freed before and still holds
+    assert 1 < size < 4096
 
 
 @pytest.mark.slow
