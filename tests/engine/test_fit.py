@@ -292,6 +292,6 @@ def test_freed_memory_is_kept_for_the_next_step():
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "    model(torch.ones(4, 3, 224, 224)).mean().backward()\n"
         "    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
-        "assert faults[0] > 10_000 and faults[-1] < 1_000, faults\n"
+        "assert 5 * min(faults[2:]) < faults[0], faults\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
