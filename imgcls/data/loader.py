@@ -9,6 +9,7 @@ import signal
 import sys
 import weakref
 from collections.abc import Iterator
+from types import TracebackType
 
 import numpy as np
 import torch
@@ -57,6 +58,15 @@ def _start_worker(_worker: int) -> None:
     torch.set_num_threads(1)
     # the training process decides when to stop; a Ctrl-C reaches the whole process group
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _quiet_about_lost_connections
+
+
+def _quiet_about_lost_connections(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    # handing a batch over to a training process that ends just then; that one says why
+    if not issubclass(kind, ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 class _Pipeline:
