@@ -15,21 +15,15 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 from compare import write_split
 from results import SCORES, Results, table
 
 import imgcls
+from imgcls.config.recipe import Imbalance
 
-METHODS = (
-    "none",
-    "balanced-sampler",
-    "weighted-loss",
-    "effective-number",
-    "focal",
-    "logit-adjust",
-    "balanced-softmax",
-)
+METHODS = get_args(Imbalance)
 
 
 def train(

@@ -47,8 +47,7 @@ class RecipeConfig(Config):
         description=(
             "Views of each picture whose features train the classifier alone: the evaluation view, "
             "and beyond 1 randomly changed ones, which cost one pass through the model each. auto: "
-            "1 for --tune head, which wants to be quick; else 4, the fitted classifier being the "
-            "better for it (examples/recipes)."
+            "1 for --tune head, which wants to be quick; else 4."
         ),
     )
     unfreeze_epochs: int = Field(

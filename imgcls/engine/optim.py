@@ -23,9 +23,8 @@ _SIGN_LIKE = ("lion",)
 def default_lr(opt: str, *, fine_tuning: bool, batch_size: int = _BATCH) -> tuple[float, str]:
     """The peak learning rate that `--lr auto` stands for, and why.
 
-    Adam-like optimizers: 1e-4 when layers of a pretrained model are tuned (measured on small sets:
-    3e-4 and more undo what the fitted classifier knows), else 1e-3. sgd and its kin
-    divide by no second moment and need about ten times that; lion, whose steps all have full
+    Adam-like optimizers: 1e-4 when layers of a pretrained model are tuned, else 1e-3. sgd and its
+    kin divide by no second moment and need about ten times that; lion, whose steps all have full
     length, a tenth (Chen et al., 2023). That is for 32 pictures an update: adam-like rates grow
     with the square root of the batch (Malladi et al., "On the SDEs and scaling rules for adaptive
     gradient algorithms", 2022), those of sgd in proportion (Goyal et al., 2017).
