@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from imgcls.config.load import dump_yaml
 from imgcls.config.run import ResumeConfig, TrainConfig
+from imgcls.data.bad_images import BadImage
 from imgcls.data.loader import naming_dead_workers
 from imgcls.data.split import split_rows
 from imgcls.engine.checkpoint import read_checkpoint
@@ -149,7 +151,9 @@ class Trainer:
         self._force = force
         self._assembly = first
         self._store = FeatureStore(plan) if first is None else first.store
-        self._store.on_batch = self._features_done
+        # no bound method: a trainer in a circle would keep its loader processes until Python
+        # collects it, in an order in which each of them is waited for in vain, five seconds long
+        self._store.on_batch = partial(_features_done, self._emit, self._stop)
 
     @classmethod
     def begin(cls, config: TrainConfig, observers: Sequence[Observer] = ()) -> Trainer:
@@ -186,7 +190,7 @@ class Trainer:
             emit=self._emit,
         )
         self._assembly = assembly
-        assembly.bad_images.on_new = lambda bad: self._emit(ImageSkipped(bad.location, bad.reason))
+        assembly.bad_images.on_new = partial(_image_skipped, self._emit)
         settings = FitSettings(
             fold=fold,
             folder=folder,
@@ -214,13 +218,6 @@ class Trainer:
         if self._assembly is None:
             raise RunError("validate_epoch: train a fold first")
         return validate_epoch(self._assembly.parts)
-
-    def _features_done(self, done: int, total: int) -> None:
-        self._emit(FeaturesDone(done, total))
-        if self._stop:
-            raise InterruptedRunError(
-                "stopped by a signal before the first epoch", self._stop.signal_number or 2
-            )
 
     def _facts(self, fold: int) -> dict[str, object]:
         imbalance = self.plan.recipe.imbalance
@@ -269,3 +266,15 @@ class Trainer:
             f"less: --batch-size {-(-batch_size // 2)} --grad-accum-steps "
             f"{grad_accum * 2}"
         )
+
+
+def _features_done(emit: Observer, stop: StopRequest, done: int, total: int) -> None:
+    emit(FeaturesDone(done, total))
+    if stop:
+        raise InterruptedRunError(
+            "stopped by a signal before the first epoch", stop.signal_number or 2
+        )
+
+
+def _image_skipped(emit: Observer, bad: BadImage) -> None:
+    emit(ImageSkipped(bad.location, bad.reason))

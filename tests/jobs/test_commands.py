@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
+import multiprocessing
 import shutil
 import sys
 
 import numpy as np
 import pytest
+import timm
 import torch
 import yaml
+from conftest import tiny_config
 from PIL import Image
+from safetensors.torch import load_file
 
 from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
+from imgcls.jobs.assemble import assemble
+from imgcls.jobs.plan import make_plan
+from imgcls.jobs.train import Trainer
 
 TRAIN = (
     "--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "2", "--lr",
@@ -75,17 +83,28 @@ def test_its_config_repeats_the_run(trained, command):
 
 
 def _weights(run, which="last"):
-    from safetensors.torch import load_file
-
     return load_file(run / "fold_0" / "checkpoints" / which / "model.safetensors")
+
+
+def test_a_training_that_ends_has_ended_its_loader_processes(photos, tmp_path):
+    """At once, and not whenever Python next looks for circles, which then waits for each."""
+    config = tiny_config(
+        photos, optim={"epochs": 1}, runtime={"workers": 1, "output": str(tmp_path / "outputs")}
+    )
+    others = set(multiprocessing.active_children())
+    gc.disable()
+    try:
+        trainer = Trainer.begin(config)
+        trainer.train_fold(0)
+        del trainer
+        assert set(multiprocessing.active_children()) <= others
+    finally:
+        gc.enable()
 
 
 def test_timm_loads_the_best_checkpoint(trained):
     """local-dir gives the logits that imgcls computes for the same tensor."""
-    import timm
-
     from imgcls import load_checkpoint
-    from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
     from imgcls.models.card import model_from_card
 
     run, _ = trained
@@ -317,11 +336,6 @@ def test_quiet_leaves_results_only(command, photos):
 
 def test_a_weights_file_is_where_training_starts(command, photos, tmp_path):
     """The first epoch of a run from another's weights begins near where that one ended."""
-    from conftest import tiny_config
-
-    from imgcls.jobs.assemble import assemble
-    from imgcls.jobs.plan import make_plan
-
     assert command("train", photos, *TRAIN).code == 0
     best = only_run(tmp_path) / "fold_0" / "checkpoints" / "best"
     config = tiny_config(photos, model={"weights": best, "pretrained": "auto"})
