@@ -10,10 +10,16 @@ from typing import Protocol
 
 from PIL import Image
 
+from imgcls.data.resize import MODES, Part
+
 # a JPEG can be decoded smaller by these factors, at a part of the time
 _REDUCTIONS = (8, 4, 2)
 _LEAST_SHRINK = 1.25
 _HARD_EDGED = (Image.Resampling.NEAREST, Image.Resampling.BOX)
+# from where on torch's resizing is within one level of Pillow's. A bicubic pass enlarges what the
+# pass before it rounded otherwise, where few pixels make one: below a factor of two a byte in five
+# millions was two levels off, from four on none in eighty-seven millions
+_LEAST_SHRINK_BY_TORCH = {Image.Resampling.BILINEAR: _LEAST_SHRINK, Image.Resampling.BICUBIC: 4.0}
 
 
 class Crop(Protocol):
@@ -25,6 +31,12 @@ class Crop(Protocol):
 
     def cut(self, image: Image.Image) -> Image.Image:
         """The wanted pixels of the picture, which may have come smaller by `reduction`."""
+
+    def part(self, size: tuple[int, int]) -> Part | None:
+        """What `cut` takes of a picture that comes in (width, height), if torch may resize it."""
+
+    def frame(self, image: Image.Image) -> Image.Image:
+        """The wanted pixels from the part's, with what is missing around them."""
 
 
 # from the upright picture's (width, height)
@@ -50,12 +62,7 @@ class Window:
 
     def cut(self, image: Image.Image) -> Image.Image:
         """The window's pixels, with `fill` beyond the picture."""
-        inner = (
-            max(self.left, 0),
-            max(self.top, 0),
-            min(self.left + self.size[0], self.resized[0]),
-            min(self.top + self.size[1], self.resized[1]),
-        )
+        inner = self._inner
         size = (inner[2] - inner[0], inner[3] - inner[1])
         if (
             self.resample in _HARD_EDGED
@@ -72,15 +79,38 @@ class Window:
             across, down = image.width / self.resized[0], image.height / self.resized[1]
             box = (inner[0] * across, inner[1] * down, inner[2] * across, inner[3] * down)
             pixels = image.resize(size, self.resample, box=_within(box, image.size))
-        if pixels.size == self.size:
-            return pixels
+        return self.frame(pixels)
+
+    def part(self, size: tuple[int, int]) -> Part | None:
+        """The window without its border, where that is within one level of `cut`."""
+        least = _LEAST_SHRINK_BY_TORCH.get(self.resample, math.inf)
+        if _vertical_first(size, self.resized) or any(
+            least * new > old for new, old in zip(self.resized, size, strict=True)
+        ):
+            return None
+        return Part(size, (0, 0, *size), self.resized, self._inner, self.resample)
+
+    def frame(self, image: Image.Image) -> Image.Image:
+        """The picture with `fill` around it."""
+        if image.size == self.size:
+            return image
         # band by band, because PIL has no way to name a colour of grey and alpha
-        levels = zip(pixels.getbands(), (*self.fill, 0), strict=False)
+        levels = zip(image.getbands(), (*self.fill, 0), strict=False)
         canvas = Image.merge(
-            pixels.mode, [Image.new("L", self.size, level) for _band, level in levels]
+            image.mode, [Image.new("L", self.size, level) for _band, level in levels]
         )
-        canvas.paste(pixels, (inner[0] - self.left, inner[1] - self.top))
+        canvas.paste(image, (self._inner[0] - self.left, self._inner[1] - self.top))
         return canvas
+
+    @property
+    def _inner(self) -> tuple[int, int, int, int]:
+        """What of the window lies on the resized picture, there."""
+        return (
+            max(self.left, 0),
+            max(self.top, 0),
+            min(self.left + self.size[0], self.resized[0]),
+            min(self.top + self.size[1], self.resized[1]),
+        )
 
 
 @dataclass(frozen=True)
@@ -104,10 +134,27 @@ class BoxCrop:
         if image.size == self.whole:
             # timm's order, to the pixel: nothing from beyond the box is blended in
             return image.crop(self.box).resize(self.size, self.resample)
-        across, down = image.width / self.whole[0], image.height / self.whole[1]
+        box = _within(self._box_in(image.size), image.size)
+        return image.resize(self.size, self.resample, box=box)
+
+    def part(self, size: tuple[int, int]) -> Part | None:
+        """The box to the nearest pixels, in any of torch's filters."""
+        if self.resample not in MODES:
+            return None
+        left, upper, right, lower = (round(edge) for edge in self._box_in(size))
+        if left == right or upper == lower:
+            return None
+        box, window = (left, upper, right, lower), (0, 0, *self.size)
+        return Part(size, box, self.size, window, self.resample)
+
+    def frame(self, image: Image.Image) -> Image.Image:
+        """The picture: nothing is missing."""
+        return image
+
+    def _box_in(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        across, down = size[0] / self.whole[0], size[1] / self.whole[1]
         left, upper, right, lower = self.box
-        box = (left * across, upper * down, right * across, lower * down)
-        return image.resize(self.size, self.resample, box=_within(box, image.size))
+        return left * across, upper * down, right * across, lower * down
 
 
 def _vertical_first(old: tuple[int, int], new: tuple[int, int]) -> bool:

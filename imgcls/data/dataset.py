@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from imgcls.data.bad_images import BadImage, bad_image
 from imgcls.data.decode import UnreadableImageError
+from imgcls.data.handover import SharedRooms, stack_rows
 from imgcls.data.sampling import sample_seed
 from imgcls.data.source import SampleTable
 from imgcls.data.transforms import Transform
@@ -105,25 +106,41 @@ def _own_randomness(seed: int) -> Iterator[None]:
 
 
 class Loaded(NamedTuple):
-    """A batch of what could be read, None when nothing could, and what could not."""
+    """A batch of what could be read, None when nothing could, and what could not.
+
+    in_room: the pictures lie in shared memory that waits to be used again.
+    """
 
     batch: Batch | None
     bad: tuple[BadImage, ...]
+    in_room: bool = False
 
 
-def collate(samples: Sequence[Sample | BadImage], *, even: bool) -> Loaded:
-    """The batch of some samples. even: one left over is left out, since mixup wants pairs."""
-    good = [sample for sample in samples if isinstance(sample, Sample)]
-    bad = tuple(sample for sample in samples if isinstance(sample, BadImage))
-    if even and len(good) % 2:
-        good.pop()
-    if not good:
-        return Loaded(None, bad)
-    batch = Batch(
+class Collate:
+    """Makes the batch of some samples.
+
+    even: one left over is left out, since mixup wants pairs. reuse: a loader process puts pictures
+    into memory that it shares with the reader and uses again.
+    """
+
+    def __init__(self, *, even: bool = False, reuse: bool = False) -> None:
+        self._even = even
+        self._rooms = SharedRooms() if reuse else None
+
+    def __call__(self, samples: Sequence[Sample | BadImage]) -> Loaded:
+        """The batch of what could be read, and what could not."""
+        good = [sample for sample in samples if isinstance(sample, Sample)]
+        bad = tuple(sample for sample in samples if isinstance(sample, BadImage))
+        if self._even and len(good) % 2:
+            good.pop()
+        if not good:
+            return Loaded(None, bad)
         # one copy of whole rows of pixels: the batch is channels last in memory
-        images=torch.stack([sample.image.movedim(0, -1) for sample in good]).movedim(-1, 1),
-        labels=torch.tensor([sample.label for sample in good], dtype=torch.int64),
-        keys=tuple(sample.key for sample in good),
-        valid=torch.ones(len(good), dtype=torch.bool),
-    )
-    return Loaded(batch, bad)
+        rows, in_room = stack_rows([sample.image.movedim(0, -1) for sample in good], self._rooms)
+        batch = Batch(
+            images=rows.movedim(-1, 1),
+            labels=torch.tensor([sample.label for sample in good], dtype=torch.int64),
+            keys=tuple(sample.key for sample in good),
+            valid=torch.ones(len(good), dtype=torch.bool),
+        )
+        return Loaded(batch, bad, in_room)

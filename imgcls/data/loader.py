@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 import signal
 import sys
@@ -17,7 +16,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from imgcls.data.audit_scan import available_cores
 from imgcls.data.bad_images import BadImage, BadImages, nothing_left
-from imgcls.data.dataset import Batch, ImageDataset, Loaded, collate
+from imgcls.data.dataset import Batch, Collate, ImageDataset, Loaded
+from imgcls.data.handover import Reader
 from imgcls.data.sampling import EpochSampler
 from imgcls.data.source import SampleTable
 from imgcls.data.transforms import Transform
@@ -87,12 +87,15 @@ class _Pipeline:
         dataset.in_hand = torch.full((workers, 2), -1, dtype=torch.int64)
         dataset.in_hand.share_memory_()  # type: ignore[no-untyped-call]
         _datasets.add(dataset)
+        self._reader = Reader()
+        pinned = device_type == "cuda"
         self._loader: DataLoader[Loaded] = DataLoader(
             dataset,
             batch_sampler=self._batches,
             num_workers=workers,
-            collate_fn=functools.partial(collate, even=even),
-            pin_memory=device_type == "cuda",
+            # pinning makes a copy of its own
+            collate_fn=Collate(even=even, reuse=workers > 0 and not pinned),
+            pin_memory=pinned,
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
@@ -106,7 +109,11 @@ class _Pipeline:
         with naming_dead_workers():
             for loaded in self._loader:
                 self._bad_images.meet(loaded.bad)
-                yield loaded
+                if loaded.batch is not None and loaded.in_room:
+                    images = self._reader.own(loaded.batch.images)
+                    yield loaded._replace(batch=loaded.batch._replace(images=images))
+                else:
+                    yield loaded
 
 
 # every data set that processes may be reading, to find what a dead one was at

@@ -22,6 +22,7 @@ from PIL import Image
 
 from imgcls.data.crops import BoxCrop, ChooseCrop, Crop
 from imgcls.data.decode import decode_crop
+from imgcls.data.resize import SHRINKABLE, shrink
 from imgcls.data.source import ImageStore
 from imgcls.errors import OutputError
 
@@ -149,8 +150,13 @@ class CachedImages(ImageStore):
         if not self._slots.is_checked(slot):
             self._make_sure(slot, self._images.content(index))
         size, pixels = self._slots.read(slot)
-        image = Image.fromarray(pixels)
-        return image if self._final else choose(size).cut(image)
+        if self._final:
+            return Image.fromarray(pixels)
+        crop = choose(size)
+        part = crop.part(pixels.shape[1::-1]) if self.decoding.channels in SHRINKABLE else None
+        if part is None:
+            return crop.cut(Image.fromarray(pixels))
+        return crop.frame(Image.fromarray(shrink(pixels, part)))
 
     def _make_sure(self, slot: int, content: bytes) -> None:
         digest = hashlib.blake2b(content, digest_size=8).digest()

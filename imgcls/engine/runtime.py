@@ -127,7 +127,10 @@ def keep_freed_memory() -> None:
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
-    names = ("imgcls", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+    names = (
+        *("imgcls", "torch", "torchvision", "timm", "numpy"),
+        *("scikit-learn", "pillow", "simplejpeg"),
+    )
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found}
 

@@ -7,11 +7,11 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 from PIL import Image
 
 from imgcls.config.run import TrainConfig
@@ -24,6 +24,8 @@ from imgcls.models.card import Preprocessing
 from imgcls.models.catalog import cache_folder
 
 _FORMAT = 1
+# what pixels may hang on to the last level
+_DECODERS = ("pillow", "simplejpeg", "torch")
 _GIB = 2**30
 # training crops come from pictures as large as evaluation sees them
 _WHOLE_PER_CROP = 8 / 7
@@ -80,7 +82,7 @@ class PictureCache:
             if self.mode == "disk":
                 settings: dict[str, Any] = {
                     "format": _FORMAT,
-                    "pillow": PIL.__version__,
+                    "made by": {name: version(name) for name in _DECODERS},
                     "kind": kind,
                     "shape": shape,
                     "decoding": asdict(table.images.decoding),

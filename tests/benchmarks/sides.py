@@ -233,13 +233,13 @@ def timms_steps(folder: str, model: str, option: str) -> Iterator[tuple[int, tor
 def our_steps(
     folder: str, model: str, option: str, *, synthetic: bool
 ) -> Iterator[tuple[int, float]]:
-    from imgcls.engine.step import set_train_mode, train_step
+    from imgcls.engine.step import train_step
 
     amp, _, compiled = option.partition("+")
     parts = our_parts(our_config(folder, model, runtime={"amp": amp, "compile": bool(compiled)}))
-    set_train_mode(parts.learner.model)
     done, kept = 0, None
     for epoch in itertools.count():
+        parts.learner.trainable.begin_epoch(parts.learner.model, epoch)
         for batches in parts.train_batches.steps(epoch):
             if synthetic and kept is None:
                 kept = [batch._replace(images=batch.images.to(DEVICE)) for batch in batches]

@@ -17,8 +17,10 @@ from sklearn.datasets import load_sample_images
 from timm.data import create_transform
 
 from imgcls.config.augment import PRESETS
+from imgcls.data import decode as decode_module
 from imgcls.data.crops import BoxCrop
 from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
+from imgcls.data.jpeg import decode_jpeg
 from imgcls.data.transforms import eval_transform, train_transform
 
 PHOTO = Image.fromarray(load_sample_images().images[0])
@@ -117,14 +119,120 @@ def test_training_makes_timms_very_draws(width, height, seed, aa, jitter):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_decoded_crop_is_the_decoded_pictures_crop(mode, orientation):
-    """However the camera was held."""
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
+@pytest.mark.parametrize("crop_mode", ["center", "border"])
+@pytest.mark.parametrize("side", [64, 160])
+def test_a_decoded_crop_is_the_decoded_pictures_crop(
+    mode, orientation, interpolation, crop_mode, side
+):
+    """However the camera was held, and whichever library resizes: within one level of timm's."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = as_jpeg(PHOTO.convert(mode), exif=exif)
-    transform = eval_transform(facts())
+    wanted = facts(input_size=(3, side, side), interpolation=interpolation, crop_mode=crop_mode)
+    transform = eval_transform(wanted)
     crop = decode_crop(content, DecodeSettings(), transform.choose)
-    assert torch.equal(transform.finish(crop), transform(decode(content)))
+    assert levels_apart(transform.finish(crop), timms(wanted)(decode(content))) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(400, 1600),
+    height=st.integers(400, 1600),
+    interpolation=st.sampled_from(["bicubic", "bilinear"]),
+    crop_pct=st.sampled_from([0.5, 0.875, 1.0]),
+    orientation=st.integers(1, 8),
+    seed=st.integers(0, 2**31),
+)
+def test_torch_shrinks_jpegs_to_within_one_level_of_timms(
+    width, height, interpolation, crop_pct, orientation, seed
+):
+    """With noise of single pixels, which shows what is rounded where."""
+    pixels = np.asarray(PHOTO.resize((width, height)), np.int16)
+    noise = np.random.default_rng(seed).integers(-20, 21, pixels.shape)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = as_jpeg(Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8)), exif=exif)
+    wanted = facts(crop_pct=crop_pct, interpolation=interpolation)
+    transform = eval_transform(wanted)
+    crop = decode_crop(content, DecodeSettings(), transform.choose)
+    assert levels_apart(transform.finish(crop), timms(wanted)(decode(content))) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(1, 400),
+    height=st.integers(1, 400),
+    mode=st.sampled_from(["L", "RGB"]),
+    reduction=st.sampled_from([1, 2, 4, 8]),
+    quality=st.integers(5, 100),
+    subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]),
+    progressive=st.booleans(),
+)
+def test_arrays_of_jpegs_have_pillows_pixels(
+    width, height, mode, reduction, quality, subsampling, progressive
+):
+    """All of them, also where the decoder leaves pixels out; or there is no array."""
+    stream = io.BytesIO()
+    PHOTO.resize((width, height)).convert(mode).save(
+        stream, "JPEG", quality=quality, progressive=progressive,
+        **({"subsampling": subsampling} if mode == "RGB" else {}),
+    )  # fmt: skip
+    pixels = decode_jpeg(stream.getvalue(), (width, height), mode, reduction=reduction)
+    with Image.open(stream) as image:
+        if reduction > 1:
+            image.draft(None, (max(width // reduction, 1), max(height // reduction, 1)))
+        expected = np.asarray(image)
+    if pixels is not None:
+        # where a side is shorter than the factor Pillow takes a smaller one
+        if min(width, height) >= reduction:
+            assert np.array_equal(pixels, expected)
+    else:
+        assert min(width, height) < 8 * reduction
+
+
+def test_a_jpeg_with_a_warning_is_left_to_pillow():
+    """It mends what can be mended, and has the words for the rest."""
+    content = as_jpeg(PHOTO)
+    assert decode_jpeg(content, PHOTO.size, "RGB", reduction=1) is not None
+    assert decode_jpeg(content[: len(content) // 2], PHOTO.size, "RGB", reduction=1) is None
+    # bytes between the blocks of the file, which Pillow passes over
+    start = content.index(b"\xff\xdb")
+    odd = content[:start] + b"\x00\x00\x00" + content[start:]
+    transform = eval_transform(facts())
+    assert (
+        levels_apart(
+            transform.finish(decode_crop(odd, DecodeSettings(), transform.choose)),
+            transform(decode(odd)),
+        )
+        <= 1
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), orientation=st.integers(1, 8), grey=st.booleans())
+def test_training_crops_of_jpegs_are_timms_within_three_levels(seed, orientation, grey):
+    """The same part of the picture, resized by torch."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    # not as large as decoding smaller would pay
+    photo = PHOTO.crop((0, 0, 120, 110)) if orientation < 5 else PHOTO.crop((0, 0, 110, 120))
+    content = as_jpeg(photo.convert("L") if grey else photo, exif=exif)
+    wanted = facts()
+    results = []
+    for way in ("ours", "timm's"):
+        random.seed(seed)
+        torch.manual_seed(seed)
+        if way == "ours":
+            ours = train_transform(wanted, replace(PRESETS["light"], color_jitter=0.0))
+            crop = decode_crop(content, DecodeSettings(), ours.choose)
+            results.append(ours.finish(crop))
+        else:
+            theirs = timms(
+                wanted, is_training=True, scale=(0.35, 1.0), hflip=0.5, color_jitter=None
+            )
+            results.append(theirs(decode(content)))
+    assert levels_apart(*results) <= 3
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F"])
@@ -160,18 +268,18 @@ def test_large_jpegs_are_decoded_smaller_for_training(monkeypatch):
     large = PHOTO.resize((1920, 1280), Image.Resampling.BICUBIC)
     content = as_jpeg(large)
     decoded = []
-    cut = BoxCrop.cut
+    shrink = decode_module.shrink
 
-    def remember(crop, image):
-        decoded.append(image.size)
-        return cut(crop, image)
+    def remember(pixels, part):
+        decoded.append(pixels.shape[1::-1])
+        return shrink(pixels, part)
 
-    monkeypatch.setattr(BoxCrop, "cut", remember)
+    monkeypatch.setattr(decode_module, "shrink", remember)
     box = BoxCrop((1920, 1280), (400, 300, 1400, 1200), (64, 64), Image.Resampling.BICUBIC)
     assert box.reduction == 8
     small = decode_crop(content, DecodeSettings(), lambda _size: box)
     assert decoded == [(240, 160)]
-    exact = cut(box, large)
+    exact = box.cut(large)
     assert np.abs(np.asarray(small, int) - np.asarray(exact, int)).mean() < 4
 
 

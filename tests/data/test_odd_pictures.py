@@ -99,6 +99,9 @@ class Whole:
     def cut(self, image):
         return image
 
+    def part(self, size):
+        return None
+
     def __call__(self, size):
         self.size = size
         return self
