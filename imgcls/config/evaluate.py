@@ -121,7 +121,8 @@ class EvaluateConfig(Config):
     explain: bool = Field(
         False,
         description=(
-            "Show what the model looked at beside its worst mistakes, by Grad-CAM (extra explain)."
+            "Show what the model looked at beside its worst mistakes (extra explain): by attention "
+            "rollout for plain vision transformers, for all others by Grad-CAM."
         ),
     )
     report: bool = Field(

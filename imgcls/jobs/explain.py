@@ -1,14 +1,15 @@
-"""What the model looked at in its worst mistakes, by Grad-CAM.
+"""What the model looked at in its worst mistakes.
 
-Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization"
-(2017), for the class that the model said, as the grad-cam package computes it. Transformers take
-part by their tokens, laid out on the grid of patches.
+Plain vision transformers by attention rollout. All others by Grad-CAM: Selvaraju et al., "Grad-CAM:
+Visual Explanations from Deep Networks via Gradient-based Localization" (2017), for the class that
+the model said, as the grad-cam package computes it. Other models of tokens take part by laying
+these out on the grid of patches.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,23 @@ from imgcls.jobs.score import prepare
 from imgcls.jobs.score_report import Scoring
 from imgcls.metrics.predictions import Predictions
 from imgcls.models.card import model_from_card
-from imgcls.report.explanations import write_explanations
+from imgcls.models.rollout import AttentionRollout, has_rollout
+from imgcls.report.explanations import GRAD_CAM, ROLLOUT, write_explanations
 
 _TOKENS = 3  # dimensions of [pictures, tokens, channels]
 
 
+# float32 [B, h, w] of normalised images and the classes that the model said
+HeatMaps = Callable[[torch.Tensor, np.ndarray], np.ndarray]
+
+
 def require_explainable(checkpoint: Checkpoint) -> None:
-    """Raise ConfigError unless Grad-CAM is installed and knows the model's last features."""
+    """Raise ConfigError unless grad-cam is installed and there is a way to explain the model."""
     if importlib.util.find_spec("pytorch_grad_cam") is None:
-        raise ConfigError('--explain: needs Grad-CAM: pip install "imgcls[explain]"')
-    _last_features(model_from_card(checkpoint.card))
+        raise ConfigError('--explain: needs grad-cam: pip install "imgcls[explain]"')
+    model = model_from_card(checkpoint.card)
+    if not has_rollout(model):
+        _last_features(model)
 
 
 def explain_mistakes(
@@ -61,33 +69,61 @@ def explain_mistakes(
     chosen = replace(pictures, indices=pictures.indices[rows])
     prepared = prepare(checkpoint, chosen, exact, replace(scoring, workers=0))
     said = predictions.predicted[rows]
-    overlays = _overlays(prepared.model, prepared.batches, prepared.normalizer, said)
-    write_explanations(folder, zip((predictions.keys[row] for row in rows), overlays, strict=True))
+    rollout = has_rollout(prepared.model)
+    heat_maps = _rollout(prepared.model) if rollout else _grad_cam(prepared.model)
+    overlays = _overlays(heat_maps, prepared.batches, prepared.normalizer, said)
+    write_explanations(
+        folder,
+        ROLLOUT if rollout else GRAD_CAM,
+        zip((predictions.keys[row] for row in rows), overlays, strict=True),
+    )
 
 
 def _overlays(
-    model: nn.Module, batches: Any, normalizer: Any, said: np.ndarray
+    heat_maps: HeatMaps, batches: Any, normalizer: Any, said: np.ndarray
 ) -> Iterator[Image.Image]:
     import cv2
+    from pytorch_grad_cam.utils.image import scale_cam_image, show_cam_on_image
+
+    start = 0
+    for batch in batches:
+        classes = said[start : start + len(batch.labels)]
+        start += len(classes)
+        height, width = batch.images.shape[2:]
+        heat = heat_maps(normalizer.images(batch), classes)
+        for image, mask in zip(batch.images, scale_cam_image(heat, (width, height)), strict=True):
+            seen = image.permute(1, 2, 0).numpy().astype(np.float32) / 255
+            shown = np.repeat(seen[..., :1], 3, axis=2) if seen.shape[2] != 3 else seen  # noqa: PLR2004
+            # inferno rises evenly in lightness, for any kind of colour vision
+            yield Image.fromarray(
+                show_cam_on_image(shown, mask, use_rgb=True, colormap=cv2.COLORMAP_INFERNO)
+            )
+
+
+def _rollout(model: nn.Module) -> HeatMaps:
+    rollout = AttentionRollout(model)
+
+    def heat_maps(images: torch.Tensor, _said: np.ndarray) -> np.ndarray:
+        # one by one: the maps of a batch of large pictures would fill the memory
+        return np.concatenate([rollout(image[None]).cpu().numpy() for image in images])
+
+    return heat_maps
+
+
+def _grad_cam(model: nn.Module) -> HeatMaps:
     from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.image import show_cam_on_image
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     model.eval()
-    start = 0
     layer = _last_features(model)
-    with GradCAM(model, [layer], reshape_transform=lambda out: _channels_first(model, out)) as cam:
-        for batch in batches:
-            classes = said[start : start + len(batch.labels)]
-            start += len(classes)
-            heat = cam(normalizer.images(batch), [ClassifierOutputTarget(int(c)) for c in classes])
-            for image, mask in zip(batch.images, heat, strict=True):
-                seen = image.permute(1, 2, 0).numpy().astype(np.float32) / 255
-                shown = np.repeat(seen[..., :1], 3, axis=2) if seen.shape[2] != 3 else seen  # noqa: PLR2004
-                # inferno rises evenly in lightness, for any kind of colour vision
-                yield Image.fromarray(
-                    show_cam_on_image(shown, mask, use_rgb=True, colormap=cv2.COLORMAP_INFERNO)
-                )
+
+    def heat_maps(images: torch.Tensor, said: np.ndarray) -> np.ndarray:
+        targets = [ClassifierOutputTarget(int(c)) for c in said]
+        with GradCAM(model, [layer], lambda output: _channels_first(model, output)) as cam:
+            heat: np.ndarray = cam(images, targets)
+        return heat
+
+    return heat_maps
 
 
 def _last_features(model: nn.Module) -> nn.Module:

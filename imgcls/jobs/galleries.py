@@ -15,12 +15,18 @@ from imgcls.data.open import open_source
 from imgcls.data.source import SampleTable
 from imgcls.errors import DataError
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.explanations import read_explanations
+from imgcls.report.explanations import GRAD_CAM, ROLLOUT, Explanation, read_explanations
 from imgcls.report.html.page import Thumbnail, picture_uri
 
 _MOST_MISTAKES, _MOST_UNCERTAIN = 24, 12
 
-_HEAT = " On the right, the brighter a place, the more it spoke for the answer (Grad-CAM)."
+_HEAT = {
+    GRAD_CAM: " On the right, the brighter a place, the more it spoke for the answer (Grad-CAM).",
+    ROLLOUT: (
+        " On the right, the brighter a place, the more the model looked at it, for whatever class "
+        "(attention rollout)."
+    ),
+}
 
 Gallery = tuple[str, str, list[Thumbnail]]
 
@@ -43,7 +49,7 @@ def galleries_of(
         (
             "The most confident mistakes",
             "Wrong labels, two classes in one picture, or what the model takes for another."
-            + (_HEAT if explanations else ""),
+            + "".join(_HEAT[method] for method in {e.method for e in explanations.values()}),
             _thumbnails(
                 table, predictions, names, mistakes, notes=notes, explanations=explanations
             ),
@@ -80,7 +86,7 @@ def _thumbnails(
     rows: np.ndarray,
     *,
     notes: list[str],
-    explanations: Mapping[str, Path],
+    explanations: Mapping[str, Explanation],
 ) -> list[Thumbnail]:
     position = {} if table is None else {key: index for index, key in enumerate(table.keys)}
     shown = []
@@ -102,7 +108,7 @@ def _thumbnails(
                 f"{names[true]}, right" if right else f"{names[true]} taken for {names[said]}",
                 [sure if right else f"{sure}; {own:.1%} for {names[true]}"],
                 key,
-                picture_uri(Image.open(explanations[key])) if key in explanations else None,
+                picture_uri(Image.open(explanations[key].file)) if key in explanations else None,
             )
         )
     return shown

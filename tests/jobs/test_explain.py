@@ -16,7 +16,7 @@ from PIL import Image
 from imgcls.engine.batches import ComputeSettings, Normalizer
 from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
 from imgcls.errors import ConfigError
-from imgcls.jobs.explain import _overlays, require_explainable
+from imgcls.jobs.explain import _grad_cam, _overlays, require_explainable
 
 OPTIONS = ("--device", "cpu", "--workers", "0", "--ci", "none")
 
@@ -30,9 +30,11 @@ def train(command, photos, model):
     return photos.parent / "outputs" / "run"
 
 
-@pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
-def test_mistakes_stand_beside_what_the_model_looked_at(command, photos, browser, model):
-    """A heat map for each mistake, on the page and as a file; gone with the next evaluation."""
+@pytest.mark.parametrize(
+    ("model", "method"), [("test_resnet", "Grad-CAM"), ("test_vit", "attention rollout")]
+)
+def test_mistakes_stand_beside_what_the_model_looked_at(command, photos, browser, model, method):
+    """A heat map for each mistake and its method, on the page and as files; gone the next time."""
     run = train(command, photos, model)
     done = command("evaluate", run, "--split", "train", "--explain", *OPTIONS)
     assert done.code == 0, done.err
@@ -40,7 +42,9 @@ def test_mistakes_stand_beside_what_the_model_looked_at(command, photos, browser
     with (folder / "predictions.csv").open(encoding="utf-8") as stream:
         wrong = {row["path"] for row in csv.DictReader(stream) if row["correct"] == "0"}
     with (folder / "explanations" / "index.csv").open(encoding="utf-8") as stream:
-        explained = {row["path"]: row["file"] for row in csv.DictReader(stream)}
+        rows = list(csv.DictReader(stream))
+    explained = {row["path"]: row["file"] for row in rows}
+    assert {row["method"] for row in rows} == {method}
     assert explained.keys() <= wrong
     assert len(explained) == min(24, len(wrong)) > 0
     for file in explained.values():
@@ -48,6 +52,7 @@ def test_mistakes_stand_beside_what_the_model_looked_at(command, photos, browser
             assert overlay.size == (160, 160)
     browser.open(folder / "report.html")
     assert browser.complaints() == []
+    assert f"({method})" in browser.run("return document.body.innerText")
     assert len(browser.run("return [...document.querySelectorAll('.pictures img + img')]")) == len(
         explained
     )
@@ -62,7 +67,7 @@ def batch_of(images):
 
 def heat_maps(model, images, said):
     normalizer = Normalizer((0.5,) * 3, (0.5,) * 3, ComputeSettings(torch.device("cpu")))
-    overlays = _overlays(model, [batch_of(images)], normalizer, np.array(said))
+    overlays = _overlays(_grad_cam(model), [batch_of(images)], normalizer, np.array(said))
     return [np.asarray(overlay).astype(int) for overlay in overlays]
 
 
