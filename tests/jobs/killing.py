@@ -30,6 +30,7 @@ class Launcher:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
+        self._server.stdout.readline()
 
     def start(self, folder: Path, *arguments: str) -> int:
         """The pid of a command just begun."""

@@ -1,7 +1,8 @@
 """Starts `imgcls` commands as real processes without importing torch for each of them.
 
-Reads one JSON list a line: [folder, argument, ...]. For each it forks a process that runs the
-command, prints its pid, and, when it has ended, its exit code (minus the signal that killed it).
+Prints a line when it is ready. Reads one JSON list a line: [folder, argument, ...]. For each it
+forks a process that runs the command, prints its pid, and, when it has ended, its exit code (minus
+the signal that killed it).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def main() -> None:
     import imgcls.report.screen
     import imgcls.report.training  # noqa: F401
 
+    print("ready", flush=True)
     for line in sys.stdin:
         folder, *arguments = json.loads(line)
         pid = os.fork()
