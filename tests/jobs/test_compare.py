@@ -59,7 +59,8 @@ def test_two_runs_are_compared_picture_by_picture(command, runs):
     recalls = {row["class"]: row["this"] for row in comparison["per_class"]}
     assert recalls == {row["class"]: row["recall"] for row in report["per_class"]}
     assert "was trained on 34 of these pictures" in report["notes"][-1]
-    shown = command("evaluate", runs / "long", "--split", "train", "--compare", runs / "short").out
+    arguments = ("--split", "train", "--compare", runs / "short", "--no-report")
+    shown = command("evaluate", runs / "long", *arguments).out
     for words in ("Against", "McNemar's exact p =", "Recall that changed most"):
         assert words in shown
     evaluated(command, runs / "long", "--split", "train")
@@ -115,7 +116,7 @@ def test_models_of_other_classes_are_not_compared(command, photos, runs):
 )
 def test_a_missed_mark_is_exit_code_one(command, runs, gate, code, words):
     """After the result; a metric that cannot be a mark is refused before."""
-    done = command("evaluate", "--fail-under", gate)
+    done = command("evaluate", "--fail-under", gate, "--no-report")
     assert done.code == code
     assert words in done.out + done.err
     assert (runs / "short/fold_0/test_results").exists() == (code < 2)
@@ -140,7 +141,8 @@ def test_corruptions_are_scored_and_the_drop_is_told(command, runs):
         np.mean([row["drop"]["accuracy"] for row in worse["by_corruption"]])
     )
     assert any(row["drop"]["accuracy"] for row in worse["by_corruption"])
-    shown = command("evaluate", runs / "long", "--split", "train", "--corruptions").out
+    arguments = ("--split", "train", "--corruptions", "--no-report")
+    shown = command("evaluate", runs / "long", *arguments).out
     assert "Accuracy on worse pictures" in shown
     done = command("evaluate", runs / "long", "--corruptions", "--tta", "hflip")
     assert (done.code, "--corruptions" in done.error_lines[0]) == (2, True)

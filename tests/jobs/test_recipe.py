@@ -20,7 +20,7 @@ def test_unbalanced_classes_are_met_aloud(command, photos):
     assert "2 to 1 between the largest class and the smallest" in done.err
     assert "logit-adjust" in done.err
     assert "val_balanced_accuracy" in done.err
-    shown = command("evaluate", "--split", "val")
+    shown = command("evaluate", "--split", "val", "--no-report")
     assert "for classes that are nearly equally common (logit-adjust)" in shown.out
     report = json.loads(command("evaluate", "--split", "val", "--no-report", "--json").out)
     shares = report["prior"]["shares"]
