@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
@@ -88,3 +90,18 @@ class ScoreFile:
 
     def _output_error(self, error: OSError) -> OutputError:
         return OutputError(f"{self._file}: cannot be written ({error.strerror})")
+
+
+@contextlib.contextmanager
+def temporary_scores(folder: Path, count: int) -> Iterator[ScoreFile]:
+    """A ScoreFile of `count` rows below the folder that is gone, and its rows, with the block.
+
+    The folder is made. Raises OutputError when the disk does not take it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY_PREFIX)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
+    with temporary as place, ScoreFile(Path(place) / "scores.npy", count) as file:
+        yield file

@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from imgcls.engine.score_file import temporary_scores
 from imgcls.engine.temperature import read_temperature
 from imgcls.errors import ConfigError
 from imgcls.jobs.pictures import Pictures
@@ -15,9 +18,9 @@ from imgcls.jobs.runs import SPLITS, run_of
 from imgcls.jobs.score import OnBatch, prepare
 from imgcls.jobs.score_report import Scoring
 from imgcls.metrics.comparison import mcnemar, paired_differences
-from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.predictions import PictureFacts, Predictions
 from imgcls.metrics.scores import class_counts
-from imgcls.report.files import read_csv
+from imgcls.report.files import csv_rows
 
 
 def read_other(path: Path, fold: int | None, class_names: tuple[str, ...]) -> Checkpoint:
@@ -39,6 +42,7 @@ def compare(
     class_names: tuple[str, ...],
     compute: ComputeSettings,
     *,
+    folder: Path,
     scoring: Scoring,
     calibrated: bool,
     on_batch: OnBatch,
@@ -47,25 +51,26 @@ def compare(
 
     metrics: this, other, difference and paired bootstrap interval. mcnemar: pictures that only one
     has right, and the exact p-value. per_class: recall of both, the greatest change first.
-    changed: the pictures that one has right and the other wrong.
+    changed: the pictures that one has right and the other wrong. The other's scores lie below the
+    folder meanwhile.
     """
     theirs = replace(pictures, table=pictures.table.relabel(other.class_names))
     found = read_temperature(other) if calibrated else None
-    answered = prepare(other, theirs, compute, scoring).predict(on_batch)
-    order = [other.class_names.index(name) for name in class_names]
-    against = Predictions(
-        predictions.keys,
-        answered.logits[:, order],
-        predictions.labels,
-        1.0 if found is None else found.temperature,
-    )
+    temperature = 1.0 if found is None else found.temperature
+    with temporary_scores(folder, len(theirs.indices)) as file:
+        prepared = prepare(other, theirs, compute, scoring)
+        facts = prepared.predict(file, on_batch, temperature).facts
+    # the other model may have the classes in another order
+    number = {name: index for index, name in enumerate(class_names)}
+    ours = np.array([number[name] for name in other.class_names])
+    against = replace(facts, labels=ours[facts.labels], predicted=ours[facts.predicted])
     resampler = scoring.resampler(predictions, pictures.groups)
     return {
         "checkpoint": other.folder,
         "model_name": str(other.facts.get("model_name", other.card["architecture"])),
-        "metrics": paired_differences(predictions, [against], resampler),
-        "mcnemar": mcnemar(predictions, against),
-        "per_class": _per_class(predictions, against, class_names),
+        "metrics": paired_differences(predictions.facts, [against], resampler),
+        "mcnemar": mcnemar(predictions.facts, against),
+        "per_class": _per_class(predictions.facts, against, class_names),
         "changed": [
             {
                 "path": predictions.keys[row],
@@ -87,14 +92,14 @@ def trained_on(other: Checkpoint, pictures: Pictures) -> int:
     fold = str(other.fold)
     trained = {
         row["path"]
-        for row in read_csv(run / SPLITS)
+        for row in csv_rows(run / SPLITS)
         if row["split"] == "train" and row["fold"] != fold
     }
     return sum(pictures.table.keys[index] in trained for index in pictures.indices)
 
 
 def _per_class(
-    this: Predictions, other: Predictions, class_names: tuple[str, ...]
+    this: PictureFacts, other: PictureFacts, class_names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     counts = [class_counts(p.labels, p.predicted, len(class_names)) for p in (this, other)]
     rows = [

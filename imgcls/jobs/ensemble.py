@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint
-from imgcls.engine.durable import TEMPORARY_PREFIX
 from imgcls.engine.inference import predict
-from imgcls.engine.score_file import ScoreFile
+from imgcls.engine.score_file import ScoreFile, temporary_scores
 from imgcls.engine.temperature import Temperature
 from imgcls.engine.together import VIEWS, Together
-from imgcls.errors import CheckpointError, OutputError
+from imgcls.errors import CheckpointError
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.score import OnBatch, counted, ignore_batches, prepare
 from imgcls.jobs.score_report import Scoring, measured_speed, report_on
@@ -59,31 +57,25 @@ def score_together(
         [1.0 if found is None else found.temperature for found in temperatures],
     )
     batches = prepared[0].batches
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY_PREFIX)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
-    with temporary as place:
-        with ScoreFile(Path(place) / "members.npy", len(pictures.indices)) as file:
-            result = predict(
-                together,
-                batches,
-                prepared[0].normalizer,
-                compute,
-                counted(on_batch, len(batches)),
-                file=file,
-            )
+    with temporary_scores(folder, len(pictures.indices)) as members:
+        result = predict(
+            together,
+            batches,
+            prepared[0].normalizer,
+            compute,
+            counted(on_batch, len(batches)),
+            file=members,
+        )
         scores = result.logits
         with ScoreFile(folder / LOGITS, len(scores)) as file:
             for rows in blocks(len(scores), scores[0].size):
                 file.append(scores[rows, 0])
             mean = Predictions(result.keys, file.mapped(), result.labels)
         alone = [
-            Predictions(result.keys, scores[:, 1 + index], result.labels)
+            Predictions(result.keys, scores[:, 1 + index], result.labels).facts
             for index in range(len(checkpoints))
         ]
-        gain = paired_differences(mean, alone, scoring.resampler(mean, pictures.groups))
+        gain = paired_differences(mean.facts, alone, scoring.resampler(mean, pictures.groups))
     metrics = MetricsCalculator(first.class_names, scoring.top_k).compute(mean)
     report = report_on(
         metrics,

@@ -13,6 +13,7 @@ from imgcls.data.loader import naming_dead_workers
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from imgcls.engine.durable import pointed_at
+from imgcls.engine.score_file import temporary_scores
 from imgcls.engine.temperature import Temperature, read_temperature, save_temperature
 from imgcls.errors import ConfigError, DataError, OutputError, RunError
 from imgcls.jobs.bad_images import without_unreadable
@@ -231,12 +232,14 @@ class _Evaluation:
         self, predictions: Predictions, pictures: Pictures, report: EvalReport
     ) -> dict[str, Any]:
         assert self.other is not None
+        assert report.folder is not None
         return compare(
             predictions,
             self.other,
             pictures,
             report.class_names,
             self.compute,
+            folder=report.folder,
             scoring=self.scoring,
             calibrated=self.config.calibrate != "none",
             on_batch=self.on_batch,
@@ -269,8 +272,10 @@ class _Evaluation:
             )
         fitting = self._readable(run_pictures(checkpoint, "val", self.config.reading))
         prepared = prepare(checkpoint, fitting, self.compute, self.scoring)
-        seen = prepared.predict(self.on_batch)
-        found = Temperature(fit_temperature(seen.logits, seen.labels), "val", len(seen.labels))
+        with temporary_scores(results_folder(checkpoint.folder), len(fitting.indices)) as file:
+            seen = prepared.predict(file, self.on_batch)
+            fitted = fit_temperature(seen.logits, seen.labels)
+        found = Temperature(fitted, "val", len(seen.labels))
         save_temperature(checkpoint, found)
         return found
 

@@ -6,9 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from imgcls.config.report import ReportConfig
 from imgcls.engine.checkpoint import SIDECAR, find_checkpoint
@@ -17,16 +15,19 @@ from imgcls.errors import DataError, OutputError, RunError
 from imgcls.jobs.galleries import galleries_of
 from imgcls.jobs.runs import CONFIG, PREFLIGHT, SPLITS, newest_run_with_checkpoint, run_of
 from imgcls.jobs.score import results_folder
-from imgcls.metrics.scores import confusion_counts
+from imgcls.metrics.scores import confused_pairs, confusion_counts
 from imgcls.report.evaluation_files import METRICS, read_predictions
 from imgcls.report.evaluation_page import Evaluation, RunFacts, evaluation_page
-from imgcls.report.files import read_csv
+from imgcls.report.files import csv_rows, read_csv
 from imgcls.report.plots.calibration import draw_confidences, draw_reliability
-from imgcls.report.plots.confusion import confused_pairs, draw_confusion
+from imgcls.report.plots.confusion import draw_confusion
 from imgcls.report.plots.curves import ClassCurves, draw_precision_recall, draw_roc
 from imgcls.report.plots.drawing import Drawing
 from imgcls.report.plots.training import draw_training
 from imgcls.results import PageReport
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 PAGE, HISTORY = "report.html", "history.csv"
 _MOST_PAIRS = 20
@@ -71,7 +72,7 @@ def make_page(folder: Path) -> PageReport:
     return PageReport(page=page, pictures=pictures, notes=tuple(notes))
 
 
-def _read(folder: Path) -> tuple[Evaluation, np.ndarray, int | None]:
+def _read(folder: Path) -> tuple[Evaluation, csr_array, int | None]:
     """What is on disk, the confusion counts [C, C], and the epoch that was evaluated."""
     predictions = read_predictions(folder)
     try:
@@ -99,7 +100,7 @@ def _read(folder: Path) -> tuple[Evaluation, np.ndarray, int | None]:
 
 
 def _drawings(
-    evaluation: Evaluation, confusion: np.ndarray, best_epoch: int | None
+    evaluation: Evaluation, confusion: csr_array, best_epoch: int | None
 ) -> dict[str, Drawing]:
     predictions, names = evaluation.predictions, evaluation.facts["class_names"]
     metrics, per_class = evaluation.facts["metrics"], evaluation.per_class
@@ -139,7 +140,7 @@ def _run_facts(folder: Path, facts: Mapping[str, Any], sidecar: Mapping[str, Any
     counts: dict[str, dict[str, Any]] = {
         name: {"class": name, "train": 0, "val": 0, "test": 0} for name in facts["class_names"]
     }
-    for row in read_csv(run / SPLITS):
+    for row in csv_rows(run / SPLITS):
         split = row["split"] or ("val" if row["fold"] == str(facts["fold"]) else "train")
         counts[row["label"]][split] += 1
     config = run / CONFIG

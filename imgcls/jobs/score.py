@@ -41,11 +41,19 @@ class Prepared:
     normalizer: Normalizer
     compute: ComputeSettings
 
-    def predict(self, on_batch: OnBatch = ignore_batches, temperature: float = 1.0) -> Predictions:
-        """The predictions of one pass, in memory."""
+    def predict(
+        self, file: ScoreFile, on_batch: OnBatch = ignore_batches, temperature: float = 1.0
+    ) -> Predictions:
+        """The predictions of one pass, their scores in the file."""
         done = counted(on_batch, len(self.batches))
         result = predict(
-            self.model, self.batches, self.normalizer, self.compute, done, temperature=temperature
+            self.model,
+            self.batches,
+            self.normalizer,
+            self.compute,
+            done,
+            file=file,
+            temperature=temperature,
         )
         return result.predictions
 

@@ -58,9 +58,10 @@ class MetricsCalculator:
         Raises DataError when the predictions have another number of classes.
         """
         require_names(self.class_names, predictions.logits)
-        num_classes = len(self.class_names)
+        names, num_classes = self.class_names, len(self.class_names)
         labels = predictions.labels
         counts = class_counts(labels, predictions.predicted, num_classes)
+        confusion = confusion_counts(labels, predictions.predicted, num_classes)
         ranks = rank_scores(labels, predictions.softmax, predictions.label_probabilities)
         undefined: dict[str, str] = {}
 
@@ -102,22 +103,13 @@ class MetricsCalculator:
             metrics,
             undefined,
             self._per_class(counts, ranks),
-            self._confusion_matrix(predictions),
-            self._confusions(predictions),
-        )
-
-    def _confusion_matrix(self, predictions: Predictions) -> tuple[tuple[int, ...], ...]:
-        if len(self.class_names) > MOST_MATRIX_CLASSES:
-            return ()
-        counts = confusion_counts(predictions.labels, predictions.predicted, len(self.class_names))
-        return tuple(tuple(row) for row in counts.tolist())
-
-    def _confusions(self, predictions: Predictions) -> tuple[dict[str, Any], ...]:
-        pairs = confused_pairs(predictions.labels, predictions.predicted, len(self.class_names))
-        names = self.class_names
-        return tuple(
-            {"true": names[true], "predicted": names[guess], "count": count}
-            for true, guess, count in pairs[:MOST_CONFUSIONS]
+            ()
+            if num_classes > MOST_MATRIX_CLASSES
+            else tuple(map(tuple, confusion.toarray().tolist())),
+            tuple(
+                {"true": names[true], "predicted": names[guess], "count": count}
+                for true, guess, count in confused_pairs(confusion, MOST_CONFUSIONS)
+            ),
         )
 
     def _per_class(self, counts: ClassCounts, ranks: RankScores) -> tuple[dict[str, Any], ...]:

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgcls.metrics.blocks import blocks
-from imgcls.metrics.predictions import Predictions, cross_entropies, require_scores
+from imgcls.metrics.predictions import (
+    PictureFacts,
+    Predictions,
+    cross_entropies,
+    require_scores,
+)
 
 NUM_BINS = 15
 TEMPERATURE_LIMITS = (0.01, 100.0)
@@ -29,7 +34,7 @@ class ReliabilityBins:
 
 
 def reliability_bins(
-    predictions: Predictions, bins: int = NUM_BINS, *, equal_mass: bool = False
+    predictions: Predictions | PictureFacts, bins: int = NUM_BINS, *, equal_mass: bool = False
 ) -> ReliabilityBins:
     """Confidence of the predicted class against how often it is right, in bins.
 

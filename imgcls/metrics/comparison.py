@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 
 from imgcls.metrics.intervals import percentile_interval
-from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.predictions import PictureFacts
 from imgcls.metrics.resampling import Resampler, Tally
 
 COMPARED = ("accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa", "nll", "brier")
 
 
 def paired_differences(
-    one: Predictions, others: Sequence[Predictions], resampler: Resampler | None
+    one: PictureFacts, others: Sequence[PictureFacts], resampler: Resampler | None
 ) -> dict[str, dict[str, Any]]:
     """By metric: this, other (the mean of the others), difference, and its 95% interval.
 
-    All predictions are of the same pictures in the same order, and every resample of them scores
+    All facts are of the same pictures in the same order, and every resample of them scores
     all models, so that what is hard for both cancels out (paired percentile bootstrap). The
     interval is None without a resampler, and where it cannot be given.
     """
-    tallies = [Tally(predictions) for predictions in (one, *others)]
+    tallies = [Tally(facts) for facts in (one, *others)]
     whole = _compared(tallies, np.ones((1, len(one.labels))))
     drawn = (
         None
@@ -52,7 +52,7 @@ def _compared(tallies: Sequence[Tally], weights: np.ndarray) -> np.ndarray:
     return np.stack([scores[0], np.mean(scores[1:], axis=0)])
 
 
-def mcnemar(one: Predictions, other: Predictions) -> dict[str, Any]:
+def mcnemar(one: PictureFacts, other: PictureFacts) -> dict[str, Any]:
     """How many pictures only one of the two has right, and the exact two-sided p-value.
 
     McNemar, "Note on the sampling error of the difference between correlated proportions" (1947),

@@ -13,27 +13,32 @@ class CurvePoints:
     """Rates when all scores >= a threshold count as positive: float64 [T], thresholds falling.
 
     false_positive_rate and recall as in scikit-learn's roc_curve without its first point, recall
-    and precision as in its precision_recall_curve, read backwards, without its last one.
+    and precision as in its precision_recall_curve, read backwards, without its last one. Of the
+    points of one recall only the first and the last, where the curves turn; of recall 0 the last.
     """
 
-    thresholds: np.ndarray
     false_positive_rate: np.ndarray
     recall: np.ndarray
     precision: np.ndarray
 
 
 def curve_points(positive: np.ndarray, scores: np.ndarray) -> CurvePoints:
-    """The points at each distinct score: positive bool [N], scores [N].
+    """The corners of the curves: positive bool [N], scores [N]; twice the positives at most.
 
     At least one of both kinds must be there.
     """
-    order = np.argsort(scores)[::-1]
-    ranked, hits = scores[order], np.cumsum(positive[order])
-    last_of_equals = np.flatnonzero(np.diff(ranked, append=-np.inf))
-    true_positives = hits[last_of_equals].astype(np.float64)
-    taken = last_of_equals + 1.0
+    own, counts = np.unique(scores[positive], return_counts=True)
+    own, counts = own[::-1], counts[::-1]
+    hits = counts.cumsum()
+    ranked = np.sort(scores)
+    # taken just above each of the positives' scores, and with it; in the end all
+    above = len(scores) - np.searchsorted(ranked, own, side="right")
+    reached = len(scores) - np.searchsorted(ranked, own, side="left")
+    taken = np.append(np.stack([above, reached], axis=1), len(scores))
+    true_positives = np.append(np.stack([hits - counts, hits], axis=1), hits[-1])
+    moved = np.diff(taken, prepend=0) > 0
+    taken, true_positives = taken[moved], true_positives[moved]
     return CurvePoints(
-        thresholds=ranked[last_of_equals],
         false_positive_rate=(taken - true_positives) / (len(scores) - hits[-1]),
         recall=true_positives / hits[-1],
         precision=true_positives / taken,

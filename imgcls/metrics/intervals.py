@@ -8,10 +8,14 @@ import numpy as np
 
 from imgcls.errors import ConfigError
 from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.resampled_ranks import RankTally
 from imgcls.metrics.resampling import Resampler, Tally, Units
 
+_ROUNDING = 1e-12
 # a few seconds on one core
 MOST_RANK_CELLS = 1_000_000_000
+# RankTally holds all scores: so few resamples allow no more pictures x classes than these
+_FEWEST_SAMPLES = 50
 
 Interval = tuple[float, float]
 
@@ -45,8 +49,9 @@ def bootstrap_intervals(
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence {confidence} is not between 0 and 1; 0.95 is usual")
     resampler = Resampler(predictions.labels, samples, seed, groups, strata)
-    with_ranks = ranks_affordable(predictions, samples)
-    tally = Tally(predictions, top_k, with_ranks=with_ranks)
+    ranks = RankTally(predictions) if ranks_affordable(predictions, samples) else None
+    below = [k for k in top_k if k < predictions.logits.shape[1]]
+    tally = Tally(predictions.facts, below, ranks)
     parts = [tally.metrics(weights) for weights in resampler.weights()]
     intervals = {
         name: percentile_interval(np.concatenate([part[name] for part in parts]), confidence)
@@ -60,7 +65,8 @@ def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> Interva
 
     None where one of them is undefined, or all are the same: that is no sign of certainty.
     """
-    if not np.isfinite(values).all() or np.ptp(values) == 0:
+    # sums of the same pictures in another order differ by their rounding
+    if not np.isfinite(values).all() or np.ptp(values) <= _ROUNDING * np.abs(values).max():
         return None
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, (tail, 1 - tail))
@@ -86,4 +92,4 @@ def fold_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
 def ranks_affordable(predictions: Predictions, samples: int) -> bool:
     """True when ROC AUC and average precision get intervals, too."""
     count, classes = predictions.logits.shape
-    return bool(classes > 1 and count * classes * samples <= MOST_RANK_CELLS)
+    return bool(classes > 1 and count * classes * max(samples, _FEWEST_SAMPLES) <= MOST_RANK_CELLS)

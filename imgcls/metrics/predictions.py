@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -48,25 +48,32 @@ class Predictions:
         """The probabilities, worked out for the rows that are asked for."""
         return Softmax(self.logits, self.temperature)
 
+    @cached_property
+    def facts(self) -> PictureFacts:
+        """What each picture comes to, from one pass over all scores."""
+        parts = [self._facts_of(rows) for rows in blocks(*self.logits.shape)]
+        columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return PictureFacts(self.labels, *columns)
+
     @property
     def predicted(self) -> np.ndarray:
         """The class with the highest score: int64 [N]; the first one of a tie."""
-        return self._facts.predicted
+        return self.facts.predicted
 
     @property
     def confidences(self) -> np.ndarray:
         """The probability of the predicted class: float32 [N]."""
-        return self._facts.confidences
+        return self.facts.confidences
 
     @property
     def label_probabilities(self) -> np.ndarray:
         """The probability of each picture's own class: float32 [N]."""
-        return self._facts.label_probabilities
+        return self.facts.label_probabilities
 
-    @cached_property
+    @property
     def correct(self) -> np.ndarray:
         """Where the predicted class is the label: bool [N]."""
-        return np.asarray(self.predicted == self.labels)
+        return self.facts.correct
 
     @property
     def label_ranks(self) -> np.ndarray:
@@ -75,12 +82,12 @@ class Predictions:
         Of equal scores the higher class index ranks higher, and with two classes the lower, as in
         scikit-learn's top_k_accuracy_score (which there thresholds class 1's score).
         """
-        return self._facts.label_ranks
+        return self.facts.label_ranks
 
     @property
     def picture_losses(self) -> np.ndarray:
         """Cross-entropy of each picture, computed in float64: float64 [N]."""
-        return self._facts.losses
+        return self.facts.picture_losses
 
     @property
     def brier_scores(self) -> np.ndarray:
@@ -89,13 +96,7 @@ class Predictions:
         0 to 2: summed over all classes, also for two (scikit-learn's `scale_by_half=False`).
         Brier, "Verification of forecasts expressed in terms of probability" (1950).
         """
-        return self._facts.brier_scores
-
-    @cached_property
-    def _facts(self) -> _RowFacts:
-        """All that takes a look at every score, in one pass over them."""
-        parts = [self._facts_of(rows) for rows in blocks(*self.logits.shape)]
-        return _RowFacts(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return self.facts.brier_scores
 
     def _facts_of(self, rows: slice) -> tuple[np.ndarray, ...]:
         logits, labels, every = self.logits[rows], self.labels[rows], slice(None)
@@ -116,15 +117,26 @@ class Predictions:
         )
 
 
-class _RowFacts(NamedTuple):
-    """Facts of each of the N pictures; see the properties of Predictions."""
+@dataclass(frozen=True, eq=False)
+class PictureFacts:
+    """What each of N pictures comes to, without its scores; see the properties of Predictions."""
 
+    labels: np.ndarray
     predicted: np.ndarray
     confidences: np.ndarray
     label_probabilities: np.ndarray
     label_ranks: np.ndarray
-    losses: np.ndarray
+    picture_losses: np.ndarray
     brier_scores: np.ndarray
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """Where the predicted class is the label: bool [N]."""
+        return np.asarray(self.predicted == self.labels)
+
+    def of(self, rows: np.ndarray) -> PictureFacts:
+        """The facts of some of the pictures, int64 [n]."""
+        return PictureFacts(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

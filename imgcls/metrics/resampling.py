@@ -8,7 +8,7 @@ import numpy as np
 
 from imgcls.errors import ConfigError, DataError
 from imgcls.metrics.blocks import blocks
-from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.predictions import PictureFacts
 from imgcls.metrics.resampled_ranks import RankTally
 from imgcls.metrics.scores import ClassCounts, cohen_kappa, count_scores, matthews_correlation
 
@@ -53,22 +53,23 @@ class Resampler:
 class Tally:
     """Metrics of many resamples at once, each given by how often it holds each picture.
 
-    with_ranks: also those that need a sum over all classes for each resample (RankTally).
+    ranks: gives ROC AUC and average precision, too.
     """
 
     def __init__(
-        self, predictions: Predictions, top_k: Sequence[int] = (), *, with_ranks: bool = False
+        self, facts: PictureFacts, top_k: Sequence[int] = (), ranks: RankTally | None = None
     ) -> None:
-        self._num_classes = predictions.logits.shape[1]
-        self._correct = predictions.correct
-        self._by_label = _Sums(predictions.labels)
-        self._by_predicted = _Sums(predictions.predicted)
-        self._of_pictures = {
-            f"top_{k}_accuracy": predictions.label_ranks < k for k in top_k if k < self._num_classes
-        }
-        self._of_pictures["nll"] = predictions.picture_losses
-        self._of_pictures["brier"] = predictions.brier_scores
-        self._ranks = RankTally(predictions) if with_ranks else None
+        # classes that nobody saw or said count nowhere: memory for the pictures', not for all
+        met, numbers = np.unique(np.stack([facts.labels, facts.predicted]), return_inverse=True)
+        labels, predicted = numbers.reshape(2, -1)
+        self._num_classes = len(met)
+        self._correct = facts.correct
+        self._by_label = _Sums(labels)
+        self._by_predicted = _Sums(predicted)
+        self._of_pictures = {f"top_{k}_accuracy": facts.label_ranks < k for k in top_k}
+        self._of_pictures["nll"] = facts.picture_losses
+        self._of_pictures["brier"] = facts.brier_scores
+        self._ranks = ranks
 
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """weights: float64 [R, N], times that each resample holds each picture. Gives [R] each."""

@@ -7,10 +7,14 @@ they stay light with many classes and work on thousands of bootstrap resamples a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imgcls.metrics.predictions import Predictions
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -46,24 +50,28 @@ def class_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) ->
     return ClassCounts(*(np.bincount(c, minlength=num_classes).astype(np.float64) for c in counted))
 
 
-def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Pictures by true class (row) and predicted class (column): int64 [C, C]."""
-    flat = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
-    return flat.reshape(num_classes, num_classes)
+def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> csr_array:
+    """Pictures by true class (row) and predicted class (column): int64 [C, C], sparse.
 
-
-def confused_pairs(
-    labels: np.ndarray, predicted: np.ndarray, num_classes: int
-) -> list[tuple[int, int, int]]:
-    """(true class, predicted class, pictures) of each kind of mistake, the commonest first.
-
-    Takes memory for the mistakes that were made, not for C x C.
+    Takes memory for the pairs that occur, not for C x C.
     """
-    wrong = labels != predicted
-    flat, counts = np.unique(labels[wrong] * num_classes + predicted[wrong], return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    true, taken_for = np.divmod(flat[order], num_classes)
-    return list(zip(true.tolist(), taken_for.tolist(), counts[order].tolist(), strict=True))
+    from scipy.sparse import coo_array
+
+    ones = np.ones(len(labels), dtype=np.int64)
+    return coo_array((ones, (labels, predicted)), shape=(num_classes, num_classes)).tocsr()
+
+
+def confused_pairs(confusion: csr_array, most: int) -> list[tuple[int, int, int]]:
+    """(true class, predicted class, pictures) of the commonest `most` mistakes, commonest first.
+
+    confusion: pictures [C, C], rows true. Of equal counts the lower classes come first.
+    """
+    cells = confusion.tocoo()
+    (true, predicted), counts = cells.coords, cells.data
+    wrong = np.flatnonzero(true != predicted)
+    order = wrong[np.lexsort((predicted[wrong], true[wrong], -counts[wrong]))[:most]]
+    columns = (true, predicted, counts)
+    return list(zip(*(column[order].tolist() for column in columns), strict=True))
 
 
 def count_scores(counts: ClassCounts) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from imgcls.errors import DataError
 from imgcls.metrics.calibration import expected_calibration_error, reliability_bins
 from imgcls.metrics.intervals import percentile_interval
-from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.predictions import PictureFacts, Predictions
 from imgcls.metrics.resampling import Resampler, Tally, Units
 
 MOST_INTERVALS = 100
@@ -37,12 +37,7 @@ def slice_metrics(
     rows = []
     for place, index in enumerate(np.argsort(-counts, kind="stable")):
         mine = np.flatnonzero(places == index)
-        part = Predictions(
-            tuple(predictions.keys[i] for i in mine),
-            predictions.logits[mine],
-            predictions.labels[mine],
-            predictions.temperature,
-        )
+        part = predictions.facts.of(mine)
         tally = Tally(part)
         whole = tally.metrics(np.ones((1, len(mine))))
         own_groups = None if groups is None else np.asarray(groups)[mine]
@@ -63,7 +58,7 @@ def slice_metrics(
 
 
 def _intervals(
-    tally: Tally, part: Predictions, samples: int, seed: int, groups: Units | None
+    tally: Tally, part: PictureFacts, samples: int, seed: int, groups: Units | None
 ) -> dict[str, tuple[float, float]]:
     if not samples:
         return {}

@@ -26,7 +26,7 @@ def show_evaluation(console: Console, report: EvalReport) -> None:
     metrics = report.metrics
     title = (
         f"{report.model_name} on {report.split}: {metrics['samples']:,} pictures, "
-        f"{metrics['num_classes']} classes"
+        f"{metrics['num_classes']:,} classes"
     )
     screen = panel(title, Group(_headline(report), "", _facts(report)))
     console.result(
@@ -105,7 +105,8 @@ def _facts(report: EvalReport) -> RenderableType:
             f"({report.costs['changed']} decided otherwise)",
         )
     if metrics["classes_scored"] < metrics["num_classes"]:
-        facts.add_row("Classes scored", f"{metrics['classes_scored']} of {metrics['num_classes']}")
+        scored = f"{metrics['classes_scored']:,} of {metrics['num_classes']:,}"
+        facts.add_row("Classes scored", scored)
     if report.intervals_method is not None:
         facts.add_row("Intervals", report.intervals_method)
     speed = report.speed_metrics

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from imgcls.errors import DataError
+from imgcls.metrics.blocks import blocks
 from imgcls.metrics.decisions import least_cost_classes
 from imgcls.metrics.predictions import Predictions
 from imgcls.report.bad_images import BAD_IMAGES, add_bad_images
-from imgcls.report.files import read_csv, write_csv, write_json
+from imgcls.report.files import csv_rows, write_csv, write_json
 from imgcls.results import EvalReport
 
 LOGITS, METRICS, PREDICTIONS = "logits.npy", "test_metrics.json", "predictions.csv"
 CHANGED, CHANGED_COLUMNS = "changed.csv", ("path", "label", "this", "other", "now_right")
 # beyond it, one column a class would make a table that nothing opens
 MOST_PROBABILITY_COLUMNS = 100
+_CELLS_PER_TEXT = 64  # a number takes that many times the memory as text, with its row
 
 
 def write_evaluation(
@@ -89,14 +91,18 @@ def read_predictions(folder: Path) -> Predictions:
     Only N float32 rows are mapped; the probabilities follow from them and the temperature.
     """
     try:
-        rows = read_csv(folder / PREDICTIONS)
         metrics = json.loads((folder / METRICS).read_text("utf-8"))
         logits = np.load(folder / LOGITS, mmap_mode="r")
         position = {name: index for index, name in enumerate(metrics["class_names"])}
+        keys: list[str] = []
+        labels: list[int] = []
+        for row in csv_rows(folder / PREDICTIONS):
+            keys.append(row["path"])
+            labels.append(position[row["label"]])
         return Predictions(
-            keys=tuple(row["path"] for row in rows),
+            keys=tuple(keys),
             logits=logits,
-            labels=np.array([position[row["label"]] for row in rows], dtype=np.int64),
+            labels=np.array(labels, dtype=np.int64),
             temperature=metrics["temperature"],
         )
     except (OSError, ValueError, KeyError) as error:
@@ -122,21 +128,40 @@ def _write_confusion_matrix(file: Path, report: EvalReport) -> None:
 def _write_predictions(
     file: Path, class_names: Sequence[str], predictions: Predictions, costs: np.ndarray | None
 ) -> None:
-    names = np.array(class_names, dtype=object)
-    columns: dict[str, Iterable[Any]] = {
-        "path": predictions.keys,
-        "label": names[predictions.labels],
-        "predicted": names[predictions.predicted],
-        "correct": predictions.correct.astype(int),
-        "confidence": _digits(predictions.confidences),
-    }
+    columns = ["path", "label", "predicted", "correct", "confidence"]
     if costs is not None:
-        columns["least_cost"] = names[least_cost_classes(predictions, costs)]
-    if len(class_names) <= MOST_PROBABILITY_COLUMNS:
-        for name, scores in zip(class_names, predictions.probabilities.T, strict=True):
-            columns[f"prob_{name}"] = _digits(scores)
-    rows = zip(*columns.values(), strict=True)
-    write_csv(file, list(columns), (dict(zip(columns, row, strict=True)) for row in rows))
+        columns.append("least_cost")
+    scored = class_names if len(class_names) <= MOST_PROBABILITY_COLUMNS else ()
+    columns += [f"prob_{name}" for name in scored]
+    cells = _prediction_cells(class_names, predictions, costs, probabilities=bool(scored))
+    write_csv(file, columns, (dict(zip(columns, row, strict=True)) for row in cells))
+
+
+def _prediction_cells(
+    class_names: Sequence[str],
+    predictions: Predictions,
+    costs: np.ndarray | None,
+    *,
+    probabilities: bool,
+) -> Iterator[tuple[Any, ...]]:
+    """The cells of each picture's row."""
+    names = np.array(class_names, dtype=object)
+    by_picture: list[Any] = [
+        predictions.keys,
+        names[predictions.labels],
+        names[predictions.predicted],
+        predictions.correct.astype(int),
+    ]
+    decided = None if costs is None else names[least_cost_classes(predictions, costs)]
+    count, classes = predictions.logits.shape
+    for rows in blocks(count, _CELLS_PER_TEXT * classes):
+        columns = [column[rows] for column in by_picture]
+        columns.append(_digits(predictions.confidences[rows]))
+        if decided is not None:
+            columns.append(decided[rows])
+        if probabilities:
+            columns += map(_digits, predictions.softmax[rows].T)
+        yield from zip(*columns, strict=True)
 
 
 def _digits(values: np.ndarray) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgcls.engine.durable import strict_json, write_text
+from imgcls.engine.durable import replacing, strict_json, write_text
 from imgcls.results import to_plain
 
 SPLIT_COLUMNS = ("path", "label", "group", "split", "fold")
@@ -36,18 +36,24 @@ HISTORY_COLUMNS = (
 
 
 def write_csv(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV (RFC 4180 quoting, UTF-8); None becomes an empty cell."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(file, text.getvalue())
+    """Write rows, one at a time, as CSV (RFC 4180 quoting, UTF-8); None becomes an empty cell."""
+    with replacing(file) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        text.detach()
 
 
 def read_csv(file: Path) -> list[dict[str, str]]:
     """The rows of a CSV file, all cells as text. Raises OSError when it cannot be read."""
+    return list(csv_rows(file))
+
+
+def csv_rows(file: Path) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file, one at a time. Raises OSError when it cannot be read."""
     with file.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+        yield from csv.DictReader(stream)
 
 
 def write_json(file: Path, document: Any) -> None:

@@ -105,6 +105,7 @@ def by_sklearn(size):
 def intervals():
     """Seconds of one core for 1,000 resamples, without and with ROC AUC and average precision."""
     from imgcls.metrics.predictions import Predictions
+    from imgcls.metrics.resampled_ranks import RankTally
     from imgcls.metrics.resampling import Resampler, Tally
 
     labels = np.random.default_rng(1).integers(0, 100, 10_000)
@@ -112,7 +113,8 @@ def intervals():
     predictions = Predictions(tuple(map(str, range(len(labels)))), logits, labels)
     for title, with_ranks in (("without areas", False), ("with areas", True)):
         start_s = time.process_time()
-        tally = Tally(predictions, (1, 3, 5), with_ranks=with_ranks)
+        ranks = RankTally(predictions) if with_ranks else None
+        tally = Tally(predictions.facts, (1, 3, 5), ranks)
         for weights in Resampler(labels, 1000, 0).weights():
             tally.metrics(weights)
         print(f"10,000 pictures x 100 classes, {title}: {time.process_time() - start_s:.1f} s")

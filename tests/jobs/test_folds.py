@@ -119,7 +119,9 @@ def test_a_paired_interval_is_narrower_than_two_apart():
         logits = np.eye(3, dtype=np.float32)[np.where(correct, labels, (labels + 1) % 3)]
         return Predictions(tuple(map(str, range(300))), logits, labels)
 
-    rows = paired_differences(answers(better), [answers(right)], Resampler(labels, 1000, 0))
+    rows = paired_differences(
+        answers(better).facts, [answers(right).facts], Resampler(labels, 1000, 0)
+    )
     row = rows["accuracy"]
     assert row["difference"] == pytest.approx(better.mean() - right.mean())
     assert 0 < row["interval"][0] < row["difference"] < row["interval"][1]

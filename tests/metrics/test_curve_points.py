@@ -17,18 +17,21 @@ def scorable(p):
 
 
 @given(predictions())
-def test_points_are_those_of_scikit_learn(p):
-    """Every distinct threshold once, ties taken together."""
+def test_points_are_the_corners_of_scikit_learns_curves(p):
+    """Ties taken together; of each recall the first point (but of 0) and the last alone."""
     for c in scorable(p):
         positive, scores = p.labels == c, p.probabilities[:, c]
         points = curve_points(positive, scores)
-        fpr, tpr, thresholds = sk.roc_curve(positive, scores, drop_intermediate=False)
-        assert np.array_equal(points.thresholds, thresholds[1:])
-        assert points.false_positive_rate == pytest.approx(fpr[1:], abs=1e-12)
-        assert points.recall == pytest.approx(tpr[1:], abs=1e-12)
+        fpr, tpr, _ = sk.roc_curve(positive, scores, drop_intermediate=False)
+        fpr, tpr = fpr[1:], tpr[1:]
         precision, recall, _ = sk.precision_recall_curve(positive, scores)
-        assert points.precision == pytest.approx(precision[:-1][::-1], abs=1e-12)
-        assert points.recall == pytest.approx(recall[:-1][::-1], abs=1e-12)
+        assert recall[:-1][::-1] == pytest.approx(tpr)
+        first = np.flatnonzero(np.diff(tpr, prepend=0.0) > 0)
+        last = np.append(first, len(tpr)) - 1
+        corners = np.union1d(first, last[last >= 0])
+        assert points.false_positive_rate == pytest.approx(fpr[corners], abs=1e-12)
+        assert points.recall == pytest.approx(tpr[corners], abs=1e-12)
+        assert points.precision == pytest.approx(precision[:-1][::-1][corners], abs=1e-12)
 
 
 @given(predictions())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -19,6 +19,9 @@ from imgcls.report.plots.drawing import (
     shortened,
 )
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 _MOST_WITH_NUMBERS = 15
 _MOST_IN_OWN_ORDER = 20
 _MOST_CLASSES = 200
@@ -27,15 +30,15 @@ _FAINTEST, _STRONG = 0.2, 0.75
 
 
 def draw_confusion(
-    confusion: np.ndarray, class_names: Sequence[str], *, normalized: bool
+    confusion: csr_array, class_names: Sequence[str], *, normalized: bool
 ) -> Drawing:
-    """Counts [C, C] (rows true, columns predicted), or their share of the row.
+    """Counts [C, C], sparse (rows true, columns predicted), or their share of the row.
 
     With more than 20 classes those that are taken for each other stand together; with more than
     200, the 200 with the most mistakes are shown.
     """
     chosen = _chosen(confusion)
-    counts = confusion[np.ix_(chosen, chosen)]
+    counts = _part(confusion, chosen)
     names = [class_names[i] for i in chosen]
     totals = confusion.sum(axis=1)[chosen]
     shares = counts / np.maximum(totals, 1)[:, None]
@@ -57,7 +60,7 @@ def draw_confusion(
         if size <= _MOST_WITH_NUMBERS:
             _write_numbers(axes, values, normalized=normalized)
         what = "share of each true class, in %" if normalized else "pictures"
-        left_out = len(confusion) - size
+        left_out = confusion.shape[0] - size
         some = f", the {size} classes with the most mistakes" if left_out else ""
         axes.set_title(f"Confusion matrix ({what}{some})")
     boxes: list[Box] = []
@@ -78,29 +81,29 @@ def draw_confusion(
     )
 
 
-def confused_pairs(confusion: np.ndarray, most: int) -> list[tuple[int, int, int]]:
-    """(true, predicted, pictures) of the commonest mistakes, commonest first."""
-    wrong = confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    return [(r, c, int(wrong[r, c])) for r, c in _largest(wrong, most)]
-
-
-def _largest(counts: np.ndarray, most: int = _MOST_SPOTS) -> list[tuple[int, int]]:
+def _largest(counts: np.ndarray) -> list[tuple[int, int]]:
     rows, columns = np.nonzero(counts)
-    order = np.argsort(-counts[rows, columns], kind="stable")[:most]
+    order = np.argsort(-counts[rows, columns], kind="stable")[:_MOST_SPOTS]
     return list(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
 
 
-def _chosen(confusion: np.ndarray) -> np.ndarray:
+def _part(confusion: csr_array, chosen: np.ndarray) -> np.ndarray:
+    """The counts among the chosen classes, dense."""
+    return np.asarray(confusion[chosen][:, chosen].toarray())
+
+
+def _chosen(confusion: csr_array) -> np.ndarray:
     """The classes to show, in the order to show them."""
-    size = len(confusion)
+    size = confusion.shape[0]
     if size <= _MOST_IN_OWN_ORDER:
         return np.arange(size)
-    both = (confusion + confusion.T).astype(float)
-    np.fill_diagonal(both, 0)
-    worst = np.argsort(-both.sum(axis=1), kind="stable")[:_MOST_CLASSES]
+    mistakes = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * confusion.diagonal()
+    worst = np.argsort(-mistakes, kind="stable")[:_MOST_CLASSES]
     worst.sort()
-    return np.asarray(worst[_grouped(both[np.ix_(worst, worst)])])
+    counts = _part(confusion, worst)
+    both = (counts + counts.T).astype(float)
+    np.fill_diagonal(both, 0)
+    return np.asarray(worst[_grouped(both)])
 
 
 def _grouped(confused: np.ndarray) -> np.ndarray:

@@ -47,7 +47,9 @@ class ClassCurves:
         part = self.predictions
         if self.step > 1:
             rows = slice(None, None, self.step)
-            part = Predictions(part.keys[rows], part.logits[rows], part.labels[rows])
+            part = Predictions(
+                part.keys[rows], part.logits[rows], part.labels[rows], part.temperature
+            )
         return part.probabilities
 
     @cached_property

@@ -1,0 +1,28 @@
+"""Tables as files: whole or not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from imgcls.report.files import read_csv, write_csv
+
+
+def test_rows_come_back_as_they_went_in(tmp_path):
+    """Commas, quotes, line ends within a cell, no ASCII; None is empty."""
+    rows = [{"name": 'a,"b"\n甲虫', "n": "1"}, {"name": " é ", "n": None}]
+    write_csv(tmp_path / "table.csv", ["name", "n"], iter(rows))
+    assert read_csv(tmp_path / "table.csv") == [rows[0], {"name": " é ", "n": ""}]
+
+
+def test_rows_that_break_off_leave_the_old_table(tmp_path):
+    """And nothing beside it."""
+    write_csv(tmp_path / "table.csv", ["n"], [{"n": "1"}])
+
+    def rows():
+        yield from ({"n": str(i)} for i in range(100_000))
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        write_csv(tmp_path / "table.csv", ["n"], rows())
+    assert read_csv(tmp_path / "table.csv") == [{"n": "1"}]
+    assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
