@@ -26,6 +26,21 @@ TINY = {
 OFFLINE = ("--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--workers", "0")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fast-paths", choices=("default", "off", "on"), default="default",
+        help="run the tests with every fast path off, or every one on",
+    )  # fmt: skip
+
+
+def pytest_configure(config):
+    which = config.getoption("--fast-paths")
+    if which != "default":
+        from fast_paths import switch
+
+        switch(which)
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory, monkeypatch):
     """No test reads or fills the user's own caches."""

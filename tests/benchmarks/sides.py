@@ -2,7 +2,7 @@
 
     python tests/benchmarks/sides.py KIND WHO FOLDER MODEL OPTION [DEVICE [SEED]]
 
-KIND is loading, evaluation, training, curve (the losses of 40 updates from fresh weights at a
+KIND is loading, evaluation, training, curve (the losses of 25 updates from fresh weights at a
 constant rate) or synthetic (training on one batch that stays on the device, the limit of what
 loading can reach). WHO is imgcls or timm; timm's side is a plain loop
 over its `create_loader` with its defaults, float32 in contiguous tensors on a CPU, channels last on
@@ -35,7 +35,7 @@ SEED = int(sys.argv[7]) if len(sys.argv) > 7 else 0
 ON_GPU = DEVICE.type == "cuda"
 BATCH, WORKERS = (128, 8) if ON_GPU else (32, 1)
 WARMUP_STEPS, STEPS = (20, 100) if ON_GPU else (1, 5)
-CURVE_STEPS = 40
+CURVE_STEPS = 25
 SIZE = 224
 LEAST_S = 1.0
 SCALE, JITTER = (0.35, 1.0), 0.2

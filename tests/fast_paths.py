@@ -1,0 +1,84 @@
+"""The tests with every fast path off, or every one on: `pytest --fast-paths off` and `... on`.
+
+Off, pictures go whole through Pillow and timm's own evaluation transform, batches come in new
+memory, trainings are in float32 and contiguous tensors with the optimizers' plain kernels, and
+glibc gives memory back. On, what has to be asked for is the default: the cache, bfloat16, channels
+last. It holds for what runs in the tests' own process; one that a test starts is as ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+def switch(which: str) -> None:
+    """Put `off` or `on` in force for the rest of this process."""
+    {"off": _off, "on": _on}[which]()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A crop for which the whole picture is decoded, by Pillow."""
+
+    cut: Any
+    reduction: int = 1
+
+    def part(self, size):
+        return None
+
+    def frame(self, image):
+        return image
+
+
+def _off() -> None:
+    from timm.data import create_transform
+    from torchvision.transforms import ColorJitter
+
+    from imgcls.data import transforms
+    from imgcls.data.handover import SharedRooms
+    from imgcls.engine import optim, runtime
+
+    def timms_crop(self, size):
+        steps = create_transform(
+            (3, *self._size[::-1]),
+            use_prefetcher=True,
+            interpolation=self._resample.name.lower(),
+            mean=tuple(level / 255 for level in self._fill),
+            crop_pct=self._crop_pct,
+            crop_mode=self._crop_mode,
+        ).transforms
+
+        def cut(image):
+            # the last makes an array of the picture
+            for step in steps[:-1]:
+                image = step(image)
+            return image
+
+        return Whole(cut)
+
+    random_crop = transforms.TrainTransform.choose
+    transforms.EvalTransform.choose = timms_crop
+    transforms.TrainTransform.choose = lambda self, size: Whole(random_crop(self, size).cut)
+    transforms.FusedColorJitter = lambda strength: ColorJitter(strength, strength, strength)
+    SharedRooms.take = lambda self, size_bytes: None
+    optim._fused = lambda opt, device_type: {}
+    runtime.keep_freed_memory = lambda: None
+    _set_defaults({"runtime": {"amp": "off", "channels_last": False}})
+
+
+def _on() -> None:
+    _set_defaults({"data": {"cache": "ram"}, "runtime": {"amp": "bf16", "channels_last": True}})
+
+
+def _set_defaults(groups: dict[str, dict[str, object]]) -> None:
+    from imgcls.config.run import TrainConfig
+    from imgcls.config.tune import TuneConfig
+
+    for group, values in groups.items():
+        kind = type(getattr(TrainConfig(), group))
+        for name, value in values.items():
+            kind.model_fields[name].default = value
+        kind.model_rebuild(force=True)
+    for whole in (TrainConfig, TuneConfig):
+        whole.model_rebuild(force=True)
