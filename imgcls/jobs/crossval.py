@@ -22,7 +22,7 @@ from imgcls.jobs.score import OnBatch, ignore_batches, score
 from imgcls.jobs.score_report import Scoring, measured_speed, report_on
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
-from imgcls.metrics.intervals import fold_interval
+from imgcls.metrics.intervals import fold_interval, metric_range
 from imgcls.metrics.predictions import Predictions
 from imgcls.report.bad_images import add_bad_images
 from imgcls.report.evaluation_files import LOGITS, write_evaluation
@@ -135,7 +135,7 @@ def _over_folds(reports: Sequence[EvalReport], checkpoints: Sequence[Checkpoint]
         "splitter": checkpoints[0].facts.get("splitter"),
         "mean": {n: float(np.mean(complete[n])) if n in complete else None for n in scores},
         "std": {n: float(np.std(complete[n], ddof=1)) if n in complete else None for n in scores},
-        "interval": {n: fold_interval(v) for n, v in complete.items()},
+        "interval": {n: fold_interval(v, limits=metric_range(n)) for n, v in complete.items()},
         "per_fold": [
             {"fold": report.fold, "best_epoch": checkpoint.facts["epoch"], **report.metrics}
             for report, checkpoint in zip(reports, checkpoints, strict=True)

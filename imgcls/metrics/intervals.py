@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,13 +12,20 @@ from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.resampled_ranks import RankTally
 from imgcls.metrics.resampling import Resampler, Tally, Units
 
+Interval = tuple[float, float]
+
 _ROUNDING = 1e-12
+# of what is no share of 0 to 1
+_RANGES: dict[str, Interval] = {
+    "cohen_kappa": (-1.0, 1.0),
+    "mcc": (-1.0, 1.0),
+    "nll": (0.0, math.inf),
+    "brier": (0.0, 2.0),
+}
 # a few seconds on one core
 MOST_RANK_CELLS = 1_000_000_000
 # RankTally holds all scores: so few resamples allow no more pictures x classes than these
 _FEWEST_SAMPLES = 50
-
-Interval = tuple[float, float]
 
 
 def bootstrap_intervals(
@@ -73,8 +81,15 @@ def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> Interva
     return float(low), float(high)
 
 
-def fold_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+def fold_interval(
+    values: Sequence[float],
+    confidence: float = 0.95,
+    *,
+    limits: Interval = (-math.inf, math.inf),
+) -> Interval:
     """The interval of a mean over the K >= 2 folds of a cross-validation.
+
+    limits: the lowest and the highest value that there is; the interval is cut to them.
 
     Student's t with the variance corrected for the training pictures that folds share, 1/K +
     1/(K - 1) in place of 1/K: Nadeau and Bengio, "Inference for the Generalization Error" (2003).
@@ -86,7 +101,12 @@ def fold_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     reach = (
         float(t.ppf((1 + confidence) / 2, folds - 1)) * std * (1 / folds + 1 / (folds - 1)) ** 0.5
     )
-    return mean - reach, mean + reach
+    return max(mean - reach, limits[0]), min(mean + reach, limits[1])
+
+
+def metric_range(name: str) -> Interval:
+    """The lowest and highest value that a metric of `test_metrics.json` can have."""
+    return _RANGES.get(name, (0.0, 1.0))
 
 
 def ranks_affordable(predictions: Predictions, samples: int) -> bool:

@@ -26,6 +26,9 @@ def run(command, photos):
     return run
 
 
+RANGES = {"cohen_kappa": (-1, 1), "mcc": (-1, 1), "nll": (0, np.inf), "brier": (0, 2)}
+
+
 def evaluated(command, *arguments):
     done = command("evaluate", *arguments, "--ci-samples", "200", "--no-report", "--json")
     assert done.code == 0, done.err
@@ -43,7 +46,11 @@ def test_all_folds_are_pooled_and_averaged(command, run):
     across = report["cross_validation"]
     scores = [row["accuracy"] for row in across["per_fold"]]
     assert across["mean"]["accuracy"] == pytest.approx(np.mean(scores))
-    assert across["interval"]["accuracy"] == pytest.approx(fold_interval(scores))
+    cut = fold_interval(scores, limits=(0, 1))
+    assert across["interval"]["accuracy"] == pytest.approx(cut)
+    for name, (low, high) in across["interval"].items():
+        lowest, highest = RANGES.get(name, (0, 1))
+        assert lowest <= low <= across["mean"][name] <= high <= highest, name
     assert "within each fold and class" in report["intervals_method"]
     assert json.loads((run / "summary.json").read_text())["pooled"] == report["metrics"]
 
@@ -133,3 +140,4 @@ def test_the_interval_over_folds_of_a_worked_example():
     low, high = fold_interval([0.8, 0.9, 1.0])
     reach = 4.302653 * 0.1 * (1 / 3 + 1 / 2) ** 0.5
     assert (low, high) == pytest.approx((0.9 - reach, 0.9 + reach))
+    assert fold_interval([0.8, 0.9, 1.0], limits=(0.6, 1)) == (0.6, 1)
