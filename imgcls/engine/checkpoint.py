@@ -225,7 +225,10 @@ def find_checkpoint(path: Path, fold: int | None = None, which: str = "best") ->
 def _only_fold(path: Path, folds: list[Path]) -> str:
     if len(folds) > 1:
         names = ", ".join(fold.name.removeprefix("fold_") for fold in folds)
-        raise CheckpointError(f"{path}: has several folds; choose one with --fold ({names})")
+        raise CheckpointError(
+            f"{path}: has several folds; choose one with --fold ({names}) or by its folder; "
+            "`imgcls evaluate --fold all` pools them"
+        )
     return folds[0].name.removeprefix("fold_")
 
 
