@@ -51,6 +51,7 @@ def scan(
         else _in_processes(images, count, examine, processes)
     )
     done = 0
+    on_picture(done, count)
     for batch in batches:
         yield from batch
         done += len(batch)

@@ -82,7 +82,8 @@ def prepare(
 
 
 def counted(on_batch: OnBatch, total: int) -> Callable[[int], None]:
-    """Tells on_batch (batches done, batches in all) each time it is called."""
+    """Tells on_batch (batches done, batches in all) now, with none, and each time it is called."""
+    on_batch(0, total)
     done = itertools.count(1)
     return lambda _samples: on_batch(next(done), total)
 

@@ -91,7 +91,6 @@ class Console:
             return
         from rich.progress import (
             BarColumn,
-            MofNCompleteColumn,
             Progress,
             TextColumn,
             TimeRemainingColumn,
@@ -100,14 +99,17 @@ class Console:
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}"),
             TimeRemainingColumn(),
             console=self.err,
             transient=True,
         )
         with bar:
-            task = bar.add_task(title, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            # how many there will be is not known before the first call
+            task = bar.add_task(title, total=None, count="")
+            yield lambda done, total: bar.update(
+                task, completed=done, total=total, count=f"{done:,}/{total:,}"
+            )
 
 
 def _line(stream: TextIO, text: str) -> None:

@@ -258,7 +258,7 @@ class Contents(ImageStore):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_read_what_one_process_reads(crops, monkeypatch, method):
-    """In the table's order, however processes are started; the progress ends at the end."""
+    """In the table's order, however processes are started; the progress goes from none to all."""
     context = multiprocessing.get_context(method)
     monkeypatch.setattr(multiprocessing, "get_context", lambda _method: context)
     contents = [encoded(photo(crops, "flower", i % 40), quality=50 + i) for i in range(300)]
@@ -270,7 +270,7 @@ def test_processes_read_what_one_process_reads(crops, monkeypatch, method):
     )
     assert here == there
     assert [row for row, facts in enumerate(there) if facts.reason] == [17]
-    assert seen[-1] == (300, 300)
+    assert (seen[0], seen[-1]) == ((0, 300), (300, 300))
 
 
 def test_a_process_that_dies_over_a_picture_names_it(crops):
