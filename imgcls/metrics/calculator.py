@@ -99,13 +99,14 @@ class MetricsCalculator:
         metrics["samples"] = len(labels)
         metrics["num_classes"] = num_classes
         metrics["classes_scored"] = int(ranks.scored.sum())
+        matrix: tuple[tuple[int, ...], ...] = ()
+        if num_classes <= MOST_MATRIX_CLASSES:
+            matrix = tuple(map(tuple, confusion.toarray().tolist()))
         return MetricSet(
             metrics,
             undefined,
             self._per_class(counts, ranks),
-            ()
-            if num_classes > MOST_MATRIX_CLASSES
-            else tuple(map(tuple, confusion.toarray().tolist())),
+            matrix,
             tuple(
                 {"true": names[true], "predicted": names[guess], "count": count}
                 for true, guess, count in confused_pairs(confusion, MOST_CONFUSIONS)

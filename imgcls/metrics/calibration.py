@@ -7,12 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgcls.metrics.blocks import blocks
-from imgcls.metrics.predictions import (
-    PictureFacts,
-    Predictions,
-    cross_entropies,
-    require_scores,
-)
+from imgcls.metrics.predictions import PictureFacts, Predictions, cross_entropies, require_scores
 
 NUM_BINS = 15
 TEMPERATURE_LIMITS = (0.01, 100.0)

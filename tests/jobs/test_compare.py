@@ -65,6 +65,7 @@ def test_two_runs_are_compared_picture_by_picture(command, runs):
         assert words in shown
     evaluated(command, runs / "long", "--split", "train")
     assert not (folder / "changed.csv").exists()
+    assert not list(runs.rglob(".tmp-*"))
 
 
 def test_a_model_compared_with_itself_does_not_differ(command, runs):
