@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from PIL import Image
 
 MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
@@ -80,6 +79,9 @@ def shrink(pixels: np.ndarray, part: Part) -> np.ndarray:
 
     Raises KeyError for a resampling filter that is not in MODES.
     """
+    # the audit decodes without it, in many processes
+    import torch
+
     left, upper, right, lower = part.box
     box = pixels[upper:lower, left:right]
     rows = box[None, ..., None] if box.ndim == _GREY else box[None]
