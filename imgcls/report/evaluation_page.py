@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -32,6 +33,8 @@ _CARDS: tuple[tuple[str, str, Kind], ...] = (
     ("average_precision_macro", "Average precision, macro", "score"),
     ("ece", "Calibration error", "percent"),
 )
+# browsers take half a minute to sort ten times as many
+_MOST_ROWS = 2_000
 _PRECISIONS = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -109,7 +112,7 @@ def evaluation_page(
             drawings=drawn("confusion_matrix", "confusion_matrix_normalized"),
         ),
         Section(
-            "Classes", "Click a column's title to sort.", tables=[row_table(evaluation.per_class)]
+            "Classes", "Click a column's title to sort.", tables=[_classes(evaluation.per_class)]
         ),
         Section("Pictures", galleries=galleries),
         Section("Curves", drawings=drawn("roc_curves", "pr_curves")),
@@ -155,8 +158,17 @@ def _confused(evaluation: Evaluation) -> list[Table]:
     return [confusion_table(evaluation.confusions, evaluation.facts["class_names"], support)]
 
 
+def _classes(rows: Sequence[Mapping[str, Any]]) -> Table:
+    if len(rows) <= _MOST_ROWS:
+        return row_table(rows)
+    weakest = sorted(rows, key=lambda row: math.inf if row["f1"] is None else row["f1"])
+    caption = f"The {_MOST_ROWS:,} weakest of {len(rows):,} classes; all are in per_class.csv"
+    return row_table(weakest[:_MOST_ROWS], caption)
+
+
 def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
-    return [row_table(rows, "Pictures of each class")] if rows else []
+    some = f", the first {_MOST_ROWS:,} of {len(rows):,}" if len(rows) > _MOST_ROWS else ""
+    return [row_table(rows[:_MOST_ROWS], f"Pictures of each class{some}")] if rows else []
 
 
 def _further(facts: Mapping[str, Any]) -> Iterator[Section]:

@@ -10,6 +10,7 @@ import pytest
 from jinja2 import UndefinedError
 from PIL import Image
 
+from imgcls.report.evaluation_page import _classes
 from imgcls.report.html.page import Column, Table, Thumbnail, page_environment, picture_uri
 
 EVIL = '<script>document.title = "taken"</script>'
@@ -109,3 +110,22 @@ def test_an_unknown_value_in_a_template_is_an_error():
     """A misspelt name must not print as nothing."""
     with pytest.raises(UndefinedError):
         page_environment().from_string("{{ nothing }}").render()
+
+
+def test_a_table_of_many_classes_has_the_weakest_and_sorts(tmp_path, browser):
+    """A browser cannot sort 20,000 rows; the file has them all, and the page says so."""
+    rows = [
+        {"class": f"species {i}", "support": i % 7, "f1": None if i % 7 == 0 else i / 20_000}
+        for i in range(20_000)
+    ]
+    table = _classes(rows)
+    assert table.caption == "The 2,000 weakest of 20,000 classes; all are in per_class.csv"
+    assert {row[0] for row in table.rows} == {f"species {i}" for i in range(2_334) if i % 7}
+    page = '{% extends "base.html" %}{% import "parts.html" as parts %}'
+    page += "{% block main %}{{ parts.table(table) }}{% endblock %}"
+    file = tmp_path / "page.html"
+    file.write_text(page_environment().from_string(page).render(table=table), encoding="utf-8")
+    browser.open(file)
+    browser.run("document.querySelectorAll('th')[2].click()")
+    assert browser.run("return document.querySelector('tbody td').textContent") == "species 2333"
+    assert _classes(rows[:2_000]).caption == ""
