@@ -214,14 +214,14 @@ def measure(row: Row, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     title = f"{'':<52}{'imgcls':>9}{'other':>9} {'':<9}{'ratio':>8}{'each round':>14}{'CPU':>9}"
     print(f"{title}{'wanted':>8}")
     with tempfile.TemporaryDirectory() as folder:
         folders = make_pictures(Path(folder))
-        for part in chosen.parts:
+        for part in chosen.parts or PARTS:
             for row in PARTS[part](folders):
                 measure(row, chosen.rounds)
     for ours, given in answers.items():
