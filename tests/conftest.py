@@ -41,6 +41,13 @@ def pytest_configure(config):
         switch(which)
 
 
+def pytest_collection_modifyitems(config, items):
+    from fast_paths import is_left_out
+
+    which = config.getoption("--fast-paths")
+    items[:] = [item for item in items if not is_left_out(which, item.nodeid)]
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory, monkeypatch):
     """No test reads or fills the user's own caches."""
