@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
+
+SPINS = "20000"
 
 
 def main() -> None:
@@ -11,6 +14,10 @@ def main() -> None:
     # what start-up makes lives to the end: collecting it is a tenth of the time `--help` takes.
     # A command turns the collector on again before its work begins (cli/options.py).
     gc.disable()
+    # how often a thread of GNU OpenMP looks for the others before it sleeps, read when torch loads.
+    # Its own number is 15 times that: on cores that others want too, as loader processes do, each
+    # small operation then waits for one that cannot run. tests/benchmarks/waiting.py
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     # imported here so that Ctrl-C is met cleanly at any moment after this line
     try:
         from imgcls.cli.boundary import run

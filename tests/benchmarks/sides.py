@@ -13,11 +13,18 @@ sides see the same pictures, in batches of one size, with the same weights in ev
 
 from __future__ import annotations
 
+import os
+import sys
+
+from imgcls.__main__ import SPINS
+
+if sys.argv[2:3] == ["imgcls"]:
+    # as the commands have it, before torch is loaded
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
 import importlib.util
 import itertools
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

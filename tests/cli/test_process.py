@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -101,3 +102,24 @@ def test_the_main_job_as_typed(tmp_path):
     assert json.loads(done.out)["metrics"]["accuracy"] >= 0.97
     done = run_process("resume", cwd=tmp_path)
     assert (done.code, done.out) == (0, "Nothing to resume: no run is unfinished.\n")
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "20000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_waiting_threads_sleep_soon_unless_told_otherwise(given, expected):
+    """It is in the environment before torch is loaded; the user's own number is left alone."""
+    code = (
+        "import atexit, os, sys\n"
+        "sys.argv[1:] = ['--version']\n"
+        "from imgcls.__main__ import main\n"
+        "atexit.register(lambda: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules))\n"
+        "main()\n"
+    )
+    inherited = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**inherited, **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == f"{expected} False"
