@@ -17,8 +17,13 @@ from typing import Any
 _ALWAYS = ("test_compute.py", "test_the_option_reference_is_true")
 ABOUT = {
     "off": (*_ALWAYS, "test_handover.py"),
-    # a picture that is kept needs no file
-    "on": (*_ALWAYS, "test_a_file_deleted_while_training_is_one_line"),
+    "on": (
+        *_ALWAYS,
+        # a picture that is kept needs no file
+        "test_a_file_deleted_while_training_is_one_line",
+        # features are made of the pictures themselves, which are sharper than those kept
+        "test_features_train_as_the_backbone_would",
+    ),
 }
 
 

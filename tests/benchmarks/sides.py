@@ -222,7 +222,9 @@ def evaluation(who: str, folder: str, model: str, option: str) -> dict[str, Any]
     return {**clock.speeds(len(answers)), "answers": answers.tolist()}
 
 
-def timms_steps(folder: str, model: str, option: str) -> Iterator[tuple[int, torch.Tensor]]:
+def timms_steps(
+    folder: str, model: str, option: str, *, synthetic: bool = False
+) -> Iterator[tuple[int, torch.Tensor]]:
     amp, _, compiled = option.partition("+")
     layout = torch.channels_last if ON_GPU else torch.contiguous_format
     net = (
@@ -235,8 +237,9 @@ def timms_steps(folder: str, model: str, option: str) -> Iterator[tuple[int, tor
     loader = timms_loader(folder, net, training=True)
     if compiled:
         net.compile()
+    kept = list(itertools.islice(loader, 1)) if synthetic else None
     while True:
-        for pictures, labels in loader:
+        for pictures, labels in kept or loader:
             images = pictures.to(memory_format=layout)
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=amp == "bf16"):
                 loss = loss_of(net(images), labels)
@@ -284,8 +287,10 @@ def curve(who: str, folder: str, model: str, option: str) -> dict[str, Any]:
     return {"losses": [float(loss) for _, loss in itertools.islice(run, CURVE_STEPS)]}
 
 
-def synthetic(_who: str, folder: str, model: str, option: str) -> dict[str, Any]:
-    """Our updates with nothing to load."""
+def synthetic(who: str, folder: str, model: str, option: str) -> dict[str, Any]:
+    """Updates with nothing to load."""
+    if who == "timm":
+        return timed(timms_steps(folder, model, option, synthetic=True))
     return timed(our_steps(folder, model, option, synthetic=True))
 
 
