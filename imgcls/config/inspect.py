@@ -31,4 +31,4 @@ class InspectConfig(Config):
             "group, ready for `imgcls train`; an existing file is not overwritten."
         ),
     )
-    reading: ReadingConfig = ReadingConfig()
+    reading: ReadingConfig = Field(default_factory=ReadingConfig)

@@ -134,7 +134,7 @@ class SearchConfig(Config):
 
 
 class _Search(Config):
-    search: SearchConfig = SearchConfig()
+    search: SearchConfig = Field(default_factory=SearchConfig)
 
 
 class _TrialOptimConfig(OptimConfig):
@@ -148,7 +148,7 @@ class _TrialOptimConfig(OptimConfig):
 class TuneConfig(TrainConfig, _Search):
     """Everything `imgcls tune` may be told: what `train` may, and how to search."""
 
-    optim: _TrialOptimConfig = _TrialOptimConfig()
+    optim: _TrialOptimConfig = Field(default_factory=_TrialOptimConfig)
 
     @model_validator(mode="after")
     def _trials_end_by_epochs(self) -> TuneConfig:
