@@ -45,7 +45,10 @@ def pytest_collection_modifyitems(config, items):
     from fast_paths import is_left_out
 
     which = config.getoption("--fast-paths")
-    items[:] = [item for item in items if not is_left_out(which, item.nodeid)]
+    left_out = [item for item in items if is_left_out(which, item.nodeid)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)
