@@ -23,7 +23,7 @@ SIDES = Path(__file__).parent / "benchmarks" / "sides.py"
         ("training", ("off", "off")),
     ],
 )
-def test_both_sides_see_the_same_pictures(photos, kind, options):
+def test_both_sides_run(photos, kind, options):
     """Speeds and, in evaluation, as many answers."""
     found = []
     for who, option in zip(("imgcls", "timm"), options, strict=True):

@@ -16,9 +16,8 @@ from imgcls.data.resize import MODES, Part
 _REDUCTIONS = (8, 4, 2)
 _LEAST_SHRINK = 1.25
 _HARD_EDGED = (Image.Resampling.NEAREST, Image.Resampling.BOX)
-# from where on torch's resizing is within one level of Pillow's. A bicubic pass enlarges what the
-# pass before it rounded otherwise, where few pixels make one: below a factor of two a byte in five
-# millions was two levels off, from four on none in eighty-seven millions
+# from where on torch's resizing is within one level of Pillow's: a bicubic pass enlarges what the
+# pass before it rounded otherwise, where few pixels make one
 _LEAST_SHRINK_BY_TORCH = {Image.Resampling.BILINEAR: _LEAST_SHRINK, Image.Resampling.BICUBIC: 4.0}
 
 

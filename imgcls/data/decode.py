@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
 from imgcls.data.crops import ChooseCrop, Crop
 from imgcls.data.jpeg import decode_jpeg
-from imgcls.data.resize import shrink
+from imgcls.data.resize import ON_ITS_SIDE, shrink
 from imgcls.errors import ConfigError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -28,7 +28,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ON_ITS_SIDE = 5
 _JPEGS = ("JPEG", "MPO")
 # modes and channels between which resizing and converting may change places
 _LEFT_AS_THEY_ARE = (("L", 1), ("L", 3), ("RGB", 3))
@@ -178,7 +177,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    return size if orientation < _ON_ITS_SIDE else size[::-1]
+    return size if orientation < ON_ITS_SIDE else size[::-1]
 
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:

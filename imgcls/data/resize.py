@@ -17,7 +17,8 @@ _GREY = 2  # dimensions
 
 _MIRRORED_ACROSS = (2, 3, 6, 7)
 _MIRRORED_DOWN = (3, 4, 7, 8)
-_ON_ITS_SIDE = 5
+# EXIF orientations from here on have rows and columns change places
+ON_ITS_SIDE = 5
 
 Box = tuple[int, int, int, int]
 
@@ -50,7 +51,7 @@ class Part:
             part = replace(
                 part, box=_down(part.box, part.whole[1]), window=_down(part.window, part.grid[1])
             )
-        if orientation >= _ON_ITS_SIDE:
+        if orientation >= ON_ITS_SIDE:
             part = replace(
                 part,
                 whole=part.whole[::-1],
