@@ -9,9 +9,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FoldStarted:
-    """A fold begins, or goes on at (`epoch`, `step_in_epoch`) when it was resumed."""
+    """A fold begins, or goes on at (`epoch`, `step_in_epoch`) when it was resumed.
+
+    folds: all that the run trains, this one among them.
+    """
 
     fold: int
+    folds: tuple[int, ...]
     folder: Path
     epochs: int
     steps_per_epoch: int

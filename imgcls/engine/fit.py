@@ -96,10 +96,11 @@ class FitSettings:
     """What the loop itself must know.
 
     epochs: 0 when there is nothing to train by epochs. score_first: the classifier was fitted, and
-    competes for the best epoch.
+    competes for the best epoch. folds: all that the run trains.
     """
 
     fold: int
+    folds: tuple[int, ...]
     folder: Path
     epochs: int
     score_first: bool
@@ -237,6 +238,7 @@ def validate_epoch(
 def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:
     return FoldStarted(
         fold=settings.fold,
+        folds=settings.folds,
         folder=settings.folder,
         epochs=settings.epochs,
         steps_per_epoch=parts.train_batches.steps_per_epoch,

@@ -193,6 +193,7 @@ class Trainer:
         assembly.bad_images.on_new = partial(_image_skipped, self._emit)
         settings = FitSettings(
             fold=fold,
+            folds=self.plan.folds,
             folder=folder,
             epochs=self.plan.epochs,
             score_first=self.plan.recipe.fits_head,

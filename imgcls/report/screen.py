@@ -52,13 +52,14 @@ def show_train_result(console: Console, result: TrainResult) -> None:
             )
     if result.bad_images:
         facts.add_row("Left out", f"{result.bad_images:,} unreadable pictures, see bad_images.csv")
+    facts.add_row("Time", duration(sum(fold.elapsed_s for fold in result.folds)))
     console.result(result, panel("Trained", facts))
     if result.summary is not None:
         console.path("Summary", str(result.run / "summary.json"))
     else:
         console.path("Best weights", str(result.folds[0].best_checkpoint))
-    several = f" --fold {result.folds[0].fold}" if len(result.folds) > 1 else ""
-    console.path("Next", f"imgcls evaluate {shlex.quote(str(result.run))}{several} --split test")
+    several = " --fold all" if len(result.folds) > 1 else " --split test"
+    console.path("Next", f"imgcls evaluate {shlex.quote(str(result.run))}{several}")
 
 
 def _plan_facts(plan: PlanReport) -> RenderableType:
@@ -156,6 +157,15 @@ def percent(value: float | None) -> str:
 
 def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """The time in the two largest units that it fills."""
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004  seconds in a minute
+        return f"{seconds:.1f} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
 
 
 def escaped(text: Any) -> str:

@@ -48,12 +48,12 @@ class TrainingView:
     def __init__(self, console: Console, run: Path) -> None:
         self._console = console
         self._run = run
-        self._fold = FoldStarted(0, run, 0, 0, 0, 0, 0, ())
+        self._fold = FoldStarted(0, (0,), run, 0, 0, 0, 0, 0, ())
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._samples = self._skipped = 0
         self._epoch_start_s = self._line_at_s = time.monotonic()
-        self._best_epoch = 0
+        self._validating = False
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +87,7 @@ class TrainingView:
             case StepDone():
                 self._step(event)
             case ValidationBatchDone():
-                self._advance("batch", "validating")
+                self._validated()
             case EpochDone():
                 self._epoch(event)
             case Stopped():
@@ -161,6 +161,9 @@ class TrainingView:
         self._epoch_start_s = time.monotonic()
         if event.history:
             self._write_history(event.history)
+        if len(event.folds) > 1:
+            turn = event.folds.index(event.fold) + 1
+            self._console.say(f"Fold {event.fold} ({turn} of {len(event.folds)})")
         if event.epoch or event.step_in_epoch:
             where = f"epoch {event.epoch + 1}"
             inside = f", step {event.step_in_epoch + 1}" if event.step_in_epoch else ""
@@ -177,12 +180,10 @@ class TrainingView:
                 "epochs", total=event.epochs, completed=event.epoch, note=""
             ),
             "batch": self._bars.add_task(
-                "training",
-                total=event.steps_per_epoch + event.val_batches,
-                completed=event.step_in_epoch,
-                note="",
+                "training", total=event.steps_per_epoch, completed=event.step_in_epoch, note=""
             ),
         }
+        self._validating = False
         self._bars.start()
 
     def _step(self, event: StepDone) -> None:
@@ -190,8 +191,9 @@ class TrainingView:
         now_s = time.monotonic()
         rate = self._samples / max(now_s - self._epoch_start_s, 1e-9)
         note = f"loss {event.loss:.3f}  lr {event.lr:.1e}  {rate:.0f} img/s"
-        self._advance("batch", "training", note)
-        if self._bars is None and now_s - self._line_at_s >= _LINE_EVERY_S:
+        if self._bars is not None:
+            self._bars.update(self._tasks["batch"], advance=1, note=note)
+        elif now_s - self._line_at_s >= _LINE_EVERY_S:
             self._line_at_s = now_s
             steps = self._fold.steps_per_epoch
             self._console.say(
@@ -199,12 +201,17 @@ class TrainingView:
                 f"step {event.step_in_epoch}/{steps}  {note}"
             )
 
-    def _advance(self, task: str, title: str, note: str | None = None) -> None:
-        if self._bars is not None:
-            bar = self._tasks[task]
-            self._bars.update(bar, advance=1, description=title)
-            if note is not None:
-                self._bars.update(bar, note=note)
+    def _validated(self) -> None:
+        if self._bars is None:
+            return
+        if not self._validating:
+            self._restart_bar("validating", self._fold.val_batches)
+        self._bars.advance(self._tasks["batch"])
+
+    def _restart_bar(self, title: str, total: int) -> None:
+        assert self._bars is not None
+        self._validating = title == "validating"
+        self._bars.reset(self._tasks["batch"], total=total, description=title, note="")
 
     def _epoch(self, event: EpochDone) -> None:
         row = event.history[-1]
@@ -226,11 +233,7 @@ class TrainingView:
         self._epoch_start_s = self._line_at_s = time.monotonic()
         if self._bars is not None:
             self._bars.update(self._tasks["epoch"], completed=event.epoch + 1)
-            self._bars.reset(
-                self._tasks["batch"],
-                total=self._fold.steps_per_epoch + self._fold.val_batches,
-                note="",
-            )
+            self._restart_bar("training", self._fold.steps_per_epoch)
 
     def _write_history(self, rows: tuple[Mapping[str, float | None], ...]) -> None:
         write_history(self._fold.folder / "history.csv", rows)

@@ -26,6 +26,16 @@ def run(command, photos):
     return run
 
 
+def test_training_announces_each_fold_and_ends_with_all_of_them(command, photos):
+    """A heading a fold, the time of all, and the command that pools them."""
+    done = command("train", photos, *OFFLINE, "--epochs", "1", "--folds", "3")
+    assert done.code == 0, done.err
+    headings = [line for line in done.err.splitlines() if line.startswith("Fold ")]
+    assert headings == ["Fold 0 (1 of 3)", "Fold 1 (2 of 3)", "Fold 2 (3 of 3)"]
+    assert "│ Time " in done.out
+    assert done.out.rstrip().endswith("--fold all")
+
+
 RANGES = {"cohen_kappa": (-1, 1), "mcc": (-1, 1), "nll": (0, np.inf), "brier": (0, 2)}
 
 
