@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode
+from imgcls.data.formats import open_image
 
 # side of the thumbnail that is compared, and how many of its lowest frequencies are
 _SIDE = 16
@@ -107,7 +107,7 @@ def _header(content: bytes) -> tuple[str, str, tuple[int, int]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content)) as image:
+            with open_image(content) as image:
                 return image.format or "", image.mode, image.size
     except Exception:  # noqa: BLE001  `decode` has the words for whatever it is
         return "", "", (0, 0)
@@ -118,7 +118,7 @@ def _is_whole(content: bytes, file_format: str) -> bool:
         return content.rstrip(b"\0").endswith(b"\xff\xd9")
     if file_format == "PNG":
         try:
-            with Image.open(io.BytesIO(content)) as image:
+            with open_image(content) as image:
                 image.verify()
         except Exception:  # noqa: BLE001  whatever it is, decoding will tell
             return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
 from imgcls.data.crops import ChooseCrop, Crop
+from imgcls.data.formats import open_image
 from imgcls.data.jpeg import decode_jpeg
 from imgcls.data.resize import ON_ITS_SIDE, shrink
 from imgcls.errors import ConfigError
@@ -134,11 +134,11 @@ def _opened(content: bytes, settings: DecodeSettings) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _allow(settings.max_pixels)
-            with Image.open(io.BytesIO(content)) as image:
+            with open_image(content) as image:
                 _check_size(image, settings.max_pixels)
                 yield image
-    except UnidentifiedImageError:
-        raise UnreadableImageError("not a picture" if content else "the file is empty") from None
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(str(error)) from None
     except Image.DecompressionBombError:
         raise UnreadableImageError(_bomb(settings.max_pixels)) from None
     except UnreadableImageError:

@@ -86,7 +86,7 @@ def _jpeg(images: torch.Tensor, level: int, _keys: Sequence[str]) -> torch.Tenso
     for image in images:
         picture, file = functional.to_pil_image(image), io.BytesIO()
         picture.save(file, "JPEG", quality=quality)
-        with Image.open(file) as again:
+        with Image.open(file, formats=["JPEG"]) as again:
             compressed.append(functional.pil_to_tensor(again))
     return torch.stack(compressed)
 

@@ -108,7 +108,12 @@ def _thumbnails(
                 f"{names[true]}, right" if right else f"{names[true]} taken for {names[said]}",
                 [sure if right else f"{sure}; {own:.1%} for {names[true]}"],
                 key,
-                picture_uri(Image.open(explanations[key].file)) if key in explanations else None,
+                _overlay_uri(explanations[key]) if key in explanations else None,
             )
         )
     return shown
+
+
+def _overlay_uri(explanation: Explanation) -> str:
+    with Image.open(explanation.file, formats=["JPEG"]) as overlay:
+        return picture_uri(overlay)

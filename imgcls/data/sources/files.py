@@ -1,4 +1,4 @@
-"""Pictures in files: which names are pictures, and their store."""
+"""Pictures in files of their own."""
 
 from __future__ import annotations
 
@@ -8,25 +8,6 @@ from pathlib import Path
 
 from imgcls.data.decode import read_content
 from imgcls.data.source import ImageStore
-
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".jfif",
-        ".webp",
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pnm",
-        ".jp2",
-    ]
-)
 
 
 class FileImages(ImageStore):

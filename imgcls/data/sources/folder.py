@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from imgcls.config.reading import ReadingConfig
+from imgcls.data.formats import IMAGE_SUFFIXES
 from imgcls.data.rows import SPLIT_WORDS, Rows, sample_table
 from imgcls.data.source import SampleTable
-from imgcls.data.sources.files import IMAGE_SUFFIXES, FileImages
+from imgcls.data.sources.files import FileImages
 from imgcls.errors import DataError
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
