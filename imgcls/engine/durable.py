@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,7 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from imgcls.errors import OutputError
+
 TEMPORARY_PREFIX = ".tmp-"
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EFBIG: "the file is larger than may be written there (see `ulimit -f`)",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.ENOENT: "the folder is gone; put it back",
+}
+# what a file system answers that has no flushing of folders
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 def strict_json(value: Any, *, indent: int | None = None) -> str:
@@ -34,8 +48,29 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(descriptor)
+
+
+def why_not_written(error: OSError) -> str:
+    """Why something cannot be written and, where there is a way, what to do about it."""
+    return _REASONS.get(error.errno or 0) or error.strerror or str(error)
+
+
+@contextmanager
+def writing(place: Path, then: str = "") -> Iterator[None]:
+    """Tell an OSError of the block, which only writes, as the OutputError about this place.
+
+    then: what to do when there is room again.
+    """
+    try:
+        yield
+    except OSError as error:
+        more = f"; {then}" if then else ""
+        raise OutputError(f"{place}: cannot be written: {why_not_written(error)}{more}") from error
 
 
 def write_text(file: Path, text: str) -> None:

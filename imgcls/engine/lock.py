@@ -1,4 +1,9 @@
-"""One writer for a run folder at a time."""
+"""One writer for a run folder at a time, by a lock that the kernel lets go of at any death.
+
+outputs/<run>/
+  .lock    stays; who holds it, or held it last, is written in it, and whether it is held only the
+           kernel knows
+"""
 
 from __future__ import annotations
 
@@ -10,90 +15,121 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from imgcls.engine.durable import strict_json
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from imgcls.engine.durable import strict_json, why_not_written
 from imgcls.errors import RunError
 
 LOCK_NAME = ".lock"
+# processes that a killed one had forked may hold its lock until they see that it has gone
+_ORPHANS_S = 10.0
 
 
 @contextlib.contextmanager
 def lock_run(run: Path) -> Iterator[None]:
     """Hold the run folder while the block runs.
 
-    A lock whose process has ended on this machine is stale and taken over. Raises RunError, with
-    the holder's pid and host, when another process holds it.
+    Raises RunError when another process holds it, or when the folder cannot be locked. What an
+    ended process left in the file, on this machine or another, holds nothing.
     """
     file = run / LOCK_NAME
-    # written aside and linked into place, so that no reader meets a half-written lock
-    mine = run / f"{LOCK_NAME}-{os.getpid()}"
-    mine.write_text(strict_json(this_process()), encoding="utf-8")
+    lock = _take(file)
     try:
-        _take(mine, file)
-    finally:
-        mine.unlink(missing_ok=True)
-    try:
+        _sign(file)
         yield
     finally:
-        with contextlib.suppress(OSError):
-            file.unlink()
+        lock.release()
+
+
+def is_locked(run: Path) -> bool:
+    """True while another process, or another block in this one, holds the run folder."""
+    file = run / LOCK_NAME
+    if not file.is_file():
+        return False
+    try:
+        _acquired(file, 0).release()
+    except Timeout:
+        return True
+    except OSError:  # nobody can hold what cannot be opened for writing
+        return False
+    return False
 
 
 def this_process() -> dict[str, Any]:
     """What tells this process from all others, for `is_alive`."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "started": _start_time(os.getpid())}
+    pid = os.getpid()
+    return {
+        "pid": pid,
+        "host": socket.gethostname(),
+        "started": _start_time(pid),
+        "namespace": _namespace(),
+    }
 
 
-def _take(mine: Path, file: Path) -> None:
-    if _link(mine, file):
-        return
-    holder = _read(file)
-    if holder is None or not is_alive(holder):
-        file.unlink(missing_ok=True)
-        if _link(mine, file):
-            return
-        holder = _read(file) or {}
-    raise RunError(
-        f"{file.parent}: in use by process {holder.get('pid')} on {holder.get('host')}; wait for "
-        "it, or stop it first"
-    )
-
-
-def _link(mine: Path, file: Path) -> bool:
-    """Make `file` appear at once with the content of `mine`; False when it is there already."""
-    try:
-        try:
-            os.link(mine, file)
-        except FileExistsError:
-            return False
-        except OSError:  # no hard links on this file system
-            with file.open("x", encoding="utf-8") as stream:
-                stream.write(mine.read_text(encoding="utf-8"))
-    except FileExistsError:
-        return False
-    return True
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        holder = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return holder if isinstance(holder, dict) else None
-
-
-def is_alive(holder: Mapping[str, Any]) -> bool:
+def is_alive(process: Mapping[str, Any]) -> bool:
     """False when the process has ended for sure; on another machine nobody can tell."""
-    pid = holder.get("pid")
-    if holder.get("host") != socket.gethostname() or not isinstance(pid, int):
+    pid = process.get("pid")
+    if process.get("host") != socket.gethostname() or not isinstance(pid, int):
+        return True
+    # a container has numbers of its own; on Windows the question itself would be a Ctrl-C
+    if process.get("namespace") != _namespace() or os.name == "nt":
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True
     # the pid may have been given to another process since
-    return holder.get("started") in (None, _start_time(pid))
+    return process.get("started") in (None, _start_time(pid))
+
+
+def _take(file: Path) -> BaseFileLock:
+    holder = _read(file)
+    try:
+        try:
+            return _acquired(file, 0)
+        except Timeout:
+            if "pid" in holder and is_alive(holder):
+                raise
+        return _acquired(file, _ORPHANS_S)
+    except Timeout:
+        who = f"process {holder['pid']} on {holder.get('host')}" if "pid" in holder else "a process"
+        raise RunError(
+            f"{file.parent}: in use by {who}, which holds {file}; wait for it, or stop it first"
+        ) from None
+    except IsADirectoryError:
+        raise RunError(f"{file}: is a folder where a lock file should be; remove it") from None
+    except OSError as error:
+        raise RunError(
+            f"{file}: cannot be written, so the run cannot be locked: {why_not_written(error)}"
+        ) from error
+
+
+def _acquired(file: Path, timeout_s: float) -> BaseFileLock:
+    lock: BaseFileLock = FileLock(file)
+    try:
+        lock.acquire(timeout=timeout_s)
+    except NotImplementedError:  # a file system without locks, where the file itself must be one
+        lock = SoftFileLock(file)
+        lock.acquire(timeout=timeout_s)
+    return lock
+
+
+def _sign(file: Path) -> None:
+    """Write into a lock just taken who holds it, for the message that others get."""
+    with contextlib.suppress(OSError, ValueError):  # Windows lets nobody write into it
+        # text of another kind is filelock's own, where the file system has no locks
+        if file.read_text(encoding="utf-8")[:1] in ("", "{"):
+            file.write_text(strict_json(this_process()), encoding="utf-8")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        holder = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _start_time(pid: int) -> str | None:
@@ -102,3 +138,11 @@ def _start_time(pid: int) -> str | None:
     except OSError:
         return None
     return stat.rpartition(")")[2].split()[19]
+
+
+def _namespace() -> str | None:
+    """The name of the set of processes that this one's number belongs to, on Linux."""
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115  the text; it leads to no file
+    except OSError:
+        return None

@@ -21,14 +21,13 @@ from imgcls.config.optim import OptimConfig
 from imgcls.engine.batches import ComputeSettings, Normalizer
 from imgcls.engine.events import EpochDone, StepDone
 from imgcls.engine.interrupt import stop_on_signals
-from imgcls.engine.lock import LOCK_NAME, lock_run
 from imgcls.engine.memory import guess_training_memory_mib
 from imgcls.engine.optim import build_optimizer, default_lr
 from imgcls.engine.runtime import get_device, resolve_precision
 from imgcls.engine.schedule import Schedule
 from imgcls.engine.step import train_step
 from imgcls.engine.trainable import Trainable
-from imgcls.errors import ConfigError, DeviceError, NonFiniteLossError, RunError
+from imgcls.errors import ConfigError, DeviceError, NonFiniteLossError
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer
@@ -219,29 +218,6 @@ def test_the_first_signal_asks_and_the_second_stops():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.1)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-
-
-def test_a_run_has_one_writer(tmp_path):
-    """A living holder is named; a dead one's lock is taken over."""
-    with lock_run(tmp_path):
-        with pytest.raises(RunError, match=f"in use by process {os.getpid()} on"):
-            with lock_run(tmp_path):
-                pass
-        assert (tmp_path / LOCK_NAME).exists()
-    assert list(tmp_path.iterdir()) == []
-    dead = os.fork()
-    if dead == 0:
-        os._exit(0)
-    os.waitpid(dead, 0)
-    import json
-    import socket
-
-    (tmp_path / LOCK_NAME).write_text(json.dumps({"pid": dead, "host": socket.gethostname()}))
-    with lock_run(tmp_path):
-        pass
-    (tmp_path / LOCK_NAME).write_text(json.dumps({"pid": 1, "host": "elsewhere"}))
-    with pytest.raises(RunError, match="process 1 on elsewhere"), lock_run(tmp_path):
-        pass
 
 
 def test_the_memory_guess_grows_with_the_batch():

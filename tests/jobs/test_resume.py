@@ -16,6 +16,7 @@ from killing import Launcher, differences, kill_until_done, only_run, remains, w
 from safetensors.torch import save_file
 
 from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint, read_state
+from imgcls.engine.lock import is_locked
 
 VARIANTS = {
     "float32": [
@@ -154,7 +155,7 @@ def test_killed_after_epoch_three_of_six_it_ends_the_same(launcher, tmp_path, ph
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_inside_the_epoch_and_says_how_to_go_on(launcher, tmp_path, photos, number):
-    """Exit 128 + signal, the resume command on stderr, the lock gone, and no step lost."""
+    """Exit 128 + signal, the resume command on stderr, the lock free, and no step lost."""
     arguments = [*arguments_of(photos, "float32", epochs="2000"), "--save", "best"]
     pid = launcher.start(tmp_path, "train", *arguments, "--save-every-steps", "0")
     wait_for(lambda: list(tmp_path.glob("outputs/*/fold_0/checkpoints/last/checkpoint.json")))
@@ -163,7 +164,7 @@ def test_a_signal_saves_inside_the_epoch_and_says_how_to_go_on(launcher, tmp_pat
     run = only_run(tmp_path)
     log = (tmp_path / "log.txt").read_text()
     assert f"everything is saved; go on with: imgcls resume outputs/{run.name}" in log
-    assert not (run / ".lock").exists()
+    assert not is_locked(run)
     assert "Traceback" not in log
     state = read_state(read_checkpoint(find_checkpoint(run, which="last")))
     assert state["progress"]["step"] == state["schedule"]["updates"]
