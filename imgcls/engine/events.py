@@ -1,4 +1,7 @@
-"""What the loop tells its observers. They read; they cannot steer."""
+"""What the loop tells its observers. They read; they cannot steer.
+
+Epochs are counted from 1, and the fitted classifier before the first is epoch 0.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FoldStarted:
-    """A fold begins, or goes on at (`epoch`, `step_in_epoch`) when it was resumed.
+    """A fold begins, or goes on behind `epoch` epochs and `step_in_epoch` updates of the next.
 
-    folds: all that the run trains, this one among them.
+    folds: all that the run trains, this one among them. monitor: the metric that chooses the best
+    epoch; calibrates: validation also gives val_calibrated_loss.
     """
 
     fold: int
@@ -23,6 +27,8 @@ class FoldStarted:
     epoch: int
     step_in_epoch: int
     history: tuple[Mapping[str, float | None], ...]
+    monitor: str
+    calibrates: bool
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class HeadFitted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One update was made. `loss` is the mean over the step's pictures."""
+    """One update of the epoch under way was made. `loss` is the mean over the step's pictures."""
 
     epoch: int
     step_in_epoch: int
@@ -78,10 +84,7 @@ class ValidationBatchDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One epoch was trained and validated. `history` ends with its row.
-
-    epoch: -1 for the fitted classifier, validated before anything else is trained.
-    """
+    """One epoch was trained, unless it is epoch 0, and validated. `history` ends with its row."""
 
     epoch: int
     improved: bool
@@ -98,12 +101,15 @@ class Saved:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The fold ended: all epochs done, or early stopping."""
+    """The fold ended behind `epoch` epochs: all of them, or fewer by early stopping.
+
+    best_epoch: None when no epoch had a usable metric.
+    """
 
     fold: int
     early: bool
-    best_epoch: int
-    best_value: float | None
+    epoch: int
+    best_epoch: int | None
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class FitSettings:
     """What the loop itself must know.
 
     epochs: 0 when there is nothing to train by epochs. score_first: the classifier was fitted, and
-    competes for the best epoch. folds: all that the run trains.
+    competes for the best epoch as epoch 0. folds: all that the run trains.
     """
 
     fold: int
@@ -122,37 +122,24 @@ def fit(
     """
     progress, history = parts.progress, parts.history
     emit(_fold_started(parts, settings))
-    if settings.score_first and not history.rows:
-        _score_fitted_head(parts, settings, checkpointer, emit, stop)
     while not progress.finished:
-        _train_rest_of_epoch(parts, settings, checkpointer, emit, stop)
-        row = _validate(parts, settings, checkpointer, emit, stop)
+        # the fitted classifier is validated as it is, as epoch 0
+        trains = bool(history.rows) or not settings.score_first
+        if trains:
+            _train_rest_of_epoch(parts, settings, checkpointer, emit, stop)
+        metrics = _validate(parts, settings, checkpointer, emit, stop)
+        if trains:
+            progress.complete_epoch()
+        row = {"epoch": progress.epoch, **metrics}
         history.append(row)
         improved = parts.tracker.update(progress.epoch, row)
-        progress.begin_epoch()
-        progress.stopped_early = parts.tracker.should_stop(settings.patience)
-        progress.finished = progress.stopped_early or progress.epoch >= settings.epochs
-        emit(EpochDone(progress.epoch - 1, improved, tuple(history.rows)))
+        done = progress.epoch >= settings.epochs
+        progress.stopped_early = not done and parts.tracker.should_stop(settings.patience)
+        progress.finished = done or progress.stopped_early
+        emit(EpochDone(progress.epoch, improved, tuple(history.rows)))
         checkpointer.after_epoch(progress, history, improved=improved)
     checkpointer.wait()
-    tracker = parts.tracker
-    emit(Stopped(settings.fold, progress.stopped_early, tracker.best_epoch, tracker.best_value))
-
-
-def _score_fitted_head(
-    parts: Parts,
-    settings: FitSettings,
-    checkpointer: Checkpointer,
-    emit: Callable[[Event], None],
-    stop: StopRequest,
-) -> None:
-    progress, history = parts.progress, parts.history
-    row = {**_validate(parts, settings, checkpointer, emit, stop), "epoch": -1}
-    history.append(row)
-    improved = parts.tracker.update(-1, row)
-    progress.finished = settings.epochs == 0
-    emit(EpochDone(-1, improved, tuple(history.rows)))
-    checkpointer.after_epoch(progress, history, improved=improved)
+    emit(Stopped(settings.fold, progress.stopped_early, progress.epoch, parts.tracker.best_epoch))
 
 
 def _train_rest_of_epoch(
@@ -178,7 +165,7 @@ def _train_rest_of_epoch(
         progress.elapsed_s = time.monotonic() - start_s
         emit(
             StepDone(
-                progress.epoch, progress.step_in_epoch, loss_sum / samples, progress.lr, samples
+                progress.epoch + 1, progress.step_in_epoch, loss_sum / samples, progress.lr, samples
             )
         )
         if stop:
@@ -198,14 +185,13 @@ def _validate(
     start_s = time.monotonic()
 
     def after_batch(samples: int) -> None:
-        emit(ValidationBatchDone(progress.epoch, samples))
+        emit(ValidationBatchDone(progress.epoch + 1, samples))
         if stop:
             raise _interrupted(parts, checkpointer, stop)
 
     set_seed(derive_seed(settings.seed, "validation", settings.fold, progress.epoch))
     metrics = validate_epoch(parts, after_batch)
     return {
-        "epoch": progress.epoch,
         "train_loss": progress.loss_sum / progress.samples if progress.samples else None,
         **metrics,
         "lr": progress.lr,
@@ -246,6 +232,8 @@ def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:
         epoch=parts.progress.epoch,
         step_in_epoch=parts.progress.step_in_epoch,
         history=tuple(parts.history.rows),
+        monitor=parts.tracker.metric,
+        calibrates=parts.calibrates,
     )
 
 

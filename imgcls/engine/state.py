@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from imgcls.metrics.trackers import count_from_one
+
 
 @runtime_checkable
 class Stateful(Protocol):
@@ -42,7 +44,7 @@ class Progress:
     finished: bool = False
     stopped_early: bool = False
 
-    def begin_epoch(self) -> None:
+    def complete_epoch(self) -> None:
         """Count one more epoch as completed and start the sums anew."""
         self.epoch += 1
         self.step_in_epoch = 0
@@ -61,7 +63,10 @@ class Progress:
 
 
 class History:
-    """One row per completed epoch, by the names of `history.csv`."""
+    """One row per completed epoch, by the names of `history.csv`.
+
+    `epoch` counts completed epochs: 1 for the first, 0 for a fitted classifier before it.
+    """
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float | None]] = []
@@ -76,7 +81,7 @@ class History:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on behind these rows."""
-        self.rows = [dict(row) for row in state["rows"]]
+        self.rows = count_from_one(state["rows"])
 
 
 class RandomState:

@@ -16,6 +16,7 @@ from imgcls.jobs.galleries import galleries_of
 from imgcls.jobs.runs import CONFIG, PREFLIGHT, SPLITS, newest_run_with_checkpoint, run_of
 from imgcls.jobs.score import results_folder
 from imgcls.metrics.scores import confused_pairs, confusion_counts
+from imgcls.metrics.trackers import count_from_one
 from imgcls.report.evaluation_files import METRICS, read_predictions
 from imgcls.report.evaluation_page import Evaluation, RunFacts, evaluation_page
 from imgcls.report.files import csv_rows, read_csv
@@ -88,7 +89,7 @@ def _read(folder: Path) -> tuple[Evaluation, csr_array, int | None]:
             predictions=predictions,
             per_class=[_numbers(row) for row in read_csv(folder / "per_class.csv")],
             confusions=confused_pairs(confusion, _MOST_PAIRS),
-            history=[_numbers(r) for r in read_csv(history)] if history.is_file() else [],
+            history=count_from_one(map(_numbers, read_csv(history))) if history.is_file() else [],
             run=_run_facts(folder, facts, sidecar),
         )
     except (OSError, ValueError, KeyError) as error:

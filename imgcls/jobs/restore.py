@@ -52,7 +52,9 @@ def restore(plan: Plan, fold: int, parts: Parts, folder: Path, *, force: bool = 
     if plan.pace.epochs != before["optim"]["epochs"]:
         parts.progress.stopped_early = False
         parts.tracker.stale_epochs = 0
-    parts.progress.finished = parts.progress.stopped_early or parts.progress.epoch >= plan.epochs
+    done = parts.progress.epoch >= plan.epochs
+    parts.progress.stopped_early = parts.progress.stopped_early and not done
+    parts.progress.finished = parts.progress.stopped_early or done
 
 
 def _check_terms(plan: Plan, checkpoint: Checkpoint) -> None:

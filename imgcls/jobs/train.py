@@ -252,7 +252,8 @@ class Trainer:
             best_epoch=facts["epoch"],
             epochs_run=read_checkpoint(last).facts["epoch"],
             monitor=self.plan.recipe.monitor,
-            best_metrics=facts["metrics"],
+            # earlier versions counted the epochs of these from 0
+            best_metrics={**facts["metrics"], "epoch": facts["epoch"]},
             stopped_early=early,
             elapsed_s=time.monotonic() - start_s,
         )

@@ -174,13 +174,14 @@ class _Watch:
                 pass
 
     def _report(self, row: Mapping[str, float | None]) -> None:
-        self._epochs += 1
+        epoch = int(row["epoch"] or 0)
+        self._epochs += epoch > 0  # 0 is the fitted classifier
         self._elapsed_s += row["epoch_time"] or 0.0
         value = row[self._metric]
         if not self._in_first_fold or value is None:
             return
-        self._tracker.update(self._epochs, row)
-        self._trial.report(value, self._epochs)
+        self._tracker.update(epoch, row)
+        self._trial.report(value, epoch)
         if self._prune and self._trial.should_prune():
             self._stop.reason = _PRUNED
 

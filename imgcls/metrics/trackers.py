@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from imgcls.errors import ConfigError
@@ -51,7 +51,8 @@ class MetricTracker:
     so far count as equal, since so few pictures cannot tell them apart, and the lowest loss among
     them wins: val_calibrated_loss, or else val_loss. That is the one-standard-error rule (Breiman
     et al., Classification and Regression Trees, 1984). A nan or None never becomes the best and
-    never hides a later one. Raises ConfigError for a mode other than "min" and "max".
+    never hides a later one. best_epoch: None before there is one. Raises ConfigError for a mode
+    other than "min" and "max".
     """
 
     def __init__(self, metric: str, mode: Literal["min", "max"] | None = None) -> None:
@@ -61,7 +62,7 @@ class MetricTracker:
         self.mode = mode or ("min" if metric.endswith("loss") else "max")
         self.best_value: float | None = None
         self.best_loss: float | None = None
-        self.best_epoch = -1
+        self.best_epoch: int | None = None
         self.stale_epochs = 0
         # the metric of the epoch that is ahead by it alone, less its standard error; signed to rise
         self._top = -math.inf
@@ -96,7 +97,7 @@ class MetricTracker:
         return {
             "best_value": self.best_value,
             "best_loss": self.best_loss,
-            "best_epoch": self.best_epoch,
+            "best": self.best_epoch,
             "stale_epochs": self.stale_epochs,
             "top": self._top,
             "bar": self._bar,
@@ -106,7 +107,11 @@ class MetricTracker:
         """Go on from these."""
         self.best_value = state["best_value"]
         self.best_loss = state["best_loss"]
-        self.best_epoch = state["best_epoch"]
+        if "best_epoch" in state:
+            # of versions that counted epochs from 0, with -1 for the fitted classifier and for none
+            self.best_epoch = None if self.best_value is None else state["best_epoch"] + 1
+        else:
+            self.best_epoch = state["best"]
         self.stale_epochs = state["stale_epochs"]
         self._top = state["top"]
         self._bar = state["bar"]
@@ -122,6 +127,20 @@ class MetricTracker:
             # one of the two is left behind by more than chance
             return rising > best
         return loss is not None and (self.best_loss is None or loss < self.best_loss)
+
+
+def count_from_one(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a history with `epoch` as completed epochs: 1 for the first.
+
+    Earlier versions counted from 0, and the fitted classifier, which has no train_loss, as -1.
+    """
+    found = [dict(row) for row in rows]
+    if found:
+        first = int(found[0]["train_loss"] is not None)
+        shift = first - int(found[0]["epoch"])
+        for row in found:
+            row["epoch"] = int(row["epoch"]) + shift
+    return found
 
 
 def _finite(value: float | None) -> float | None:

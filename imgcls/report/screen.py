@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from imgcls.report.console import Console
+from imgcls.report.epoch_table import deciding_numbers
 from imgcls.results import PlanReport, PreflightReport, TrainResult
 
 
@@ -36,6 +37,7 @@ def show_train_result(console: Console, result: TrainResult) -> None:
             facts.add_row(label, f"{which} of {fold.epochs_run}{early}")
         else:
             facts.add_row(label.replace("Best epoch", "Fitted head"), "no epochs to train")
+        facts.add_row("  chosen by", deciding_numbers(fold.monitor, best))
         facts.add_row(
             "  validation",
             f"accuracy {percent(best['val_accuracy'])}, balanced "

@@ -33,6 +33,7 @@ from imgcls.engine.events import (
     ValidationBatchDone,
 )
 from imgcls.report.console import Console
+from imgcls.report.epoch_table import EpochTable
 from imgcls.report.files import write_history
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class TrainingView:
     def __init__(self, console: Console, run: Path) -> None:
         self._console = console
         self._run = run
-        self._fold = FoldStarted(0, (0,), run, 0, 0, 0, 0, 0, ())
+        self._fold = FoldStarted(0, (0,), run, 0, 0, 0, 0, 0, (), "val_loss", calibrates=False)
+        self._table = EpochTable(self._fold.monitor, calibrates=False)
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._samples = self._skipped = 0
@@ -102,10 +104,14 @@ class TrainingView:
     def _end(self, event: Stopped) -> None:
         self._close_bars()
         if event.early:
+            better = "better than the fitted head"
+            if event.best_epoch is None:
+                better = f"usable, without a {self._fold.monitor}"
+            elif event.best_epoch:
+                better = f"better after epoch {event.best_epoch}"
             self._console.say(
-                f"Stopped early: no better epoch since epoch {event.best_epoch + 1}."
-                if event.best_epoch >= 0
-                else "Stopped early: no epoch was better than the fitted head."
+                f"Stopped early, after {event.epoch} of {self._fold.epochs} epochs: none was "
+                f"{better}."
             )
 
     def _say_skipped(self, event: ImageSkipped) -> None:
@@ -157,6 +163,7 @@ class TrainingView:
     def _begin(self, event: FoldStarted) -> None:
         self._close_bars()
         self._fold = event
+        self._table = EpochTable(event.monitor, calibrates=event.calibrates)
         self._samples = 0
         self._epoch_start_s = time.monotonic()
         if event.history:
@@ -169,9 +176,8 @@ class TrainingView:
             inside = f", step {event.step_in_epoch + 1}" if event.step_in_epoch else ""
             self._console.say(f"Going on with fold {event.fold} at {where}{inside}.")
         if event.epoch < event.epochs or not event.history:
-            self._console.say(
-                _row("epoch", ("train loss", "val loss", "acc", "bal. acc", "F1"), "time")
-            )
+            self._console.say(self._table.rule())
+            self._console.say(self._table.header())
         if not self._console.live:
             return
         self._bars = self._new_bars()
@@ -197,7 +203,7 @@ class TrainingView:
             self._line_at_s = now_s
             steps = self._fold.steps_per_epoch
             self._console.say(
-                f"epoch {event.epoch + 1}/{self._fold.epochs}  "
+                f"epoch {event.epoch}/{self._fold.epochs}  "
                 f"step {event.step_in_epoch}/{steps}  {note}"
             )
 
@@ -216,23 +222,12 @@ class TrainingView:
     def _epoch(self, event: EpochDone) -> None:
         row = event.history[-1]
         self._write_history(event.history)
-        values = tuple(
-            _number(row[name])
-            for name in (
-                "train_loss",
-                "val_loss",
-                "val_accuracy",
-                "val_balanced_accuracy",
-                "val_macro_f1",
-            )
-        )
-        mark = "  best" if event.improved else ""
-        name = f"{event.epoch + 1}/{self._fold.epochs}" if event.epoch >= 0 else "head"
-        self._console.say(_row(name, values, f"{row['epoch_time']:.1f} s") + mark)
+        name = f"{event.epoch}/{self._fold.epochs}" if event.epoch else "head"
+        self._console.say(self._table.row(name, row, best=event.improved))
         self._samples = 0
         self._epoch_start_s = self._line_at_s = time.monotonic()
         if self._bars is not None:
-            self._bars.update(self._tasks["epoch"], completed=event.epoch + 1)
+            self._bars.update(self._tasks["epoch"], completed=event.epoch)
             self._restart_bar("training", self._fold.steps_per_epoch)
 
     def _write_history(self, rows: tuple[Mapping[str, float | None], ...]) -> None:
@@ -242,11 +237,3 @@ class TrainingView:
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
-
-
-def _row(first: str, values: tuple[str, ...], last: str) -> str:
-    return f"{first:>7}  " + "".join(f"{value:>11}" for value in values) + f"{last:>10}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

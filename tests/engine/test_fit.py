@@ -19,7 +19,8 @@ from torch import nn
 
 from imgcls.config.optim import OptimConfig
 from imgcls.engine.batches import ComputeSettings, Normalizer
-from imgcls.engine.events import EpochDone, StepDone
+from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.events import EpochDone, StepDone, Stopped
 from imgcls.engine.interrupt import stop_on_signals
 from imgcls.engine.memory import guess_training_memory_mib
 from imgcls.engine.optim import build_optimizer, default_lr
@@ -31,6 +32,7 @@ from imgcls.errors import ConfigError, DeviceError, NonFiniteLossError
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer
+from imgcls.metrics.trackers import MetricTracker
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +141,37 @@ def test_early_stopping_ends_the_fold(photos):
     result = Trainer.begin(config).train_fold(0)
     assert result.stopped_early
     assert result.epochs_run < 30
+
+
+def test_patience_that_ends_with_the_last_epoch_stopped_nothing_early(photos, monkeypatch):
+    """All epochs of the plan were trained; with one more in the plan, it did."""
+
+    def only_the_first_is_good(self, epoch, _row):
+        self.stale_epochs = epoch - 1
+        self.best_epoch = 1
+        return epoch == 1
+
+    monkeypatch.setattr(MetricTracker, "update", only_the_first_is_good)
+    for epochs, early in ((3, False), (4, True)):
+        events = []
+        config = tiny_config(photos, optim={"epochs": epochs}, early_stopping={"patience": 2})
+        result = Trainer.begin(config, [events.append]).train_fold(0)
+        assert (result.epochs_run, result.best_epoch, result.stopped_early) == (3, 1, early)
+        assert events[-1] == Stopped(0, early=early, epoch=3, best_epoch=1)
+
+
+def test_an_epoch_has_one_number_everywhere(photos):
+    """In events, history, result, and twice in each checkpoint."""
+    events = []
+    config = tiny_config(photos, checkpoint={"keep": "all"})
+    result = Trainer.begin(config, [events.append]).train_fold(0)
+    done = [event for event in events if isinstance(event, EpochDone)]
+    assert [e.epoch for e in done] == [e.history[-1]["epoch"] for e in done] == [1, 2]
+    assert {e.epoch for e in events if isinstance(e, StepDone)} == {1, 2}
+    checkpoints = sorted((result.folder / "checkpoints").glob("step-*"))
+    facts = [read_checkpoint(folder).facts for folder in checkpoints]
+    assert [f["epoch"] for f in facts] == [f["metrics"]["epoch"] for f in facts] == [1, 2]
+    assert result.best_metrics["epoch"] == result.best_epoch
 
 
 def test_events_tell_the_rate_of_each_update(photos):

@@ -65,7 +65,7 @@ def test_a_run_holds_what_the_design_says(trained, photos):
     assert list(rows[0]) == ["path", "label", "group", "split", "fold"]
     assert len(rows) == 48
     history = read_csv(run / "fold_0" / "history.csv")
-    assert [row["epoch"] for row in history] == ["0", "1"]
+    assert [row["epoch"] for row in history] == ["1", "2"]
     assert history[0]["val_top_3_accuracy"] == ""  # undefined with three classes
     assert "Next          imgcls evaluate outputs/" in done.out
     assert "34 train, 7 val, 7 test (stratified by hash)" in done.err

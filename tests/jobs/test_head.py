@@ -127,7 +127,7 @@ def test_the_fitted_head_competes_for_best(photos, weights):
     trainer, result, events, _ = trained(config)
     assert trainer.plan.recipe.tune == "head+full"
     epochs = [event for event in events if isinstance(event, EpochDone)]
-    assert [event.epoch for event in epochs] == [-1, 0, 1]
+    assert [event.epoch for event in epochs] == [0, 1, 2]
     assert (result.best_epoch, result.epochs_run) == (0, 2)
     best = load_file(find_checkpoint(trainer.run) / "model.safetensors")
     backbone = load_file(weights)

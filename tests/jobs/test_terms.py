@@ -66,7 +66,7 @@ def test_more_epochs_go_on_with_the_schedule_of_a_longer_run(run, command, photo
     done = command("resume", "--epochs", "6")
     assert done.code == 0, done.err
     rows = history(run)
-    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
     assert command("train", photos, *TRAIN, "--epochs", "6").code == 0
     [longer] = {p for p in run.parent.iterdir() if p != run}
     expected = [float(row["lr"]) for row in history(longer)]

@@ -126,7 +126,7 @@ def test_ctrl_c_saves_the_trial_and_the_search_goes_on_inside_it(tmp_path, photo
 
     def interrupt(event, number):
         if number == 1 and isinstance(event, StepDone) and (event.epoch, event.step_in_epoch) == (
-            1, 2,
+            2, 2,
         ):  # fmt: skip
             signal.raise_signal(signal.SIGINT)
 
@@ -193,7 +193,7 @@ def test_a_pruned_trial_is_a_run_that_can_be_finished(tmp_path, photos, monkeypa
 
     result = search_for(config, Watcher(count))
     assert [r.state for r in result.trials] == ["complete", "pruned"]
-    assert (epochs, result.trials[1].epochs) == ([0], 1)
+    assert (epochs, result.trials[1].epochs) == ([1], 1)
     assert result.best.number == 0
     run = tmp_path / "s" / "trial-0001"
     assert command("resume", run).code == 0
@@ -302,7 +302,7 @@ def test_a_database_that_fails_on_the_way_is_one_line(tmp_path, photos, monkeypa
     database = tmp_path / "s" / "study.db"
 
     def damage(event, _number):
-        if isinstance(event, EpochDone) and event.epoch == 0:
+        if isinstance(event, EpochDone) and event.epoch == 1:
             database.rename(tmp_path / "away.db")
 
     with pytest.raises(OutputError, match=r"any more: .*readonly.* go on with: imgcls tune"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from imgcls.errors import ConfigError
-from imgcls.metrics.trackers import AverageMeter, MetricTracker
+from imgcls.metrics.trackers import AverageMeter, MetricTracker, count_from_one
 
 
 def test_a_loss_wants_to_fall_and_a_score_to_rise():
@@ -130,3 +130,24 @@ def test_an_average_goes_on_from_its_state():
     assert (other.val, other.avg, other.sum, other.count) == (5.0, 2.0, 8.0, 4)
     other.reset()
     assert math.isnan(other.avg)
+
+
+def test_epochs_counted_from_0_by_earlier_versions_are_counted_from_1():
+    """Rows of a history and the tracker's best epoch; the fitted classifier is epoch 0."""
+
+    def rows(*epochs, head):
+        return [
+            {"epoch": e, "train_loss": None if head and not i else 0.5}
+            for i, e in enumerate(epochs)
+        ]
+
+    for head, before, now in ((False, (0, 1, 2), (1, 2, 3)), (True, (-1, 0, 1), (0, 1, 2))):
+        for numbers in (before, now):
+            assert count_from_one(rows(*numbers, head=head)) == rows(*now, head=head)
+    assert count_from_one([]) == []
+    for value, before, now in ((0.9, 0, 1), (0.9, -1, 0), (None, -1, None)):
+        tracker = MetricTracker("val_accuracy")
+        state = tracker.state_dict()
+        del state["best"]
+        tracker.load_state_dict({**state, "best_value": value, "best_epoch": before})
+        assert tracker.best_epoch == now

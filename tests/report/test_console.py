@@ -41,14 +41,14 @@ def test_the_bar_of_an_epoch_counts_its_steps_and_validation_has_its_own(monkeyp
             view._bars.refresh()
             return screen.getvalue()
 
-        view(FoldStarted(0, (0,), tmp_path, 2, 2, 3, 0, 0, ()))
+        view(FoldStarted(0, (0,), tmp_path, 2, 2, 3, 0, 0, (), "val_loss", calibrates=False))
         for step in (1, 2):
-            view(StepDone(0, step, 0.5, 0.1, 16))
+            view(StepDone(1, step, 0.5, 0.1, 16))
             assert f"{step}/2 loss 0.500" in shown()
         for batch in (1, 2, 3):
-            view(ValidationBatchDone(0, 16))
+            view(ValidationBatchDone(1, 16))
             lines = shown()
             assert "validating" in lines
             assert f"{batch}/3" in lines
-        view(EpochDone(0, True, (row,)))
+        view(EpochDone(1, True, (row,)))
         assert "training" in shown()

@@ -15,8 +15,8 @@ _FEW_EPOCHS = 30
 
 
 def draw_training(history: Sequence[Mapping[str, float | None]], best_epoch: int | None) -> Drawing:
-    """The rows of history.csv as lines; best_epoch (from 1) is marked."""
-    epochs = [float(row["epoch"] or 0) + 1 for row in history]
+    """The rows of history.csv as lines; best_epoch is marked, where 0 is the fitted classifier."""
+    epochs = [float(row["epoch"] or 0) for row in history]
     marker = "o" if len(epochs) <= _FEW_EPOCHS else None
     panels = (
         ("Loss", [("train_loss", "train"), ("val_loss", "val")]),
@@ -33,7 +33,7 @@ def draw_training(history: Sequence[Mapping[str, float | None]], best_epoch: int
                           marker=marker, markersize=3)  # fmt: skip
             axes.set_title(title)
             axes.set_xlabel("Epoch")
-            axes.set_xlim(0.5, epochs[-1] + 0.5)
+            axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(visible=True)
             if best_epoch is not None:
@@ -51,6 +51,8 @@ def draw_training(history: Sequence[Mapping[str, float | None]], best_epoch: int
                 ],
             )
     best = "" if best_epoch is None else f" The dotted line is the best epoch, {best_epoch}."
+    if not epochs[0]:
+        best = f" Epoch 0 is the fitted classifier, before any training by epochs.{best}"
     return Drawing(
         "training_curves",
         "Training curves",

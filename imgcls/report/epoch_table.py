@@ -1,0 +1,94 @@
+"""The table of epochs on the screen: its columns, its rows, and the rule that marks the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from imgcls.report.files import HISTORY_COLUMNS
+
+_SHOWN = {
+    "train_loss": "train loss",
+    "val_loss": "val loss",
+    "val_calibrated_loss": "cal. loss",
+    "val_accuracy": "acc",
+    "val_balanced_accuracy": "bal. acc",
+    "val_macro_f1": "F1",
+}
+# shown where one of them chooses
+_OTHERS = {
+    "val_precision_macro": "precision",
+    "val_recall_macro": "recall",
+    "val_precision_weighted": "w. prec.",
+    "val_recall_weighted": "w. recall",
+    "val_f1_weighted": "w. F1",
+    "val_top_3_accuracy": "top 3",
+    "val_top_5_accuracy": "top 5",
+}
+_WITH_ERROR = len("0.1234±.123")
+
+
+class EpochTable:
+    """Lines of 80 columns for a fold whose best epoch is chosen by `monitor`.
+
+    The metric that chooses always has a column, with its standard error where it has one, and so
+    has the loss that decides between equals: val_calibrated_loss where training `calibrates`.
+    """
+
+    def __init__(self, monitor: str, *, calibrates: bool) -> None:
+        names = [name for name in _SHOWN if calibrates or name != "val_calibrated_loss"]
+        if monitor not in names:
+            names[-1] = monitor
+        self._monitor = monitor
+        self._error = f"{monitor}_se" if f"{monitor}_se" in HISTORY_COLUMNS else None
+        self._titles = {name: _title(name) for name in names}
+        self._loss = _title("val_calibrated_loss" if calibrates else "val_loss")
+
+    def rule(self) -> str:
+        """How the best epoch is chosen, in one line."""
+        lowest = self._monitor.endswith("loss")
+        chosen = f"{'lowest' if lowest else 'highest'} {_title(self._monitor)}"
+        if _title(self._monitor) == self._loss:
+            return f"Best: {chosen}."
+        equal = "two within one standard error (±)" if self._error else "two equal ones"
+        return f"Best: {chosen}; of {equal}, lower {self._loss}."
+
+    def header(self) -> str:
+        """The titles of the columns."""
+        return self._line("epoch", self._titles, "time")
+
+    def row(self, name: str, metrics: Mapping[str, float | None], *, best: bool) -> str:
+        """The numbers of an epoch, a row of the history."""
+        cells = {column: _number(metrics[column]) for column in self._titles}
+        cells[self._monitor] = _with_error(self._monitor, metrics)
+        line = self._line(name, cells, f"{metrics['epoch_time']:.1f} s")
+        return f"{line} best" if best else line
+
+    def _line(self, first: str, cells: Mapping[str, str], last: str) -> str:
+        middle = "".join(f"  {cells[name]:>{self._width(name)}}" for name in self._titles)
+        return f"{first:>6}{middle[1:]}  {last:>6}"
+
+    def _width(self, name: str) -> int:
+        width = max(len(self._titles[name]), len("0.1234"))
+        return max(width, _WITH_ERROR) if self._error and name == self._monitor else width
+
+
+def _with_error(name: str, metrics: Mapping[str, float | None]) -> str:
+    error = metrics.get(f"{name}_se")
+    # a share's error is below 1, and a terminal has 80 columns
+    return _number(metrics[name]) + ("" if error is None else f"±{error:.3f}".replace("0.", ".", 1))
+
+
+def _title(name: str) -> str:
+    return (_SHOWN | _OTHERS).get(name, name)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def deciding_numbers(monitor: str, metrics: Mapping[str, float | None]) -> str:
+    """The numbers of an epoch by which it became the best, or did not."""
+    calibrated = metrics.get("val_calibrated_loss") is not None
+    loss = "val_calibrated_loss" if calibrated else "val_loss"
+    decided = f"{_title(monitor)} {_with_error(monitor, metrics)}"
+    return decided if loss == monitor else f"{decided}, {_title(loss)} {_number(metrics[loss])}"
