@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +14,14 @@ from imgcls.config.base import Config
 class ReadingConfig(Config):
     """What is not given is found by its usual name, or is not there."""
 
+    layout: Literal["classes", "splits"] | None = Field(
+        None,
+        description=(
+            "What the folders right below DATA are: the classes, or splits (train, Testing, "
+            "seg_val) with the classes in them. By default their names and what is in them tell; "
+            "where both are possible, this is asked for."
+        ),
+    )
     path_col: str | None = Field(
         None,
         description=(

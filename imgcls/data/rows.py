@@ -11,16 +11,12 @@ import numpy as np
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.source import ImageStore, SampleTable
+from imgcls.data.split_words import is_plain, split_of
 from imgcls.errors import DataError
 
-SPLIT_WORDS = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 _SHOWN = 10
+_LONGEST = 80
+_COLUMNS_SHOWN = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +94,7 @@ def column(
         if name in columns:
             return name
     sought = " or ".join(map(repr, usual if wanted is None else (wanted,)))
-    there = ", ".join(columns) or "none"
+    there = shortened(columns, _COLUMNS_SHOWN) or "none"
     raise DataError(f"{spec}: has no column {sought}; its columns are {there}; name one by {flag}")
 
 
@@ -110,18 +106,12 @@ def refuse(spec: str, what: str, found: Iterable[str]) -> None:
         raise DataError(f"{spec}: {len(places)} {what}: {shown}")
 
 
-def splits_of_names(names: Sequence[str]) -> list[str] | None:
-    """The splits that shards' names tell, such as imagenet-val-0003.tar.
-
-    None unless all do and they differ: one split alone divides nothing.
-    """
-    splits: list[str] = []
-    for name in names:
-        told = {SPLIT_WORDS[w] for w in re.split(r"[^a-z]+", name.lower()) if w in SPLIT_WORDS}
-        if len(told) != 1:
-            return None
-        splits += told
-    return splits if len(set(splits)) > 1 else None
+def shortened(names: Iterable[str], shown: int = _SHOWN) -> str:
+    """The first few names, none longer than a line has room for, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - shown} more" if len(every) > shown else ""
+    clipped = (n if len(n) <= _LONGEST else f"{n[: _LONGEST - 3]}..." for n in every[:shown])
+    return ", ".join(clipped) + more
 
 
 def _composed(label: str) -> str:
@@ -158,10 +148,18 @@ def _splits(
         (
             f"{text!r} at {place}"
             for text, place in zip(said, rows.places, strict=True)
-            if text.strip().lower() not in SPLIT_WORDS
+            if split_of(text) is None
         ),
     )
-    return [SPLIT_WORDS[text.strip().lower()] for text in said]
+    splits = {text: split_of(text) or "" for text in set(said)}
+    for split in sorted(set(splits.values())):
+        texts = sorted({text.strip().lower() for text in splits if splits[text] == split})
+        if len(texts) > 1 and not all(map(is_plain, texts)):
+            raise DataError(
+                f"{spec}: the splits {shortened(map(repr, texts))} all mean {split}; name them "
+                "train, val and test, and leave out the rows that are in none"
+            )
+    return [splits[text] for text in said]
 
 
 def _groups(
@@ -221,4 +219,4 @@ def _notes(
     for split in sorted(set(splits)):
         absent = [name for name in class_names if (split, name) not in present]
         if absent:
-            yield f"the {split} split has no pictures of {', '.join(absent)}"
+            yield f"the {split} split has no pictures of {shortened(absent)}"

@@ -159,7 +159,7 @@ def test_a_path_twice(images):
         ("m.csv", "path,label,label\na/1.png,x,y\n", "two columns are called 'label'"),
         ("m.csv", "path,label\na/1.png,x\na/2.png,\n", "1 rows without a label: line 3"),
         ("m.csv", "path,label\na/1.png,x\n,y\n", "1 rows without a path: line 3"),
-        ("m.csv", "path,label,split\na/1.png,x,dev\n", "not train, val or test: 'dev' at line 2"),
+        ("m.csv", "path,label,split\na/1.png,x,odd\n", "not train, val or test: 'odd' at line 2"),
         ("m.csv", "path,label,fold\na/1.png,x,1.5\n", "not a whole number from 0: '1.5' at line 2"),
         ("m.csv", "path,label,fold\na/1.png,x,\n", "not a whole number from 0: '' at line 2"),
         ("m.jsonl", '{"path": "a/1.png", "label": "x"}\n{"path"', "line 2 is not JSON"),

@@ -2,7 +2,7 @@
 
 photos/                      photos/
   beetle/  a.jpg  b.jpg        train/  beetle/  wasp/
-  wasp/    c.jpg               val/    beetle/  wasp/     (or valid/, validation/)
+  wasp/    c.jpg               val/    beetle/  wasp/     (or Validation/, dev/, seg_val/, ...)
                                test/   beetle/
 """
 
@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.formats import IMAGE_SUFFIXES
-from imgcls.data.rows import SPLIT_WORDS, Rows, sample_table
+from imgcls.data.decode import UnreadableImageError, read_content
+from imgcls.data.formats import IMAGE_SUFFIXES, kind_of
+from imgcls.data.rows import Rows, sample_table, shortened
 from imgcls.data.source import SampleTable
 from imgcls.data.sources.files import FileImages
+from imgcls.data.sources.layout import lay_out
+from imgcls.data.sources.tree import LeftOut, walk
 from imgcls.errors import DataError
 
-_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".tar")
 
 
 class FolderSource:
-    """A folder of class folders, or of train/ val/ test/ folders with class folders in them."""
+    """A folder of class folders, or of split folders with class folders in them."""
 
-    options = frozenset({"group_regex"})
+    options = frozenset({"group_regex", "layout"})
 
     def matches(self, spec: str) -> bool:
         """True for an existing folder."""
@@ -36,7 +39,7 @@ class FolderSource:
         """All pictures below the folder. Raises DataError when they are not a data set."""
         root = Path(spec).expanduser().absolute()
         try:
-            rows = _rows(root, spec)
+            rows = _rows(root, spec, reading)
         except OSError as error:
             raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
         return sample_table(
@@ -48,102 +51,55 @@ class FolderSource:
         )
 
 
-def _rows(root: Path, spec: str) -> Rows:
-    by_split = _split_folders(root)
-    folders: Sequence[tuple[Path, str]] = by_split or [(root, "")]
-    keys: list[str] = []
-    labels: list[str] = []
-    splits: list[str] = []
-    empty: list[str] = []
-    others: Counter[str] = Counter()
+def _rows(root: Path, spec: str, reading: ReadingConfig) -> Rows:
+    left_out = LeftOut()
+    folder = walk(str(root), left_out)
+    if not folder.has_pictures():
+        raise DataError(_nothing_found(spec, left_out))
+    layout = lay_out(folder, spec, reading.layout)
     below = len(str(root).rstrip(os.sep)) + 1
-    for folder, split in folders:
-        for class_folder in _subfolders(folder):
-            found = [file[below:].replace(os.sep, "/") for file in _files(class_folder, others)]
-            if not found:
-                empty.append(class_folder.relative_to(root).as_posix())
-            keys += found
-            labels += [class_folder.name] * len(found)
-            splits += [split] * len(found)
-    if not keys:
-        raise DataError(_nothing_found(root, spec))
-    notes = [f"folder {name} has no pictures in it" for name in empty]
-    notes += _passed_over(root, [folder for folder, _ in by_split], others)
-    return Rows(keys, labels, keys, splits if by_split else None, notes=tuple(notes))
+    keys = [path[below:].replace(os.sep, "/") for path in layout.paths]
+    splits = layout.splits if any(layout.splits) else None
+    notes = (*layout.notes, *_passed_over(left_out))
+    return Rows(keys, layout.labels, keys, splits, notes=notes)
 
 
-def _split_folders(root: Path) -> list[tuple[Path, str]]:
-    """The split folders below the root; [] when its folders are classes."""
-    found = [
-        (p, SPLIT_WORDS[p.name.lower()]) for p in _subfolders(root) if p.name.lower() in SPLIT_WORDS
-    ]
-    # a class may happen to be called "test": splits have class folders, classes have pictures
-    found = [(p, split) for p, split in found if _subfolders(p)]
-    counts = Counter(split for _, split in found)
-    for split, count in counts.items():
-        if count > 1:
-            names = ", ".join(p.name for p, s in found if s == split)
-            raise DataError(f"{root}: {names} all mean the {split} split; keep one of them")
-    return found
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _is_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  100,000 times
-
-
-def _files(folder: Path, others: Counter[str]) -> Iterator[str]:
-    """All pictures below a folder; hidden and system files and circular links passed over.
-
-    others: counts the files that are no pictures, by suffix.
-    """
-    pending = [(str(folder), frozenset({os.path.realpath(folder)}))]
-    while pending:
-        current, ancestors = pending.pop()
-        with os.scandir(current) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith(".") or name.lower() in _SYSTEM_FILES:
-                    continue
-                if entry.is_dir():
-                    real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                    if real not in ancestors:
-                        pending.append((entry.path, ancestors | {real}))
-                elif _is_picture(name):
-                    yield entry.path
-                else:
-                    others[Path(name).suffix.lower() or name] += 1
-
-
-def _passed_over(root: Path, split_folders: list[Path], others: Counter[str]) -> Iterator[str]:
+def _passed_over(left_out: LeftOut) -> Iterator[str]:
     """What lies in the folder and belongs to no class."""
-    if others:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
-        yield f"{others.total()} files are no pictures and are passed over: {kinds}"
-    if split_folders:
-        strange = [p.name for p in _subfolders(root) if p not in split_folders]
-        if strange:
-            yield f"no split folder, and passed over: {', '.join(strange)}"
-    loose = [
-        p
-        for folder in split_folders or [root]
-        for p in folder.iterdir()
-        if _is_picture(p.name) and not p.name.startswith(".") and p.is_file()
-    ]
-    if loose:
-        shown = loose[0].relative_to(root).as_posix()
-        yield f"{len(loose)} pictures lie in no class folder and are passed over, such as {shown}"
+    for counts, what in (
+        (left_out.others, "are no pictures and are passed over"),
+        (left_out.system, "are passed over, as systems leave them beside pictures"),
+        (left_out.masks, "are passed over, as masks and labels of the pictures beside them"),
+    ):
+        if counts.total():
+            yield f"{counts.total()} files {what}: {_kinds(counts)}"
 
 
-def _nothing_found(root: Path, spec: str) -> str:
-    others: Counter[str] = Counter()
-    if any(True for _ in _files(root, others)):
-        return f"{spec}: has pictures but no class folders; put each class's into its own folder"
-    tables = [s for s in (".csv", ".tsv", ".jsonl", ".parquet", ".tar") if others[s]]
+def _nothing_found(spec: str, left_out: LeftOut) -> str:
+    others = left_out.others
+    tables = [suffix for suffix in _TABLES if others[suffix]]
     if tables:
         return f"{spec}: has no pictures, but {tables[0]} files; name them instead of the folder"
+    for suffix, count in others.most_common():
+        kind = _content_of(left_out.examples[suffix])
+        if kind:
+            return (
+                f"{spec}: {count} files {'end in ' + suffix if suffix else 'have no suffix'} and "
+                f"are {kind} by their content; give them the suffix of their format, or name them "
+                "in a table"
+            )
+    there = "" if not others else f"; its {others.total()} files are {_kinds(others)}"
     suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-    return f"{spec}: no pictures found in it; looked for class folders with {suffixes}"
+    return f"{spec}: no pictures found in it{there}; looked for class folders with {suffixes}"
+
+
+def _content_of(file: str) -> str:
+    try:
+        return kind_of(read_content(Path(file)))
+    except UnreadableImageError:
+        return ""
+
+
+def _kinds(counts: Counter[str]) -> str:
+    named = ((name or "without a suffix", count) for name, count in counts.most_common() if count)
+    return shortened(f"{count} {name}" for name, count in named)

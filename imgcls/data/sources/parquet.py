@@ -18,10 +18,11 @@ import numpy as np
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError
-from imgcls.data.rows import Rows, column, sample_table, splits_of_names
+from imgcls.data.rows import Rows, column, sample_table
 from imgcls.data.source import ImageStore, SampleTable
 from imgcls.data.sources.files import below_shared_folder
 from imgcls.data.sources.manifest import Cells, manifest_table
+from imgcls.data.split_words import splits_of_names
 from imgcls.errors import DataError
 
 _CACHE_BYTES = 256 * 2**20

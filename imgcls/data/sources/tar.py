@@ -19,10 +19,11 @@ from typing import NamedTuple
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.formats import IMAGE_SUFFIXES
-from imgcls.data.rows import Rows, column, refuse, sample_table, splits_of_names
+from imgcls.data.rows import Rows, column, refuse, sample_table
 from imgcls.data.source import ImageStore, SampleTable
 from imgcls.data.sources.files import below_shared_folder
 from imgcls.data.sources.manifest import json_cells
+from imgcls.data.split_words import splits_of_names
 from imgcls.errors import DataError
 
 

@@ -1,0 +1,284 @@
+"""What the folders of a data set mean: classes, or splits with the classes in them.
+
+The names decide (train, Testing, seg_val, ...), and so does the shape: splits have the same folders
+in them, a class has pictures. Where both readings are possible nothing is guessed: the error gives
+both and the option that chooses, --layout.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NoReturn
+
+from imgcls.data.rows import shortened
+from imgcls.data.sources.tree import PICTURE_FOLDERS, Folder
+from imgcls.data.split_words import is_plain, split_of
+from imgcls.errors import DataError
+
+# a data set has this many splits; more folders with the same folders in them are classes
+_MOST_SPLITS = 3
+_CLASSES = "--layout classes"
+_SPLITS = "--layout splits"
+
+
+@dataclass
+class Layout:
+    """Paths of pictures with the label and split of each; splits are "" where none are given."""
+
+    paths: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, folder: Folder, label: str, split: str = "") -> None:
+        """All pictures of a folder, as of one class."""
+        found = list(folder.all_pictures())
+        self.paths += found
+        self.labels += [label] * len(found)
+        self.splits += [split] * len(found)
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A split's folder, and the one, itself or below, that has the class folders."""
+
+    folder: Folder
+    split: str
+    place: Folder
+
+
+def lay_out(root: Folder, spec: str, chosen: Literal["classes", "splits"] | None) -> Layout:
+    """The pictures below `root` with their classes and splits; `chosen` is --layout.
+
+    Raises DataError where they have no classes, or where it is not clear which folders these are.
+    """
+    layout = Layout()
+    place = root if chosen == "classes" else _unwrapped(root, layout)
+    tops = place.classes()
+    if not tops or (len(tops) == 1 and _is_heap(tops[0])):
+        raise DataError(
+            f"{spec}: has pictures but no class folders; put each class's into its own folder, or "
+            "name the pictures and their classes in a table"
+        )
+    named = [
+        _Split(folder, split, _place(folder))
+        for folder in tops
+        if (split := split_of(folder.name)) is not None
+    ]
+    if chosen == "splits" and not named:
+        raise DataError(
+            f"{spec}: {_SPLITS} wants folders whose names have train, val or test in them; there "
+            f"are {shortened(folder.name for folder in tops)}"
+        )
+    if chosen == "splits" or (chosen is None and _are_splits(spec, tops, named)):
+        _read_splits(spec, place, named, layout)
+    else:
+        _read_classes(place, layout, by_split=chosen is None and _have_splits_inside(tops))
+    return layout
+
+
+def _unwrapped(root: Folder, layout: Layout) -> Folder:
+    """The folder that the classes or splits lie in: below ones that hold a single folder."""
+    place = root
+    while len(place.classes()) == 1 and not place.pictures:
+        [only] = place.classes()
+        if only.pictures or split_of(only.name) is not None:
+            break
+        place = only
+    if place is not root:
+        inside = os.path.relpath(place.path, root.path).replace(os.sep, "/")
+        layout.notes.append(f"read from {inside}/, as there is no other folder with pictures")
+    return place
+
+
+def _place(folder: Folder) -> Folder:
+    """Below a split's folder, past `seg_train/seg_train` and `train/images`."""
+    while not folder.pictures and len(folder.classes()) == 1:
+        [only] = folder.classes()
+        same = only.name.lower() == folder.name.lower()
+        if not same and only.name.lower() not in PICTURE_FOLDERS:
+            break
+        folder = only
+    return folder
+
+
+def _is_heap(folder: Folder) -> bool:
+    """True for pictures of all classes in one folder, `images` or the like."""
+    return bool(folder.pictures) and folder.name.lower() in PICTURE_FOLDERS
+
+
+def _are_splits(spec: str, tops: list[Folder], named: list[_Split]) -> bool:
+    """Whether the top folders are splits. Raises DataError where they may well be either."""
+    if not named:
+        _refuse_twins(spec, tops)
+        return False
+    several = len({split.split for split in named}) > 1
+    if not any(split.place.classes() for split in named):
+        if several or len(named) == len(tops):
+            _refuse_flat(spec, named)
+        return False  # a class that happens to be called test
+    if several or len(named) == len(tops):
+        return True
+    return _refuse_odd_one(spec, tops, named)
+
+
+def _refuse_twins(spec: str, tops: list[Folder]) -> None:
+    """Two or three folders with the same folders in them look like splits by other names."""
+    inside = [{folder.name for folder in top.classes()} for top in tops]
+    if (
+        not 1 < len(tops) <= _MOST_SPLITS
+        or any(top.pictures for top in tops)
+        or len(inside[0]) < 2  # noqa: PLR2004  one folder in each says nothing
+        or any(names != inside[0] for names in inside)
+        or _have_splits_inside(tops)
+    ):
+        return
+    outer, inner = shortened(top.name for top in tops), shortened(sorted(inside[0]))
+    raise DataError(
+        f"{spec}: {outer} have the same folders in them, {inner}. If the classes are {outer}, add "
+        f"{_CLASSES}; if they are {inner}, name the outer folders train, val and test, or give a "
+        "table"
+    )
+
+
+def _refuse_flat(spec: str, named: list[_Split]) -> NoReturn:
+    folders = shortened(f"{split.folder.name}/" for split in named)
+    raise DataError(
+        f"{spec}: {folders} have pictures but no class folders in them. As splits they need a "
+        "folder for each class, or a table that says each picture's class; if these names are the "
+        f"classes themselves, add {_CLASSES}"
+    )
+
+
+def _refuse_odd_one(spec: str, tops: list[Folder], named: list[_Split]) -> NoReturn:
+    own = shortened(split.folder.name for split in named)
+    others = shortened(top.name for top in tops if split_of(top.name) is None)
+    inner = shortened(folder.name for folder in named[0].place.classes())
+    raise DataError(
+        f"{spec}: {own} may be a class beside {others}, or the {named[0].split} split with the "
+        f"classes {inner}. Add {_CLASSES} for the first, {_SPLITS} for the second, which passes "
+        f"over {others}"
+    )
+
+
+def _have_splits_inside(tops: list[Folder]) -> bool:
+    """True for beetle/train beetle/test wasp/train wasp/test."""
+    inside = [[split_of(folder.name) for folder in top.classes()] for top in tops]
+    return (
+        not any(top.pictures for top in tops)
+        and all(splits and None not in splits for splits in inside)
+        and all(len(splits) == len(set(splits)) for splits in inside)
+        and len({split for splits in inside for split in splits}) > 1
+    )
+
+
+def _read_classes(place: Folder, layout: Layout, *, by_split: bool) -> None:
+    for folder in place.classes():
+        if by_split:
+            for part in folder.classes():
+                layout.add(part, folder.name, split_of(part.name) or "")
+        else:
+            layout.add(folder, folder.name)
+    if by_split:
+        layout.notes.append("the folders in each class are read as its splits")
+    layout.notes += _loose(place.path, place.pictures)
+    layout.notes += _empty(place, place)
+
+
+def _read_splits(spec: str, root: Folder, named: list[_Split], layout: Layout) -> None:
+    _refuse_same(spec, named)
+    trained = {
+        folder.name for one in named if one.split == "train" for folder in one.place.classes()
+    }
+    loose = list(root.pictures)
+    for one in named:
+        annotated = _annotated(one)
+        inside = one.place.classes()
+        if annotated is not None:
+            for path, label in annotated:
+                layout.paths.append(path)
+                layout.labels.append(label)
+                layout.splits.append(one.split)
+            continue
+        if not inside:
+            layout.notes.append(
+                f"{one.folder.name}/ has no class folders, so nothing says what its "
+                f"{len(one.place.pictures)} pictures show: they are passed over"
+            )
+            continue
+        _refuse_strangers(spec, one, trained)
+        for folder in inside:
+            layout.add(folder, folder.name, one.split)
+        loose += one.place.pictures
+        layout.notes += _empty(root, one.place)
+    if not layout.paths:
+        _refuse_flat(spec, named)
+    meant = [f"{one.folder.name} is {one.split}" for one in named if not is_plain(one.folder.name)]
+    if meant:
+        layout.notes.append(f"read as splits: {shortened(meant)}")
+    layout.notes += _loose(root.path, loose)
+    split_folders = [one.folder for one in named]
+    strange = [folder.name for folder in root.folders if folder not in split_folders]
+    if strange:
+        layout.notes.append(f"no split folder, and passed over: {shortened(strange)}")
+
+
+def _refuse_same(spec: str, named: list[_Split]) -> None:
+    for split, count in Counter(one.split for one in named).items():
+        if count > 1:
+            names = shortened(one.folder.name for one in named if one.split == split)
+            raise DataError(
+                f"{spec}: {names} all mean the {split} split; keep one of them, or rename the "
+                "others"
+            )
+
+
+def _refuse_strangers(spec: str, one: _Split, trained: set[str]) -> None:
+    """Raise DataError for a split of which no class is trained."""
+    inside = [folder.name for folder in one.place.classes()]
+    if trained and one.split != "train" and not trained & set(inside):
+        raise DataError(
+            f"{spec}: {one.folder.name}/ has the folders {shortened(inside)}, none of which is a "
+            f"class of the train split ({shortened(sorted(trained))}); sort its pictures into "
+            "folders of these classes, or take it away"
+        )
+
+
+def _annotated(one: _Split) -> list[tuple[str, str]] | None:
+    """Pictures and classes by Tiny ImageNet's val_annotations.txt: name, class and a box a line.
+
+    None where there is no such file. Raises DataError for a picture that it does not name.
+    """
+    name = f"{one.split}_annotations.txt"
+    if name not in one.folder.files:
+        return None
+    file = os.path.join(one.folder.path, name)  # noqa: PTH118  as all paths here
+    with open(file, encoding="utf-8", errors="replace") as stream:  # noqa: PTH123
+        cells = [line.rstrip("\n").split("\t") for line in stream]
+    label_of = {row[0]: row[1] for row in cells if len(row) > 1 and row[1]}
+    found = [(path, label_of.get(os.path.basename(path), "")) for path in one.folder.all_pictures()]  # noqa: PTH119
+    unknown = [path for path, label in found if not label]
+    if unknown:
+        raise DataError(f"{file}: does not name {len(unknown)} pictures, such as {unknown[0]}")
+    return found
+
+
+def _loose(root: str, paths: list[str]) -> Iterator[str]:
+    if paths:
+        shown = os.path.relpath(paths[0], root).replace(os.sep, "/")
+        yield f"{len(paths)} pictures lie in no class folder and are passed over, such as {shown}"
+
+
+def _empty(root: Folder, place: Folder) -> Iterator[str]:
+    names = [
+        os.path.relpath(folder.path, root.path).replace(os.sep, "/")
+        for folder in place.folders
+        if not folder.has_pictures()
+    ]
+    if len(names) == 1:
+        yield f"folder {names[0]} has no pictures in it"
+    elif names:
+        yield f"{len(names)} folders have no pictures in them: {shortened(names)}"

@@ -1,0 +1,155 @@
+"""The folders below one, and the pictures in them: one walk, then no more disk.
+
+Left out, and counted: what systems put beside pictures (thumbnails, recycle bins, resource forks,
+hidden files), and the masks of a segmentation beside the pictures that they belong to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from imgcls.data.formats import IMAGE_SUFFIXES
+
+# Synology, QNAP, Windows, macOS, Linux, Python; what begins with a dot is hidden in any case
+_SYSTEM_FOLDERS = frozenset(
+    {
+        "@eadir", "@tmp", "@recycle", "@recently-snapshot", "@__thumb", "@sharesnap", "@sharebin",
+        "#recycle", "#snapshot", "$recycle.bin", "recycler", "recycled",
+        "system volume information", "__macosx", "network trash folder", "temporary items",
+        "thevolumesettingsfolder", "lost+found", "__pycache__",
+    }
+)  # fmt: skip
+_SYSTEM_FILES = frozenset(
+    {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"}
+)
+_CHKDSK = re.compile(r"found\.\d{3}")
+PICTURE_FOLDERS = frozenset({"images", "image", "imgs", "img", "pictures", "jpegimages"})
+MASK_FOLDERS = frozenset(
+    {
+        "masks", "mask", "labels", "label", "annotations", "annotation", "segmentations",
+        "segmentation", "segmentationclass", "segmentationobject", "trimaps", "groundtruth",
+        "ground_truth", "ground truth", "gt",
+    }
+)  # fmt: skip
+_MASK_FILE = re.compile(r"(.+?)[_-](?:mask|segmentation)(?:[_-]?\d+)?")
+
+
+@dataclass
+class LeftOut:
+    """What belongs to no class: files by the system's folder or name, by suffix, and masks.
+
+    system: `@eaDir` -> how many files. others: suffix -> how many. masks: `masks` -> how many.
+    examples: suffix -> one such file.
+    """
+
+    system: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+    masks: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder; `pictures` are the paths of those right in it, `files` the names of all else."""
+
+    path: str
+    name: str
+    folders: list[Folder] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    def all_pictures(self) -> Iterator[str]:
+        """The paths of all pictures at any depth."""
+        pending = [self]
+        while pending:
+            folder = pending.pop()
+            yield from folder.pictures
+            pending += folder.folders
+
+    def has_pictures(self) -> bool:
+        """True where there is one at any depth."""
+        return any(True for _ in self.all_pictures())
+
+    def classes(self) -> list[Folder]:
+        """The folders right in it that have pictures."""
+        return [folder for folder in self.folders if folder.has_pictures()]
+
+
+def walk(path: str, left_out: LeftOut) -> Folder:
+    """The folder and all below it; links are followed, circles passed over. Raises OSError."""
+    root = Folder(path, os.path.basename(path))  # noqa: PTH119  100,000 times
+    pending = [(root, frozenset({os.path.realpath(path)}))]
+    while pending:
+        folder, ancestors = pending.pop()
+        with os.scandir(folder.path) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        inside = {entry.name.lower() for entry in entries if entry.is_dir()}
+        names = {entry.name for entry in entries}
+        for entry in entries:
+            name = entry.name
+            if entry.is_dir():
+                if _is_system_folder(name):
+                    left_out.system[name] += _count(entry.path)
+                elif name.lower() in MASK_FOLDERS and inside & PICTURE_FOLDERS:
+                    left_out.masks[name] += _count(entry.path)
+                else:
+                    real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                    if real not in ancestors:
+                        folder.folders.append(Folder(entry.path, name))
+                        pending.append((folder.folders[-1], ancestors | {real}))
+            elif is_system_file(name):
+                left_out.system["._*" if name.startswith("._") else name] += 1
+            elif not is_picture(name):
+                suffix = suffix_of(name)
+                left_out.others[suffix] += 1
+                left_out.examples.setdefault(suffix, entry.path)
+                folder.files.append(name)
+            elif _is_mask(name, names):
+                left_out.masks["*_mask"] += 1
+            else:
+                folder.pictures.append(entry.path)
+    return root
+
+
+def is_picture(name: str) -> bool:
+    """True for a name with a picture's suffix."""
+    return suffix_of(name) in IMAGE_SUFFIXES
+
+
+def suffix_of(name: str) -> str:
+    """The suffix in lower case, "" without one."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  pathlib takes five times as long
+
+
+def is_system_path(name: str) -> bool:
+    """True for a path, with forward slashes, that only a system has put there."""
+    *folders, file = name.split("/")
+    return is_system_file(file) or any(map(_is_system_folder, folders))
+
+
+def is_system_file(name: str) -> bool:
+    """True for a hidden file and for those that Windows and macOS keep beside pictures."""
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
+
+
+def _is_system_folder(name: str) -> bool:
+    lowered = name.lower()
+    return lowered.startswith(".") or lowered in _SYSTEM_FOLDERS or bool(_CHKDSK.fullmatch(lowered))
+
+
+def _is_mask(name: str, names: set[str]) -> bool:
+    """True for `a_mask.png` and `a_mask_1.png` where `a` lies beside it."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122  100,000 times
+    match = _MASK_FILE.fullmatch(stem)
+    return match is not None and any(
+        match[1] + other in names for other in (suffix, ".png", ".jpg", ".jpeg", ".tif", ".bmp")
+    )
+
+
+def _count(path: str) -> int:
+    """How many files lie below; what may not be looked into counts as none."""
+    return sum(len(files) for _, _, files in os.walk(path))
