@@ -269,6 +269,7 @@ class AuditReport(Record):
 
     class_counts: pictures by class and split ("" where the data gives none). widths, heights:
     smallest, median and largest in pixels, as stored, or None when nothing could be read.
+    bit_depth: what pictures of more than eight bits hold, in words; None without any.
     """
 
     data: str
@@ -286,3 +287,4 @@ class AuditReport(Record):
     fixed_manifest: Path | None = None
     fixed: dict[str, int] = field(default_factory=dict)
     html: Path | None = None
+    bit_depth: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -71,6 +71,21 @@ class ReadingConfig(Config):
             "where Pillow stops too."
         ),
     )
+
+    bit_depth: Annotated[int, Field(ge=1, le=32)] | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "The bits that a sample of a picture with more than 8 bits has, such as 12 of a camera "
+            "in a 16-bit file; what a file declares wins. auto: the smallest of 8, 10, 12, 14 and "
+            "16 that holds all pictures of the training data (1: floats from 0 to 1), then kept "
+            "with the model."
+        ),
+    )
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that say something, by name."""
+        return {name: value for name, value in self if value not in (None, "auto")}
 
     @field_validator("group_regex")
     @classmethod

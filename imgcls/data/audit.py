@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imgcls.data.audit_depth import Depths
 from imgcls.data.audit_duplicates import near_pairs, same_content
 from imgcls.data.audit_picture import SIGNATURE_SIZE, PictureFacts, contrast_of
 from imgcls.data.source import SampleTable
@@ -22,7 +23,8 @@ class Audit:
 
     unreadable: row -> reason. sizes: int32 [N, 2], width and height as stored, 0 where unknown.
     constant: rows of one colour. same: groups of rows with identical content. near: int64 [P, 2],
-    pairs of rows that show nearly the same picture; identical content is not among them.
+    pairs of rows that show nearly the same picture; identical content is not among them. depths: of
+    those with more than eight bits.
     """
 
     table: SampleTable
@@ -33,9 +35,10 @@ class Audit:
     constant: tuple[int, ...]
     same: tuple[tuple[int, ...], ...]
     near: np.ndarray
+    depths: Depths
 
 
-def audit(table: SampleTable, facts: Iterable[PictureFacts]) -> Audit:
+def audit(table: SampleTable, facts: Iterable[PictureFacts], depths: Depths) -> Audit:
     """Take in the facts of the table's rows, in their order, one at a time."""
     count = len(table)
     digests: list[bytes] = []
@@ -67,6 +70,7 @@ def audit(table: SampleTable, facts: Iterable[PictureFacts]) -> Audit:
         constant=tuple(constant),
         same=tuple(tuple(group) for group in same),
         near=_near(table, signatures, same, leave_out=[*unreadable, *constant]),
+        depths=depths,
     )
 
 

@@ -56,6 +56,21 @@ _WORDS = {
         "near duplicate under another label",
         "look at them: one of the labels may be wrong",
     ),
+    "negative_values": (
+        "medium",
+        "with values below zero",
+        "each is stretched over its own range; shift them to 0 and above for one common scale",
+    ),
+    "dim": (
+        "medium",
+        "darker than a sixteenth of the others' range",
+        "saved in another bit depth, or by another camera? All are scaled by one --bit-depth",
+    ),
+    "unit_floats": (
+        "high",
+        "with numbers from 0 to 1 beside pictures of a larger range",
+        "they have no scale in common; save all in one of the two ways",
+    ),
     "constant": ("medium", "of one colour", "there is nothing on them to learn"),
     "duplicates": ("medium", "identical copy under the same label", _TIE),
     "duplicates_in_split": (
@@ -217,6 +232,37 @@ def _class_sizes(audit: Audit) -> Iterator[Finding]:
         )
 
 
+def _depths(audit: Audit) -> Iterator[Finding]:
+    depths = audit.depths
+    for kind, odd in (
+        ("unit_floats", depths.unit_floats),
+        ("negative_values", depths.negative),
+        ("dim", depths.dim),
+    ):
+        yield from _finding(
+            audit,
+            kind,
+            [(row,) for row in odd],
+            note=lambda row: "{0.low:,.6g} to {0.high:,.6g}".format(depths.by_row[row]),
+        )
+    plain = len(audit.table) - len(audit.unreadable) - len(depths.by_row)
+    if depths.by_row and (plain or len({d.declared for d in depths.by_row.values()}) > 1):
+        eight = f"{plain:,} have 8 bits; " if plain else ""
+        yield Finding(
+            "mixed_depths",
+            "medium",
+            f"pictures of different bit depths: {eight}{depths.words()}",
+            "right if they come from cameras that differ; a class per camera would be learnt",
+        )
+    elif depths.undeclared and depths.bits not in (None, 1, 16):
+        yield Finding(
+            "bit_depth",
+            "low",
+            f"bit depth: {depths.words()}",
+            "a program that takes all 16 bits for used shows them too dark; see --bit-depth",
+        )
+
+
 def _shapes(audit: Audit) -> Iterator[Finding]:
     width, height = audit.sizes.T
     known = width > 0
@@ -236,6 +282,7 @@ _SEARCHES: tuple[Callable[[Audit], Iterator[Finding]], ...] = (
     _constant,
     _together,
     _class_sizes,
+    _depths,
     _shapes,
 )
 

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode
+from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode, opened
+from imgcls.data.depth import HEAD_BYTES, Depth, depth_of, may_be_deep
 from imgcls.data.formats import open_image
 
 # side of the thumbnail that is compared, and how many of its lowest frequencies are
@@ -27,8 +28,9 @@ _CONSTANT_RANGE = 3
 class PictureFacts:
     """One picture. `reason` is not empty when it cannot be read; then the rest may be unknown.
 
-    digest: SHA-256 of the encoded picture. signature: float32 [72], the lowest frequencies of a
-    small thumbnail in grey levels (see `signature_of`).
+    digest: SHA-256 of the encoded picture. depth: of a picture of more than eight bits, from
+    `measure` alone. signature: float32 [72], the lowest frequencies of a small thumbnail in grey
+    levels (see `signature_of`).
     """
 
     digest: bytes
@@ -38,6 +40,7 @@ class PictureFacts:
     width: int = 0
     height: int = 0
     constant: bool = False
+    depth: Depth | None = None
     signature: np.ndarray | None = None
 
 
@@ -65,9 +68,9 @@ def examine(content: bytes, settings: DecodeSettings) -> PictureFacts:
 def check(content: bytes, settings: DecodeSettings) -> PictureFacts:
     """The pre-flight's part: digest, header, and whether the picture is whole.
 
-    A JPEG that ends in its end marker and a PNG whose checksums are right are whole without being
-    decoded; inside a JPEG's data that marker cannot occur by chance, because 0xFF is followed by 0
-    there. All else is decoded.
+    A JPEG that ends in its end marker and a PNG of eight bits whose checksums are right are whole
+    without being decoded; inside a JPEG's data that marker cannot occur by chance, because 0xFF is
+    followed by 0 there. All else is decoded.
     """
     digest = hashlib.sha256(content).digest()
     try:
@@ -77,6 +80,17 @@ def check(content: bytes, settings: DecodeSettings) -> PictureFacts:
     except UnreadableImageError as error:
         return PictureFacts(digest, reason=str(error))
     return PictureFacts(digest, "", file_format, mode, width, height)
+
+
+def measure(content: bytes, settings: DecodeSettings) -> PictureFacts:
+    """The depth alone, None of a picture that cannot be read: others tell of that."""
+    if may_be_deep(content[:HEAD_BYTES]):
+        try:
+            with opened(content, settings) as image:
+                return PictureFacts(b"", depth=depth_of(image, content))
+        except UnreadableImageError:
+            pass
+    return PictureFacts(b"")
 
 
 def signature_of(image: Image.Image) -> np.ndarray:
@@ -116,7 +130,7 @@ def _header(content: bytes) -> tuple[str, str, tuple[int, int]]:
 def _is_whole(content: bytes, file_format: str) -> bool:
     if file_format == "JPEG":
         return content.rstrip(b"\0").endswith(b"\xff\xd9")
-    if file_format == "PNG":
+    if file_format == "PNG" and not may_be_deep(content[:HEAD_BYTES]):
         try:
             with open_image(content) as image:
                 image.verify()

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
 from imgcls.data.crops import ChooseCrop, Crop
+from imgcls.data.depth import in_eight_bits, require_readable
 from imgcls.data.formats import open_image
 from imgcls.data.jpeg import decode_jpeg
 from imgcls.data.resize import ON_ITS_SIDE, shrink
@@ -43,12 +44,16 @@ class DecodeSettings:
 
     channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. background: the colour below
     transparent pixels where alpha is no channel. max_pixels: more than these are taken for a
-    decompression bomb.
+    decompression bomb. bit_depth: the bits that a sample has where a file of more than eight does
+    not say; None takes 16, and for 32 bits the picture's own range. declared: False for models from
+    before what files say of their bits was looked at.
     """
 
     channels: int = 3
     background: str = "white"
     max_pixels: int = 178_956_970
+    bit_depth: int | None = None
+    declared: bool = True
 
     def __post_init__(self) -> None:
         try:
@@ -60,10 +65,11 @@ class DecodeSettings:
             ) from None
 
 
-def read_content(file: Path) -> bytes:
-    """The bytes of a file. Raises UnreadableImageError with the reason."""
+def read_content(file: Path, size: int = -1) -> bytes:
+    """The bytes of a file, or its first `size`. Raises UnreadableImageError with the reason."""
     try:
-        return file.read_bytes()
+        with file.open("rb") as stream:
+            return stream.read(size)
     except FileNotFoundError:
         raise UnreadableImageError("the file is gone") from None
     except OSError as error:
@@ -86,11 +92,11 @@ def decode(
     settings = settings or DecodeSettings()
     if isinstance(content, Path):
         content = read_content(content)
-    with _opened(content, settings) as image:
+    with opened(content, settings) as image:
         if enough_pixels is not None:
             image.draft(None, (enough_pixels, enough_pixels))
-        image.load()
-        return to_channels(_turned(image, _orientation(image)), settings)
+        pixels = _loaded(image, content, settings)
+        return to_channels(_turned(pixels, _orientation(image)), settings)
 
 
 def decode_crop(content: bytes, settings: DecodeSettings, choose: ChooseCrop) -> Image.Image:
@@ -98,9 +104,10 @@ def decode_crop(content: bytes, settings: DecodeSettings, choose: ChooseCrop) ->
 
     choose: told the upright picture's (width, height). Raises UnreadableImageError with the reason.
     """
-    with _opened(content, settings) as image:
+    with opened(content, settings) as image:
+        pixels = image
         if image.format not in _JPEGS:
-            image.load()
+            pixels = _loaded(image, content, settings)
         orientation = _orientation(image)
         crop = choose(_upright(image.size, orientation))
         small = _shrunk(content, image, orientation, crop, settings.channels)
@@ -108,8 +115,8 @@ def decode_crop(content: bytes, settings: DecodeSettings, choose: ChooseCrop) ->
             return crop.frame(to_channels(_turned(small, orientation), settings))
         if crop.reduction > 1:
             image.draft(None, (image.width // crop.reduction, image.height // crop.reduction))
-        image.load()
-        return crop.cut(to_channels(_turned(image, orientation), settings))
+        pixels.load()
+        return crop.cut(to_channels(_turned(pixels, orientation), settings))
 
 
 def _shrunk(
@@ -126,8 +133,18 @@ def _shrunk(
     return None if pixels is None else Image.fromarray(shrink(pixels, part.as_stored(orientation)))
 
 
+def _loaded(image: Image.Image, content: bytes, settings: DecodeSettings) -> Image.Image:
+    """The picture's pixels, of the right depth where the settings know it."""
+    if settings.declared:
+        deep = in_eight_bits(image, content, settings.bit_depth)
+        if deep is not None:
+            return deep
+    image.load()
+    return image
+
+
 @contextlib.contextmanager
-def _opened(content: bytes, settings: DecodeSettings) -> Iterator[Image.Image]:
+def opened(content: bytes, settings: DecodeSettings) -> Iterator[Image.Image]:
     """The picture before its pixels are decoded; what goes wrong is an UnreadableImageError."""
     try:
         # what PIL remarks on odd metadata would be printed for each picture, without its name
@@ -136,6 +153,7 @@ def _opened(content: bytes, settings: DecodeSettings) -> Iterator[Image.Image]:
             _allow(settings.max_pixels)
             with open_image(content) as image:
                 _check_size(image, settings.max_pixels)
+                require_readable(image)
                 yield image
     except UnidentifiedImageError as error:
         raise UnreadableImageError(str(error)) from None

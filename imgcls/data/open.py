@@ -23,27 +23,32 @@ SOURCES: tuple[Source, ...] = (
     ParquetSource(),
     TarSource(),
 )
-_ALWAYS = frozenset({"max_image_pixels"})
+_ALWAYS = frozenset({"max_image_pixels", "bit_depth"})
 
 
 def open_source(
     spec: str, reading: ReadingConfig | None = None, decoding: DecodeSettings | None = None
 ) -> SampleTable:
-    """The samples of the data that `spec` names; their pictures are decoded by `decoding`.
+    """The samples of the data that `spec` names.
+
+    Their pictures are decoded by `decoding`, and by what `reading` says of pixels and bits.
 
     Raises DataError when there are none to use, or `reading` says what means nothing for them.
     """
     reading = reading or ReadingConfig()
     source = find_source(spec)
-    said = {name for name, value in reading if value is not None}
-    idle = sorted(said - source.options - _ALWAYS)
+    idle = sorted(reading.given.keys() - source.options - _ALWAYS)
     if idle:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
         raise DataError(f"{spec}: {flags} says nothing about data of this kind; leave it out")
     table = source.read(spec, reading)
-    if decoding is not None:
-        table.images.decoding = decoding
-    options = reading.model_dump(mode="json", exclude_none=True)
+    usual = decoding or DecodeSettings()
+    table.images.decoding = replace(
+        usual,
+        max_pixels=reading.max_image_pixels or usual.max_pixels,
+        bit_depth=reading.given.get("bit_depth", usual.bit_depth),
+    )
+    options = reading.model_dump(mode="json", include=set(reading.given))
     return replace(table, origin={"source": absolute_spec(spec), **options})
 
 

@@ -27,6 +27,10 @@ class ImageStore(ABC):
     def content(self, index: int) -> bytes:
         """Row `index` as it is encoded. Raises UnreadableImageError with the reason."""
 
+    def head(self, index: int, size: int) -> bytes:
+        """The first bytes of row `index`. Raises UnreadableImageError with the reason."""
+        return self.content(index)[:size]
+
     @abstractmethod
     def location(self, index: int) -> str:
         """Where row `index` lies, for messages."""

@@ -11,15 +11,17 @@ import numpy as np
 
 from imgcls.config.inspect import InspectConfig
 from imgcls.data.audit import audit
+from imgcls.data.audit_depth import measure_depths
 from imgcls.data.audit_findings import findings
 from imgcls.data.audit_fix import FixedRows, fixed_rows
 from imgcls.data.audit_picture import examine
 from imgcls.data.audit_scan import scan
-from imgcls.data.decode import DecodeSettings, UnreadableImageError
+from imgcls.data.decode import UnreadableImageError
 from imgcls.data.open import open_source
 from imgcls.data.source import SampleTable
 from imgcls.engine.durable import write_text
 from imgcls.errors import ConfigError, OutputError
+from imgcls.jobs.bit_depth import with_depth
 from imgcls.report.files import write_csv
 from imgcls.report.html.audit import audit_page
 from imgcls.report.html.page import picture_uri
@@ -35,13 +37,14 @@ def inspect(
     anything is read, WorkerError when a process dies, OutputError when a file cannot be written.
     """
     start_s = time.monotonic()
-    limit = config.reading.max_image_pixels
-    decoding = DecodeSettings() if limit is None else DecodeSettings(max_pixels=limit)
-    table = open_source(config.source, config.reading, decoding)
+    table = open_source(config.source, config.reading)
     _check_outputs(config, table)
+    depths = measure_depths(table, workers=config.workers, on_picture=on_picture)
+    table = with_depth(table, config.reading, depths)
     found = audit(
         table,
         scan(table.images, len(table), examine, workers=config.workers, on_picture=on_picture),
+        depths,
     )
     fixed = None if config.fix_manifest is None else fixed_rows(found)
     if config.fix_manifest is not None and fixed is not None:
@@ -57,6 +60,7 @@ def inspect(
         groups=None if table.groups is None else len(set(table.groups) - {""}),
         modes=dict(found.modes.most_common()),
         formats=dict(found.formats.most_common()),
+        bit_depth=depths.words() or None,
         widths=_range(known[:, 0]),
         heights=_range(known[:, 1]),
         findings=wrong,

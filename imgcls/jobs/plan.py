@@ -17,6 +17,7 @@ from imgcls.data.source import SampleTable
 from imgcls.data.split import SplitAssignment, assignment_from_rows
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.runtime import amp_name, get_device, use_deterministic_kernels
+from imgcls.jobs.bit_depth import of_one_depth
 from imgcls.jobs.caching import PictureCache, plan_cache
 from imgcls.jobs.compute import training_compute
 from imgcls.jobs.pace import Pace, memory_for, plan_pace
@@ -89,7 +90,11 @@ def make_plan(
     if config.runtime.deterministic:
         use_deterministic_kernels()
     native = native_img_size(config.model.name)
-    table = training_table(config)
+    begun = split_rows is not None
+    table = training_table(config, begun=begun)
+    depth_reason = None
+    if not begun:
+        table, depth_reason = of_one_depth(config, table, on_picture)
     checked = None if split_rows is not None else preflight(config, table, on_picture)
     assignment = (
         split_readable(config, table, checked)
@@ -144,7 +149,10 @@ def make_plan(
                 "batch_size": pace.batch_size,
                 "cache": cache.mode,
             },
-            "reading": {"root": _absolute(config.reading.root)},
+            "reading": {
+                "root": _absolute(config.reading.root),
+                "bit_depth": table.images.decoding.bit_depth or "auto",
+            },
             "model": {
                 "pretrained": pretrained,
                 "img_size": img_size,
@@ -171,7 +179,7 @@ def make_plan(
         reasons=(
             *(() if recipe.fits_only else pace.reasons),
             *choice.reasons,
-            *filter(None, [cache.reason]),
+            *filter(None, [cache.reason, depth_reason]),
         ),
         cache=cache,
         folds=folds,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import TrainConfig
 from imgcls.data.decode import DecodeSettings
@@ -11,14 +13,18 @@ from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import CheckpointError
 
 # what other tables of the same hand have in common with the one that was trained on
-_INHERITED = ("path_col", "label_col", "root", "max_image_pixels")
+_INHERITED = ("path_col", "label_col", "root", "max_image_pixels", "bit_depth")
+# those that say how a picture is decoded
+OF_PIXELS = {"max_image_pixels", "bit_depth"}
 
 
-def training_table(config: TrainConfig) -> SampleTable:
-    """The pictures to train on. Raises DataError, and ConfigError for a colour that is none."""
-    return open_source(
-        config.data.source, config.reading, decode_settings(config, config.reading.max_image_pixels)
-    )
+def training_table(config: TrainConfig, *, begun: bool = False) -> SampleTable:
+    """The pictures to train on; begun: by a run that decodes them as it did before.
+
+    Raises DataError, and ConfigError for a colour that is none.
+    """
+    decoding = (checkpoint_decoding if begun else decode_settings)(config)
+    return open_source(config.data.source, config.reading, decoding)
 
 
 def checkpoint_table(
@@ -33,14 +39,11 @@ def checkpoint_table(
     if data is None:
         names = tuple(ReadingConfig.model_fields)
     else:
-        names = tuple(n for n in _INHERITED if n in find_source(data).options | {_INHERITED[-1]})
+        names = tuple(n for n in _INHERITED if n in find_source(data).options | OF_PIXELS)
     before = {name: getattr(config.reading, name) for name in names}
-    now = {name: value for name, value in reading if value is not None}
-    reading = ReadingConfig(**{**before, **now})
+    reading = ReadingConfig(**{**before, **reading.given})
     table = open_source(
-        config.data.source if data is None else data,
-        reading,
-        decode_settings(config, reading.max_image_pixels),
+        config.data.source if data is None else data, reading, checkpoint_decoding(config)
     )
     return table.relabel(checkpoint.class_names)
 
@@ -53,11 +56,12 @@ def checkpoint_config(checkpoint: Checkpoint) -> TrainConfig:
         raise CheckpointError(f"{checkpoint.folder}: the sidecar's config is not usable") from error
 
 
-def decode_settings(config: TrainConfig, max_pixels: int | None) -> DecodeSettings:
-    """How the model's pictures are decoded; max_pixels None is the usual limit."""
-    usual = DecodeSettings()
-    return DecodeSettings(
-        channels=config.model.in_chans,
-        background=config.data.background,
-        max_pixels=usual.max_pixels if max_pixels is None else max_pixels,
-    )
+def checkpoint_decoding(config: TrainConfig) -> DecodeSettings:
+    """How the pictures of a checkpoint with this config are decoded."""
+    measured = "bit_depth" in config.reading.given
+    return replace(decode_settings(config), declared=measured)
+
+
+def decode_settings(config: TrainConfig) -> DecodeSettings:
+    """How the model's pictures are decoded, but for what `reading` says of them."""
+    return DecodeSettings(channels=config.model.in_chans, background=config.data.background)

@@ -62,6 +62,7 @@ def open_search(
     where = {
         "data.source": resolved.data.source,
         "reading.root": resolved.reading.root and str(resolved.reading.root),
+        "reading.bit_depth": resolved.reading.bit_depth,
         "model.weights": resolved.model.weights and str(resolved.model.weights),
     }
     base = with_values(config.base(), where)

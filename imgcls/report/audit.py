@@ -44,6 +44,8 @@ def audit_facts(report: AuditReport) -> list[tuple[str, str]]:
     if report.widths is not None and report.heights is not None:
         facts += [("Width", _spread(report.widths)), ("Height", _spread(report.heights))]
     facts += [("Formats", _counts(report.formats)), ("Modes", _counts(report.modes))]
+    if report.bit_depth is not None:
+        facts.append(("Bit depth", report.bit_depth))
     rate = report.pictures / max(report.elapsed_s, 1e-9)
     return [*facts, ("Read in", f"{report.elapsed_s:.1f} s ({rate:,.0f} pictures/s)")]
 

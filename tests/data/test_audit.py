@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imgcls.data.audit import Audit
+from imgcls.data.audit_depth import Depths
 from imgcls.data.audit_duplicates import linked, near_pairs, same_content
 from imgcls.data.audit_fix import fixed_rows
 from imgcls.data.audit_picture import check, contrast_of, examine, signature_of
@@ -212,6 +213,7 @@ def audits(draw):
         constant=(),
         same=tuple(map(tuple, same_content(readable))),
         near=np.array(near, dtype=np.int64).reshape(-1, 2),
+        depths=Depths({}),
     )
 
 

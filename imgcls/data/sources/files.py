@@ -21,6 +21,10 @@ class FileImages(ImageStore):
         """The picture's file."""
         return read_content(self._root / self._paths[index])
 
+    def head(self, index: int, size: int) -> bytes:
+        """The first bytes of the picture's file."""
+        return read_content(self._root / self._paths[index], size)
+
     def location(self, index: int) -> str:
         """The picture's path."""
         return str(self._root / self._paths[index])

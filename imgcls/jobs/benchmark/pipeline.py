@@ -13,6 +13,7 @@ import torch
 
 from imgcls.config.augment import AugmentConfig
 from imgcls.config.benchmark import BenchmarkConfig
+from imgcls.config.reading import ReadingConfig
 from imgcls.data.audit_scan import available_cores
 from imgcls.data.dataset import Batch
 from imgcls.data.decode import DecodeSettings, UnreadableImageError
@@ -22,6 +23,7 @@ from imgcls.data.source import SampleTable
 from imgcls.data.transforms import Transform, eval_transform, train_transform
 from imgcls.engine.backends import make_runner
 from imgcls.engine.batches import Normalizer
+from imgcls.engine.checkpoint import read_checkpoint
 from imgcls.engine.runtime import synchronize
 from imgcls.engine.timing import Timing, peak_memory_mib, reset_peak_memory
 from imgcls.errors import ConfigError, DataError
@@ -35,6 +37,7 @@ from imgcls.jobs.benchmark.single import (
 )
 from imgcls.jobs.benchmark.subject import Setting, Subject
 from imgcls.jobs.recipe import augmentation
+from imgcls.jobs.tables import OF_PIXELS, checkpoint_config, checkpoint_decoding
 from imgcls.metrics.timings import Agreement, PipelineTimes, TimedSetting
 
 _SAMPLED_PICTURES = 48
@@ -80,7 +83,7 @@ def time_pipeline(
     assert config.data is not None
     device = setting.compute.device
     reset_peak_memory(device)
-    table = open_source(config.data, decoding=DecodeSettings(channels=subject.facts.input_size[0]))
+    table = _table(config.data, subject)
     with explaining(setting):
         flow = (_training if config.train else _inference)(table, subject, setting, config)
         laps = _laps(flow, device, batches)
@@ -95,6 +98,15 @@ def time_pipeline(
     times = _pipeline_times(laps, flow.workers, loading_ms, device.type)
     mode = "training" if config.train else "inference"
     return timed(subject, setting, timing, mode, agreement=flow.agreement, pipeline=times)
+
+
+def _table(data: str, subject: Subject) -> SampleTable:
+    """The pictures, decoded as a checkpoint's training pictures were."""
+    if subject.checkpoint is None:
+        return open_source(data, decoding=DecodeSettings(channels=subject.facts.input_size[0]))
+    trained = checkpoint_config(read_checkpoint(subject.checkpoint))
+    pixels = {name: getattr(trained.reading, name) for name in OF_PIXELS}
+    return open_source(data, ReadingConfig(**pixels), checkpoint_decoding(trained))
 
 
 def stage_costs_ms(table: SampleTable, transform: Transform) -> tuple[float, float]:
