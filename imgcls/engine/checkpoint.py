@@ -11,9 +11,8 @@ Written to a temporary sibling, sidecar last, synced, then renamed. Nothing is p
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,24 +26,22 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from imgcls.engine.codec import decode_tree, encode_tree
-from imgcls.engine.durable import (
-    TEMPORARY_PREFIX,
-    pointed_at,
-    publish_folder,
-    strict_json,
-    sync_file,
+from imgcls.engine.durable import TEMPORARY_PREFIX, publish_folder, strict_json, sync_file
+from imgcls.engine.pointers import find_checkpoint
+from imgcls.engine.sidecar import (
+    CARD,
+    FORMAT,
+    FORMAT_VERSION,
+    SIDECAR,
+    STATE,
+    WEIGHTS,
+    own_hash,
+    read_json,
+    read_sidecar,
+    seal,
+    verify,
 )
 from imgcls.errors import CheckpointError
-
-FORMAT = "imgcls-checkpoint"
-FORMAT_VERSION = (1, 0)
-WEIGHTS, CARD, STATE, SIDECAR = (
-    "model.safetensors",
-    "config.json",
-    "state.safetensors",
-    "checkpoint.json",
-)
-_LARGEST_JSON_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
@@ -60,13 +57,17 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint on disk. `facts` are epoch, step, metrics, class_names, config, ..."""
+    """A verified checkpoint on disk. `facts` are epoch, step, metrics, class_names, config, ...
+
+    state_seal: size and hash that state.safetensors must have; None once they were verified.
+    """
 
     folder: Path
     card: dict[str, Any]
     facts: dict[str, Any]
     state: Any
     weights_sha256: str
+    state_seal: Any
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -109,11 +110,11 @@ def save_checkpoint(snapshot: Snapshot, folder: Path) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        save_file(snapshot.weights, temporary / WEIGHTS, metadata={"format": "pt"})
+        _write_tensors(snapshot.weights, temporary / WEIGHTS, {"format": "pt"})
         (temporary / CARD).write_text(strict_json(snapshot.card, indent=2), encoding="utf-8")
         names = [WEIGHTS, CARD]
         if snapshot.state is not None:
-            save_file(snapshot.state_tensors, temporary / STATE)
+            _write_tensors(snapshot.state_tensors, temporary / STATE)
             names.append(STATE)
         for name in names:
             sync_file(temporary / name)
@@ -121,11 +122,11 @@ def save_checkpoint(snapshot: Snapshot, folder: Path) -> Path:
             "format": FORMAT,
             "format_version": list(FORMAT_VERSION),
             "imgcls_version": version("imgcls"),
-            "files": {name: _seal(temporary / name) for name in names},
+            "files": {name: seal(temporary / name) for name in names},
             "facts": dict(snapshot.facts),
             "state": snapshot.state,
         }
-        sidecar["sha256"] = _own_hash(sidecar)
+        sidecar["sha256"] = own_hash(sidecar)
         (temporary / SIDECAR).write_text(strict_json(sidecar), encoding="utf-8")
         publish_folder(temporary, folder)
     except BaseException:
@@ -134,20 +135,29 @@ def save_checkpoint(snapshot: Snapshot, folder: Path) -> Path:
     return folder
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: Path, *, to_resume: bool = False) -> Checkpoint:
     """The checkpoint, after its sidecar, hashes and sizes were verified.
 
-    A missing state.safetensors is accepted: it is needed to resume only.
+    state.safetensors is needed `to_resume` only: without, it is neither read nor missed, and
+    `read_state` verifies it; with, it is verified here, where it is there at all.
     Raises CheckpointError when anything is missing, damaged, mixed or from a newer format.
     """
-    sidecar = _read_sidecar(folder)
-    for name, seal in sidecar["files"].items():
-        if name == STATE and not (folder / STATE).exists():
-            continue
-        _verify(folder / name, seal)
-    card = _read_json(folder / CARD)
-    weights_sha256 = sidecar["files"][WEIGHTS]["sha256"]
-    return Checkpoint(folder, card, sidecar["facts"], sidecar["state"], weights_sha256)
+    sidecar = read_sidecar(folder)
+    seals = sidecar["files"]
+    for name in (WEIGHTS, CARD):
+        verify(folder / name, seals[name])
+    state_seal = seals.get(STATE)
+    if to_resume and state_seal is not None and (folder / STATE).exists():
+        verify(folder / STATE, state_seal)
+        state_seal = None
+    return Checkpoint(
+        folder,
+        card=read_json(folder / CARD),
+        facts=sidecar["facts"],
+        state=sidecar["state"],
+        weights_sha256=seals[WEIGHTS]["sha256"],
+        state_seal=state_seal,
+    )
 
 
 def read_state(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -161,6 +171,8 @@ def read_state(checkpoint: Checkpoint) -> dict[str, Any]:
             f"{checkpoint.folder}: holds weights but no training state ({STATE} is missing); "
             "it can be evaluated but not resumed"
         )
+    if checkpoint.state_seal is not None:
+        verify(file, checkpoint.state_seal)
     state: dict[str, Any] = decode_tree(checkpoint.state, _load_tensors(file))
     return state
 
@@ -174,6 +186,18 @@ def load_checkpoint(
     with `strict`, when a tensor is missing, unexpected or of another shape, naming it.
     """
     checkpoint = read_checkpoint(find_checkpoint(Path(path)))
+    load_weights(model, checkpoint, device, strict=strict)
+    return checkpoint
+
+
+def load_weights(
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    device: str | torch.device = "cpu",
+    *,
+    strict: bool = True,
+) -> None:
+    """Load the weights of a verified checkpoint into the model, as `load_checkpoint` does."""
     weights = _load_tensors(checkpoint.folder / WEIGHTS)
     own = model.state_dict()
     mismatched = [
@@ -189,134 +213,6 @@ def load_checkpoint(
         raise CheckpointError(f"{checkpoint.folder / WEIGHTS}: {problems[0]}{more}")
     model.load_state_dict(weights, strict=strict)
     model.to(device)
-    return checkpoint
-
-
-def find_checkpoint(path: Path, fold: int | None = None, which: str = "best") -> Path:
-    """The checkpoint folder that a checkpoint, fold or run folder stands for.
-
-    which: "best" or "last". Raises CheckpointError when there is none, saying what was looked for.
-    """
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such file or folder")
-    pointer = pointed_at(path)
-    if pointer is not None:
-        return pointer
-    if (path / SIDECAR).is_file():
-        return path
-    folds = sorted(path.glob("fold_*"), key=lambda p: (len(p.name), p.name))
-    if folds:
-        wanted = path / f"fold_{fold if fold is not None else _only_fold(path, folds)}"
-        if not wanted.is_dir():
-            raise CheckpointError(
-                f"{path}: has no fold {fold}; it has {', '.join(p.name for p in folds)}"
-            )
-        path = wanted
-    link = (path if path.name == "checkpoints" else path / "checkpoints") / which
-    target = pointed_at(link)
-    if target is None:
-        raise CheckpointError(
-            f"{path}: no {SIDECAR} and no {which} checkpoint in it; give a checkpoint, fold or "
-            "run folder"
-        )
-    return target
-
-
-def _only_fold(path: Path, folds: list[Path]) -> str:
-    if len(folds) > 1:
-        names = ", ".join(fold.name.removeprefix("fold_") for fold in folds)
-        raise CheckpointError(
-            f"{path}: has several folds; choose one with --fold ({names}) or by its folder; "
-            "`imgcls evaluate --fold all` pools them"
-        )
-    return folds[0].name.removeprefix("fold_")
-
-
-def _read_sidecar(folder: Path) -> dict[str, Any]:
-    file = folder / SIDECAR
-    sidecar = _read_json(file)
-    if sidecar.get("format") != FORMAT:
-        raise CheckpointError(f"{file}: not an imgcls checkpoint")
-    _check_format(file, sidecar)
-    if sidecar.pop("sha256", None) != _own_hash(sidecar):
-        raise CheckpointError(f"{file}: damaged, its content does not match its own hash")
-    files, facts = sidecar.get("files"), sidecar.get("facts")
-    known = {WEIGHTS, CARD, STATE}
-    if not isinstance(files, dict) or not {WEIGHTS, CARD} <= set(files) <= known:
-        raise CheckpointError(f"{file}: does not list the files of a checkpoint")
-    names = facts.get("class_names") if isinstance(facts, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(f"{file}: does not hold the class names of a checkpoint")
-    sidecar.setdefault("state", None)
-    return sidecar
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        if file.stat().st_size > _LARGEST_JSON_BYTES:
-            raise CheckpointError(f"{file}: far too large for its kind; use another checkpoint")
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{file.parent}: incomplete checkpoint, {file.name} is missing; use another checkpoint"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{file}: damaged, not readable as JSON; use another checkpoint"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: damaged, not a JSON object; use another checkpoint")
-    return content
-
-
-def _check_format(file: Path, sidecar: dict[str, Any]) -> None:
-    number = sidecar.get("format_version")
-    if not (isinstance(number, list) and number and all(type(n) is int for n in number)):
-        raise CheckpointError(f"{file}: no format version")
-    if number[0] > FORMAT_VERSION[0]:
-        writer = sidecar.get("imgcls_version")
-        raise CheckpointError(
-            f"{file}: format {'.'.join(map(str, number))} is newer than this imgcls "
-            f"{version('imgcls')} reads ({FORMAT_VERSION[0]}.x); install imgcls>={writer}"
-        )
-
-
-def _own_hash(sidecar: Mapping[str, Any]) -> str:
-    text = json.dumps(sidecar, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _seal(file: Path) -> dict[str, Any]:
-    return {"bytes": file.stat().st_size, "sha256": _file_hash(file)}
-
-
-def _verify(file: Path, seal: Any) -> None:
-    try:
-        actual = _seal(file)
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{file.parent}: incomplete checkpoint, {file.name} is missing; use another checkpoint"
-        ) from None
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
-    if actual != seal:
-        size = seal.get("bytes") if isinstance(seal, dict) else None
-        what = (
-            f"{actual['bytes']} bytes instead of {size}"
-            if actual["bytes"] != size
-            else "its content is not what was written"
-        )
-        raise CheckpointError(
-            f"{file}: damaged or from another checkpoint ({what}); use another checkpoint"
-        )
-
-
-def _file_hash(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _load_tensors(file: Path) -> dict[str, torch.Tensor]:
@@ -325,3 +221,17 @@ def _load_tensors(file: Path) -> dict[str, torch.Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{file}: cannot be read as safetensors ({error})") from error
     return tensors
+
+
+def _write_tensors(
+    tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file. Raises OSError, also for what safetensors says in its own words."""
+    try:
+        save_file(tensors, file, metadata=metadata)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(file)) from error

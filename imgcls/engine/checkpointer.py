@@ -8,24 +8,33 @@ checkpoints/
 
 from __future__ import annotations
 
-import errno
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imgcls.config.run import CheckpointConfig
-from imgcls.engine.checkpoint import Snapshot, read_checkpoint, save_checkpoint, take_snapshot
-from imgcls.engine.durable import TEMPORARY_PREFIX, point, pointed_at, remove_folder
+from imgcls.engine.checkpoint import (
+    Checkpoint,
+    Snapshot,
+    read_checkpoint,
+    save_checkpoint,
+    take_snapshot,
+)
+from imgcls.engine.durable import TEMPORARY_PREFIX, point, remove_folder, writing
 from imgcls.engine.events import Event, Saved
+from imgcls.engine.pointers import BEST, LAST, best_of, facts_of, newest_first, set_aside
 from imgcls.engine.state import History, Progress, TrainState
-from imgcls.errors import CheckpointError, OutputError
+from imgcls.errors import CheckpointError
+
+GO_ON = "the checkpoints there are intact, go on with `imgcls resume`"
 
 
 class Checkpointer:
-    """Owns the `checkpoints` folder of one fold.
+    """Owns the `checkpoints` folder of one fold; `best`: the best one there so far.
 
     Writing runs in a thread, on a copy of the state; each save waits for the one before it, and
     `wait()` for the last. What goes wrong in the thread is raised by the next call.
@@ -40,8 +49,10 @@ class Checkpointer:
         card: Mapping[str, Any],
         facts: Mapping[str, Any],
         emit: Callable[[Event], None],
+        best: Path | None = None,
     ) -> None:
         self.folder = folder
+        self._best = best
         self._policy = policy
         self._state = state
         self._card = card
@@ -77,10 +88,11 @@ class Checkpointer:
             "step": progress.step,
             "finished": progress.finished,
             "metrics": dict(history.rows[-1]) if history.rows else {},
+            "best": is_best,
         }
         snapshot = take_snapshot(self._state.weights, self._card, facts, self._state.state_dict())
         self._thread = threading.Thread(
-            target=self._write, args=(snapshot, progress.step, is_best), name="checkpoint-writer"
+            target=self._write, args=(snapshot, progress.step), name="checkpoint-writer"
         )
         self._thread.start()
         self._saved_at_s = time.monotonic()
@@ -93,7 +105,8 @@ class Checkpointer:
             self._thread = None
         failure, self._failure = self._failure, None
         if failure is not None:
-            raise explained(failure, self.folder)
+            with writing(self.folder, GO_ON):
+                raise failure
         pending, self._pending = self._pending, None
         if pending is not None:
             self._emit(pending)
@@ -104,19 +117,22 @@ class Checkpointer:
             self._thread.join()
             self._thread = None
 
-    def _write(self, snapshot: Snapshot, step: int, is_best: bool) -> None:
+    def _write(self, snapshot: Snapshot, step: int) -> None:
         try:
-            saved = write_and_link(snapshot, self.folder, step, is_best=is_best)
-            prune(self.folder, self._policy.keep)
-            self._pending = Saved(saved, is_best)
+            saved = write_and_link(snapshot, self.folder, step)
+            if snapshot.facts["best"]:
+                self._best = saved
+            # what is superfluous may wait: the checkpoint itself is saved
+            problems = prune(self.folder, self._policy.keep, {saved, self._best})
+            self._pending = Saved(saved, snapshot.facts["best"], tuple(problems))
         except Exception as error:  # noqa: BLE001  raised again in the training thread
             self._failure = error
 
 
-def write_and_link(snapshot: Snapshot, folder: Path, step: int, *, is_best: bool) -> Path:
-    """Save the snapshot in the `checkpoints` folder and point `last`, and perhaps `best`, at it.
+def write_and_link(snapshot: Snapshot, folder: Path, step: int) -> Path:
+    """Save the snapshot in the `checkpoints` folder and point `last` at it; `best` if it says so.
 
-    At every instant both links lead to complete checkpoints.
+    At every instant both lead to complete checkpoints, and what lies there says which they are.
     """
     name, number = f"step-{step:08d}", 1
     # a step can come twice: saved inside the epoch and at its end, or done again after damage
@@ -124,81 +140,65 @@ def write_and_link(snapshot: Snapshot, folder: Path, step: int, *, is_best: bool
         number += 1
         name = f"step-{step:08d}-{number}"
     saved = save_checkpoint(snapshot, folder / name)
-    if is_best:
-        point(folder / "best", name)
-    point(folder / "last", name)
+    if snapshot.facts["best"]:
+        point(folder / BEST, name)
+    point(folder / LAST, name)
     return saved
 
 
-def prune(folder: Path, keep: str) -> None:
-    """Remove checkpoints that `keep` ("all" or "last:N") does not name; never best or last."""
+def prune(folder: Path, keep: str, kept: Collection[Path | None]) -> list[str]:
+    """Remove checkpoints that neither `keep` ("all" or "last:N") nor `kept` names.
+
+    Returns why some could not be removed.
+    """
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     if keep == "all":
-        return
-    newest_first = checkpoints_newest_first(folder)
-    kept = set(newest_first[: int(keep.removeprefix("last:"))])
-    kept |= {target for name in ("best", "last") if (target := pointed_at(folder / name))}
-    for old in newest_first:
+        return []
+    found = newest_first(folder)
+    problems = []
+    for old in (*found[int(keep.removeprefix("last:")) :], *set_aside(folder)):
         if old not in kept:
-            remove_folder(old)
+            try:
+                remove_folder(old)
+            except OSError as error:
+                problems.append(f"{old}: cannot be removed ({error.strerror})")
+    return problems
 
 
-def checkpoints_newest_first(folder: Path) -> list[Path]:
-    """The step folders in a `checkpoints` folder; the highest step, last written, first."""
+@dataclass(frozen=True)
+class Sound:
+    """What of a `checkpoints` folder can be trusted.
 
-    def order(path: Path) -> tuple[int, int]:
-        _, step, *again = path.name.split("-")
-        return int(step), int(again[0]) if again else 1
-
-    return sorted(
-        (p for p in folder.glob("step-*") if p.is_dir() and p.name[5:].replace("-", "").isdigit()),
-        key=order,
-        reverse=True,
-    )
-
-
-def newest_sound_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint in a `checkpoints` folder that can be trusted, and why others cannot.
-
-    `last` comes first, then the others by step. (None, []) when there is none at all.
+    last: the newest checkpoint, its training state verified too; best: the best until then;
+    problems: why others were passed over.
     """
-    last = pointed_at(folder / "last")
-    candidates = [last] if last else []
-    candidates += [path for path in checkpoints_newest_first(folder) if path != last]
+
+    last: Checkpoint | None
+    best: Path | None
+    problems: tuple[str, ...]
+
+
+def find_sound(folder: Path) -> Sound:
+    """The newest checkpoint that can be trusted, and the best one until then that can.
+
+    Raises CheckpointError for one that cannot be read at the moment, which is no damage.
+    """
     problems: list[str] = []
-    for candidate in candidates:
-        problem = _unsoundness(candidate)
-        if problem is None:
-            return candidate, problems
-        problems.append(problem)
-    return None, problems
-
-
-def _unsoundness(folder: Path) -> str | None:
-    try:
-        read_checkpoint(folder)
-    except CheckpointError as error:
-        return str(error)
-    return None
-
-
-def explained(failure: Exception, folder: Path) -> Exception:
-    """The failure, or for an OSError the OutputError that says what to do about it."""
-    if not isinstance(failure, OSError):
-        return failure
-    reasons = {
-        errno.ENOSPC: "the disk is full; free some space",
-        errno.EDQUOT: "the disk quota is used up; free some space",
-        errno.EROFS: "the disk is read-only",
-        errno.EACCES: "no permission to write there",
-        errno.EPERM: "no permission to write there",
-        errno.ENOENT: "the folder is gone; put it back",
-    }
-    reason = reasons.get(failure.errno or 0, str(failure))
-    error = OutputError(
-        f"{folder}: cannot be written: {reason}; the checkpoints there are intact, go on with "
-        "`imgcls resume`"
-    )
-    error.__cause__ = failure
-    return error
+    last: Checkpoint | None = None
+    named = best_of(folder)
+    for path in newest_first(folder):
+        says_best = path == named or (facts_of(path) or {}).get("best") is True
+        if last is not None and not says_best:
+            continue
+        try:
+            found = read_checkpoint(path, to_resume=last is None)
+        except CheckpointError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            problems.append(str(error))
+            continue
+        last = last or found
+        if says_best:
+            return Sound(last, path, tuple(problems))
+    return Sound(last, None, tuple(problems))

@@ -23,6 +23,7 @@ _REASONS = {
     errno.EPERM: "no permission to write there",
     errno.ENOENT: "the folder is gone; put it back",
 }
+_LONGEST_POINTER_BYTES = 4096
 # what a file system answers that has no flushing of folders
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -124,26 +125,41 @@ def point(link: Path, target_name: str) -> None:
     temporary = link.with_name(f"{TEMPORARY_PREFIX}{link.name}-{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:
-        temporary.symlink_to(target_name, target_is_directory=True)
-    except (OSError, NotImplementedError):
-        write_text(temporary, strict_json({"checkpoint": target_name}))
-    os.replace(temporary, link)  # noqa: PTH105  replaces on Windows too
+        try:
+            temporary.symlink_to(target_name, target_is_directory=True)
+        except (OSError, NotImplementedError):
+            write_text(temporary, strict_json({"checkpoint": target_name}))
+        try:
+            os.replace(temporary, link)  # noqa: PTH105  replaces on Windows too
+        except PermissionError:
+            # but no link to a folder, which has to go first there
+            if not link.is_symlink():
+                raise
+            link.unlink()
+            os.replace(temporary, link)  # noqa: PTH105
+    finally:
+        temporary.unlink(missing_ok=True)
     sync_folder(link.parent)
 
 
 def pointed_at(link: Path) -> Path | None:
-    """Where `link` leads, or None when it is not there or leads nowhere."""
+    """Where `link` leads, or None when it is not there or leads nowhere.
+
+    It may be a link, the JSON file that stands for one, or a link's text, as some copies leave it.
+    """
     if link.is_symlink():
         target_name = os.readlink(link)  # noqa: PTH115  the text, not the resolved path
-    elif link.is_file():
+    elif link.is_file() and link.stat().st_size <= _LONGEST_POINTER_BYTES:
         try:
-            target_name = str(json.loads(link.read_text(encoding="utf-8"))["checkpoint"])
-        except (ValueError, KeyError, TypeError):
+            target_name = link.read_text(encoding="utf-8").strip()
+            if target_name.startswith("{"):
+                target_name = str(json.loads(target_name)["checkpoint"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
     else:
         return None
     # only a sibling may be named: a link or pointer never leads out of its folder
-    if Path(target_name).name != target_name:
+    if not target_name or "\0" in target_name or Path(target_name).name != target_name:
         return None
     target = link.with_name(target_name)
     return target if target.is_dir() else None

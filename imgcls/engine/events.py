@@ -93,10 +93,11 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint is complete on disk."""
+    """A checkpoint is complete on disk; `problems` say why older ones could not be removed."""
 
     folder: Path
     is_best: bool
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

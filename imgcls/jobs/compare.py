@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
+from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.score_file import temporary_scores
 from imgcls.engine.temperature import read_temperature
 from imgcls.errors import ConfigError

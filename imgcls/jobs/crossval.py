@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
 from imgcls.engine.inference import InferencePass
+from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.score_file import ScoreFile
 from imgcls.engine.temperature import Temperature
 from imgcls.jobs.bad_images import without_unreadable

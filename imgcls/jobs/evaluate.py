@@ -11,8 +11,8 @@ from typing import Any
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.data.loader import naming_dead_workers
 from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
-from imgcls.engine.durable import pointed_at
+from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
+from imgcls.engine.pointers import best_of, find_checkpoint
 from imgcls.engine.score_file import temporary_scores
 from imgcls.engine.temperature import Temperature, read_temperature, save_temperature
 from imgcls.errors import ConfigError, DataError, OutputError, RunError
@@ -283,8 +283,7 @@ class _Evaluation:
 def _folds(run: Path, option: str) -> list[Checkpoint]:
     """The best checkpoint of every fold of a run. Raises RunError when there are not several."""
     folders = sorted(run.glob("fold_*"), key=lambda path: (len(path.name), path.name))
-    links = [folder / "checkpoints" / "best" for folder in folders]
-    found = [target for link in links if (target := pointed_at(link))]
+    found = [best for folder in folders if (best := best_of(folder / "checkpoints"))]
     if len(found) < 2:  # noqa: PLR2004
         raise RunError(
             f"{option}: {run} is not a run of several folds; train one with "

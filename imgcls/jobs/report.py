@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgcls.config.report import ReportConfig
-from imgcls.engine.checkpoint import SIDECAR, find_checkpoint
 from imgcls.engine.durable import write_text
+from imgcls.engine.pointers import find_checkpoint
+from imgcls.engine.sidecar import SIDECAR
 from imgcls.errors import DataError, OutputError, RunError
 from imgcls.jobs.galleries import galleries_of
 from imgcls.jobs.runs import CONFIG, PREFLIGHT, SPLITS, newest_run_with_checkpoint, run_of

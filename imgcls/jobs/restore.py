@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from imgcls.engine.checkpoint import Checkpoint, load_checkpoint, read_state
+from imgcls.engine.checkpoint import Checkpoint, load_weights, read_state
 from imgcls.engine.fit import Parts
 from imgcls.errors import CheckpointError
 from imgcls.jobs.plan import Plan
@@ -31,22 +30,26 @@ _FREE = (
 )
 
 
-def restore(plan: Plan, fold: int, parts: Parts, folder: Path, *, force: bool = False) -> None:
-    """Load the checkpoint into the fold's parts.
+def restore(
+    plan: Plan, fold: int, parts: Parts, checkpoint: Checkpoint, *, force: bool = False
+) -> None:
+    """Load a verified checkpoint into the fold's parts.
 
     Another number of epochs opens a finished fold again, another batch size moves the position
     within the epoch and the schedule in proportion. Raises CheckpointError when the checkpoint was
     made on other terms (unless `force`) or its state does not fit.
     """
     state = parts.train_state()
-    checkpoint = load_checkpoint(state.weights, folder, plan.compute.device)
     if not force:
         _check_terms(plan, checkpoint)
+    load_weights(state.weights, checkpoint, plan.compute.device)
     try:
         state.load_state_dict(read_state(checkpoint))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder}: its training state does not fit: {reason}") from error
+        raise CheckpointError(
+            f"{checkpoint.folder}: its training state does not fit: {reason}"
+        ) from error
     before = checkpoint.facts["config"]
     _move_position(plan, fold, parts, before)
     if plan.pace.epochs != before["optim"]["epochs"]:

@@ -7,15 +7,13 @@ outputs/<run>/
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 from imgcls.config.load import load_config
 from imgcls.config.run import TrainConfig
-from imgcls.engine.durable import pointed_at
+from imgcls.engine.pointers import best_of, facts_of, last_of
 from imgcls.errors import RunError
 
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
@@ -71,7 +69,7 @@ def runs_newest_first(output: Path) -> list[Path]:
 def newest_run_with_checkpoint(output: Path) -> Path:
     """The newest run that has a best checkpoint. Raises RunError when there is none."""
     for run in runs_newest_first(output):
-        if any(pointed_at(fold / "checkpoints" / "best") for fold in run.glob("fold_*")):
+        if any(best_of(fold / "checkpoints") for fold in run.glob("fold_*")):
             return run
     raise RunError(f"{output}: no trained run in it; train one with `imgcls train`")
 
@@ -104,14 +102,8 @@ def is_finished(run: Path) -> bool:
 
 def fold_is_finished(folder: Path) -> bool:
     """True when the fold's last checkpoint says that it was the end."""
-    last = pointed_at(folder / "checkpoints" / "last")
-    if last is None:
-        return False
-    try:
-        sidecar: dict[str, Any] = json.loads((last / "checkpoint.json").read_text("utf-8"))
-        return bool(sidecar["facts"]["finished"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    last = last_of(folder / "checkpoints")
+    return last is not None and (facts_of(last) or {}).get("finished") is True
 
 
 def run_of(checkpoint: Path) -> Path | None:

@@ -12,7 +12,7 @@ from torch import nn
 from imgcls.data.loader import EvalLoader, resolve_workers
 from imgcls.data.transforms import eval_transform
 from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
-from imgcls.engine.checkpoint import Checkpoint, load_checkpoint
+from imgcls.engine.checkpoint import Checkpoint, load_weights
 from imgcls.engine.inference import InferencePass, predict
 from imgcls.engine.score_file import ScoreFile
 from imgcls.engine.temperature import Temperature
@@ -63,7 +63,7 @@ def prepare(
 ) -> Prepared:
     """Load a verified checkpoint's model and open the pictures for it."""
     model = model_from_card(checkpoint.card)
-    load_checkpoint(model, checkpoint.folder)
+    load_weights(model, checkpoint)
     facts = preprocessing_from_card(checkpoint.card)
     batches = EvalLoader(
         pictures.table,

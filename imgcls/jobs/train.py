@@ -14,21 +14,23 @@ from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.data.bad_images import BadImage
 from imgcls.data.loader import naming_dead_workers
 from imgcls.data.split import split_rows
-from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.checkpointer import Checkpointer, explained, newest_sound_checkpoint
-from imgcls.engine.durable import pointed_at, write_text
+from imgcls.engine.checkpointer import GO_ON, Checkpointer, find_sound
+from imgcls.engine.durable import write_text, writing
 from imgcls.engine.events import FeaturesDone, ImageSkipped, Observer, Resumed
 from imgcls.engine.fit import FitSettings, broadcast, fit, validate_epoch
 from imgcls.engine.interrupt import StopRequest, stop_on_signals
 from imgcls.engine.lock import lock_run
 from imgcls.engine.losses import stated_prior
+from imgcls.engine.pointers import BEST, LAST, best_of, last_of, settle
 from imgcls.engine.runtime import versions
+from imgcls.engine.sidecar import read_sidecar
 from imgcls.errors import (
     CheckpointError,
     DeviceMemoryError,
     InterruptedRunError,
     OutputError,
     RunError,
+    RunFailedError,
 )
 from imgcls.jobs.assemble import Assembly, assemble
 from imgcls.jobs.crossval import summarize
@@ -45,6 +47,7 @@ from imgcls.jobs.runs import (
     read_run_config,
 )
 from imgcls.jobs.time_budget import fit_to_time
+from imgcls.metrics.trackers import MetricTracker
 from imgcls.report.bad_images import add_bad_images, count_bad_images
 from imgcls.report.files import SPLIT_COLUMNS, read_csv, write_csv, write_json
 from imgcls.results import AuditPicture, FoldResult, TrainResult
@@ -109,7 +112,8 @@ def train_run(
     """
     with lock_run(run), naming_dead_workers(), stop_on_signals(on_signal, stop) as request:
         try:
-            write_text(run / CONFIG, dump_yaml(plan.config))
+            with writing(run, GO_ON):
+                write_text(run / CONFIG, dump_yaml(plan.config))
             trainer = Trainer(plan, run, observers, stop=request, first=first, force=force)
             folds = tuple(trainer.train_fold(fold) for fold in plan.folds)
             summary = summarize(plan, run) if len(plan.folds) > 1 else None
@@ -122,7 +126,11 @@ def train_run(
                 f"stopped at once; the last checkpoint is good; go on with: imgcls resume {run}"
             ) from None
         except OSError as error:
-            raise explained(error, run) from error
+            what = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+            raise RunFailedError(
+                f"the system refused what training needs ({what}); the checkpoints so far are "
+                f"intact; go on with: imgcls resume {run}"
+            ) from error
     return TrainResult(
         run, plan.config.model.name, plan.class_names, folds, summary, count_bad_images(run)
     )
@@ -166,13 +174,12 @@ class Trainer:
         start_s = time.monotonic()
         folder = fold_folder(self.run, fold)
         checkpoints = folder / "checkpoints"
-        try:
+        with writing(checkpoints):
             checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{checkpoints}: cannot be made ({error.strerror})") from error
-        saved, problems = newest_sound_checkpoint(checkpoints)
-        if saved is None and problems:
-            raise CheckpointError(f"no checkpoint of fold {fold} is sound: {problems[0]}")
+        sound = find_sound(checkpoints)
+        saved, best = sound.last, sound.best
+        if saved is None and sound.problems:
+            raise CheckpointError(f"no checkpoint of fold {fold} is sound: {sound.problems[0]}")
         assembly = self._assembly
         if assembly is None or assembly.fold != fold or assembly.parts.progress.step:
             assembly = assemble(self.plan, fold, load_weights=saved is None, store=self._store)
@@ -180,7 +187,12 @@ class Trainer:
         state = parts.train_state()
         if saved is not None:
             restore(self.plan, fold, parts, saved, force=self._force)
-            self._emit(Resumed(saved, tuple(problems)))
+            with writing(checkpoints, GO_ON):
+                best = settle(checkpoints, best, saved.folder)
+            if best is None and parts.tracker.best_value is not None:
+                # one that is damaged must not keep a later epoch from being the best
+                parts.tracker.load_state_dict(MetricTracker(parts.tracker.metric).state_dict())
+            self._emit(Resumed(saved.folder, sound.problems))
         checkpointer = Checkpointer(
             checkpoints,
             policy=self.plan.config.checkpoint,
@@ -188,6 +200,7 @@ class Trainer:
             card=assembly.card,
             facts=self._facts(fold),
             emit=self._emit,
+            best=best,
         )
         self._assembly = assembly
         assembly.bad_images.on_new = partial(_image_skipped, self._emit)
@@ -237,20 +250,20 @@ class Trainer:
 
     def _result(self, fold: int, folder: Path, early: bool, start_s: float) -> FoldResult:
         checkpoints = folder / "checkpoints"
-        best, last = pointed_at(checkpoints / "best"), pointed_at(checkpoints / "last")
+        best, last = best_of(checkpoints), last_of(checkpoints)
         if best is None or last is None:
             raise OutputError(
-                f"{checkpoints}: no epoch had a usable "
-                f"{self.plan.recipe.monitor}, so there is no best checkpoint"
+                f"{checkpoints}: there is no best checkpoint: no epoch had a usable "
+                f"{self.plan.recipe.monitor}, or the one that had is damaged"
             )
-        facts = read_checkpoint(best).facts
+        facts = read_sidecar(best)["facts"]
         return FoldResult(
             fold=fold,
             folder=folder,
-            best_checkpoint=checkpoints / "best",
-            last_checkpoint=checkpoints / "last",
+            best_checkpoint=checkpoints / BEST,
+            last_checkpoint=checkpoints / LAST,
             best_epoch=facts["epoch"],
-            epochs_run=read_checkpoint(last).facts["epoch"],
+            epochs_run=read_sidecar(last)["facts"]["epoch"],
             monitor=self.plan.recipe.monitor,
             # earlier versions counted the epochs of these from 0
             best_metrics={**facts["metrics"], "epoch": facts["epoch"]},

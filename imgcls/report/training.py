@@ -20,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from imgcls.engine.checkpointer import GO_ON
+from imgcls.engine.durable import writing
 from imgcls.engine.events import (
     EpochDone,
     Event,
@@ -28,6 +30,7 @@ from imgcls.engine.events import (
     HeadFitted,
     ImageSkipped,
     Resumed,
+    Saved,
     StepDone,
     Stopped,
     ValidationBatchDone,
@@ -56,6 +59,7 @@ class TrainingView:
         self._samples = self._skipped = 0
         self._epoch_start_s = self._line_at_s = time.monotonic()
         self._validating = False
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +85,7 @@ class TrainingView:
                 self._fitting(event)
             case FoldStarted():
                 self._begin(event)
-            case Resumed():
+            case Resumed() | Saved():
                 self._say_problems(event)
             case ImageSkipped():
                 self._skipped += 1
@@ -97,9 +101,12 @@ class TrainingView:
             case _:
                 pass
 
-    def _say_problems(self, event: Resumed) -> None:
+    def _say_problems(self, event: Resumed | Saved) -> None:
         for problem in event.problems:
-            self._console.warn(f"passed over a checkpoint: {problem}")
+            if problem not in self._told:
+                passed_over = "passed over a checkpoint: " if isinstance(event, Resumed) else ""
+                self._console.warn(f"{passed_over}{problem}")
+                self._told.add(problem)
 
     def _end(self, event: Stopped) -> None:
         self._close_bars()
@@ -231,7 +238,8 @@ class TrainingView:
             self._restart_bar("training", self._fold.steps_per_epoch)
 
     def _write_history(self, rows: tuple[Mapping[str, float | None], ...]) -> None:
-        write_history(self._fold.folder / "history.csv", rows)
+        with writing(self._fold.folder, GO_ON):
+            write_history(self._fold.folder / "history.csv", rows)
 
     def _close_bars(self) -> None:
         if self._bars is not None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +16,9 @@ from torch import nn
 
 from imgcls.engine import checkpoint as cp
 from imgcls.engine.checkpoint import read_checkpoint, read_state, save_checkpoint, take_snapshot
-from imgcls.engine.checkpointer import newest_sound_checkpoint, prune, write_and_link
+from imgcls.engine.checkpointer import find_sound, prune, write_and_link
 from imgcls.engine.durable import pointed_at, write_text
+from imgcls.engine.pointers import best_of, last_of, settle
 
 STOP = "power cut"
 FAULTS = {STOP: None, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
@@ -75,11 +79,10 @@ def injector():
 
 @pytest.fixture(autouse=True)
 def _wrap(injector, monkeypatch):
-    fsync, save_file = os.fsync, cp.save_file
+    save_file = cp.save_file
 
-    def counted_fsync(descriptor):
-        injector.operation("fsync")
-        return fsync(descriptor)
+    def counted_fsync(_descriptor):
+        injector.operation("fsync")  # a process that dies loses nothing of what it wrote
 
     def counted_save_file(tensors, file, **keywords):
         injector.operation("write tensors")
@@ -99,69 +102,185 @@ def model_of(value):
     return model
 
 
-def snapshot_of(value):
-    facts = {"class_names": ["a", "b"], "epoch": value, "step": value}
+def snapshot_of(value, *, best=True):
+    facts = {"class_names": ["a", "b"], "epoch": value, "step": value, "best": best}
     return take_snapshot(model_of(value), {}, facts, {"m": torch.full((3,), float(value))})
 
 
-def write(folder, value):
-    write_and_link(snapshot_of(value), folder, value, is_best=True)
-    prune(folder, "last:1")
+class Training:
+    """A fold that saves steps, pruning all it may, as the checkpointer does."""
+
+    def __init__(self, folder) -> None:
+        """Begin, or go on from what lies there."""
+        self.folder = folder
+        sound = find_sound(folder)
+        self.step, self.best = 0, sound.best
+        if sound.last is not None:
+            self.step = sound.last.facts["step"]
+            assert float(read_state(sound.last)["m"][0]) == self.step
+            self.best = settle(folder, sound.best, sound.last.folder)
+
+    def save(self, *, best) -> None:
+        saved = write_and_link(snapshot_of(self.step + 1, best=best), self.folder, self.step + 1)
+        self.step += 1
+        self.best = saved if best else self.best
+        prune(self.folder, "last:1", {saved, self.best})
 
 
-def assert_sound(folder):
-    """Both links lead to whole checkpoints, the newest sound one is the old or the new."""
-    for name in ("best", "last"):
-        target = pointed_at(folder / name)
-        assert target is not None, f"{name} leads nowhere"
-        assert read_checkpoint(target).facts["step"] in (1, 2)
-    newest, _ = newest_sound_checkpoint(folder)
-    found = read_checkpoint(newest)
-    assert found.facts["step"] in (1, 2)
-    assert float(read_state(found)["m"][0]) == found.facts["step"]
+def step_of(path):
+    return None if path is None else read_checkpoint(path).facts["step"]
 
 
-def test_every_operation_survives_every_fault(injector, tmp_path):
-    """The previous or the new checkpoint is there and valid, never neither; then all goes on."""
-    count_folder = tmp_path / "count"
-    count_folder.mkdir()
-    write(count_folder, 1)
-    injector.begin(count_folder)
-    write(count_folder, 2)
+def standing(folder):
+    """The steps of the best and the last checkpoint, verified, as evaluation finds them."""
+    return step_of(best_of(folder)), step_of(last_of(folder))
+
+
+# what is saved before and in the save that fails: is each one the best so far?
+SAVES = {
+    "the first": ((), True),
+    "better than the one before": ((True,), True),
+    "worse than an older one": ((True, False), False),
+}
+
+
+def begun(folder, before):
+    """A fold that saved so many checkpoints."""
+    folder.mkdir()
+    training = Training(folder)
+    for best in before:
+        training.save(best=best)
+    return training
+
+
+def save_with_fault(injector, training, number, fault, *, best):
+    """Save once more, while the operation of this number fails or stops the process."""
+    if fault == STOP:
+        child = os.fork()
+        if child == 0:
+            injector.begin(training.folder, number, fault)
+            training.save(best=best)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        return
+    injector.begin(training.folder, number, fault)
+    try:
+        training.save(best=best)
+    except OSError as error:
+        # what is being removed anyway may fail in silence
+        assert error.errno == FAULTS[fault]
+    finally:
+        injector.end()
+
+
+def assert_it_goes_on(folder):
+    """Resuming and later saves lose nothing; the pointers are right again."""
+    best, last = standing(folder)
+    training = Training(folder)
+    assert standing(folder) == (best, last)
+    if last is not None:
+        assert step_of(pointed_at(folder / "best")) == best
+        assert step_of(pointed_at(folder / "last")) == last
+    for is_best in (best is None, False):
+        training.save(best=is_best)
+    assert standing(folder) == (best or 1, (last or 0) + 2)
+    assert not list(folder.glob(".tmp-step*")), "left-overs are cleared away"
+    assert len(list(folder.glob("step-*"))) == 2
+
+
+@pytest.mark.parametrize("name", SAVES)
+def test_every_operation_survives_every_fault(injector, tmp_path, name):
+    """The state before or after the save is there, never neither; then all goes on.
+
+    Whichever instant it is: between the checkpoint's name and the pointers, too, the best one is
+    known, and neither resuming nor later saves lose it.
+    """
+    before, is_best = SAVES[name]
+    training = begun(tmp_path / "count", before)
+    states = [standing(training.folder)]
+    injector.begin(training.folder)
+    training.save(best=is_best)
     injector.end()
+    states.append(standing(training.folder))
     operations = list(injector.seen)
     assert len(operations) > 20
-    survived = Counter()
+    survived, between = Counter(), 0
     for fault in FAULTS:
         for number, operation in enumerate(operations, start=1):
-            folder = tmp_path / f"{fault[:2]}-{number}"
-            folder.mkdir()
-            write(folder, 1)
-            if fault == STOP:
-                child = os.fork()
-                if child == 0:
-                    injector.begin(folder, number, fault)
-                    write(folder, 2)
-                    os._exit(0)
-                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-            else:
-                injector.begin(folder, number, fault)
-                try:
-                    write(folder, 2)
-                except OSError as error:
-                    # what is being removed anyway may fail in silence
-                    assert error.errno == FAULTS[fault]
-                finally:
-                    injector.end()
-            assert_sound(folder)
-            write(folder, 2)
-            assert_sound(folder)
-            assert not list(folder.glob(".tmp-step*")), "left-overs are cleared away"
+            training = begun(tmp_path / f"{fault[:2]}-{number}", before)
+            folder = training.folder
+            save_with_fault(injector, training, number, fault, best=is_best)
+            assert standing(folder) in states, (fault, operation)
+            pointers = tuple(step_of(pointed_at(folder / link)) for link in ("best", "last"))
+            between += pointers != standing(folder)
+            assert_it_goes_on(folder)
             survived[operation, fault] += 1
-    print(f"\n{len(operations)} operations of one checkpoint write, each stopped or failed once:")
+    assert between > 0, "the harness meets the instants between a checkpoint and its pointers"
+    print(f"\n{name}: {len(operations)} operations of a save, each stopped or failed once:")
     for operation, times in Counter(operations).items():
         row = "  ".join(f"{fault} {survived[operation, fault]}/{times}" for fault in FAULTS)
         print(f"  {operation:<14} {row}")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8, 1.0])
+def test_a_file_that_may_not_grow_is_no_checkpoint(tmp_path, share):
+    """The system stops the writer below safetensors, after a part of the weights or of the rest."""
+    training = Training(tmp_path)
+    training.save(best=True)
+    weights = tmp_path / "step-00000001" / "model.safetensors"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * weights.stat().st_size), hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            training.save(best=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert standing(tmp_path) == (1, 1)
+    assert {p.name for p in tmp_path.iterdir()} == {"step-00000001", "best", "last"}
+    Training(tmp_path).save(best=True)
+    assert standing(tmp_path) == (2, 2)
+
+
+FULL = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_faults import Training, standing
+folder = Path(sys.argv[1])
+training = Training(folder)
+training.save(best=True)
+full = folder / "full"
+try:
+    with full.open("wb", buffering=0) as stream:
+        while stream.write(b"0" * 512):
+            pass
+except OSError:
+    pass
+try:
+    training.save(best=True)
+except OSError as error:
+    print(error.strerror)
+assert standing(folder) == (1, 1)
+full.unlink()
+Training(folder).save(best=True)
+assert standing(folder) == (2, 2)
+"""
+
+
+def test_a_disk_that_is_full_for_real_keeps_what_was_saved(tmp_path):
+    """On a file system of its own, where this machine lets one be mounted."""
+    here = Path(__file__).parent
+    mount = 'mount -t tmpfs -o size=64k tmpfs "$1" && exec "$2" -c "$3" "$1" "$4"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount, "sh", tmp_path, sys.executable, FULL, here],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare:" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("no file system can be mounted here")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "No space left on device\n"
 
 
 def test_a_text_file_is_the_old_or_the_new_one(injector, tmp_path):

@@ -15,7 +15,7 @@ import torch
 from imgcls.config.load import load_config
 from imgcls.config.model import ModelConfig
 from imgcls.config.run import TrainConfig
-from imgcls.engine import checkpoint as cp
+from imgcls.engine import sidecar as sidecar_of
 from imgcls.engine.checkpoint import (
     load_checkpoint,
     read_checkpoint,
@@ -119,8 +119,8 @@ def reseal(folder) -> None:
         sidecar.get("files"), dict
     ) else ():  # fmt: skip
         if name in FILES and (folder / name).exists() and isinstance(seal, dict):
-            seal.update(cp._seal(folder / name))
-    sidecar["sha256"] = cp._own_hash(sidecar)
+            seal.update(sidecar_of.seal(folder / name))
+    sidecar["sha256"] = sidecar_of.own_hash(sidecar)
     (folder / "checkpoint.json").write_text(json.dumps(sidecar))
 
 

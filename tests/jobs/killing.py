@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint, read_state
+from imgcls.engine.checkpoint import read_checkpoint, read_state
+from imgcls.engine.pointers import find_checkpoint
 
 
 class Launcher:

@@ -18,7 +18,8 @@ from conftest import tiny_config
 from PIL import Image
 from safetensors.torch import load_file
 
-from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
+from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.pointers import find_checkpoint
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer
@@ -58,7 +59,7 @@ def trained(command, photos):
 def test_a_run_holds_what_the_design_says(trained, photos):
     """config.yaml, splits.csv, history.csv, best and last."""
     run, done = trained
-    names = {"config.yaml", "splits.csv", "preflight.json", "fold_0"}
+    names = {".lock", "config.yaml", "splits.csv", "preflight.json", "fold_0"}
     assert {p.name for p in run.iterdir()} == names
     assert {p.name for p in (run / "fold_0" / "checkpoints").iterdir()} >= {"best", "last"}
     rows = read_csv(run / "splits.csv")

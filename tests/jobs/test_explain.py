@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from imgcls.engine.batches import ComputeSettings, Normalizer
-from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
+from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.pointers import find_checkpoint
 from imgcls.errors import ConfigError
 from imgcls.jobs.explain import _grad_cam, _overlays, require_explainable
 

@@ -13,10 +13,11 @@ from conftest import tiny_config
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 
-from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
+from imgcls.engine.checkpoint import read_checkpoint
 from imgcls.engine.events import EpochDone, HeadFitted
 from imgcls.engine.features import whole_model
 from imgcls.engine.losses import prior_shift
+from imgcls.engine.pointers import find_checkpoint
 from imgcls.errors import ConfigError, ModelError
 from imgcls.jobs.logistic import fit_logistic
 from imgcls.jobs.plan import make_plan

@@ -15,8 +15,9 @@ import timm
 from killing import Launcher, differences, kill_until_done, only_run, remains, wait_for
 from safetensors.torch import save_file
 
-from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint, read_state
+from imgcls.engine.checkpoint import read_checkpoint, read_state
 from imgcls.engine.lock import is_locked
+from imgcls.engine.pointers import find_checkpoint
 
 VARIANTS = {
     "float32": [

@@ -13,7 +13,8 @@ import torch
 import yaml
 from conftest import tiny_config
 
-from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint, read_state
+from imgcls.engine.checkpoint import read_checkpoint, read_state
+from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.state import Stateful
 from imgcls.errors import DeviceMemoryError
 from imgcls.jobs.assemble import assemble

@@ -9,8 +9,9 @@ from torch import nn
 
 from imgcls.config.model import ModelConfig
 from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import find_checkpoint, load_checkpoint, read_checkpoint
+from imgcls.engine.checkpoint import load_weights, read_checkpoint
 from imgcls.engine.macs import count_macs
+from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.runtime import amp_name
 from imgcls.errors import ModelError
 from imgcls.models.build import create_model
@@ -66,7 +67,7 @@ def open_subject(name: str, img_size: int | str) -> Subject:
     if img_size != "auto":
         raise ModelError("--img-size: a checkpoint is timed at its own input size; leave it out")
     model = model_from_card(checkpoint.card)
-    load_checkpoint(model, checkpoint.folder)
+    load_weights(model, checkpoint)
     facts = preprocessing_from_card(checkpoint.card)
     macs = count_macs(model, facts.input_size)
     architecture = str(checkpoint.card["architecture"])

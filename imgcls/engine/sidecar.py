@@ -1,0 +1,128 @@
+"""The sidecar of a checkpoint, `checkpoint.json`: what belongs together. Loads no torch.
+
+It holds the facts, the state tree, and the size and hash of every other file of its folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from imgcls.errors import CheckpointError
+
+FORMAT = "imgcls-checkpoint"
+FORMAT_VERSION = (1, 0)
+WEIGHTS, CARD, STATE, SIDECAR = (
+    "model.safetensors",
+    "config.json",
+    "state.safetensors",
+    "checkpoint.json",
+)
+_LARGEST_JSON_BYTES = 512 * 2**20
+
+
+def read_sidecar(folder: Path) -> dict[str, Any]:
+    """The sidecar, its own hash verified. Raises CheckpointError when it is no sound one."""
+    file = folder / SIDECAR
+    sidecar = read_json(file)
+    if sidecar.get("format") != FORMAT:
+        raise CheckpointError(f"{file}: not an imgcls checkpoint")
+    _check_format(file, sidecar)
+    if sidecar.pop("sha256", None) != own_hash(sidecar):
+        raise CheckpointError(f"{file}: damaged, its content does not match its own hash")
+    files, facts = sidecar.get("files"), sidecar.get("facts")
+    known = {WEIGHTS, CARD, STATE}
+    if not isinstance(files, dict) or not {WEIGHTS, CARD} <= set(files) <= known:
+        raise CheckpointError(f"{file}: does not list the files of a checkpoint")
+    names = facts.get("class_names") if isinstance(facts, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{file}: does not hold the class names of a checkpoint")
+    sidecar.setdefault("state", None)
+    return sidecar
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint's folder. Raises CheckpointError."""
+    try:
+        _require_regular(file)
+        if file.stat().st_size > _LARGEST_JSON_BYTES:
+            raise CheckpointError(f"{file}: far too large for its kind; use another checkpoint")
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{file.parent}: incomplete checkpoint, {file.name} is missing; use another checkpoint"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{file}: damaged, not readable as JSON; use another checkpoint"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: damaged, not a JSON object; use another checkpoint")
+    return content
+
+
+def _require_regular(file: Path) -> None:
+    """A pipe or a device would be waited for without end. Raises CheckpointError."""
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise CheckpointError(f"{file}: damaged, not a regular file; use another checkpoint")
+
+
+def _check_format(file: Path, sidecar: dict[str, Any]) -> None:
+    number = sidecar.get("format_version")
+    if not (isinstance(number, list) and number and all(type(n) is int for n in number)):
+        raise CheckpointError(f"{file}: no format version")
+    if number[0] > FORMAT_VERSION[0]:
+        writer = sidecar.get("imgcls_version")
+        raise CheckpointError(
+            f"{file}: format {'.'.join(map(str, number))} is newer than this imgcls "
+            f"{version('imgcls')} reads ({FORMAT_VERSION[0]}.x); install imgcls>={writer}"
+        )
+
+
+def own_hash(sidecar: Mapping[str, Any]) -> str:
+    """SHA-256 of a sidecar without its `sha256`."""
+    text = json.dumps(sidecar, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seal(file: Path) -> dict[str, Any]:
+    """The size and SHA-256 of a file."""
+    return {"bytes": file.stat().st_size, "sha256": _file_hash(file)}
+
+
+def verify(file: Path, expected: Any) -> None:
+    """Read a whole file and compare it with its seal. Raises CheckpointError."""
+    try:
+        _require_regular(file)
+        actual = seal(file)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{file.parent}: incomplete checkpoint, {file.name} is missing; use another checkpoint"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+    if actual != expected:
+        size = expected.get("bytes") if isinstance(expected, dict) else None
+        what = (
+            f"{actual['bytes']} bytes instead of {size}"
+            if actual["bytes"] != size
+            else "its content is not what was written"
+        )
+        raise CheckpointError(
+            f"{file}: damaged or from another checkpoint ({what}); use another checkpoint"
+        )
+
+
+def _file_hash(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
