@@ -12,10 +12,10 @@ ImgclsError                 1   the base of everything imgcls raises on purpose
 │   ├── BadImageError           a picture could not be read in the middle of a run
 │   ├── NonFiniteLossError      the loss became inf or nan; the update was not made
 │   ├── DeviceMemoryError       the device ran out of memory
-│   ├── WorkerError             a data-loading process died
+│   ├── WorkerError             a data-loading process died or could not load
 │   ├── OutputError             the output folder could not be written
 │   └── GateError               a metric is below the mark of --fail-under
-└── InterruptedRunError   130   stopped by a signal after saving (143 for SIGTERM)
+└── InterruptedRunError   130   stopped by a signal after saving (143 SIGTERM, 129 SIGHUP)
 
 Every message is one line for the person who typed the command: what is wrong, the value seen,
 what to do. `details` are further lines for a list that is too long for it.
@@ -83,7 +83,7 @@ class DeviceMemoryError(RunFailedError):
 
 
 class WorkerError(RunFailedError):
-    """A data-loading process died."""
+    """A data-loading process died, or met an error that is no unreadable picture's."""
 
 
 class OutputError(RunFailedError):

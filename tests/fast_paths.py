@@ -56,7 +56,7 @@ def _off() -> None:
     from torchvision.transforms import ColorJitter
 
     from imgcls.data import transforms
-    from imgcls.data.handover import SharedRooms
+    from imgcls.data.handover import SharedBuffers
     from imgcls.engine import optim, runtime
 
     def timms_crop(self, size):
@@ -81,7 +81,7 @@ def _off() -> None:
     transforms.EvalTransform.choose = timms_crop
     transforms.TrainTransform.choose = lambda self, size: Whole(random_crop(self, size).cut)
     transforms.FusedColorJitter = lambda strength: ColorJitter(strength, strength, strength)
-    SharedRooms.take = lambda self, size_bytes: None
+    SharedBuffers.take = lambda self, size_bytes: None
     optim._fused = lambda opt, device_type: {}
     runtime.keep_freed_memory = lambda: None
     _set_defaults({"runtime": {"amp": "off", "channels_last": False}})

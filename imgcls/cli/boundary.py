@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import typer
 
+from imgcls.engine.interrupt import SignalledError, end_on_signals
 from imgcls.errors import ImgclsError
 
 
@@ -17,9 +22,10 @@ def run(arguments: Sequence[str]) -> int:
 
     debug = "--debug" in arguments
     try:
-        app, name, rest = app_for(arguments)
-        code = app(args=rest, prog_name=name, standalone_mode=False)
-        sys.stdout.flush()
+        with end_on_signals(), _own_warnings_as_notes():
+            app, name, rest = app_for(arguments)
+            code = app(args=rest, prog_name=name, standalone_mode=False)
+            sys.stdout.flush()
     except BrokenPipeError:
         # the reader (head, less) has gone; python would complain once more while closing stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -30,8 +36,9 @@ def run(arguments: Sequence[str]) -> int:
         for line in error.details:
             sys.stderr.write(" ".join(line.splitlines()) + "\n")
         return _report(str(error), error.exit_code)
-    except typer.Abort:
-        return _report("stopped", 130)
+    except (SignalledError, typer.Abort) as error:
+        number = getattr(error, "signal_number", signal.SIGINT)
+        return _report(f"stopped by {signal.Signals(number).name}", 128 + number)
     except typer.TyperException as error:
         return _report_usage(error)
     except Exception as error:  # noqa: BLE001  a defect of ours still ends in one line
@@ -40,6 +47,24 @@ def run(arguments: Sequence[str]) -> int:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         return _report(f"unexpected error, please report it; --debug shows more: {what}", 1)
     return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _own_warnings_as_notes() -> Iterator[None]:
+    """Print imgcls's own warnings as one line for a person, without a place in the code."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if category.__module__.startswith("imgcls."):
+            sys.stderr.write(f"note: {message}\n")
+        else:
+            shown(message, category, *place)
+
+    warnings.showwarning = cast("Any", show)
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 def _print_traceback() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 from imgcls.data.audit_picture import PictureFacts
 from imgcls.data.decode import DecodeSettings, UnreadableImageError
 from imgcls.data.source import ImageStore
+from imgcls.data.workers import available_cores, follow_main_process, starting_workers
 from imgcls.errors import WorkerError
 
 Examine = Callable[[bytes, DecodeSettings], PictureFacts]
@@ -22,13 +22,6 @@ Examine = Callable[[bytes, DecodeSettings], PictureFacts]
 _FEW = 256
 _ROWS_A_TASK = 64
 _TASKS_AHEAD = 4
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def scan(
@@ -76,9 +69,12 @@ def _in_processes(
     # forked children have the table already; where forking is not safe it is sent to each once
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     in_hand = context.Array("q", [-1] * processes)
-    seats = context.Value("i", 0)
+    seats, left = context.Value("i", 0), context.Value("b", 0)
     pool = ProcessPoolExecutor(
-        processes, context, initializer=_take_seat, initargs=(images, examine, in_hand, seats)
+        processes,
+        context,
+        initializer=_take_seat,
+        initargs=(images, examine, in_hand, seats, left),
     )
     starts = iter(range(0, count, _ROWS_A_TASK))
     pending: list[Future[list[PictureFacts]]] = []
@@ -90,7 +86,8 @@ def _in_processes(
                 if start is None:
                     break
                 rows = range(start, min(start + _ROWS_A_TASK, count))
-                pending.append(pool.submit(_examine_rows, rows))
+                with starting_workers():
+                    pending.append(pool.submit(_examine_rows, rows))
             if not pending:
                 return
             yield pending.pop(0).result()
@@ -101,25 +98,29 @@ def _in_processes(
             "file that crashes its decoder, or want of memory (see --workers)"
         ) from error
     finally:
+        # whoever stops before the end waits for one picture of each process, not for a task
+        left.value = 1
         pool.shutdown(cancel_futures=True)
 
 
 _seat: dict[str, Any] = {}
 
 
-def _take_seat(images: ImageStore, examine: Examine, in_hand: Any, seats: Any) -> None:
+def _take_seat(images: ImageStore, examine: Examine, in_hand: Any, seats: Any, left: Any) -> None:
+    follow_main_process()
     # decoders written in C speak to stderr, without the file's name
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with seats.get_lock():
         number = seats.value
         seats.value += 1
-    _seat.update(images=images, examine=examine, in_hand=in_hand, number=number)
+    _seat.update(images=images, examine=examine, in_hand=in_hand, number=number, left=left)
 
 
 def _examine_rows(rows: Sequence[int]) -> list[PictureFacts]:
     facts = []
     for row in rows:
+        if _seat["left"].value:
+            break
         _seat["in_hand"][_seat["number"]] = row
         facts.append(_facts(_seat["images"], row, _seat["examine"]))
     _seat["in_hand"][_seat["number"]] = -1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,10 +15,11 @@ from torch.utils.data import Dataset, get_worker_info
 
 from imgcls.data.bad_images import BadImage, bad_image
 from imgcls.data.decode import UnreadableImageError
-from imgcls.data.handover import SharedRooms, stack_rows
+from imgcls.data.handover import Sender
 from imgcls.data.sampling import sample_seed
 from imgcls.data.source import SampleTable
 from imgcls.data.transforms import Transform
+from imgcls.errors import ImgclsError, WorkerError
 
 
 class Batch(NamedTuple):
@@ -37,6 +39,20 @@ class Sample(NamedTuple):
     key: str
 
 
+class Failure(NamedTuple):
+    """An error on its way to the process that can raise it, and where it came from."""
+
+    error: ImgclsError
+    trace: str
+
+
+def _failure(what: str, error: Exception) -> Failure:
+    if not isinstance(error, ImgclsError):
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        error = WorkerError(f"{what}: cannot be loaded ({reason[:300]}); --debug shows more")
+    return Failure(error, traceback.format_exc())
+
+
 class ImageDataset(Dataset[Any]):
     """Pictures of some rows; an item is asked for by (epoch, position among the rows).
 
@@ -52,6 +68,13 @@ class ImageDataset(Dataset[Any]):
         self._seed = seed
         # int64 [workers, 2]: each process's id and the row it is at, seen by all processes
         self.in_hand = torch.empty((0, 2), dtype=torch.int64)
+
+    def show_in_hand(self, workers: int) -> None:
+        """Make room for what so many loader processes are at, where there is shared memory."""
+        self.in_hand = torch.full((workers, 2), -1, dtype=torch.int64)
+        # without any, nobody can say at which picture a process died
+        with contextlib.suppress(RuntimeError):
+            self.in_hand.share_memory_()  # type: ignore[no-untyped-call]
 
     def prepare(self) -> None:
         """What comes once before pictures are asked for, in the process that starts the others."""
@@ -70,10 +93,16 @@ class ImageDataset(Dataset[Any]):
         if worker is not None:
             self.in_hand[worker.id] = torch.tensor([os.getpid(), row])
 
-    def __getitem__(self, item: tuple[int, int]) -> Sample | BadImage:
+    def __getitem__(self, item: tuple[int, int]) -> Sample | BadImage | Failure:
         epoch, position = item
         repeat, position = divmod(position, len(self._indices))
         row = int(self._indices[position])
+        try:
+            return self._sample(epoch, row, repeat)
+        except Exception as error:  # noqa: BLE001  raised where it is one line for a person
+            return _failure(self._table.images.location(row), error)
+
+    def _sample(self, epoch: int, row: int, repeat: int) -> Sample | BadImage:
         key = self._table.keys[row]
         self._say_in_hand(row)
         randomness = (
@@ -105,30 +134,43 @@ def _own_randomness(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-class Loaded(NamedTuple):
-    """A batch of what could be read, None when nothing could, and what could not.
+class Stacked(NamedTuple):
+    """Pictures of a batch as a loader gives them.
 
-    in_room: the pictures lie in shared memory that waits to be used again.
+    images: uint8 [B, H, W, C], a tensor, or an array where it came through a pipe; labels: int64
+    [B]. in_buffer: the pictures lie in shared memory that waits to be used again.
     """
 
-    batch: Batch | None
+    images: torch.Tensor | np.ndarray
+    labels: np.ndarray
+    keys: tuple[str, ...]
+    in_buffer: bool = False
+
+
+class Loaded(NamedTuple):
+    """A batch of what could be read, None when nothing could, and what could not."""
+
+    batch: Stacked | None
     bad: tuple[BadImage, ...]
-    in_room: bool = False
+    failure: Failure | None = None
 
 
 class Collate:
     """Makes the batch of some samples.
 
-    even: one left over is left out, since mixup wants pairs. reuse: a loader process puts pictures
-    into memory that it shares with the reader and uses again.
+    even: one left over is left out, since mixup wants pairs. sender: how a loader process hands
+    pictures over; None where there is none.
     """
 
-    def __init__(self, *, even: bool = False, reuse: bool = False) -> None:
+    def __init__(self, *, even: bool = False, sender: Sender | None = None) -> None:
         self._even = even
-        self._rooms = SharedRooms() if reuse else None
+        self._sender = sender
 
-    def __call__(self, samples: Sequence[Sample | BadImage]) -> Loaded:
+    def __call__(self, samples: Sequence[Sample | BadImage | Failure]) -> Loaded:
         """The batch of what could be read, and what could not."""
+        for sample in samples:
+            if isinstance(sample, Failure):
+                return Loaded(None, (), sample)
         good = [sample for sample in samples if isinstance(sample, Sample)]
         bad = tuple(sample for sample in samples if isinstance(sample, BadImage))
         if self._even and len(good) % 2:
@@ -136,11 +178,12 @@ class Collate:
         if not good:
             return Loaded(None, bad)
         # one copy of whole rows of pixels: the batch is channels last in memory
-        rows, in_room = stack_rows([sample.image.movedim(0, -1) for sample in good], self._rooms)
-        batch = Batch(
-            images=rows.movedim(-1, 1),
-            labels=torch.tensor([sample.label for sample in good], dtype=torch.int64),
-            keys=tuple(sample.key for sample in good),
-            valid=torch.ones(len(good), dtype=torch.bool),
-        )
-        return Loaded(batch, bad, in_room)
+        rows = [sample.image.movedim(0, -1) for sample in good]
+        try:
+            images, in_buffer = (
+                (torch.stack(rows), False) if self._sender is None else self._sender.stack(rows)
+            )
+        except Exception as error:  # noqa: BLE001  raised where it is one line for a person
+            return Loaded(None, (), _failure(f"the batch with {good[0].key}", error))
+        labels = np.array([sample.label for sample in good], dtype=np.int64)
+        return Loaded(Stacked(images, labels, tuple(s.key for s in good), in_buffer), bad)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import re
-import signal
 import sys
-import weakref
 from collections.abc import Iterator
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from imgcls.data.audit_scan import available_cores
 from imgcls.data.bad_images import BadImage, BadImages, nothing_left
-from imgcls.data.dataset import Batch, Collate, ImageDataset, Loaded
-from imgcls.data.handover import Reader
+from imgcls.data.dataset import Batch, Collate, ImageDataset, Loaded, Stacked
+from imgcls.data.handover import Reader, Sender
 from imgcls.data.sampling import EpochSampler
 from imgcls.data.source import SampleTable
 from imgcls.data.transforms import Transform
+from imgcls.data.workers import available_cores, follow_main_process, starting_workers
 from imgcls.errors import WorkerError
 
 _MOST_AUTO_WORKERS = 8
@@ -56,8 +56,7 @@ class _BatchList(Sampler[list[tuple[int, int]]]):
 
 def _start_worker(_worker: int) -> None:
     torch.set_num_threads(1)
-    # the training process decides when to stop; a Ctrl-C reaches the whole process group
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow_main_process()
     sys.excepthook = _quiet_about_lost_connections
 
 
@@ -67,6 +66,13 @@ def _quiet_about_lost_connections(
     # handing a batch over to a training process that ends just then; that one says why
     if not issubclass(kind, ConnectionError):
         sys.__excepthook__(kind, error, trace)
+
+
+class Readable(NamedTuple):
+    """A batch of what could be read, None when nothing could, and what could not."""
+
+    batch: Batch | None
+    bad: tuple[BadImage, ...]
 
 
 class _Pipeline:
@@ -84,17 +90,16 @@ class _Pipeline:
         self._dataset = dataset
         self._batches = _BatchList()
         self._bad_images = bad_images or BadImages()
-        dataset.in_hand = torch.full((workers, 2), -1, dtype=torch.int64)
-        dataset.in_hand.share_memory_()  # type: ignore[no-untyped-call]
-        _datasets.add(dataset)
+        dataset.show_in_hand(workers)
         self._reader = Reader()
         pinned = device_type == "cuda"
+        # pinning makes a copy of its own
+        sender = Sender(reuse=not pinned) if workers else None
         self._loader: DataLoader[Loaded] = DataLoader(
             dataset,
             batch_sampler=self._batches,
             num_workers=workers,
-            # pinning makes a copy of its own
-            collate_fn=Collate(even=even, reuse=workers > 0 and not pinned),
+            collate_fn=Collate(even=even, sender=sender),
             pin_memory=pinned,
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
             worker_init_fn=_start_worker,
@@ -103,43 +108,66 @@ class _Pipeline:
             generator=torch.Generator(),
         )
 
-    def run(self, batches: list[list[tuple[int, int]]]) -> Iterator[Loaded]:
+    def run(self, batches: list[list[tuple[int, int]]]) -> Iterator[Readable]:
+        """The batches of these (epoch, position) pairs. Raises BadImageError and WorkerError."""
         self._batches.batches = batches
         self._dataset.prepare()
-        with naming_dead_workers():
-            for loaded in self._loader:
-                self._bad_images.meet(loaded.bad)
-                if loaded.batch is not None and loaded.in_room:
-                    images = self._reader.own(loaded.batch.images)
-                    yield loaded._replace(batch=loaded.batch._replace(images=images))
-                else:
-                    yield loaded
+        for batch, bad, failure in self._loaded():
+            if failure is not None:
+                raise failure.error from RuntimeError(failure.trace)
+            self._bad_images.meet(bad)
+            yield Readable(None if batch is None else self._own(batch), bad)
+
+    def _loaded(self) -> Iterator[Loaded]:
+        try:
+            if self._loader.num_workers:
+                # what the queues are made of; where it fails torch adds a traceback of its own
+                multiprocessing.Lock()
+            with starting_workers():
+                loaded = iter(self._loader)
+        except OSError as error:
+            raise WorkerError(
+                f"loader processes cannot be started ({error.strerror}; is /dev/shm full?); "
+                f"{_ADVICE}"
+            ) from error
+        while True:
+            with self._naming_what_failed():
+                batch = next(loaded, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _own(self, stacked: Stacked) -> Batch:
+        images = self._reader.own(stacked.images, in_buffer=stacked.in_buffer)
+        return Batch(
+            images.movedim(-1, 1),
+            torch.from_numpy(stacked.labels),
+            stacked.keys,
+            torch.ones(len(stacked.keys), dtype=torch.bool),
+        )
+
+    @contextlib.contextmanager
+    def _naming_what_failed(self) -> Iterator[None]:
+        """Turn what torch raises about a loader process into a WorkerError of one line."""
+        try:
+            yield
+        except Exception as error:
+            # what the pictures themselves bring about comes as a Failure
+            if not self._loader.num_workers or isinstance(error, torch.OutOfMemoryError):
+                raise
+            dead = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))
+            if dead is None:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+                raise WorkerError(f"{_CUT_OFF} ({reason}); {_ADVICE}") from error
+            files = self._dataset.in_hand_of([int(process) for process in dead[1].split(",")])
+            at = f" at {', '.join(files)}" if files else ""
+            raise WorkerError(
+                f"a process that loads pictures died{at}, often for want of memory; {_ADVICE}"
+            ) from error
 
 
-# every data set that processes may be reading, to find what a dead one was at
-_datasets: weakref.WeakSet[ImageDataset] = weakref.WeakSet()
-
-
-@contextlib.contextmanager
-def naming_dead_workers() -> Iterator[None]:
-    """Turn torch's error about a loader process that died into a WorkerError with the file.
-
-    torch raises it from a signal handler, so it may come anywhere in the main thread and not only
-    while a batch is waited for.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        dead = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))
-        if dead is None:
-            raise
-        processes = [int(process) for process in dead[1].split(",")]
-        files = [file for dataset in _datasets for file in dataset.in_hand_of(processes)]
-        at = f" at {', '.join(files)}" if files else ""
-        raise WorkerError(
-            f"a process that loads pictures died{at}, often for want of memory; try --workers 0, "
-            "for a run by `imgcls resume --workers 0`"
-        ) from error
+_CUT_OFF = "a process that loads pictures could not hand them over"
+_ADVICE = "try --workers 0, for a run by `imgcls resume --workers 0`"
 
 
 class TrainLoader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from imgcls.engine.optim import OptimizerState
 from imgcls.engine.runtime import derive_seed, set_seed
 from imgcls.engine.state import History, Progress, RandomState, Stateful, TrainState
 from imgcls.engine.step import Learner, train_step
-from imgcls.errors import InterruptedRunError
+from imgcls.errors import InterruptedRunError, WorkerError
 from imgcls.metrics.calibration import fit_temperature
 from imgcls.metrics.scores import validation_metrics
 from imgcls.metrics.trackers import MetricTracker
@@ -122,22 +123,23 @@ def fit(
     """
     progress, history = parts.progress, parts.history
     emit(_fold_started(parts, settings))
-    while not progress.finished:
-        # the fitted classifier is validated as it is, as epoch 0
-        trains = bool(history.rows) or not settings.score_first
-        if trains:
-            _train_rest_of_epoch(parts, settings, checkpointer, emit, stop)
-        metrics = _validate(parts, settings, checkpointer, emit, stop)
-        if trains:
-            progress.complete_epoch()
-        row = {"epoch": progress.epoch, **metrics}
-        history.append(row)
-        improved = parts.tracker.update(progress.epoch, row)
-        done = progress.epoch >= settings.epochs
-        progress.stopped_early = not done and parts.tracker.should_stop(settings.patience)
-        progress.finished = done or progress.stopped_early
-        emit(EpochDone(progress.epoch, improved, tuple(history.rows)))
-        checkpointer.after_epoch(progress, history, improved=improved)
+    with _loaders_die_by_the_stop(parts, checkpointer, stop):
+        while not progress.finished:
+            # the fitted classifier is validated as it is, as epoch 0
+            trains = bool(history.rows) or not settings.score_first
+            if trains:
+                _train_rest_of_epoch(parts, settings, checkpointer, emit, stop)
+            metrics = _validate(parts, settings, checkpointer, emit, stop)
+            if trains:
+                progress.complete_epoch()
+            row = {"epoch": progress.epoch, **metrics}
+            history.append(row)
+            improved = parts.tracker.update(progress.epoch, row)
+            done = progress.epoch >= settings.epochs
+            progress.stopped_early = not done and parts.tracker.should_stop(settings.patience)
+            progress.finished = done or progress.stopped_early
+            emit(EpochDone(progress.epoch, improved, tuple(history.rows)))
+            checkpointer.after_epoch(progress, history, improved=improved)
     checkpointer.wait()
     emit(Stopped(settings.fold, progress.stopped_early, progress.epoch, parts.tracker.best_epoch))
 
@@ -235,6 +237,22 @@ def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:
         monitor=parts.tracker.metric,
         calibrates=parts.calibrates,
     )
+
+
+@contextlib.contextmanager
+def _loaders_die_by_the_stop(
+    parts: Parts, checkpointer: Checkpointer, stop: StopRequest
+) -> Iterator[None]:
+    """While a stop is wanted, a loader process that dies was sent the same signal: save and stop.
+
+    Batches are waited for between two updates, so there is no half of one to be saved.
+    """
+    try:
+        yield
+    except WorkerError as error:
+        if not stop:
+            raise
+        raise _interrupted(parts, checkpointer, stop) from error
 
 
 def _interrupted(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from imgcls.config.evaluate import EvaluateConfig
-from imgcls.data.loader import naming_dead_workers
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
 from imgcls.engine.pointers import best_of, find_checkpoint
@@ -37,7 +36,6 @@ from imgcls.report.explanations import EXPLANATIONS
 from imgcls.results import EvalReport
 
 
-@naming_dead_workers()
 def evaluate(config: EvaluateConfig, on_batch: OnBatch = ignore_batches) -> EvalReport:
     """Score a checkpoint, or the folds of a run, and write the files below `test_results/`.
 

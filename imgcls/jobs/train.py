@@ -12,13 +12,12 @@ import torch
 from imgcls.config.load import dump_yaml
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.data.bad_images import BadImage
-from imgcls.data.loader import naming_dead_workers
 from imgcls.data.split import split_rows
 from imgcls.engine.checkpointer import GO_ON, Checkpointer, find_sound
 from imgcls.engine.durable import write_text, writing
 from imgcls.engine.events import FeaturesDone, ImageSkipped, Observer, Resumed
 from imgcls.engine.fit import FitSettings, broadcast, fit, validate_epoch
-from imgcls.engine.interrupt import StopRequest, stop_on_signals
+from imgcls.engine.interrupt import SignalledError, StopRequest, stop_on_signals
 from imgcls.engine.lock import lock_run
 from imgcls.engine.losses import stated_prior
 from imgcls.engine.pointers import BEST, LAST, best_of, last_of, settle
@@ -107,10 +106,10 @@ def train_run(
     first: the first fold of a new run, where it was assembled already. force: go on from
     checkpoints whose data or config are not the plan's. stop: where the caller asks for a stop.
 
-    Raises InterruptedRunError after SIGINT, SIGTERM, SIGUSR1 or the caller's request, with
+    Raises InterruptedRunError after SIGINT, SIGTERM, SIGHUP, SIGUSR1 or the caller's request, with
     everything saved, and the RunFailedErrors; whatever was saved before stays good.
     """
-    with lock_run(run), naming_dead_workers(), stop_on_signals(on_signal, stop) as request:
+    with lock_run(run), stop_on_signals(on_signal, stop) as request:
         try:
             with writing(run, GO_ON):
                 write_text(run / CONFIG, dump_yaml(plan.config))
@@ -121,6 +120,11 @@ def train_run(
             raise InterruptedRunError(
                 f"{error}; go on with: imgcls resume {run}", error.exit_code - 128
             ) from error
+        except SignalledError as error:
+            raise InterruptedRunError(
+                f"stopped by a signal before the first step; go on with: imgcls resume {run}",
+                error.signal_number,
+            ) from None
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"stopped at once; the last checkpoint is good; go on with: imgcls resume {run}"
@@ -215,7 +219,8 @@ class Trainer:
         )
         try:
             if saved is None and self.plan.recipe.fits_head:
-                fit_head(self.plan, assembly, self._emit)
+                with self._stop.at_once():
+                    fit_head(self.plan, assembly, self._emit)
             fit(parts, settings, checkpointer, self._emit, self._stop)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(self._memory_advice()) from error

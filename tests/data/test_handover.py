@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from imgcls.data.handover import Reader, SharedRooms, stack_rows
+from imgcls.data.handover import Reader, Sender
 from imgcls.data.loader import EvalLoader, TrainLoader
 from imgcls.data.open import open_source
 from imgcls.data.transforms import eval_transform
@@ -71,29 +71,29 @@ def rows(value, count=2):
     return [torch.full((2, 2, 3), value, dtype=torch.uint8) for _ in range(count)]
 
 
-def test_a_room_is_used_again_when_it_was_read():
+def test_a_buffer_is_used_again_when_it_was_read():
     """And not before: there are four, then memory of its own."""
-    rooms, reader = SharedRooms(), Reader()
-    stacked = [stack_rows(rows(value), rooms) for value in range(5)]
-    assert [in_room for _, in_room in stacked] == [True] * 4 + [False]
-    first = reader.own(stacked[0][0])
-    again, in_room = stack_rows(rows(9), rooms)
-    assert in_room
+    sender, reader = Sender(reuse=True), Reader()
+    stacked = [sender.stack(rows(value)) for value in range(5)]
+    assert [in_buffer for _, in_buffer in stacked] == [True] * 4 + [False]
+    first = reader.own(stacked[0][0], in_buffer=True)
+    again, in_buffer = sender.stack(rows(9))
+    assert in_buffer
     assert again.data_ptr() == stacked[0][0].data_ptr()
     assert first.unique().tolist() == [0]
     assert [int(batch.max()) for batch, _ in stacked[1:]] == [1, 2, 3, 4]
 
 
-def test_a_smaller_batch_fits_into_a_room_and_a_larger_one_does_not():
+def test_a_smaller_batch_fits_into_a_buffer_and_a_larger_one_does_not():
     """The last of an epoch is small; the first may have lost pictures that could not be read."""
-    rooms, reader = SharedRooms(), Reader()
-    small, _ = stack_rows(rows(1, count=1), rooms)
-    reader.own(small)
-    large, in_room = stack_rows(rows(2, count=3), rooms)
-    assert in_room
+    sender, reader = Sender(reuse=True), Reader()
+    small, _ = sender.stack(rows(1, count=1))
+    reader.own(small, in_buffer=True)
+    large, in_buffer = sender.stack(rows(2, count=3))
+    assert in_buffer
     assert large.data_ptr() != small.data_ptr()
-    reader.own(large)
-    again, _ = stack_rows(rows(3, count=1), rooms)
+    reader.own(large, in_buffer=True)
+    again, _ = sender.stack(rows(3, count=1))
     assert again.data_ptr() == small.data_ptr()
 
 
@@ -105,25 +105,17 @@ class _Numbers(torch.utils.data.Dataset):
         return torch.full((8, 8, 3), index, dtype=torch.uint8)
 
 
-class _Put:
-    def __init__(self):
-        self.rooms = SharedRooms()
-
-    def __call__(self, samples):
-        return stack_rows(samples, self.rooms)
-
-
 def test_memory_of_a_process_is_mapped_once():
     """The reader holds it, or torch would map it anew for each batch."""
     reader = Reader()
     loader = DataLoader(
-        _Numbers(), batch_size=2, num_workers=1, collate_fn=_Put(),
+        _Numbers(), batch_size=2, num_workers=1, collate_fn=Sender(reuse=True).stack,
         multiprocessing_context="fork",
     )  # fmt: skip
     seen = []
-    for images, in_room in loader:
-        assert in_room
+    for images, in_buffer in loader:
+        assert in_buffer
         seen.append(images.data_ptr())
-        reader.own(images)
+        reader.own(images, in_buffer=True)
     assert len(seen) == 20
     assert len(set(seen)) <= 4

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
-import signal
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +18,6 @@ from imgcls.config.optim import OptimConfig
 from imgcls.engine.batches import ComputeSettings, Normalizer
 from imgcls.engine.checkpoint import read_checkpoint
 from imgcls.engine.events import EpochDone, StepDone, Stopped
-from imgcls.engine.interrupt import stop_on_signals
 from imgcls.engine.memory import guess_training_memory_mib
 from imgcls.engine.optim import build_optimizer, default_lr
 from imgcls.engine.runtime import get_device, resolve_precision
@@ -236,21 +232,6 @@ def test_devices_that_are_not_there_are_refused():
     with pytest.raises(DeviceError, match="needs a GPU"):
         resolve_precision("fp16", torch.device("cpu"))
     assert resolve_precision("auto", torch.device("cpu")) is None
-
-
-def test_the_first_signal_asks_and_the_second_stops():
-    """SIGTERM and the first Ctrl-C are wishes; the second Ctrl-C is at once."""
-    told = []
-    with stop_on_signals(told.append) as stop:
-        assert not stop
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.01)
-        assert stop.signal_number == signal.SIGTERM
-        assert told == [signal.SIGTERM]
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.1)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_the_memory_guess_grows_with_the_batch():

@@ -177,6 +177,34 @@ def test_a_signal_saves_inside_the_epoch_and_says_how_to_go_on(launcher, tmp_pat
     assert launcher.wait() == 128 + number
 
 
+@pytest.mark.parametrize("workers", ["0", "1", "2"])
+def test_signals_to_the_whole_group_save_and_change_no_result(launcher, tmp_path, photos, workers):
+    """As timeout, Slurm, systemd and terminals send them: each heard once, saved, and resumed.
+
+    The run ends with the bits of one that was never stopped.
+    """
+    arguments = [*arguments_of(photos, "float32", epochs="12"), "--workers", workers]
+    arguments.remove("--quiet")
+    straight, folder = tmp_path / "straight", tmp_path / "signalled"
+    straight.mkdir()
+    folder.mkdir()
+    assert launcher.run(straight, "train", *arguments) == 0
+    log = folder / "log.txt"
+    log.touch()
+    pid = launcher.start(folder, "train", *arguments)
+    wait_for(lambda: list(folder.glob("outputs/*/fold_0/checkpoints/step-*")))
+    signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
+    for stops, number in enumerate(signals, start=1):
+        wait_for(lambda stops=stops: log.read_text().count("Going on with fold") == stops - 1)
+        os.killpg(pid, number)
+        assert launcher.wait() == 128 + number, log.read_text()
+        assert log.read_text().count("saving, then stopping") == stops
+        pid = launcher.start(folder, "resume")
+    assert launcher.wait() == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert differences(remains(only_run(straight)), remains(only_run(folder))) == []
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_number_of_workers_changes_no_weight(launcher, tmp_path, photos, workers):
     """0, 1 and 2 processes give identical weights."""

@@ -1,0 +1,79 @@
+"""Processes that load or read pictures: they leave signals to the main process and end with it."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+_LOOK_EVERY_S = 1.0
+# only this tells who sent a signal; without it SIGTERM keeps its meaning, since the main process
+# ends its workers by it
+_KNOWS_SENDERS = hasattr(signal, "sigtimedwait")
+_LEFT_TO_THE_MAIN_PROCESS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGHUP", "SIGUSR1", *(("SIGTERM",) if _KNOWS_SENDERS else ()))
+    if hasattr(signal, name)
+]
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def starting_workers() -> Iterator[None]:
+    """Processes started in the block hear no signal before `follow_main_process` is called.
+
+    SIGCHLD is left as it was. torch would raise its error about a loader process that died from a
+    handler of it, anywhere in the main thread: inside an update, or while a checkpoint is written.
+    Without the handler the error comes where a batch is waited for, within five seconds.
+    """
+    if (
+        not hasattr(signal, "pthread_sigmask")
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+    on_child = signal.getsignal(signal.SIGCHLD)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_MAIN_PROCESS)
+    try:
+        yield
+    finally:
+        if on_child is not None:
+            signal.signal(signal.SIGCHLD, on_child)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def follow_main_process() -> None:
+    """Hear no signal that the main process answers, and end when it ends, however it does.
+
+    `timeout`, Slurm, systemd and a terminal signal every process of a job; which batch is the last
+    is for the main process to say.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_MAIN_PROCESS)
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_main_process, daemon=True).start()
+
+
+def _end_with_main_process() -> None:
+    # the kernel's own way, PR_SET_PDEATHSIG, would end the process with the *thread* that made it
+    main = multiprocessing.parent_process()
+    assert main is not None
+    while os.getppid() == main.pid:
+        if not _KNOWS_SENDERS:
+            time.sleep(_LOOK_EVERY_S)
+            continue
+        told = signal.sigtimedwait({signal.SIGTERM}, _LOOK_EVERY_S)
+        if told is not None and told.si_pid == main.pid:
+            break
+    os._exit(1)
