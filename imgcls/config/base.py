@@ -8,8 +8,10 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
+
+_NOES = ("off", "no", "false")
 
 
 class Config(BaseModel):
@@ -23,6 +25,17 @@ class Config(BaseModel):
         protected_namespaces=(),
         defer_build=True,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_by_its_own_word(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's `off`, `no` and `null`, and python's False, as the word that the option has."""
+        if value is None or value is False or (isinstance(value, str) and value.lower() in _NOES):
+            field = cls.model_fields[str(info.field_name)]
+            words, kinds = choices(field), {part for part, _ in _alternatives(field)}
+            if value not in words and not kinds & {bool, NoneType, str}:
+                return next((word for word in ("off", "none") if word in words), value)
+        return value
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,11 @@ class OptionField:
     def is_list(self) -> bool:
         """True for fields that take any number of texts, as positional arguments may."""
         return get_origin(self.field.annotation) is tuple
+
+    @property
+    def is_mapping(self) -> bool:
+        """True for fields that take a mapping, which no single text can say."""
+        return any(get_origin(part) is dict for part, _ in _alternatives(self.field))
 
     @property
     def is_switch(self) -> bool:

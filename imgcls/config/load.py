@@ -25,16 +25,17 @@ def load_config(
 ) -> ConfigT:
     """The validated config.
 
-    file: YAML (JSON is a subset). settings: "a.b=value" texts, the value read as YAML.
+    file: YAML (JSON is a subset). settings: "a.b=value" texts. Values are read by the type of
+    the option that they are for (config/text.py).
     options: dotted path -> value, as typed on the command line.
     Raises ConfigError with one line that names the field, the value and what is allowed.
     """
-    tree: dict[str, Any] = _read_file(file) if file is not None else {}
+    tree = _read_file(file, config_class) if file is not None else {}
     for setting in settings:
         path, separator, text = setting.partition("=")
         if not separator or not path.strip():
             raise ConfigError(f"--set {setting}: write it as group.name=value")
-        _put(tree, path.strip(), _parse_value(path, text))
+        _put(tree, path.strip(), _parse_value(path.strip(), text, config_class))
     for path, value in (options or {}).items():
         _put(tree, path, value)
     return validate(config_class, tree, where=str(file) if file is not None else None)
@@ -64,11 +65,13 @@ def dump_yaml(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_file(file: Path) -> dict[str, Any]:
+def _read_file(file: Path, config_class: type[Config]) -> dict[str, Any]:
     import yaml
 
+    from imgcls.config.text import parse_document
+
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tree = parse_document(file.read_text(encoding="utf-8"), config_class)
     except FileNotFoundError:
         raise ConfigError(f"--config {file}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -80,14 +83,19 @@ def _read_file(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(f"--config {file}: expected groups such as `optim:`, found {tree!r}")
-    return tree
+    whole: dict[str, Any] = {key: value for key, value in tree.items() if "." not in key}
+    for path in tree.keys() - whole.keys():
+        _put(whole, path, tree[path])
+    return whole
 
 
-def _parse_value(path: str, text: str) -> Any:
+def _parse_value(path: str, text: str, config_class: type[Config]) -> Any:
     import yaml
 
+    from imgcls.config.text import parse_setting
+
     try:
-        return yaml.safe_load(text)
+        return parse_setting(path, text, config_class)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {path}: cannot read {text!r} as a value") from error
 
@@ -118,10 +126,13 @@ def _first_problem(config_class: type[Config], error: ValidationError) -> str:
         group = ".".join(parts)
         return f"{group}: expected a group of options, found {problem['input']!r}"
     option = known[field_path]
-    return (
-        f"{_spoken(option)}: {problem['input']!r} is not allowed; "
-        f"expected {allowed_values(option.field)}"
-    )
+    given, expected = problem["input"], allowed_values(option.field)
+    if given is None:
+        return (
+            f"{_spoken(option)}: has no value; expected {expected} (in YAML # begins a comment: "
+            "put quotes around a value with one)"
+        )
+    return f"{_spoken(option)}: {given!r} is not allowed; expected {expected}"
 
 
 def _spoken(option: OptionField) -> str:

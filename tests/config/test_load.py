@@ -112,3 +112,57 @@ def test_configs_are_frozen():
     """Config is what the user said and is never changed."""
     with pytest.raises(ValueError, match="frozen"):
         TrainConfig().optim.lr = 1.0
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("data.background", "#808080", "#808080"),
+        ("data.background", "'#808080'", "#808080"),
+        ("runtime.experiment", "2024-01-01", "2024-01-01"),
+        ("runtime.experiment", "001", "001"),
+        ("runtime.experiment", "1e3", "1e3"),
+        ("runtime.experiment", "off", "off"),
+        ("runtime.experiment", "null", None),
+        ("runtime.experiment", "'null'", "null"),
+        ("runtime.amp", "off", "off"),
+        ("runtime.amp", "no", "off"),
+        ("runtime.amp", "False", "off"),
+        ("data.cache", "off", "none"),
+        ("data.cache", "null", "none"),
+        ("recipe.imbalance", "no", "none"),
+        ("runtime.channels_last", "off", False),
+        ("runtime.channels_last", "auto", "auto"),
+        ("runtime.compile", "yes", True),
+        ("optim.lr", "1e-3", 1e-3),
+        ("optim.epochs", "010", 10),
+        ("optim.clip_grad", "~", None),
+        ("reading.group_col", "12:30:45", "12:30:45"),
+    ],
+)
+def test_a_value_is_read_by_the_type_of_its_option(tmp_path, path, text, value):
+    """The same by --set and in a file, whatever YAML 1.1 would make of it."""
+    group, name = path.split(".")
+    by_set = load_config(TrainConfig, settings=[f"{path}={text}"])
+    assert getattr(getattr(by_set, group), name) == value
+    if not text.startswith("#"):
+        file = tmp_path / "c.yaml"
+        file.write_text(f"{group}:\n  {name}: {text}\n")
+        assert load_config(TrainConfig, file) == by_set
+        file.write_text(f"{path}: {text}\n")
+        assert load_config(TrainConfig, file) == by_set
+        file.write_text(dump_yaml(by_set))
+        assert load_config(TrainConfig, file) == by_set
+
+
+def test_python_may_say_false_for_off():
+    """As it is written in the config of other trainers."""
+    assert TrainConfig.model_validate({"runtime": {"amp": False}}).runtime.amp == "off"
+
+
+def test_a_comment_that_swallows_a_value_is_explained(tmp_path):
+    """`background: #808080` in a file has no value."""
+    file = tmp_path / "c.yaml"
+    file.write_text("data:\n  background: #808080\n")
+    with pytest.raises(ConfigError, match=r"has no value.*# begins a comment"):
+        load_config(TrainConfig, file)
