@@ -24,6 +24,7 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     from imgcls.jobs.plan import make_plan
     from imgcls.jobs.time_budget import fit_to_time
     from imgcls.jobs.train import start_run, train_run
+    from imgcls.models.hub import check_can_be_had
     from imgcls.report.screen import show_plan, show_train_result
     from imgcls.report.training import TrainingView
 
@@ -32,7 +33,9 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
         plan = make_plan(config, on_picture=on_picture)
     plan = fit_to_time(plan)
     # before anything is written: what cannot be built or fetched leaves no run behind
-    first = assemble(plan, plan.folds[0], load_weights=not dry_run)
+    if dry_run and plan.pretrained:
+        check_can_be_had(plan.config.model.name)  # without fetching what may be large
+    first = assemble(plan, plan.folds[0], load_weights=not (dry_run and plan.pretrained))
     if dry_run:
         show_plan(console, describe_plan(plan, assembly=first), is_result=True)
         return

@@ -38,7 +38,7 @@ from imgcls.models.groups import backbone_groups, freeze_but_last
 
 @dataclass(frozen=True)
 class Assembly:
-    """One fold, ready to train."""
+    """One fold, ready to train. weights: what was taken from the file of `--weights`."""
 
     fold: int
     parts: Parts
@@ -46,6 +46,7 @@ class Assembly:
     card: dict[str, Any]
     bad_images: BadImages
     store: FeatureStore
+    weights: str | None = None
 
 
 def assemble(
@@ -60,7 +61,8 @@ def assemble(
     config, augment = plan.config, plan.recipe.augment
     start = {} if load_weights else {"pretrained": False, "weights": None}
     set_seed(derive_seed(config.runtime.seed, "model", fold))
-    model = create_model(config.model.model_copy(update=start))
+    taken: list[str] = []
+    model = create_model(config.model.model_copy(update=start), taken.append)
     if plan.recipe.groups_trained is not None:
         freeze_but_last(model, plan.recipe.groups_trained)
     facts = preprocessing(model, config.data.resize_mode)
@@ -128,7 +130,7 @@ def assemble(
         calibrates=plan.recipe.from_weights,
     )
     card = model_card(whole, config.model, plan.class_names, facts)
-    return Assembly(fold, parts, facts, card, bad_images, store)
+    return Assembly(fold, parts, facts, card, bad_images, store, next(iter(taken), None))
 
 
 def _trainable(model: nn.Module, recipe: Recipe) -> Trainable:

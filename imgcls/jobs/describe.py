@@ -47,7 +47,7 @@ def describe_plan(
             for i, name in enumerate(plan.class_names)
         },
         model_name=config.model.name,
-        start=_start(plan),
+        start=_start(plan, assembly),
         recipe=plan.recipe.describe(),
         img_size=plan.img_size,
         parameters_trainable=trainable,
@@ -75,7 +75,8 @@ def describe_plan(
     )
 
 
-def _start(plan: Plan) -> str:
+def _start(plan: Plan, assembly: Assembly | None) -> str:
     if plan.config.model.weights is not None:
-        return f"weights from {plan.config.model.weights}"
+        taken = "weights" if assembly is None else assembly.weights or "weights"
+        return f"{taken} from {plan.config.model.weights}"
     return "pretrained" if plan.pretrained else "from scratch"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import timm
@@ -16,27 +14,31 @@ from torch import nn
 from imgcls.config.model import ModelConfig
 from imgcls.errors import ModelError
 from imgcls.models.catalog import nearest_names
+from imgcls.models.hub import Hub, check_has_weights, not_to_be_had, quick_hub, unreachable
 from imgcls.models.weights import load_backbone, quiet_resizing
 
-_HUB_TIMEOUT_S = 3.0
 _RGB = 3
 
 
-def create_model(config: ModelConfig) -> nn.Module:
+def create_model(
+    config: ModelConfig, on_weights: Callable[[str], None] = lambda _what: None
+) -> nn.Module:
     """The timm model of that name, on the CPU, with a new classifier behind its dropout.
 
-    num_classes None keeps timm's own number of classes; img_size "auto" the model's own input
-    size, and pretrained "auto" means no. The input size in use stands in `model.pretrained_cfg`.
-    Raises ModelError for an unknown name, an option that the architecture does not take, and
-    weights that cannot be had.
+    num_classes None keeps timm's own number of classes, img_size "auto" the model's own input
+    size; pretrained "auto" means yes, unless there are `weights`. The input size in use stands in
+    `model.pretrained_cfg`. on_weights is told what was taken from the file of
+    `weights`. Raises ModelError for an unknown name, an option that the architecture does not take,
+    and weights that cannot be had.
     """
     _check_known(config.name)
-    if config.pretrained is True:
-        _check_has_pretrained_weights(config.name)
-        with _quick_hub() as reachable:
-            model = _build(config, pretrained=True, hub_reachable=reachable)
+    # where no data says otherwise, auto is for pictures
+    if config.pretrained is True or (config.pretrained == "auto" and config.weights is None):
+        check_has_weights(config.name)
+        with quick_hub() as hub:
+            model = _build(config, hub)
     else:
-        model = _build(config, pretrained=False)
+        model = _build(config)
     _check_has_classifier(model, config.name)
     if config.in_chans != _RGB:
         _set_in_chans(model, config.in_chans)
@@ -45,7 +47,7 @@ def create_model(config: ModelConfig) -> nn.Module:
     if config.in_chans != _RGB:
         _check_in_chans(model, config.name, config.in_chans)
     if config.weights is not None:
-        load_backbone(model, config.weights, classifier_names(model))
+        on_weights(load_backbone(model, config.weights, classifier_names(model)))
     if config.freeze_backbone:
         freeze_backbone(model)
     return model
@@ -132,7 +134,7 @@ def architecture_options(config: ModelConfig) -> dict[str, Any]:
     return options
 
 
-def _build(config: ModelConfig, *, pretrained: bool, hub_reachable: bool = False) -> nn.Module:
+def _build(config: ModelConfig, hub: Hub | None = None) -> nn.Module:
     options = architecture_options(config)
     if config.num_classes is not None:
         options["num_classes"] = config.num_classes
@@ -142,7 +144,7 @@ def _build(config: ModelConfig, *, pretrained: bool, hub_reachable: bool = False
         options["drop_path_rate"] = config.drop_path_rate
     try:
         with quiet_resizing():
-            model: nn.Module = timm.create_model(config.name, pretrained=pretrained, **options)
+            model: nn.Module = timm.create_model(config.name, pretrained=hub is not None, **options)
     except TypeError as error:
         refused = next((word for word in options if f"'{word}'" in str(error)), None)
         flags = {
@@ -160,17 +162,11 @@ def _build(config: ModelConfig, *, pretrained: bool, hub_reachable: bool = False
             raise
         raise _size_error(config.name, options["img_size"], error) from error
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        if not pretrained:
+        if hub is None:
             raise
-        reason = (
-            f"cannot be loaded ({_one_line(error)})"
-            if hub_reachable or not isinstance(error, OSError)
-            else "are not on this machine and the hub cannot be reached"
-        )
-        raise ModelError(
-            f"--model {config.name}: its pretrained weights {reason}; give --weights FILE, or "
-            "--no-pretrained to start from scratch"
-        ) from error
+        here = hub.problem is None or not isinstance(error, OSError)
+        reason = f"cannot be loaded ({_one_line(error)})" if here else unreachable(hub)
+        raise not_to_be_had(config.name, reason) from error
     return model
 
 
@@ -235,31 +231,6 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-@contextlib.contextmanager
-def _quick_hub() -> Iterator[bool]:
-    """Whether the hub is there, asked once; if not, what is cached is used without any retries.
-
-    Its own client would try each file six times, three quarters of a minute in all.
-    """
-    from huggingface_hub import constants, get_session
-
-    was_offline, socket_timeout_s = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
-    reachable = not was_offline
-    try:
-        if not was_offline:
-            get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_S)
-    except Exception:  # noqa: BLE001  whatever the client raises, the hub was not reached
-        constants.HF_HUB_OFFLINE = True
-        # a few weights lie elsewhere, and torch.hub fetches them without any time limit
-        socket.setdefaulttimeout(_HUB_TIMEOUT_S)
-        reachable = False
-    try:
-        yield reachable
-    finally:
-        constants.HF_HUB_OFFLINE = was_offline
-        socket.setdefaulttimeout(socket_timeout_s)
-
-
 def _check_known(name: str) -> None:
     if not timm.is_model(name):
         near = ", ".join(nearest_names(name, among=timm.list_models()))
@@ -274,18 +245,6 @@ def _check_known(name: str) -> None:
             f"--model {name}: {architecture} has no weights tagged {tag!r}; "
             f"its tags are {', '.join(known) or 'none'}"
         ) from error
-
-
-def _check_has_pretrained_weights(name: str) -> None:
-    facts = get_pretrained_cfg(name)
-    if facts is None or not facts.has_weights:
-        with_weights = {full.partition(".")[0] for full in timm.list_pretrained()}
-        near = nearest_names(name, 1, among=with_weights)
-        like_it = f"a model that has them, such as {near[0]}" if near else "another model"
-        raise ModelError(
-            f"--model {name}: timm has no pretrained weights for it; add --no-pretrained or "
-            f"choose {like_it} (`imgcls list-models --pretrained`)"
-        )
 
 
 def _check_has_classifier(model: nn.Module, name: str) -> None:

@@ -7,6 +7,7 @@ import inspect
 import pickle
 import sys
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,24 +21,27 @@ from torch import nn
 from imgcls.errors import ModelError
 
 _RGB = 3
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.", "model.")
+# where trainers keep the weights beside their own state; an average of them comes first, as in timm
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 # a counter that files from before PyTorch 0.4.1, torchvision's among them, do not hold
 _OPTIONAL = ".num_batches_tracked"
 
 
-def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> int:
-    """Load all tensors but the classifier's into the model; returns how many.
+def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> str:
+    """Load all tensors but the classifier's into the model; returns what was taken, in words.
 
-    path: a safetensors file, a PyTorch state dict (read without running code), or a folder with
-    model.safetensors. classifier: names of the classifier's layers.
-    Raises ModelError when the file cannot be read or a tensor is missing, unexpected or of another
-    shape, naming the first.
+    path: a safetensors file, a PyTorch state dict or a trainer's checkpoint with one inside (read
+    without running code), or a folder with model.safetensors. classifier: names of the
+    classifier's layers. Raises ModelError when the file cannot be read or a tensor is missing,
+    unexpected or of another shape, naming the first.
     """
     file = path / "model.safetensors" if path.is_dir() else path
     prefixes = tuple(f"{name}." for name in classifier)
     own = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
-    weights = _with_channels(_fit(_read(file), model, own), model, own)
+    read, wrappers = _read(file)
+    fitting, prefix = _fit(read, model, own)
+    weights = _with_channels(fitting, model, own)
     given = {k: v for k, v in weights.items() if not k.startswith(prefixes)}
     missing = [k for k in own if k not in given and not k.endswith(_OPTIONAL)]
     unexpected = [k for k in given if k not in own]
@@ -54,7 +58,9 @@ def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> 
             problems.append(f"has {unexpected[0]}{_more(unexpected)}, which the model has not")
         raise ModelError(f"--weights {path}: {' and '.join(problems)}; is it another --model?")
     model.load_state_dict(given, strict=False)
-    return len(given)
+    inside = f" of {'.'.join(wrappers)}" if wrappers else ""
+    without = f" under the prefix {prefix}" if prefix else ""
+    return f"{len(given)} tensors{inside}{without}"
 
 
 @contextlib.contextmanager
@@ -65,17 +71,18 @@ def quiet_resizing() -> Iterator[None]:
         yield
 
 
-def _read(file: Path) -> dict[str, torch.Tensor]:
+def _read(file: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """The named tensors in a file, and the names of the wrappers that they lay in."""
     try:
         if file.suffix == ".safetensors":
-            return dict(load_file(file))
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+            return dict(load_file(file)), ()
+        content = _unpickle(file)
     except FileNotFoundError:
         raise ModelError(f"--weights {file}: no such file") from None
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"--weights {file}: holds more than tensors, or is damaged; only plain state dicts "
-            "are read, because anything else could run code"
+            f"--weights {file}: holds more than tensors, or is damaged; nothing is read that could "
+            "run code: save its state_dict() alone, best as safetensors"
         ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -83,36 +90,89 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
             f"--weights {file}: is damaged, or neither a safetensors file nor a PyTorch state "
             f"dict ({type(error).__name__}: {reason})"
         ) from error
-    for wrapper in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
+    wrappers: list[str] = []
+    while isinstance(content, dict):
+        inner = next((w for w in _WRAPPERS if isinstance(content.get(w), dict)), None)
+        if inner is None:
             break
-    if not isinstance(content, dict) or not all(
-        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items()
-    ):
+        wrappers.append(inner)
+        content = content[inner]
+    if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
         raise ModelError(f"--weights {file}: is not a state dict of named tensors")
-    return content
+    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
+    if not tensors:
+        has = ", ".join(sorted(content)[:8])
+        raise ModelError(
+            f"--weights {file}: has no state dict of named tensors, at its top or under "
+            f"{', '.join(_WRAPPERS)}; it has {has or 'nothing'}"
+        )
+    return tensors, tuple(wrappers)
+
+
+class _Inert:
+    """Stands for whatever a trainer saved beside its tensors, and does nothing at all."""
+
+    def __new__(cls, *_args: Any, **_named: Any) -> Any:
+        return object.__new__(cls)
+
+    def __init__(self, *_args: Any, **_named: Any) -> None: ...
+
+    def __setstate__(self, _state: Any) -> None: ...
+
+
+class _InertMapping(_Inert):
+    # torch's unpickler sets items of these alone
+    def __new__(cls, *_args: Any, **_named: Any) -> Any:
+        return OrderedDict()
+
+
+class _InertList(list[Any]):
+    def __init__(self, *_args: Any, **_named: Any) -> None: ...
+
+    def __setstate__(self, _state: Any) -> None: ...
+
+
+def _stand_in(name: str) -> tuple[type, str]:
+    kind = name.rpartition(".")[2].lower()
+    bases = {"dict": _InertMapping, "list": _InertList}
+    base = next((base for word, base in bases.items() if word in kind), _Inert)
+    return type(name, (base,), {}), name
+
+
+def _unpickle(file: Path) -> Any:
+    """The content, read by torch's own unpickler for tensors and plain types.
+
+    Every other class or function that the file names (a trainer's settings, numpy's numbers) is
+    replaced by one that does nothing, so that no code of the file's choosing ever runs.
+    """
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except ValueError:  # from before PyTorch 1.6, which cannot be looked through beforehand
+        names = []
+    with torch.serialization.safe_globals([_stand_in(name) for name in names]):
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _fit(
     weights: dict[str, torch.Tensor], model: nn.Module, own: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """The tensors as the model has them: wrappers' prefixes off, timm's converter applied.
+) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors as the model has them, and the prefix that was taken off their names.
 
-    The converter knows the publisher's names, and resizes what depends on the input size.
+    timm's converter is applied too: it knows the publisher's names, and resizes what depends on
+    the input size.
     """
-    weights = _without_prefixes(weights, own)
+    weights, prefix = _without_prefixes(weights, own)
     if all(k in weights and weights[k].shape == v.shape for k, v in own.items()):
-        return weights
+        return weights, prefix
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None or len(inspect.signature(convert).parameters) < 2:  # noqa: PLR2004
-        return weights
+        return weights, prefix
     try:
         with quiet_resizing():
             converted: dict[str, torch.Tensor] = convert(dict(weights), model)
     except (KeyError, AttributeError, IndexError, TypeError, RuntimeError, ValueError):
-        return weights  # not that publisher's names either: say what differs
-    return converted
+        return weights, prefix  # not that publisher's names either: say what differs
+    return converted, prefix
 
 
 def _with_channels(
@@ -130,14 +190,24 @@ def _with_channels(
 
 def _without_prefixes(
     weights: dict[str, torch.Tensor], own: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    # wrappers nest in any order: distributed around compiled, or the other way round
+) -> tuple[dict[str, torch.Tensor], str]:
+    # a model inside another one, or beside a criterion: all its names stand behind one prefix
+    wanted = [key for key in own if not key.endswith(_OPTIONAL)]
+    for key in weights:
+        prefix = key.removesuffix(wanted[0])
+        if prefix != key and all(prefix + name in weights for name in wanted):
+            inner = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+            return inner, prefix
+    # a publisher's names, that only timm's converter knows; wrappers nest in any order:
+    # distributed around compiled, or the other way round
+    taken = ""
     while weights and not own.keys() & weights.keys():
-        prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in weights)), None)
-        if prefix is None:
+        found = next((p for p in _PREFIXES if all(key.startswith(p) for key in weights)), None)
+        if found is None:
             break
-        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
-    return weights
+        taken += found
+        weights = {key.removeprefix(found): value for key, value in weights.items()}
+    return weights, taken
 
 
 def _more(keys: list[str]) -> str:

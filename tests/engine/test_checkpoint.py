@@ -37,7 +37,7 @@ STATE = {"progress": {"epoch": 1}, "optimizer": {"m": torch.arange(4.0)}}
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return create_model(ModelConfig(name="test_resnet", num_classes=2))
+    return create_model(ModelConfig(name="test_resnet", num_classes=2, pretrained=False))
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_it_holds_four_files_and_comes_back_equal(model, saved):
     assert {p.name for p in saved.iterdir()} == {
         "model.safetensors", "config.json", "state.safetensors", "checkpoint.json",
     }  # fmt: skip
-    other = create_model(ModelConfig(name="test_resnet", num_classes=2))
+    other = create_model(ModelConfig(name="test_resnet", num_classes=2, pretrained=False))
     found = load_checkpoint(other, saved)
     for key, value in model.state_dict().items():
         assert torch.equal(other.state_dict()[key], value)
@@ -147,7 +147,7 @@ def test_a_sidecar_cannot_name_other_files(saved, name):
 
 def test_a_tensor_that_does_not_fit_is_named(model, saved):
     """Which one, and how."""
-    other = create_model(ModelConfig(name="test_resnet", num_classes=3))
+    other = create_model(ModelConfig(name="test_resnet", num_classes=3, pretrained=False))
     with pytest.raises(
         CheckpointError, match=r"fc\.weight is \[2, 96\] in the file and \[3, 96\] in the model"
     ):

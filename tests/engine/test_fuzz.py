@@ -51,7 +51,7 @@ sys.addaudithook(_audit)
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    config = ModelConfig(name="test_vit", num_classes=2, img_size=32)
+    config = ModelConfig(name="test_vit", num_classes=2, img_size=32, pretrained=False)
     model = create_model(config)
     facts = preprocessing(model, "crop")
     state = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import time
 
 import pytest
@@ -23,10 +25,13 @@ from imgcls.models.build import (
     native_img_size,
     pretrained_facts,
 )
+from imgcls.models.hub import check_can_be_had
 
 
 def make(name="test_resnet", **options):
-    return create_model(ModelConfig(name=name, **{"num_classes": 7, **options}))
+    return create_model(
+        ModelConfig(name=name, **{"num_classes": 7, "pretrained": False, **options})
+    )
 
 
 @pytest.fixture
@@ -174,6 +179,43 @@ def test_cached_weights_work_without_the_hub(no_hub):
         if not key.startswith("fc."):
             assert torch.equal(value, source.state_dict()[key]), key
     assert model.fc.weight.shape[0] == 7
+
+
+def test_without_a_word_a_model_has_its_pretrained_weights(no_hub):
+    """As the option says: auto means yes for pictures; a model without any is refused."""
+    source = timm.create_model("test_resnet")
+    put_in_cache(no_hub, "test_resnet", lambda file: save_file(source.state_dict(), file))
+    model = create_model(ModelConfig(name="test_resnet"))
+    assert torch.equal(model.state_dict()["conv1.0.weight"], source.state_dict()["conv1.0.weight"])
+    with pytest.raises(ModelError, match="no pretrained weights"):
+        create_model(ModelConfig(name="efficientnet_b7"))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_proxy_that_the_client_cannot_use_stops_no_cached_weights(no_hub, monkeypatch, cached):
+    """A SOCKS proxy without the package for it: what is here is used, what is not names why."""
+    from huggingface_hub import close_session
+
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    close_session()
+    if cached:
+        source = timm.create_model("test_resnet")
+        put_in_cache(no_hub, "test_resnet", lambda file: save_file(source.state_dict(), file))
+        assert make(pretrained=True).fc.weight.shape[0] == 7
+    else:
+        with pytest.raises(ModelError, match=r"cannot be reached \(.*SOCKS.*--weights FILE"):
+            make(pretrained=True)
+    assert os.environ["ALL_PROXY"] == "socks5://127.0.0.1:1080"
+    close_session()
+
+
+def test_weights_that_cannot_be_had_are_told_without_fetching_them(no_hub):
+    """For the plan: what is cached or can be asked for passes, the rest is one line."""
+    with pytest.raises(ModelError, match="cannot be reached"):
+        check_can_be_had("test_resnet")
+    put_in_cache(no_hub, "test_resnet", lambda file: file.write_bytes(b"here"))
+    check_can_be_had("test_resnet")
 
 
 def test_damaged_cached_weights_are_said(no_hub):

@@ -24,7 +24,9 @@ FIXED = {"swin": 56, "vit": 64}
 
 def build(name):
     size = next((s for prefix, s in FIXED.items() if name.startswith(prefix)), 64)
-    return create_model(ModelConfig(name=name, num_classes=7, img_size=size)), size
+    return create_model(
+        ModelConfig(name=name, num_classes=7, img_size=size, pretrained=False)
+    ), size
 
 
 def check_step(model, size):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
 import os
 import re
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -29,7 +32,7 @@ class Dangerous:
 @pytest.fixture
 def trained():
     torch.manual_seed(1)
-    return create_model(ModelConfig(name="test_resnet"))
+    return create_model(ModelConfig(name="test_resnet", pretrained=False))
 
 
 def load(path):
@@ -100,6 +103,79 @@ def test_a_pickled_object_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+class OfAnotherTrainer:
+    """A class that only the trainer knows, with state of its own."""
+
+    def __init__(self):
+        self.lr = 0.1
+
+
+def as_trainers_save(kind, state):
+    """The weights among what timm, torchvision, Lightning and others save beside them."""
+    settings = argparse.Namespace(model="test_resnet", lr=0.1)
+    average = {k: v + 1 if v.is_floating_point() else v for k, v in state.items()}
+    return {
+        "timm": {
+            "epoch": 3, "arch": "test_resnet", "state_dict": average, "state_dict_ema": state,
+            "args": settings, "metric": 71.2,
+        },
+        "torchvision": {"model": state, "optimizer": {}, "args": settings},
+        "model_state_dict": {"epoch": 3, "model_state_dict": state},
+        "nested": {"model": {"state_dict": state}},
+        "numpy": {"state_dict": state, "metric": np.float64(71.2), "curve": np.arange(3.0)},
+        "lightning": {
+            "state_dict": {
+                **{f"net.{k}": v for k, v in state.items()}, "criterion.weight": torch.ones(10)
+            },
+            "hyper_parameters": collections.defaultdict(list, lr=[0.1]),
+            "callbacks": {"best": OfAnotherTrainer()},
+        },
+        "ssl": {
+            "state_dict": {
+                **{f"module.backbone.{k}": v for k, v in state.items()},
+                "module.projector.weight": torch.ones(10),
+            }
+        },
+    }[kind]  # fmt: skip
+
+
+TAKEN = {
+    "timm": "90 tensors of state_dict_ema",
+    "torchvision": "90 tensors of model",
+    "model_state_dict": "90 tensors of model_state_dict",
+    "nested": "90 tensors of model.state_dict",
+    "numpy": "90 tensors of state_dict",
+    "lightning": "90 tensors of state_dict under the prefix net.",
+    "ssl": "90 tensors of state_dict under the prefix module.backbone.",
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_weights_lie_among_what_other_trainers_save(tmp_path, trained, kind):
+    """Found in the usual wrappers and behind any prefix, and it is said what was taken."""
+    torch.save(as_trainers_save(kind, trained.state_dict()), tmp_path / "w.pth.tar")
+    config = ModelConfig(name="test_resnet", num_classes=5, weights=tmp_path / "w.pth.tar")
+    said = []
+    assert_backbone_equal(create_model(config, said.append), trained)
+    assert said == [TAKEN[kind]]
+
+
+@pytest.mark.parametrize("function", [eval, exec, print])
+def test_what_a_pickle_would_call_is_not_called(tmp_path, trained, function, capsys):
+    """Beside good weights too: they are read, and the call comes to nothing."""
+
+    class Calls:
+        def __reduce__(self):
+            return function, ("print('ran')",)
+
+    torch.save({"state_dict": trained.state_dict(), "args": Calls()}, tmp_path / "w.pth")
+    assert_backbone_equal(load(tmp_path / "w.pth"), trained)
+    torch.save({"state_dict": Calls()}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="has no state dict"):
+        load(tmp_path / "w.pth")
+    assert "ran" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
 @pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "list"])
 def test_a_damaged_file_is_one_line(tmp_path, trained, name, damage):
@@ -130,7 +206,7 @@ def test_a_damaged_file_is_one_line(tmp_path, trained, name, damage):
 )
 def test_weights_of_another_input_size_are_resized(tmp_path, name, img_size, table):
     """The tables that depend on the size are interpolated by timm; the rest is equal."""
-    trained = create_model(ModelConfig(name=name))
+    trained = create_model(ModelConfig(name=name, pretrained=False))
     save_file(trained.state_dict(), tmp_path / "w.safetensors")
     weights = tmp_path / "w.safetensors"
     model = create_model(ModelConfig(name=name, num_classes=3, img_size=img_size, weights=weights))
@@ -148,7 +224,7 @@ def test_weights_of_another_input_size_are_resized(tmp_path, name, img_size, tab
 
 def test_a_publishers_own_names_are_converted(tmp_path):
     """Meta's ConvNeXt files name their layers otherwise; timm's converter knows how."""
-    trained = create_model(ModelConfig(name="convnext_atto"))
+    trained = create_model(ModelConfig(name="convnext_atto", pretrained=False))
     renames = {
         "stem.": "downsample_layers.0.",
         "head.fc.": "head.",
