@@ -13,7 +13,7 @@ import numpy as np
 
 from imgcls.errors import DataError
 from imgcls.metrics.decisions import least_cost_classes
-from imgcls.metrics.intervals import percentile_interval
+from imgcls.metrics.intervals import resampled_intervals
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.resampling import Resampler
 
@@ -67,18 +67,22 @@ def expected_costs(
         "least_cost": table.costs[labels, cheapest],
     }
     by_rule["saved"] = by_rule["predicted"] - by_rule["least_cost"]
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in by_rule}
-    for weights in resampler.weights() if resampler is not None else ():
-        for name, costs in by_rule.items():
-            drawn[name].append(weights @ costs / weights.sum(axis=1))
+
+    def means(weights: np.ndarray) -> dict[str, np.ndarray]:
+        total = weights.sum(axis=1)
+        return {name: weights @ costs / total for name, costs in by_rule.items()}
+
+    intervals = (
+        {}
+        if resampler is None
+        else resampled_intervals(means, resampler, limits=lambda _name: (-math.inf, math.inf))
+    )
     return {
         "file": table.file,
         **{
             name: {
                 "mean": float(costs.mean()),
-                "interval": percentile_interval(np.concatenate(drawn[name]))
-                if drawn[name]
-                else None,
+                "interval": intervals.get(name),
             }
             for name, costs in by_rule.items()
         },

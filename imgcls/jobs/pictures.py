@@ -8,6 +8,7 @@ import numpy as np
 
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.reading import ReadingConfig
+from imgcls.data.grouping import has_groups
 from imgcls.data.source import SampleTable
 from imgcls.data.split import assignment_from_rows
 from imgcls.engine.checkpoint import Checkpoint
@@ -33,9 +34,11 @@ class Pictures:
 
     @property
     def groups(self) -> tuple[str, ...] | None:
-        """The group of each picture, where the table has groups."""
-        own = self.table.groups
-        return None if own is None else tuple(own[index] for index in self.indices)
+        """The group of each picture, "" for one of its own; None where no picture has one."""
+        if not has_groups(self.table):
+            return None
+        own = tuple((self.table.groups or ())[index] for index in self.indices)
+        return own if any(own) else None
 
     def column(self, name: str) -> tuple[str, ...]:
         """What the data say of each picture in a column, or its group.

@@ -48,12 +48,17 @@ class Scoring:
         """float64 [C, C], or None."""
         return None if self.costs is None else self.costs.costs
 
-    def resampler(self, predictions: Predictions, groups: Sequence[str] | None) -> Resampler | None:
+    def resampler(
+        self,
+        predictions: Predictions,
+        groups: Sequence[str] | None,
+        folds: np.ndarray | None = None,
+    ) -> Resampler | None:
         """Resamples for paired intervals; None where none are wanted or can be drawn."""
         if not self.ci_samples:
             return None
         with contextlib.suppress(DataError):
-            return Resampler(predictions.labels, self.ci_samples, self.seed, groups)
+            return Resampler(predictions.labels, self.ci_samples, self.seed, groups, folds)
         return None
 
     def intervals(
@@ -67,13 +72,14 @@ class Scoring:
             return {}, None
         try:
             found = bootstrap_intervals(
-                predictions, self.ci_samples, self.seed, groups, strata=folds, top_k=self.top_k
+                predictions, self.ci_samples, self.seed, groups, folds=folds, top_k=self.top_k
             )
         except DataError as error:
             return {}, str(error)
         what = "pictures" if groups is None else "groups"
-        within = "class" if folds is None else "fold and class"
-        method = f"bootstrap of {what} within each {within}, {self.ci_samples:,} resamples"
+        method = f"bootstrap of {what} within each class, {self.ci_samples:,} resamples"
+        if folds is not None:
+            method += ", widened by the spread between the folds' models"
         if not ranks_affordable(predictions, self.ci_samples):
             method += "; none for ROC AUC and average precision, they would take too long"
         return found, method
@@ -97,7 +103,7 @@ def report_on(
     """
     groups = pictures.groups
     intervals, method = scoring.intervals(predictions, groups, folds)
-    resampler = scoring.resampler(predictions, groups)
+    resampler = scoring.resampler(predictions, groups, folds)
     return EvalReport(
         checkpoint=checkpoint.folder,
         model_name=str(checkpoint.facts.get("model_name", checkpoint.card["architecture"])),
@@ -126,6 +132,7 @@ def report_on(
                 samples=scoring.ci_samples,
                 seed=scoring.seed,
                 groups=None if name == "group" else groups,
+                folds=folds,
             )
             for name in scoring.by
         },

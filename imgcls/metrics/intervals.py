@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def bootstrap_intervals(
     groups: Units | None = None,
     confidence: float = 0.95,
     *,
-    strata: np.ndarray | None = None,
+    folds: np.ndarray | None = None,
     top_k: Sequence[int] = (),
 ) -> dict[str, Interval]:
     """(low, high) of accuracy, balanced_accuracy, precision, recall, F1, kappa, MCC, NLL, Brier.
@@ -46,9 +46,10 @@ def bootstrap_intervals(
     Percentile bootstrap (Efron and Tibshirani, 1993) of `samples` resamples. Without groups
     pictures are drawn anew within each class, so every resample has the split's class counts; with
     groups [N] (patient, site) whole groups are drawn, within those of the same most frequent
-    class. strata [N] (fold): each keeps its class counts. Pictures that are all right, or a class
-    of one picture, show no spread: the interval is then too narrow, and where there is none at all
-    it is left out. The same seed gives the same intervals. A metric that some resample leaves
+    class, and a picture whose group is blank alone. folds: int64 [N], where the model of each fold
+    scored its own pictures; see `resampled_intervals`. Pictures that are all right, or a class of
+    one picture, show no spread: the interval is then too narrow, and where there is none at all it
+    is left out. The same seed gives the same intervals. A metric that some resample leaves
     undefined has no interval.
 
     Raises ConfigError for samples < 1 or a confidence outside 0..1, DataError for groups that do
@@ -56,16 +57,71 @@ def bootstrap_intervals(
     """
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence {confidence} is not between 0 and 1; 0.95 is usual")
-    resampler = Resampler(predictions.labels, samples, seed, groups, strata)
+    resampler = Resampler(predictions.labels, samples, seed, groups, folds)
     ranks = RankTally(predictions) if ranks_affordable(predictions, samples) else None
     below = [k for k in top_k if k < predictions.logits.shape[1]]
     tally = Tally(predictions.facts, below, ranks)
-    parts = [tally.metrics(weights) for weights in resampler.weights()]
-    intervals = {
-        name: percentile_interval(np.concatenate([part[name] for part in parts]), confidence)
-        for name in parts[0]
+    return resampled_intervals(tally.metrics, resampler, confidence)
+
+
+def resampled_intervals(
+    statistics: Callable[[np.ndarray], dict[str, np.ndarray]],
+    resampler: Resampler,
+    confidence: float = 0.95,
+    limits: Callable[[str], Interval] | None = None,
+) -> dict[str, Interval]:
+    """The percentile interval of each statistic; none where one cannot be given.
+
+    statistics: gives float64 [R] by name for the weights [R, N] of R resamples. limits: the lowest
+    and highest value that each can have; as a metric of `test_metrics.json` where left out.
+
+    Pictures scored by several folds' models vary by the models, too, which no resample of pictures
+    shows. The variance over the folds is estimated by leaving one out at a time (delete-a-group
+    jackknife: Kott, "The Delete-a-Group Jackknife", 2001). What it has beyond that of the resamples
+    is the models'. It counts 1 + K / (K - 1) times, because the K models share training pictures
+    (Nadeau and Bengio, "Inference for the Generalization Error", 2003: 1/K + 1/(K - 1) in place of
+    1/K), and the interval is stretched about the statistic by the root of the sum over the
+    resamples' variance, and from the normal quantile to Student's t with the degrees of freedom of
+    Satterthwaite (1946) for K - 1 of the models' part.
+    """
+    parts = [statistics(weights) for weights in resampler.weights()]
+    drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    found = {name: percentile_interval(values, confidence) for name, values in drawn.items()}
+    intervals = {name: interval for name, interval in found.items() if interval is not None}
+    if resampler.folds > 1:
+        left_out = resampler.fold_left_out()
+        whole, without = statistics(np.ones((1, left_out.shape[1]))), statistics(left_out)
+        for name, (low, high) in list(intervals.items()):
+            value = float(whole[name][0])
+            stretch = _fold_stretch(without[name], float(drawn[name].var()), confidence)
+            if not math.isfinite(stretch):
+                del intervals[name]  # undefined without one of the folds
+                continue
+            lower, higher = value - stretch * (value - low), value + stretch * (high - value)
+            intervals[name] = min(low, lower), max(high, higher)
+    return {
+        name: (max(low, lowest), min(high, highest))
+        for name, (low, high) in intervals.items()
+        for lowest, highest in [(limits or metric_range)(name)]
     }
-    return {name: interval for name, interval in intervals.items() if interval is not None}
+
+
+def _fold_stretch(without: np.ndarray, variance: float, confidence: float) -> float:
+    """How much wider an interval gets by the spread between K models; 1 without any.
+
+    without: float64 [K], the statistic with one fold left out. variance: of the resamples.
+    """
+    from scipy.stats import norm, t
+
+    folds = len(without)
+    by_folds = (folds - 1) / folds * float(((without - without.mean()) ** 2).sum())
+    by_models = (1 + folds / (folds - 1)) * max(by_folds - variance, 0.0)
+    if by_models == 0:
+        return 1.0
+    total = variance + by_models
+    freedom = (folds - 1) * (total / by_models) ** 2
+    tail = (1 + confidence) / 2
+    return float(np.sqrt(total / variance) * t.ppf(tail, freedom) / norm.ppf(tail))
 
 
 def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> Interval | None:

@@ -61,14 +61,15 @@ class _Segments:
         cuts = np.unique(scores[positive])
         below = np.searchsorted(cuts, scores, side="left")
         tied = np.searchsorted(cuts, scores, side="right") > below
-        self._all = _sums(2 * below + tied, pictures, (2 * len(cuts) + 1, count))
+        segments, other = 2 * below + tied, ~positive
+        self._negative = _sums(segments[other], pictures[other], (2 * len(cuts) + 1, count))
         self._positive = _sums(below[positive], pictures[positive], (len(cuts), count))
 
     def areas(self, columns: np.ndarray) -> np.ndarray:
         """(ROC AUC, average precision) of each resample: float64 [2, R]; columns: [N, R]."""
-        everything, hits = self._all @ columns, self._positive @ columns
-        negatives = everything.copy()
-        negatives[1::2] -= hits
+        negatives, hits = self._negative @ columns, self._positive @ columns
+        everything = negatives.copy()
+        everything[1::2] += hits
         at_most = negatives.cumsum(axis=0)
         positive_sum, negative_sum = hits.sum(axis=0), at_most[-1]
         pairs = (hits * (at_most[1::2] - negatives[1::2] / 2)).sum(axis=0)

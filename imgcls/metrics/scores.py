@@ -16,6 +16,9 @@ from imgcls.metrics.predictions import Predictions
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+# weights that are no whole numbers are summed with errors of this size
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class ClassCounts:
@@ -102,7 +105,7 @@ def cohen_kappa(counts: ClassCounts) -> np.ndarray:
     """
     total = counts.support.sum(axis=-1)
     by_chance = (counts.support * counts.predicted).sum(axis=-1)
-    possible = total**2 - by_chance
+    possible = _beyond(by_chance, total)
     agreement = total * counts.hits.sum(axis=-1) - by_chance
     return _ratio(agreement, possible, otherwise=np.nan)
 
@@ -114,8 +117,8 @@ def matthews_correlation(counts: ClassCounts) -> np.ndarray:
     """
     total = counts.support.sum(axis=-1)
     covariance = total * counts.hits.sum(axis=-1) - (counts.support * counts.predicted).sum(axis=-1)
-    truth_spread = total**2 - (counts.support**2).sum(axis=-1)
-    predicted_spread = total**2 - (counts.predicted**2).sum(axis=-1)
+    truth_spread = _beyond((counts.support**2).sum(axis=-1), total)
+    predicted_spread = _beyond((counts.predicted**2).sum(axis=-1), total)
     # two roots, because the product of the spreads leaves the integers that a float64 holds
     return _ratio(covariance, np.sqrt(truth_spread) * np.sqrt(predicted_spread))
 
@@ -163,6 +166,12 @@ def validation_metrics(predictions: Predictions) -> dict[str, float | None]:
 def _share_variance(hits: np.ndarray, count: np.ndarray) -> np.ndarray:
     share = (hits + 1) / (count + 2)
     return np.asarray(share * (1 - share) / count)
+
+
+def _beyond(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """total**2 - part, and exactly 0 where only the rounding of weights is left."""
+    rest = total**2 - part
+    return np.asarray(np.where(rest <= total**2 * _ROUNDING, 0, rest))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray, otherwise: float = 0.0) -> np.ndarray:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from imgcls.errors import DataError
 from imgcls.metrics.calibration import expected_calibration_error, reliability_bins
-from imgcls.metrics.intervals import percentile_interval
-from imgcls.metrics.predictions import PictureFacts, Predictions
+from imgcls.metrics.intervals import resampled_intervals
+from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.resampling import Resampler, Tally, Units
 
 MOST_INTERVALS = 100
@@ -24,12 +25,13 @@ def slice_metrics(
     samples: int,
     seed: int,
     groups: Units | None = None,
+    folds: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each value [N], most pictures first: value, samples, metrics, intervals.
 
-    Intervals are bootstrapped within the slice, over groups where there are any; a slice of one
-    picture or group has none, nor have those behind the MOST_INTERVALS largest, nor any with 0
-    samples.
+    Intervals are bootstrapped within the slice, over groups where there are any, and with folds
+    [N] as those of the whole; a slice of one picture or group has none, nor have those behind the
+    MOST_INTERVALS largest, nor any with 0 samples.
     """
     names, places, counts = np.unique(
         np.asarray(values, dtype=str), return_inverse=True, return_counts=True
@@ -40,7 +42,9 @@ def slice_metrics(
         part = predictions.facts.of(mine)
         tally = Tally(part)
         whole = tally.metrics(np.ones((1, len(mine))))
-        own_groups = None if groups is None else np.asarray(groups)[mine]
+        own_groups = None if groups is None else np.asarray(groups, dtype=object)[mine]
+        own_folds = None if folds is None else folds[mine]
+        draws = partial(Resampler, part.labels, samples, seed, own_groups, own_folds)
         rows.append(
             {
                 "value": str(names[index]),
@@ -49,22 +53,15 @@ def slice_metrics(
                     **{name: float(whole[name][0]) for name in SLICED},
                     "ece": expected_calibration_error(reliability_bins(part)),
                 },
-                "intervals": _intervals(tally, part, samples, seed, own_groups)
-                if place < MOST_INTERVALS
-                else {},
+                "intervals": _intervals(tally, draws) if samples and place < MOST_INTERVALS else {},
             }
         )
     return rows
 
 
-def _intervals(
-    tally: Tally, part: PictureFacts, samples: int, seed: int, groups: Units | None
-) -> dict[str, tuple[float, float]]:
-    if not samples:
-        return {}
+def _intervals(tally: Tally, resampler: Callable[[], Resampler]) -> dict[str, tuple[float, float]]:
     try:
-        drawn = [tally.metrics(w) for w in Resampler(part.labels, samples, seed, groups).weights()]
+        found = resampled_intervals(tally.metrics, resampler())
     except DataError:
         return {}
-    found = {n: percentile_interval(np.concatenate([d[n] for d in drawn])) for n in SLICED}
-    return {name: interval for name, interval in found.items() if interval is not None}
+    return {name: found[name] for name in SLICED if name in found}

@@ -131,6 +131,25 @@ def test_groups_of_the_data_are_drawn_whole(command, run, photos, tmp_path):
     assert "one group alone" in report["intervals_method"]
 
 
+def test_a_blank_cell_is_no_group(command, run, photos, tmp_path):
+    """Pictures without one are drawn apart; where no cell is filled, pictures are drawn."""
+    rows = [(f"photos/{f.parent.name}/{f.name}", f.parent.name) for f in photos.glob("*/*.jpg")]
+    for table, group in (("some.csv", "g"), ("none.csv", "")):
+        lines = [f"{path},{name},{group if i < 5 else ''}" for i, (path, name) in enumerate(rows)]
+        (tmp_path / table).write_text("\n".join(["path,label,group", *lines]))
+    scored = ("evaluate", "--no-report", "--json", "--data")
+    report = json.loads(command(*scored, "some.csv").out)
+    p = read_predictions(Path(report["folder"]))
+    of = {path: "g" if i < 5 else path for i, (path, _) in enumerate(rows)}
+    expected = bootstrap_intervals(p, groups=[of[key] for key in p.keys])
+    low, high = report["intervals"]["accuracy"]
+    assert (low, high) == pytest.approx(expected["accuracy"], abs=0.06)
+    assert "bootstrap of groups" in report["intervals_method"]
+    report = json.loads(command(*scored, "none.csv").out)
+    assert report["intervals"]["accuracy"] == list(bootstrap_intervals(p)["accuracy"])
+    assert "bootstrap of pictures" in report["intervals_method"]
+
+
 def test_many_small_slices_have_no_intervals(monkeypatch):
     """The largest ones do: a thousand patients would take a thousand bootstraps."""
     monkeypatch.setattr(slices, "MOST_INTERVALS", 1)

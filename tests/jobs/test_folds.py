@@ -61,7 +61,7 @@ def test_all_folds_are_pooled_and_averaged(command, run):
     for name, (low, high) in across["interval"].items():
         lowest, highest = RANGES.get(name, (0, 1))
         assert lowest <= low <= across["mean"][name] <= high <= highest, name
-    assert "within each fold and class" in report["intervals_method"]
+    assert "widened by the spread between the folds' models" in report["intervals_method"]
     assert json.loads((run / "summary.json").read_text())["pooled"] == report["metrics"]
 
     alone = [evaluated(command, "--fold", str(fold)) for fold in range(3)]
