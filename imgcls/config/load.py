@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from imgcls.config.base import Config, OptionField, allowed_values, option_fields
+from imgcls.config.files import read_text
 from imgcls.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -71,11 +72,13 @@ def _read_file(file: Path, config_class: type[Config]) -> dict[str, Any]:
     from imgcls.config.text import parse_document
 
     try:
-        tree = parse_document(file.read_text(encoding="utf-8"), config_class)
+        tree = parse_document(read_text(file), config_class)
     except FileNotFoundError:
         raise ConfigError(f"--config {file}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {file}: cannot be read ({error})") from error
+    except OSError as error:
+        raise ConfigError(f"--config {file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--config {file}: is not UTF-8 (byte {error.start})") from error
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"--config {file}: not valid YAML: {reason}") from error

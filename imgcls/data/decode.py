@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
+from imgcls.config.files import open_file
 from imgcls.data.crops import ChooseCrop, Crop
 from imgcls.data.depth import in_eight_bits, require_readable
 from imgcls.data.formats import open_image
@@ -68,7 +69,7 @@ class DecodeSettings:
 def read_content(file: Path, size: int = -1) -> bytes:
     """The bytes of a file, or its first `size`. Raises UnreadableImageError with the reason."""
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             return stream.read(size)
     except FileNotFoundError:
         raise UnreadableImageError("the file is gone") from None

@@ -61,6 +61,8 @@ def find_source(spec: str) -> Source:
     if path.is_file():
         kinds = ", ".join((*SUFFIXES, ".parquet", ".tar"))
         raise DataError(f"{spec}: is a file that is no table of pictures; tables are {kinds}")
+    if path.exists():
+        raise DataError(f"{spec}: is a pipe, a socket or a device, not a folder or a file")
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, [*siblings, "digits"], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""

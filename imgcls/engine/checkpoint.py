@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from imgcls.config.files import check_regular
 from imgcls.engine.codec import decode_tree, encode_tree
 from imgcls.engine.durable import TEMPORARY_PREFIX, publish_folder, strict_json, sync_file
 from imgcls.engine.pointers import find_checkpoint
@@ -217,6 +218,7 @@ def load_weights(
 
 def _load_tensors(file: Path) -> dict[str, torch.Tensor]:
     try:
+        check_regular(file)
         tensors: dict[str, torch.Tensor] = load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{file}: cannot be read as safetensors ({error})") from error

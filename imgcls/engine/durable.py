@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from imgcls.config.files import read_text
 from imgcls.errors import OutputError
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -151,7 +152,7 @@ def pointed_at(link: Path) -> Path | None:
         target_name = os.readlink(link)  # noqa: PTH115  the text, not the resolved path
     elif link.is_file() and link.stat().st_size <= _LONGEST_POINTER_BYTES:
         try:
-            target_name = link.read_text(encoding="utf-8").strip()
+            target_name = read_text(link).strip()
             if target_name.startswith("{"):
                 target_name = str(json.loads(target_name)["checkpoint"])
         except (ValueError, KeyError, TypeError, RecursionError):

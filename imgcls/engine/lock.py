@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
+from imgcls.config.files import read_text
 from imgcls.engine.durable import strict_json, why_not_written
 from imgcls.errors import RunError
 
@@ -120,13 +121,13 @@ def _sign(file: Path) -> None:
     """Write into a lock just taken who holds it, for the message that others get."""
     with contextlib.suppress(OSError, ValueError):  # Windows lets nobody write into it
         # text of another kind is filelock's own, where the file system has no locks
-        if file.read_text(encoding="utf-8")[:1] in ("", "{"):
+        if read_text(file)[:1] in ("", "{"):
             file.write_text(strict_json(this_process()), encoding="utf-8")
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        holder = json.loads(file.read_text(encoding="utf-8"))
+        holder = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}

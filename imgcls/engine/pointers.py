@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from imgcls.config.files import read_bytes
 from imgcls.engine.durable import point, pointed_at, remove_folder
 from imgcls.engine.sidecar import SIDECAR, read_sidecar
 from imgcls.errors import CheckpointError
@@ -156,7 +157,7 @@ def _is_copy(path: Path) -> bool:
 def _is_same(one: Path, other: Path) -> bool:
     """True when two folders hold the same checkpoint, by their sidecars."""
     try:
-        return (one / SIDECAR).read_bytes() == (other / SIDECAR).read_bytes()
+        return read_bytes(one / SIDECAR) == read_bytes(other / SIDECAR)
     except OSError:
         return False
 

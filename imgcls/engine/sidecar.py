@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import stat
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from imgcls.config.files import open_file, read_text
 from imgcls.errors import CheckpointError
 
 FORMAT = "imgcls-checkpoint"
@@ -49,16 +49,17 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object of a checkpoint's folder. Raises CheckpointError."""
     try:
-        _require_regular(file)
         if file.stat().st_size > _LARGEST_JSON_BYTES:
             raise CheckpointError(f"{file}: far too large for its kind; use another checkpoint")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
     except FileNotFoundError:
         raise CheckpointError(
             f"{file.parent}: incomplete checkpoint, {file.name} is missing; use another checkpoint"
         ) from None
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+        raise CheckpointError(
+            f"{file}: cannot be read ({error.strerror}); use another checkpoint"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{file}: damaged, not readable as JSON; use another checkpoint"
@@ -66,12 +67,6 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: damaged, not a JSON object; use another checkpoint")
     return content
-
-
-def _require_regular(file: Path) -> None:
-    """A pipe or a device would be waited for without end. Raises CheckpointError."""
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise CheckpointError(f"{file}: damaged, not a regular file; use another checkpoint")
 
 
 def _check_format(file: Path, sidecar: dict[str, Any]) -> None:
@@ -100,14 +95,15 @@ def seal(file: Path) -> dict[str, Any]:
 def verify(file: Path, expected: Any) -> None:
     """Read a whole file and compare it with its seal. Raises CheckpointError."""
     try:
-        _require_regular(file)
         actual = seal(file)
     except FileNotFoundError:
         raise CheckpointError(
             f"{file.parent}: incomplete checkpoint, {file.name} is missing; use another checkpoint"
         ) from None
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+        raise CheckpointError(
+            f"{file}: cannot be read ({error.strerror}); use another checkpoint"
+        ) from error
     if actual != expected:
         size = expected.get("bytes") if isinstance(expected, dict) else None
         what = (
@@ -122,7 +118,7 @@ def verify(file: Path, expected: Any) -> None:
 
 def _file_hash(file: Path) -> str:
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         while chunk := stream.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()

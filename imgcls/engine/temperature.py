@@ -14,6 +14,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from imgcls.config.files import read_text
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.engine.durable import strict_json, write_text
 from imgcls.errors import CheckpointError, OutputError
@@ -54,7 +55,7 @@ def read_temperature(checkpoint: Checkpoint) -> Temperature | None:
     file = checkpoint.folder / CALIBRATION
     again = "calibrate again with `imgcls evaluate --calibrate temperature`"
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = json.loads(read_text(file))
         if content["format"] != _FORMAT:
             raise ValueError  # noqa: TRY301  answered with the others just below
         found = _usable(content["temperature"], content["fitted_on"], content["samples"])

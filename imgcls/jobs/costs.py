@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from imgcls.config.files import open_file
 from imgcls.errors import DataError
 from imgcls.metrics.decisions import least_cost_classes
 from imgcls.metrics.intervals import resampled_intervals
@@ -33,7 +35,7 @@ def read_costs(file: Path, class_names: Sequence[str]) -> CostTable:
     for a class that is missing, named twice or unknown, and for a cell that is no finite number.
     """
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with io.TextIOWrapper(open_file(file), encoding="utf-8-sig", newline="") as stream:
             rows = [[cell.strip() for cell in row] for row in csv.reader(stream) if any(row)]
     except FileNotFoundError:
         raise DataError(f"--costs {file}: no such file") from None

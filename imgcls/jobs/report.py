@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgcls.config.files import read_text
 from imgcls.config.report import ReportConfig
 from imgcls.engine.durable import write_text
 from imgcls.engine.pointers import find_checkpoint
@@ -78,7 +79,7 @@ def _read(folder: Path) -> tuple[Evaluation, csr_array, int | None]:
     """What is on disk, the confusion counts [C, C], and the epoch that was evaluated."""
     predictions = read_predictions(folder)
     try:
-        facts = json.loads((folder / METRICS).read_text("utf-8"))
+        facts = json.loads(read_text(folder / METRICS))
         classes = len(facts["class_names"])
         confusion = confusion_counts(predictions.labels, predictions.predicted, classes)
         # beside the results, wherever the run was moved to
@@ -128,7 +129,7 @@ def _drawings(
 def _sidecar(checkpoint: Path) -> dict[str, Any]:
     """The facts of the checkpoint's sidecar; none where it has gone, the page can do without."""
     try:
-        facts: dict[str, Any] = json.loads((checkpoint / SIDECAR).read_text("utf-8"))["facts"]
+        facts: dict[str, Any] = json.loads(read_text(checkpoint / SIDECAR))["facts"]
     except (OSError, ValueError, KeyError):
         return {}
     return facts
@@ -147,7 +148,7 @@ def _run_facts(folder: Path, facts: Mapping[str, Any], sidecar: Mapping[str, Any
         counts[row["label"]][split] += 1
     config = run / CONFIG
     return RunFacts(
-        config=config.read_text("utf-8") if config.is_file() else "",
+        config=read_text(config) if config.is_file() else "",
         counts=list(counts.values()),
         findings=_findings(run / PREFLIGHT),
         versions=versions,
@@ -157,7 +158,7 @@ def _run_facts(folder: Path, facts: Mapping[str, Any], sidecar: Mapping[str, Any
 def _findings(file: Path) -> list[tuple[str, str]]:
     if not file.is_file():
         return []
-    found = json.loads(file.read_text("utf-8"))
+    found = json.loads(read_text(file))
     return [
         ("Checked before training", f"{found['pictures']:,} pictures"),
         ("Not readable", f"{len(found['unreadable']):,}"),

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from imgcls.config.files import read_text
 from imgcls.errors import ModelError
 from imgcls.results import ModelEntry
 
@@ -135,7 +136,7 @@ def _usable_entries(file: Path, timm_version: str) -> dict[str, ModelEntry] | No
 
 @cache
 def _entries(file: Path, timm_version: str) -> dict[str, ModelEntry]:
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads(read_text(file))
     if content["timm"] != timm_version:
         raise ValueError(f"made for timm {content['timm']}")
     return {

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import nn
 
+from imgcls.config.files import SpecialFileError, check_regular
 from imgcls.errors import ModelError
 
 _RGB = 3
@@ -74,11 +75,14 @@ def quiet_resizing() -> Iterator[None]:
 def _read(file: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """The named tensors in a file, and the names of the wrappers that they lay in."""
     try:
+        check_regular(file)
         if file.suffix == ".safetensors":
             return dict(load_file(file)), ()
         content = _unpickle(file)
     except FileNotFoundError:
         raise ModelError(f"--weights {file}: no such file") from None
+    except SpecialFileError as error:
+        raise ModelError(f"--weights {file}: {error.strerror}") from error
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"--weights {file}: holds more than tensors, or is damaged; nothing is read that could "

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from imgcls.config.files import check_regular, read_text
 from imgcls.errors import DataError
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.decisions import least_cost_classes
@@ -91,7 +92,8 @@ def read_predictions(folder: Path) -> Predictions:
     Only N float32 rows are mapped; the probabilities follow from them and the temperature.
     """
     try:
-        metrics = json.loads((folder / METRICS).read_text("utf-8"))
+        metrics = json.loads(read_text(folder / METRICS))
+        check_regular(folder / LOGITS)
         logits = np.load(folder / LOGITS, mmap_mode="r")
         position = {name: index for index, name in enumerate(metrics["class_names"])}
         keys: list[str] = []

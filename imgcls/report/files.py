@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from imgcls.config.files import open_file
 from imgcls.engine.durable import replacing, strict_json, write_text
 from imgcls.results import to_plain
 
@@ -52,7 +53,7 @@ def read_csv(file: Path) -> list[dict[str, str]]:
 
 def csv_rows(file: Path) -> Iterator[dict[str, str]]:
     """The rows of a CSV file, one at a time. Raises OSError when it cannot be read."""
-    with file.open(encoding="utf-8", newline="") as stream:
+    with io.TextIOWrapper(open_file(file), encoding="utf-8", newline="") as stream:
         yield from csv.DictReader(stream)
 
 

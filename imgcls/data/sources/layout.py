@@ -7,12 +7,14 @@ both and the option that chooses, --layout.
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
+from imgcls.config.files import open_file
 from imgcls.data.rows import shortened
 from imgcls.data.sources.tree import PICTURE_FOLDERS, Folder
 from imgcls.data.split_words import is_plain, split_of
@@ -256,7 +258,7 @@ def _annotated(one: _Split) -> list[tuple[str, str]] | None:
     if name not in one.folder.files:
         return None
     file = os.path.join(one.folder.path, name)  # noqa: PTH118  as all paths here
-    with open(file, encoding="utf-8", errors="replace") as stream:  # noqa: PTH123
+    with io.TextIOWrapper(open_file(file), encoding="utf-8", errors="replace") as stream:
         cells = [line.rstrip("\n").split("\t") for line in stream]
     label_of = {row[0]: row[1] for row in cells if len(row) > 1 and row[1]}
     found = [(path, label_of.get(os.path.basename(path), "")) for path in one.folder.all_pictures()]  # noqa: PTH119

@@ -7,6 +7,7 @@ a/1.jpg,beetle,train,plant7,0      paths start from the table's folder, or from 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections import defaultdict
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from imgcls.config.files import open_file
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.rows import Rows, column, refuse, sample_table
 from imgcls.data.source import SampleTable
@@ -138,7 +140,7 @@ def _without_repeats(
 
 def _read_csv(file: Path, spec: str) -> Cells:
     delimiter = _DELIMITERS[file.suffix.lower()]
-    with file.open(encoding="utf-8-sig", newline="") as stream:
+    with io.TextIOWrapper(open_file(file), encoding="utf-8-sig", newline="") as stream:
         first = stream.readline()
         stream.seek(0)
         if delimiter == "," and ";" in first and "," not in first:
@@ -170,7 +172,7 @@ def _read_csv(file: Path, spec: str) -> Cells:
 def _read_jsonl(file: Path, spec: str) -> Cells:
     rows: list[dict[str, str]] = []
     places: list[str] = []
-    with file.open(encoding="utf-8-sig") as stream:
+    with io.TextIOWrapper(open_file(file), encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imgcls.config.files import check_regular
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.rows import Rows, column, sample_table
@@ -80,6 +81,7 @@ class ParquetImages(ImageStore):
             file, group, _ = self._groups[number]
             path, metadata = self._files[file]
             # opened anew and without threads: neither outlives a fork
+            check_regular(path)
             with ParquetFile(path, metadata=metadata, memory_map=True) as parquet:
                 read = parquet.read_row_group(group, columns=[self._leaf], use_threads=False)
             values = read.column(0).combine_chunks()
@@ -114,6 +116,7 @@ class ParquetSource:
         try:
             shards = []
             for path in files:
+                check_regular(path)
                 with ParquetFile(path) as parquet:
                     shards.append(_shard(spec, path, parquet, reading))
         except (OSError, ArrowException) as error:

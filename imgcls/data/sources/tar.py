@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from imgcls.config.files import open_file
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.formats import IMAGE_SUFFIXES
@@ -49,7 +50,7 @@ class TarImages(ImageStore):
         """The member's bytes."""
         shard, start, size = self._members[index]
         try:
-            with self._shards[shard].open("rb") as stream:
+            with open_file(self._shards[shard]) as stream:
                 stream.seek(start)
                 content = stream.read(size)
         except OSError as error:
@@ -153,7 +154,7 @@ def _samples(number: int, shard: Path, name: str, reading: ReadingConfig) -> Ite
     members: dict[str, dict[str, Member]] = defaultdict(dict)
     cells: dict[str, dict[str, str]] = defaultdict(dict)
     try:
-        with tarfile.open(shard, "r:") as archive:
+        with open_file(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             for info, base, suffix in _named_members(archive):
                 if suffix in members[base]:
                     raise DataError(f"{shard}: {base}.{suffix} stands in it twice")
