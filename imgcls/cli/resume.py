@@ -18,14 +18,17 @@ def resume(config: ResumeConfig, common: Common) -> None:
     console = Console(quiet=common.quiet, json=common.json)
     from imgcls.jobs.runs import find_resumable
 
-    run = find_resumable(config.run, config.output, extend=config.epochs is not None)
+    found = find_resumable(config.run, config.output, extend=config.epochs is not None)
+    run = found.run
     if run is None:
-        console.result(
-            {"resumed": None},
-            "Nothing to resume: no run is unfinished."
-            if config.run is None
-            else f"Nothing to resume: {config.run} is finished; --epochs N trains it longer.",
+        reason = (
+            f"{config.run} is finished; --epochs N trains it longer"
+            if config.run is not None
+            else f"being trained by another process: {', '.join(map(str, found.busy))}"
+            if found.busy
+            else "no run is unfinished"
         )
+        console.result({"resumed": None}, f"Nothing to resume: {reason}.")
         return
     console.say("Loading torch ...", transient=True)
     from imgcls.engine.runtime import keep_freed_memory

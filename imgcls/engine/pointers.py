@@ -21,7 +21,7 @@ from imgcls.engine.durable import point, pointed_at, remove_folder
 from imgcls.engine.sidecar import SIDECAR, read_sidecar
 from imgcls.errors import CheckpointError
 
-BEST, LAST = "best", "last"
+CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
 _STEP = re.compile(r"step-([0-9]{1,18})(?:-([0-9]{1,9}))?")
 _ASIDE = "set-aside-"
 
@@ -48,7 +48,7 @@ def find_checkpoint(path: Path, fold: int | None = None, which: str = BEST) -> P
                 f"{path}: has no fold {fold}; it has {', '.join(p.name for p in folds)}"
             )
         path = wanted
-    folder = path if path.name == "checkpoints" else path / "checkpoints"
+    folder = path if path.name == CHECKPOINTS else path / CHECKPOINTS
     target = best_of(folder) if which == BEST else last_of(folder)
     if target is None:
         raise CheckpointError(
@@ -108,7 +108,7 @@ def settle(folder: Path, best: Path | None, last: Path) -> Path | None:
     for name, path in ((BEST, best), (LAST, last)):
         pointer = folder / name
         if _is_copy(pointer):
-            twins = (p for p in newest_first(folder) if p != pointer and _is_same(p, pointer))
+            twins = (p for p in newest_first(folder) if p != pointer and is_same(p, pointer))
             if any(twins):
                 remove_folder(pointer)
             else:
@@ -134,6 +134,14 @@ def set_aside(folder: Path) -> list[Path]:
     return [path for path in folder.glob(f"{_ASIDE}*") if path.is_dir()]
 
 
+def is_same(one: Path, other: Path) -> bool:
+    """True when two folders hold the same checkpoint, by their sidecars."""
+    try:
+        return read_bytes(one / SIDECAR) == read_bytes(other / SIDECAR)
+    except OSError:
+        return False
+
+
 def _order(path: Path) -> tuple[int, int, bool] | None:
     """What newer checkpoints have more of; None for what is no checkpoint."""
     if _is_copy(path) and path.name in (BEST, LAST):
@@ -152,14 +160,6 @@ def _named(pointer: Path) -> Path | None:
 
 def _is_copy(path: Path) -> bool:
     return path.name in (BEST, LAST) and path.is_dir() and not path.is_symlink()
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    """True when two folders hold the same checkpoint, by their sidecars."""
-    try:
-        return read_bytes(one / SIDECAR) == read_bytes(other / SIDECAR)
-    except OSError:
-        return False
 
 
 def _home(path: Path) -> Path:

@@ -26,7 +26,7 @@ from imgcls.jobs.gates import passed_gates, require_gates
 from imgcls.jobs.pictures import Pictures, chosen_pictures, require_columns, run_pictures
 from imgcls.jobs.report import make_page
 from imgcls.jobs.robustness import corruption_scores, require_corruptible
-from imgcls.jobs.runs import newest_run_with_checkpoint
+from imgcls.jobs.runs import how_far, newest_run_with_checkpoint
 from imgcls.jobs.score import OnBatch, ignore_batches, prepare, results_folder, score
 from imgcls.jobs.score_report import Scoring
 from imgcls.metrics.calibration import fit_temperature
@@ -71,7 +71,9 @@ def evaluate(config: EvaluateConfig, on_batch: OnBatch = ignore_batches) -> Eval
     if config.compare is not None:
         fold = config.fold if isinstance(config.fold, int) else None
         other = read_other(config.compare, fold, checkpoints[0].class_names)
-    job = _Evaluation(config, compute, scoring, on_batch, other)
+    unfinished = how_far(path, config.fold if isinstance(config.fold, int) else None)
+    notes = (f"{unfinished}; its best so far is evaluated",) if unfinished else ()
+    job = _Evaluation(config, compute, scoring, on_batch, other, notes)
     try:
         if config.fold == "all":
             return job.all_folds(path, checkpoints)
@@ -89,6 +91,7 @@ class _Evaluation:
     scoring: Scoring
     on_batch: OnBatch
     other: Checkpoint | None
+    notes: tuple[str, ...]
 
     def one(self, checkpoint: Checkpoint) -> EvalReport:
         """One checkpoint on the pictures that were asked for."""
@@ -245,7 +248,7 @@ class _Evaluation:
 
     def _judged(self, report: EvalReport, temperatures: Sequence[Temperature | None]) -> EvalReport:
         """The report with its gates, and a word where its calibration is no proof."""
-        notes = report.notes
+        notes = (*self.notes, *(n for n in report.notes if n not in self.notes))
         if any(t is not None and t.fitted_on == report.split for t in temperatures):
             note = f"the temperature was fitted on {report.split}: its calibration looks too good"
             notes = (*notes, note)

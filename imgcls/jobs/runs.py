@@ -1,44 +1,100 @@
 """Run folders: naming, finding, telling whether they are finished. Loads no torch.
 
 outputs/<run>/
-  config.yaml  splits.csv  preflight.json  summary.json
+  run.json                                 when it began
+  config.yaml  splits.csv  preflight.json  bad_images.csv  summary.json
   fold_0/  history.csv  checkpoints/  test_results/
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import re
+import shutil
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 from imgcls.config.load import load_config
 from imgcls.config.run import TrainConfig
-from imgcls.engine.pointers import best_of, facts_of, last_of
-from imgcls.errors import RunError
+from imgcls.engine.durable import (
+    TEMPORARY_PREFIX,
+    publish_folder,
+    strict_json,
+    why_not_written,
+    write_text,
+)
+from imgcls.engine.lock import is_locked
+from imgcls.engine.pointers import (
+    CHECKPOINTS,
+    best_of,
+    facts_of,
+    find_checkpoint,
+    is_same,
+    last_of,
+    restore_pointers,
+)
+from imgcls.errors import ImgclsError, RunError
 
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
-PREFLIGHT = "preflight.json"
+PREFLIGHT, RUN = "preflight.json", "run.json"
+_FORMING = f"{TEMPORARY_PREFIX}run-"
+_LEFTOVER_S = 24 * 3600
 
 
-def create_run_folder(output: Path, experiment: str | None, data: str, model: str) -> Path:
-    """A new, empty folder for a run; a name that is taken gets a number behind it.
+def create_run_folder(
+    output: Path, experiment: str | None, data: str, model: str, fill: Callable[[Path], None]
+) -> Path:
+    """A new run folder with what `fill` writes into the folder that it is given.
 
-    Raises RunError when the folder cannot be made.
+    It appears whole or not at all; a name that is taken gets a number behind it. Raises RunError
+    when it cannot be made.
     """
     name = experiment or f"{plain_name(data)}-{plain_name(model)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    forming = output / f"{_FORMING}{time.time_ns()}-{os.getpid()}"
+    try:
+        try:
+            forming.mkdir(parents=True)
+            _remove_leftovers(output)
+            fill(forming)
+            began = datetime.now(timezone.utc).isoformat()
+            write_text(forming / RUN, strict_json({"began": began}, indent=2) + "\n")
+            return _named(forming, output, name)
+        except BaseException:
+            shutil.rmtree(forming, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise RunError(
+            f"--output {output}: cannot make a folder for the run: {why_not_written(error)}"
+        ) from error
+
+
+def _named(forming: Path, output: Path, name: str) -> Path:
     number = 1
     while True:
         run = output / (name if number == 1 else f"{name}-{number}")
+        run.parent.mkdir(parents=True, exist_ok=True)
         try:
-            run.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise RunError(
-                f"--output {output}: cannot make a folder for the run ({error.strerror})"
-            ) from error
-        else:
-            return run
+            # moving onto an empty folder would succeed
+            if not os.path.lexists(run):
+                publish_folder(forming, run)
+                return run
+        except OSError:
+            if not os.path.lexists(run):
+                raise
+        number += 1
+
+
+def _remove_leftovers(output: Path) -> None:
+    """Remove what commands left that were killed long ago while they began a run."""
+    for path in output.glob(f"{_FORMING}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LEFTOVER_S:
+                shutil.rmtree(path)
 
 
 def fold_folder(run: Path, fold: int) -> Path:
@@ -56,53 +112,132 @@ def planned_folds(config: TrainConfig) -> tuple[int, ...]:
 def read_run_config(run: Path) -> TrainConfig:
     """The run's resolved config. Raises RunError when the folder is no run."""
     if not (run / CONFIG).is_file():
-        raise RunError(f"{run}: not a run, it has no {CONFIG}")
+        begun = "; it was stopped before it began, train again" if (run / SPLITS).is_file() else ""
+        raise RunError(f"{run}: not a run, it has no {CONFIG}{begun}")
     return load_config(TrainConfig, run / CONFIG)
 
 
 def runs_newest_first(output: Path) -> list[Path]:
     """The runs in an output folder by the time they began, newest first."""
-    configs = [path for path in output.glob(f"*/{CONFIG}") if path.is_file()]
-    return [c.parent for c in sorted(configs, key=lambda c: (c.stat().st_mtime_ns, str(c)))[::-1]]
+    runs = [
+        path.parent
+        for path in output.glob(f"*/{CONFIG}")
+        if path.is_file() and not path.parent.name.startswith(TEMPORARY_PREFIX)
+    ]
+    return sorted(runs, key=lambda run: (_began_s(run), str(run)), reverse=True)
+
+
+def _began_s(run: Path) -> float:
+    """When the run began, in seconds since 1970."""
+    try:
+        began = json.loads((run / RUN).read_text("utf-8"))["began"]
+        return datetime.fromisoformat(began).timestamp()
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        # a run of an earlier version: its splits are written once, its config by every resume
+        file = run / SPLITS
+        return (file if file.is_file() else run / CONFIG).stat().st_mtime
 
 
 def newest_run_with_checkpoint(output: Path) -> Path:
     """The newest run that has a best checkpoint. Raises RunError when there is none."""
     for run in runs_newest_first(output):
-        if any(best_of(fold / "checkpoints") for fold in run.glob("fold_*")):
+        if any(best_of(fold / CHECKPOINTS) for fold in run.glob("fold_*")):
             return run
     raise RunError(f"{output}: no trained run in it; train one with `imgcls train`")
 
 
-def find_resumable(run: Path | None, output: Path, *, extend: bool) -> Path | None:
-    """The run to go on with: the one named, or the newest unfinished one.
+@dataclass(frozen=True)
+class Resumable:
+    """The run to go on with, None when there is none; `busy`: runs that are being trained."""
 
-    extend: a finished run is one to go on with too. None when nothing is left to do. Raises
-    RunError when the named folder is no run.
+    run: Path | None
+    busy: tuple[Path, ...] = ()
+
+
+def find_resumable(run: Path | None, output: Path, *, extend: bool) -> Resumable:
+    """The run to go on with: the one named, or the newest unfinished one that nobody is training.
+
+    extend: a finished run is one to go on with too. Raises RunError when the named folder is no
+    run, or a checkpoint that is not its fold's last.
     """
     if run is None:
-        runs = runs_newest_first(output)
-        return next((r for r in runs if extend or not is_finished(r)), None)
-    if not run.is_dir():
+        busy: list[Path] = []
+        for candidate in runs_newest_first(output):
+            if extend or not _is_done(candidate):
+                if not is_locked(candidate):
+                    return Resumable(candidate, tuple(busy))
+                busy.append(candidate)
+        return Resumable(None, tuple(busy))
+    if not run.is_dir() and run.parent.name != CHECKPOINTS:
         raise RunError(f"{run}: no such folder")
+    named = run
     # a fold or checkpoint folder stands for the run it lies in
     run = next((p for p in (run, *run.absolute().parents) if (p / CONFIG).is_file()), run)
-    read_run_config(run)
-    return run if extend or not is_finished(run) else None
+    config = read_run_config(run)
+    if named.parent.name == CHECKPOINTS:
+        _require_last(named, config)
+    return Resumable(run if extend or not _is_done(run) else None)
+
+
+def _is_done(run: Path) -> bool:
+    """True when the run is finished; its links, which a kill at the end left unset, are set."""
+    if not is_finished(run):
+        return False
+    if not is_locked(run):
+        for fold in run.glob("fold_*"):
+            with contextlib.suppress(OSError):  # they are for people; commands do without
+                restore_pointers(fold / CHECKPOINTS)
+    return True
+
+
+def _require_last(path: Path, config: TrainConfig) -> None:
+    checkpoint, last = find_checkpoint(path), last_of(path.parent)
+    if last is not None and not is_same(checkpoint, last):
+        raise RunError(
+            f"{path}: resume goes on from the last checkpoint, {last.name}, not from an earlier "
+            "one; leave the checkpoint out, or start another training from it with "
+            f"`imgcls train {config.data.source} --weights {path}`"
+        )
 
 
 def is_finished(run: Path) -> bool:
-    """True when every planned fold's last checkpoint says that it was the end."""
+    """True when every planned fold has come to its end, and several folds are summed up."""
     try:
         folds = planned_folds(read_run_config(run))
     except Exception:  # noqa: BLE001  a config that cannot be read is not one to resume
         return True
+    if len(folds) > 1 and not (run / SUMMARY).is_file():
+        return False
     return all(fold_is_finished(fold_folder(run, fold)) for fold in folds)
+
+
+def how_far(path: Path, fold: int | None = None) -> str | None:
+    """How far an unfinished run, or one fold of it, has come; None when finished, or for no run.
+
+    "run outputs/r is unfinished: epoch 3 of 10", or with folds that are still to come.
+    """
+    run = next((p for p in (path, path.parent) if (p / CONFIG).is_file()), None)
+    try:
+        config = None if run is None else read_run_config(run)
+    except ImgclsError:  # one that cannot be read is told by whoever needs it
+        config = None
+    if config is None:
+        return None
+    numbers = planned_folds(config) if fold is None else (fold,)
+    folders = [path] if path != run else [fold_folder(run, number) for number in numbers]
+    places = []
+    for folder in folders:
+        if not fold_is_finished(folder):
+            last = last_of(folder / CHECKPOINTS)
+            epoch = None if last is None else (facts_of(last) or {}).get("epoch")
+            which = f"{folder.name.replace('_', ' ')} at " if len(folders) > 1 else ""
+            places.append(f"{which}epoch {epoch or 0} of {config.optim.epochs}")
+    return f"run {run} is unfinished: {', '.join(places)}" if places else None
 
 
 def fold_is_finished(folder: Path) -> bool:
     """True when the fold's last checkpoint says that it was the end."""
-    last = last_of(folder / "checkpoints")
+    last = last_of(folder / CHECKPOINTS)
     return last is not None and (facts_of(last) or {}).get("finished") is True
 
 

@@ -41,6 +41,7 @@ from imgcls.jobs.runs import (
     CONFIG,
     PREFLIGHT,
     SPLITS,
+    SUMMARY,
     create_run_folder,
     fold_folder,
     read_run_config,
@@ -54,20 +55,18 @@ from imgcls.results import AuditPicture, FoldResult, TrainResult
 
 def start_run(plan: Plan) -> Path:
     """A new run folder with its resolved config and its splits. Raises RunError."""
-    runtime = plan.config.runtime
-    run = create_run_folder(
-        runtime.output, runtime.experiment, plan.table.name, plan.config.model.name
-    )
-    try:
-        write_csv(run / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
+
+    def fill(folder: Path) -> None:
+        write_csv(folder / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
         if plan.preflight is not None:
-            add_bad_images(run, plan.preflight.unreadable)
-            write_json(run / PREFLIGHT, plan.preflight)
-        # last, because a folder with a config counts as a run
-        write_text(run / CONFIG, dump_yaml(plan.config))
-    except OSError as error:
-        raise RunError(f"{run}: cannot be written ({error.strerror})") from error
-    return run
+            add_bad_images(folder, plan.preflight.unreadable)
+            write_json(folder / PREFLIGHT, plan.preflight)
+        write_text(folder / CONFIG, dump_yaml(plan.config))
+
+    runtime = plan.config.runtime
+    return create_run_folder(
+        runtime.output, runtime.experiment, plan.table.name, plan.config.model.name, fill
+    )
 
 
 def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
@@ -113,6 +112,8 @@ def train_run(
         try:
             with writing(run, GO_ON):
                 write_text(run / CONFIG, dump_yaml(plan.config))
+                # it is made again at the end; until then the run is not finished
+                (run / SUMMARY).unlink(missing_ok=True)
             trainer = Trainer(plan, run, observers, stop=request, first=first, force=force)
             folds = tuple(trainer.train_fold(fold) for fold in plan.folds)
             summary = summarize(plan, run) if len(plan.folds) > 1 else None

@@ -59,7 +59,7 @@ def trained(command, photos):
 def test_a_run_holds_what_the_design_says(trained, photos):
     """config.yaml, splits.csv, history.csv, best and last."""
     run, done = trained
-    names = {".lock", "config.yaml", "splits.csv", "preflight.json", "fold_0"}
+    names = {".lock", "run.json", "config.yaml", "splits.csv", "preflight.json", "fold_0"}
     assert {p.name for p in run.iterdir()} == names
     assert {p.name for p in (run / "fold_0" / "checkpoints").iterdir()} >= {"best", "last"}
     rows = read_csv(run / "splits.csv")

@@ -1,0 +1,185 @@
+"""Run folders: begun whole, found by the time they began, resumed where nobody is at work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from conftest import tiny_config
+
+from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.lock import lock_run
+from imgcls.engine.pointers import find_checkpoint
+from imgcls.errors import RunError
+from imgcls.jobs.plan import make_plan
+from imgcls.jobs.runs import find_resumable, how_far, is_finished, runs_newest_first
+from imgcls.jobs.train import start_run, train_run
+
+
+@pytest.fixture
+def begin(photos, tmp_path, monkeypatch):
+    """A function that begins a run, untrained."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(name, **groups):
+        config = tiny_config(photos, runtime={"experiment": name}, **groups)
+        return start_run(make_plan(config))
+
+    return start
+
+
+def train(photos, name, **groups):
+    plan = make_plan(tiny_config(photos, runtime={"experiment": name}, **groups))
+    return train_run(plan, start_run(plan)).run
+
+
+def test_a_run_begins_whole_or_not_at_all(begin, tmp_path, monkeypatch):
+    """Whatever of its files cannot be written; a name that is taken gets a number."""
+    for failing in ("splits.csv", "config.yaml", "run.json"):
+        with monkeypatch.context() as patch:
+            replace = os.replace
+
+            def fail(source, target, failing=failing, replace=replace):
+                if Path(target).name == failing:
+                    raise OSError(28, "No space left on device")
+                replace(source, target)
+
+            patch.setattr(os, "replace", fail)
+            with pytest.raises(RunError, match="the disk is full"):
+                begin("r")
+        assert list((tmp_path / "outputs").iterdir()) == []
+    (tmp_path / "outputs" / "r").mkdir()
+    runs = [begin("r"), begin("r")]
+    assert [run.name for run in runs] == ["r-2", "r-3"]
+    names = {"run.json", "splits.csv", "config.yaml", "preflight.json"}
+    assert {p.name for p in runs[0].iterdir()} == names
+
+
+def test_what_a_kill_left_of_a_beginning_is_no_run_and_goes_away(begin, tmp_path):
+    """A folder that never got its name; after a day the next run removes it."""
+    run = begin("r")
+    leftovers = [run.with_name(f".tmp-run-{n}") for n in (1, 2)]
+    for leftover in leftovers:
+        shutil.copytree(run, leftover)
+    os.utime(leftovers[0], (time.time() - 90_000,) * 2)
+    assert runs_newest_first(run.parent) == [run]
+    begin("s")
+    assert [leftover.exists() for leftover in leftovers] == [False, True]
+
+
+def test_a_half_begun_run_of_an_earlier_version_is_explained(begin):
+    """It has splits and no config."""
+    run = begin("r")
+    (run / "config.yaml").unlink()
+    with pytest.raises(RunError, match=r"no config\.yaml; it was stopped before it began, train"):
+        find_resumable(run, run.parent, extend=False)
+
+
+@pytest.mark.parametrize("version", ["now", "earlier", "damaged"])
+def test_the_newest_run_is_the_one_begun_last(begin, version):
+    """Not the one resumed last, which writes its config again."""
+    runs = [begin(name) for name in ("b", "a")]
+    for age, run in enumerate(runs[::-1]):
+        if version != "now":
+            os.utime(run / "splits.csv", (1_000_000 - age,) * 2)
+            (run / "run.json").unlink()
+        if version == "damaged":
+            (run / "run.json").write_text('{"began": "yesterday"}')
+    config = runs[0] / "config.yaml"
+    config.write_text(config.read_text())
+    assert runs_newest_first(runs[0].parent) == runs[::-1]
+
+
+def test_resume_takes_the_newest_run_that_nobody_is_training(begin, command):
+    """And says so where there is none; a named one is refused."""
+    older, newer = begin("older"), begin("newer")
+    assert find_resumable(None, older.parent, extend=False).run == newer
+    with lock_run(newer):
+        found = find_resumable(None, older.parent, extend=False)
+        assert (found.run, found.busy) == (older, (newer,))
+        with lock_run(older):
+            done = command("resume")
+    assert done.code == 0
+    assert "being trained by another process: outputs/newer, outputs/older" in done.out
+
+
+def test_resume_refuses_a_checkpoint_that_is_not_the_last(photos, tmp_path, command):
+    """It would go on from another one than was named; the advice works as it is printed."""
+    run = train(photos, "r", optim={"epochs": 2}, checkpoint={"keep": "all"})
+    first, last = sorted((run / "fold_0" / "checkpoints").glob("step-*"))
+    done = command("resume", first, "--epochs", "3")
+    assert done.code == 2
+    [line] = done.error_lines
+    assert f"goes on from the last checkpoint, {last.name}, not from an earlier one" in line
+    advice = line[line.index("`imgcls ") + 8 : -1].split()
+    assert command(*advice, "--dry-run", "--model", "test_resnet", "--img-size", "32").code == 0
+    for path in (last, last.parent / "last", last.parent.parent):
+        assert find_resumable(path, run.parent, extend=True).run.resolve() == run.resolve()
+    shutil.rmtree(first)
+    with pytest.raises(RunError, match="no such folder"):
+        find_resumable(run / "none", run.parent, extend=True)
+
+
+def test_several_folds_are_finished_when_they_are_summed_up(photos, tmp_path, command, monkeypatch):
+    """A kill before summary.json: resume makes it; more epochs make it anew."""
+    monkeypatch.chdir(tmp_path)
+    run = train(photos, "r", data={"folds": 2, "fold": "all"}, optim={"epochs": 1})
+    summary = (run / "summary.json").read_bytes()
+    assert is_finished(run)
+    (run / "summary.json").unlink()
+    assert not is_finished(run)
+    assert command("resume").code == 0
+    assert json.loads((run / "summary.json").read_bytes())["mean"] == json.loads(summary)["mean"]
+    assert is_finished(run)
+
+    def killed(*_arguments):
+        assert not (run / "summary.json").exists(), "the old one says nothing of these weights"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("imgcls.jobs.train.summarize", killed)
+    assert command("resume", "--epochs", "2").code == 130
+    assert not is_finished(run)
+
+
+def test_links_that_a_kill_at_the_very_end_left_unset_are_set(photos, tmp_path, command):
+    """The run is finished all the same, and evaluated as it is."""
+    run = train(photos, "r", optim={"epochs": 1})
+    checkpoints = run / "fold_0" / "checkpoints"
+    for name in ("best", "last"):
+        (checkpoints / name).unlink()
+    assert read_checkpoint(find_checkpoint(run)).facts["epoch"] == 1
+    assert "Nothing to resume: no run is unfinished" in command("resume").out
+    assert (checkpoints / "best").resolve() == (checkpoints / "last").resolve()
+
+
+def test_an_unfinished_run_is_evaluated_with_a_note(photos, command, monkeypatch):
+    """On the screen and in the JSON: how far it has come."""
+    monkeypatch.setattr("imgcls.engine.fit.train_step", _stopping(after=5))
+    folder = ("--output", "outputs", "--experiment", "r", "--epochs", "3", "--batch-size", "16")
+    tiny = ("--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--workers", "0")
+    assert command("train", photos, *tiny, *folder).code == 130
+    note = "run outputs/r is unfinished: epoch 1 of 3; its best so far is evaluated"
+    done = command("evaluate", "--ci", "none", "--no-report", "--workers", "0", "--json")
+    assert done.code == 0
+    assert note in json.loads(done.out)["notes"]
+    checkpoint = find_checkpoint(Path("outputs/r"))
+    assert how_far(Path("outputs/r/fold_0")) == note[: note.index(";")]
+    assert how_far(checkpoint) is None
+
+
+def _stopping(after):
+    from imgcls.engine import step
+
+    real, calls = step.train_step, []
+
+    def train_step(*arguments):
+        calls.append(1)
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    return train_step
