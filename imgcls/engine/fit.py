@@ -29,8 +29,8 @@ from imgcls.engine.runtime import derive_seed, set_seed
 from imgcls.engine.state import History, Progress, RandomState, Stateful, TrainState
 from imgcls.engine.step import Learner, train_step
 from imgcls.errors import InterruptedRunError, WorkerError
-from imgcls.metrics.calibration import fit_temperature
 from imgcls.metrics.scores import validation_metrics
+from imgcls.metrics.temperature import fit_temperature
 from imgcls.metrics.trackers import MetricTracker
 
 
@@ -214,9 +214,10 @@ def validate_epoch(
     )
     metrics = validation_metrics(result.predictions)
     if parts.calibrates:
-        # few pictures, all of them right, would ask for boundless confidence: only ever soften
+        # the pictures have also chosen the epoch: only ever soften by them
         predictions = result.predictions
-        temperature = fit_temperature(predictions.logits, predictions.labels, lowest=1.0)
+        found = fit_temperature(predictions.logits, predictions.labels, lowest=1.0)
+        temperature = found.temperature
         calibrated = replace(predictions, temperature=temperature)
         metrics["val_temperature"] = temperature
         metrics["val_calibrated_loss"] = float(calibrated.picture_losses.mean())

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from imgcls.config.files import read_text
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.engine.durable import strict_json, write_text
 from imgcls.errors import CheckpointError, OutputError
+from imgcls.metrics.temperature import limit_reached
 
 CALIBRATION = "calibration.json"
 _FORMAT = "imgcls-calibration"
@@ -25,11 +26,15 @@ _FORMAT = "imgcls-calibration"
 
 @dataclass(frozen=True)
 class Temperature:
-    """softmax(logits / temperature) is calibrated on `samples` pictures of the split fitted_on."""
+    """softmax(logits / temperature) is calibrated on `samples` pictures of the split fitted_on.
+
+    reason: what to know of it, such as why it is 1; None when there is nothing.
+    """
 
     temperature: float
     fitted_on: str
     samples: int
+    reason: str | None = None
 
 
 def save_temperature(checkpoint: Checkpoint, temperature: Temperature) -> None:
@@ -59,13 +64,15 @@ def read_temperature(checkpoint: Checkpoint) -> Temperature | None:
         if content["format"] != _FORMAT:
             raise ValueError  # noqa: TRY301  answered with the others just below
         found = _usable(content["temperature"], content["fitted_on"], content["samples"])
+        # earlier versions gave no reason, and fitted beyond the limits of now
+        reason = content.get("reason") or limit_reached(found.temperature)
     except FileNotFoundError:
         return _fitted_in_training(checkpoint)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: damaged; {again}") from error
     if content["weights_sha256"] != checkpoint.weights_sha256:
         raise CheckpointError(f"{file}: belongs to other weights; {again}")
-    return found
+    return replace(found, reason=reason)
 
 
 def _fitted_in_training(checkpoint: Checkpoint) -> Temperature | None:
@@ -73,7 +80,8 @@ def _fitted_in_training(checkpoint: Checkpoint) -> Temperature | None:
         found = checkpoint.facts.get("metrics", {}).get("val_temperature")
         if found is None:
             return None
-        return _usable(found, "val", checkpoint.facts["val_pictures"])
+        usable = _usable(found, "val", checkpoint.facts["val_pictures"])
+        return replace(usable, reason=limit_reached(usable.temperature))
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{checkpoint.folder}: the sidecar's temperature is not usable"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,11 +116,19 @@ def cross_validate(
         fold="all",
         cross_validation=_over_folds(reports, checkpoints),
         bad_images=tuple(picture for pictures in held_out for picture in pictures.left_out),
-        notes=tuple(dict.fromkeys(note for part in reports for note in part.notes)),
+        notes=tuple(dict.fromkeys(_notes(reports, held_out))),
     )
     write_evaluation(folder, report, pooled, scoring.cost_matrix)
     write_json(run / SUMMARY, _summary(report))
     return report
+
+
+def _notes(reports: Sequence[EvalReport], held_out: Sequence[Pictures]) -> Iterator[str]:
+    """What is to be known of the data, then of each fold."""
+    for pictures in held_out:
+        yield from pictures.notes
+    for report, pictures in zip(reports, held_out, strict=True):
+        yield from (f"fold {report.fold}: {n}" for n in report.notes if n not in pictures.notes)
 
 
 def _over_folds(reports: Sequence[EvalReport], checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from imgcls.engine.score_file import ScoreFile, temporary_scores
 from imgcls.engine.temperature import Temperature
 from imgcls.engine.together import VIEWS, Together
 from imgcls.errors import CheckpointError
+from imgcls.jobs.calibrate import calibration_notes
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.score import OnBatch, counted, ignore_batches, prepare
 from imgcls.jobs.score_report import Scoring, measured_speed, report_on
@@ -57,23 +58,33 @@ def score_together(
         [1.0 if found is None else found.temperature for found in temperatures],
     )
     batches = prepared[0].batches
-    with temporary_scores(folder, len(pictures.indices)) as members:
+    with temporary_scores(folder, len(pictures.indices)) as answers:
         result = predict(
             together,
             batches,
             prepared[0].normalizer,
             compute,
             counted(on_batch, len(batches)),
-            file=members,
+            file=answers,
         )
         scores = result.logits
         with ScoreFile(folder / LOGITS, len(scores)) as file:
             for rows in blocks(len(scores), scores[0].size):
                 file.append(scores[rows, 0])
             mean = Predictions(result.keys, file.mapped(), result.labels)
-        alone = [
-            Predictions(result.keys, scores[:, 1 + index], result.labels).facts
+        members = [
+            Predictions(result.keys, scores[:, 1 + index], result.labels)
             for index in range(len(checkpoints))
+        ]
+        alone = [member.facts for member in members]
+        notes = [
+            f"fold {checkpoint.fold}: {note}" if len(checkpoints) > 1 else note
+            for checkpoint, heat, after in zip(checkpoints, temperatures, members, strict=True)
+            if heat is not None
+            # these logits are divided already
+            for note in calibration_notes(
+                heat, replace(after, temperature=1 / heat.temperature), after
+            )
         ]
         gain = paired_differences(mean.facts, alone, scoring.resampler(mean, pictures.groups))
     metrics = MetricsCalculator(first.class_names, scoring.top_k).compute(mean)
@@ -91,6 +102,7 @@ def score_together(
         report,
         checkpoint=folder.parent.parent if several else first.folder,
         fold="all" if several else first.fold,
+        notes=(*report.notes, *notes),
         ensemble={
             "folds": [checkpoint.fold for checkpoint in checkpoints],
             "tta": tta,

@@ -29,8 +29,8 @@ from imgcls.jobs.robustness import corruption_scores, require_corruptible
 from imgcls.jobs.runs import how_far, newest_run_with_checkpoint
 from imgcls.jobs.score import OnBatch, ignore_batches, prepare, results_folder, score
 from imgcls.jobs.score_report import Scoring
-from imgcls.metrics.calibration import fit_temperature
 from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.temperature import fit_temperature
 from imgcls.report.evaluation_files import write_evaluation, write_metrics
 from imgcls.report.explanations import EXPLANATIONS
 from imgcls.results import EvalReport
@@ -275,8 +275,8 @@ class _Evaluation:
         prepared = prepare(checkpoint, fitting, self.compute, self.scoring)
         with temporary_scores(results_folder(checkpoint.folder), len(fitting.indices)) as file:
             seen = prepared.predict(file, self.on_batch)
-            fitted = fit_temperature(seen.logits, seen.labels)
-        found = Temperature(fitted, "val", len(seen.labels))
+            fitted = fit_temperature(seen.logits, seen.labels, groups=fitting.groups)
+        found = Temperature(fitted.temperature, "val", len(seen.labels), fitted.reason)
         save_temperature(checkpoint, found)
         return found
 

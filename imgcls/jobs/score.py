@@ -16,7 +16,7 @@ from imgcls.engine.checkpoint import Checkpoint, load_weights
 from imgcls.engine.inference import InferencePass, predict
 from imgcls.engine.score_file import ScoreFile
 from imgcls.engine.temperature import Temperature
-from imgcls.jobs.calibrate import describe_calibration
+from imgcls.jobs.calibrate import calibration_notes, describe_calibration
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.score_report import Scoring, measured_speed, report_on
 from imgcls.metrics.calculator import MetricsCalculator, MetricSet
@@ -148,8 +148,10 @@ def score(
         folder=folder,
     )
     if temperature is not None:
-        described = describe_calibration(temperature, result.predictions)
-        report = replace(report, calibration=described)
+        after = result.predictions
+        notes = calibration_notes(temperature, replace(after, temperature=1.0), after)
+        described = describe_calibration(temperature, after)
+        report = replace(report, calibration=described, notes=(*report.notes, *notes))
     return report, result
 
 

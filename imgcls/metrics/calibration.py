@@ -1,4 +1,4 @@
-"""Whether a stated probability can be taken at its word, and the temperature that mends it."""
+"""Whether a stated probability can be taken at its word."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgcls.metrics.blocks import blocks
-from imgcls.metrics.predictions import PictureFacts, Predictions, cross_entropies, require_scores
+from imgcls.metrics.predictions import PictureFacts, Predictions
 
 NUM_BINS = 15
-TEMPERATURE_LIMITS = (0.01, 100.0)
 
 
 @dataclass(frozen=True)
@@ -101,34 +100,6 @@ def classwise_calibration_error(predictions: Predictions, bins: int = NUM_BINS) 
         own = labels[rows]
         gaps -= np.bincount(cells[np.arange(len(own)), own], minlength=classes * bins)
     return float(np.abs(gaps).sum() / (count * classes))
-
-
-def fit_temperature(
-    logits: np.ndarray, labels: np.ndarray, lowest: float = TEMPERATURE_LIMITS[0]
-) -> float:
-    """The T > 0 for which softmax(logits / T) has the lowest NLL on these labels.
-
-    logits: [N, C]; labels: integers [N]. Guo et al. (2017). Dividing by T keeps the order of the
-    classes, so the predicted ones stay. Lies within TEMPERATURE_LIMITS, at a limit where the data
-    set none (e.g. every picture right: T would fall to 0), and not below `lowest`; 1.0 where no T
-    is better than 1. Raises DataError for arrays that do not fit or are not finite.
-    """
-    from scipy.optimize import minimize_scalar
-
-    logits, labels = np.asarray(logits), np.asarray(labels)
-    require_scores(logits, labels)
-
-    def nll(log_temperature: float) -> float:
-        return float(cross_entropies(logits, labels, float(np.exp(-log_temperature))).mean())
-
-    # NLL is convex in 1/T, so it has one valley in log T and a bounded search finds it
-    found = minimize_scalar(
-        nll,
-        bounds=np.log((lowest, TEMPERATURE_LIMITS[1])),
-        method="bounded",
-        options={"xatol": 1e-7},
-    )
-    return float(np.exp(found.x)) if found.fun < nll(0.0) else 1.0
 
 
 def _equal_width(scores: np.ndarray, bins: int) -> np.ndarray:

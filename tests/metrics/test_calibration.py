@@ -12,14 +12,13 @@ from sklearn import metrics as sk
 
 from imgcls.errors import DataError
 from imgcls.metrics.calibration import (
-    TEMPERATURE_LIMITS,
     calibration_scores,
     classwise_calibration_error,
     expected_calibration_error,
-    fit_temperature,
     reliability_bins,
 )
 from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.temperature import TEMPERATURE_LIMITS, fit_temperature, limit_reached
 
 
 def from_probabilities(probabilities, labels):
@@ -113,7 +112,7 @@ def test_a_planted_temperature_is_found(planted):
     rng = np.random.default_rng(0)
     true_logits = 2 * rng.normal(size=(20_000, 5))
     draws = true_logits + rng.gumbel(size=true_logits.shape)  # argmax samples the softmax
-    found = fit_temperature(planted * true_logits, draws.argmax(axis=1))
+    found = fit_temperature(planted * true_logits, draws.argmax(axis=1)).temperature
     assert found == pytest.approx(planted, rel=0.05)
 
 
@@ -121,7 +120,7 @@ def test_a_planted_temperature_is_found(planted):
 @given(predictions())
 def test_a_temperature_never_raises_the_nll_it_was_fitted_on(p):
     """It lies within its limits, is at least as good as 1 and keeps the predicted class."""
-    temperature = fit_temperature(p.logits, p.labels)
+    temperature = fit_temperature(p.logits, p.labels).temperature
     assert TEMPERATURE_LIMITS[0] <= temperature <= TEMPERATURE_LIMITS[1]
     before, after = (
         -log_softmax(p.logits / t, axis=1)[np.arange(len(p.labels)), p.labels].mean()
@@ -132,11 +131,67 @@ def test_a_temperature_never_raises_the_nll_it_was_fitted_on(p):
     assert np.array_equal(scaled.predicted, p.predicted)
 
 
-def test_a_data_set_that_sets_no_temperature_gets_a_bounded_one():
-    """All right: sharper is always better, to the limit. All equal: nothing changes, so 1."""
-    logits, labels = np.eye(3, dtype=np.float32), np.arange(3)
-    assert fit_temperature(logits, labels) < 0.1
-    assert fit_temperature(np.zeros((3, 3), dtype=np.float32), labels) == 1.0
+def confident(count, right, seed=0):
+    """Logits that are 88% sure on average, and labels of which so many are right."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(count, 3)).astype(np.float32)
+    said = rng.integers(0, 3, count)
+    logits[np.arange(count), said] += 4
+    return logits, np.where(np.arange(count) < right, logits.argmax(axis=1), (said + 1) % 3)
+
+
+def test_few_pictures_without_a_mistake_do_not_decide():
+    """22 of 22 right ask for certainty; what is fitted leaves room for mistakes, and says so."""
+    logits, labels = confident(22, 22)
+    found = fit_temperature(logits, labels)
+    assert 0.3 < found.temperature < 1
+    assert "none of the 22 pictures is wrong" in found.reason
+    confidence = Predictions(tuple(map(str, range(22))), logits, labels, found.temperature)
+    assert confidence.picture_losses.max() > 1e-3
+    # other pictures, of which a few are wrong: the fit of 22 has not made them hopeless
+    logits, labels = confident(200, 180, seed=1)
+    plain, mended = (
+        Predictions(tuple(map(str, range(200))), logits, labels, t).picture_losses.mean()
+        for t in (1.0, found.temperature)
+    )
+    assert mended < 1.6 * plain
+
+
+def test_many_pictures_outweigh_the_prior():
+    """The same shares in ever more pictures, to the temperature that they ask for alone."""
+    once = confident(20, 17)
+    found = [
+        fit_temperature(np.tile(once[0], (times, 1)), np.tile(once[1], times)).temperature
+        for times in (1, 10, 100)
+    ]
+    assert 1 < found[0] < found[1] < found[2]
+    assert found[2] / found[1] < found[1] / found[0]
+
+
+def test_a_temperature_that_does_not_help_others_is_none():
+    """By pictures left out in turn; logits without any knowledge of the labels want none, too."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(30, 4))
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    found = fit_temperature(logits, labels)
+    with_it, without = found.held_out_nll
+    assert with_it >= without
+    assert found.temperature == 1.0
+    assert "no temperature is better than none" in found.reason
+    assert fit_temperature(np.zeros((3, 3)), np.arange(3)).temperature == 1.0
+    assert "one picture alone" in fit_temperature(np.eye(3)[:1], np.array([0])).reason
+    assert "one group alone" in fit_temperature(logits, labels, groups=["g"] * 30).reason
+
+
+def test_a_temperature_at_its_limit_says_so():
+    """Whichever side; and those that earlier versions stored beyond it."""
+    labels = np.tile(np.arange(3), 1000)
+    for logits, limit in ((np.eye(3)[labels] * 0.1, 0.1), (np.eye(3)[(labels + 1) % 3] * 50, 10.0)):
+        found = fit_temperature(logits, labels)
+        assert found.temperature == pytest.approx(limit, rel=1e-3)
+        assert f"limit of {limit:g}" in found.reason
+    assert "limit of 0.1" in limit_reached(0.01)
+    assert limit_reached(1.0) is None
 
 
 def test_a_temperature_is_not_fitted_on_broken_scores():
@@ -167,7 +222,7 @@ def test_the_fitted_temperature_mends_planted_overconfidence():
         return Predictions(tuple(map(str, range(count))), 4 * logits, labels, temperature)
 
     val = planted(4000)
-    temperature = fit_temperature(val.logits, val.labels)
+    temperature = fit_temperature(val.logits, val.labels).temperature
     assert temperature == pytest.approx(4, rel=0.1)
     test = planted(4000)
     mended = Predictions(test.keys, test.logits, test.labels, temperature)
