@@ -10,7 +10,7 @@ ImgclsError                 1   the base of everything imgcls raises on purpose
 │   └── RunError                a run folder that is missing, empty, finished or in use
 ├── RunFailedError          1   something broke while running
 │   ├── BadImageError           a picture could not be read in the middle of a run
-│   ├── NonFiniteLossError      the loss became inf or nan; the update was not made
+│   ├── NonFiniteError          a loss, gradient or score became inf or nan
 │   ├── DeviceMemoryError       the device ran out of memory
 │   ├── WorkerError             a data-loading process died or could not load
 │   ├── OutputError             the output folder could not be written
@@ -74,8 +74,8 @@ class BadImageError(RunFailedError):
     """A picture could not be read in the middle of a run."""
 
 
-class NonFiniteLossError(RunFailedError):
-    """The loss became inf or nan; the update was not made."""
+class NonFiniteError(RunFailedError):
+    """A loss, a gradient or a model's score became inf or nan; no weight was changed by it."""
 
 
 class DeviceMemoryError(RunFailedError):

@@ -28,7 +28,7 @@ from imgcls.engine.optim import OptimizerState
 from imgcls.engine.runtime import derive_seed, set_seed
 from imgcls.engine.state import History, Progress, RandomState, Stateful, TrainState
 from imgcls.engine.step import Learner, train_step
-from imgcls.errors import InterruptedRunError, WorkerError
+from imgcls.errors import InterruptedRunError, NonFiniteError, WorkerError
 from imgcls.metrics.scores import validation_metrics
 from imgcls.metrics.temperature import fit_temperature
 from imgcls.metrics.trackers import MetricTracker
@@ -118,7 +118,7 @@ def fit(
 ) -> None:
     """Train until the last epoch or early stopping; the outcome is in the parts and on disk.
 
-    Raises InterruptedRunError, after saving, when `stop` was asked for; NonFiniteLossError and
+    Raises InterruptedRunError, after saving, when `stop` was asked for; NonFiniteError and
     the loaders' errors leave the last checkpoint as it is.
     """
     progress, history = parts.progress, parts.history
@@ -205,13 +205,20 @@ def validate_epoch(
     parts: Parts, on_batch: Callable[[int], None] = lambda _samples: None
 ) -> dict[str, float | None]:
     """Score the validation pictures with the weights as they are now: the `val_` metrics."""
-    result = predict(
-        parts.eval_model,
-        parts.val_batches,
-        parts.normalizer,
-        parts.learner.compute,
-        on_batch,
-    )
+    try:
+        result = predict(
+            parts.eval_model,
+            parts.val_batches,
+            parts.normalizer,
+            parts.learner.compute,
+            on_batch,
+        )
+    except NonFiniteError as error:
+        progress, lr = parts.progress, parts.learner.schedule.lr
+        raise NonFiniteError(
+            f"after step {progress.step} (lr {lr:.2g}) {error}; the last checkpoint is as it was; "
+            "try a lower --lr or --clip-grad 1.0"
+        ) from error
     metrics = validation_metrics(result.predictions)
     if parts.calibrates:
         # the pictures have also chosen the epoch: only ever soften by them

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
-from imgcls.engine.runtime import autocast, synchronize
+from imgcls.engine.runtime import autocast, synchronize, to_host
 from imgcls.engine.score_file import ScoreFile
+from imgcls.errors import NonFiniteError
 from imgcls.metrics.predictions import Predictions
 
 
@@ -52,7 +54,8 @@ def predict(
 
     on_batch is called behind each batch with its number of pictures; what it raises ends the pass.
     Logits come back as float32 whatever the precision: memory-mapped from `file` where one is
-    given, else in memory.
+    given, else in memory. Raises NonFiniteError that names the first picture whose logits are not
+    finite.
     """
     model.eval()
     keys: list[str] = []
@@ -60,19 +63,21 @@ def predict(
     kept = logits if file is None else file
     labels: list[np.ndarray] = []
     times_s: list[float] = []
-    for batch in batches:
-        start_s = time.perf_counter()
-        images = normalizer.images(batch)
-        with autocast(compute.device, compute.precision):
-            output = model(images)
-        scores = output.float().cpu()
-        synchronize(compute.device)
-        times_s.append(time.perf_counter() - start_s)
+    for batch, wait in _ahead(_asked(model, batches, normalizer, compute), _in_flight(compute)):
+        scores, time_s = wait()
+        times_s.append(time_s)
         valid = batch.valid.numpy()
-        kept.append(scores.numpy()[valid])
+        found = scores.numpy()[valid]
         labels.append(batch.labels.numpy()[valid])
-        keys.extend(key for key, real in zip(batch.keys, valid, strict=True) if real)
-        on_batch(int(valid.sum()))
+        names = [key for key, real in zip(batch.keys, valid, strict=True) if real]
+        finite = np.isfinite(found.reshape(len(found), -1)).all(axis=1)
+        if not finite.all():
+            raise NonFiniteError(
+                f"{names[int(finite.argmin())]}: the model's output for it is inf or nan"
+            )
+        kept.append(found)
+        keys.extend(names)
+        on_batch(len(names))
     return InferencePass(
         keys=tuple(keys),
         logits=np.concatenate(logits) if file is None else file.mapped(),
@@ -81,3 +86,61 @@ def predict(
         batch_times_s=tuple(times_s),
         batch_sizes=tuple(len(part) for part in labels),
     )
+
+
+# the scores of a batch on the CPU, and the seconds they took, when they are there
+_Wait = Callable[[], tuple[torch.Tensor, float]]
+
+
+def _in_flight(compute: ComputeSettings) -> int:
+    """Batches that the device works on at a time: a GPU has the next while one is copied back."""
+    return 2 if compute.device.type == "cuda" else 1
+
+
+def _ahead(asked: Iterator[tuple[Batch, _Wait]], count: int) -> Iterator[tuple[Batch, _Wait]]:
+    """The batches in their order, each given out when `count` are asked for, or all."""
+    waiting: deque[tuple[Batch, _Wait]] = deque()
+    for one in asked:
+        waiting.append(one)
+        if len(waiting) == count:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _asked(
+    model: nn.Module, batches: Iterable[Batch], normalizer: Normalizer, compute: ComputeSettings
+) -> Iterator[tuple[Batch, _Wait]]:
+    """Each batch as soon as its device was asked for the scores."""
+    for batch in batches:
+        if compute.device.type == "cuda":
+            begun, done = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            stream = torch.cuda.current_stream(compute.device)
+            begun.record(stream)
+            scores = to_host(_scores(model, batch, normalizer, compute))
+            done.record(stream)
+            yield batch, partial(_timed_by_events, scores, begun, done)
+        else:
+            start_s = time.perf_counter()
+            here = _scores(model, batch, normalizer, compute).cpu()
+            synchronize(compute.device)
+            yield batch, partial(_timed, here, time.perf_counter() - start_s)
+
+
+def _scores(
+    model: nn.Module, batch: Batch, normalizer: Normalizer, compute: ComputeSettings
+) -> torch.Tensor:
+    with autocast(compute.device, compute.precision):
+        output: torch.Tensor = model(normalizer.images(batch))
+    return output.float()
+
+
+def _timed_by_events(
+    scores: Callable[[], torch.Tensor], begun: torch.cuda.Event, done: torch.cuda.Event
+) -> tuple[torch.Tensor, float]:
+    found = scores()
+    done.synchronize()
+    return found, begun.elapsed_time(done) / 1e3
+
+
+def _timed(scores: torch.Tensor, seconds: float) -> tuple[torch.Tensor, float]:
+    return scores, seconds

@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import platform
 import random
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -101,13 +102,17 @@ def use_deterministic_kernels() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def allow_tf32(device: torch.device) -> None:
-    """Let a GPU's tensor cores round the factors of float32 products to 10 bits, in this process.
+def set_tf32(device: torch.device, *, allowed: bool) -> None:
+    """Let a GPU round the factors of float32 products to 10 bits, or forbid it, in this process.
 
-    cuDNN's convolutions do so by torch's default; this is the same for matrix products.
+    Both for matrix products, which torch keeps exact by default, and for cuDNN's convolutions,
+    which it does not. It is training's float32; what is called exact must forbid it.
     """
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
+    if device.type != "cuda":
+        return
+    # newer torch has `fp32_precision` beside these, and refuses to read these once that is set
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def keep_freed_memory() -> None:
@@ -133,6 +138,26 @@ def versions() -> dict[str, str]:
     )
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **found}
+
+
+def to_host(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """A function that waits for the tensor's copy on the CPU, and for no later work of its device.
+
+    On cuda the copy is under way when this returns; elsewhere the function makes it.
+    """
+    if tensor.device.type != "cuda":
+        return tensor.cpu
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    copy.copy_(tensor, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    # of the tensor's own device: the current one is cuda:0, whatever --device says
+    copied.record(torch.cuda.current_stream(tensor.device))
+
+    def wait() -> torch.Tensor:
+        copied.synchronize()
+        return copy
+
+    return wait
 
 
 def synchronize(device: torch.device) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +11,10 @@ from torch import nn
 
 from imgcls.engine.batches import Batch, ComputeSettings, TrainBatcher
 from imgcls.engine.ema import WeightAverage
-from imgcls.engine.runtime import autocast
+from imgcls.engine.runtime import autocast, to_host
 from imgcls.engine.schedule import Schedule
 from imgcls.engine.trainable import Trainable
-from imgcls.errors import NonFiniteLossError
+from imgcls.errors import NonFiniteError
 
 
 @dataclass
@@ -33,65 +33,80 @@ class Learner:
     clip_grad: float | None
 
 
+# half-precision training halves its scale after each gradient that is too large; below this there
+# is nothing left to halve, and every update would be skipped
+_LEAST_SCALE = 1e-4
+
+
 def train_step(learner: Learner, micro_batches: Sequence[Batch], step: int) -> tuple[float, int]:
     """Make update number `step` (from 0) and return (sum of the pictures' losses, pictures).
 
     The gradient is that of the mean loss over all pictures of the micro-batches, whatever their
-    sizes. Raises NonFiniteLossError before any weight changes.
+    sizes. Raises NonFiniteError before any weight changes, for a loss or a gradient; in fp16 a
+    gradient beyond the scale is usual, and the update is skipped.
     """
     samples = sum(len(batch.labels) for batch in micro_batches)
-    loss_sum = 0.0
+    losses = []
     learner.optimizer.zero_grad(set_to_none=True)
     for batch in micro_batches:
         images, targets = learner.batcher.prepare(batch)
         with autocast(learner.compute.device, learner.compute.precision):
             logits = learner.model(images)
         loss = learner.loss(logits.float(), targets)
-        loss_value = _on_its_way(loss.detach())
+        losses.append(to_host(loss.detach()))
         share = len(batch.labels) / samples
         learner.scaler.scale(loss * share).backward(
             create_graph=getattr(learner.optimizer, "is_second_order", False)
         )
-        # the device is busy with the backward pass by now and need not wait for us
-        value = loss_value()
+    learner.scaler.unscale_(learner.optimizer)
+    gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    norm_value = to_host(norm)
+    loss_sum = 0.0
+    # the one time in a step that a GPU is waited for: behind the gradients, before the update
+    for batch, loss_value in zip(micro_batches, losses, strict=True):
+        value = float(loss_value())
         if not math.isfinite(value):
-            raise NonFiniteLossError(_non_finite(value, step, batch, learner))
+            raise NonFiniteError(_non_finite_loss(value, step, batch, learner))
         loss_sum += value * len(batch.labels)
+    finite = math.isfinite(float(norm_value()))
+    if not finite and not learner.scaler.is_enabled():
+        raise NonFiniteError(_non_finite_gradient(step, micro_batches, learner))
     if learner.clip_grad is not None:
-        learner.scaler.unscale_(learner.optimizer)
-        nn.utils.clip_grad_norm_(learner.model.parameters(), learner.clip_grad)
+        nn.utils.clip_grads_with_norm_(learner.model.parameters(), learner.clip_grad, norm)
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
+    if not finite and learner.scaler.get_scale() < _LEAST_SCALE:
+        raise NonFiniteError(_non_finite_gradient(step, micro_batches, learner))
     learner.schedule.step()
     if learner.average is not None:
         learner.average.update(learner.model, step + 1)
     return loss_sum, samples
 
 
-def _on_its_way(loss: torch.Tensor) -> Callable[[], float]:
-    """A function that waits for the loss, but not for what its device was asked to do later."""
-    if loss.device.type != "cuda":
-        return lambda: float(loss)
-    value = torch.empty((), dtype=loss.dtype, pin_memory=True)
-    value.copy_(loss, non_blocking=True)
-    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    copied.record()
-
-    def wait() -> float:
-        copied.synchronize()
-        return float(value)
-
-    return wait
+def _non_finite_loss(value: float, step: int, batch: Batch, learner: Learner) -> str:
+    return _diverged(f"the loss became {value}", step, batch.keys, learner)
 
 
-def _non_finite(value: float, step: int, batch: Batch, learner: Learner) -> str:
-    shown = ", ".join(batch.keys[:8]) + (", ..." if len(batch.keys) > 8 else "")  # noqa: PLR2004
+def _non_finite_gradient(step: int, batches: Sequence[Batch], learner: Learner) -> str:
+    broken = [
+        name
+        for name, parameter in learner.model.named_parameters()
+        if parameter.grad is not None and not parameter.grad.isfinite().all()
+    ]
+    of = f" of {broken[-1]}" if broken else ""
+    keys = [key for batch in batches for key in batch.keys]
+    return _diverged(f"the gradient{of} became inf or nan", step, keys, learner)
+
+
+def _diverged(what: str, step: int, keys: Sequence[str], learner: Learner) -> str:
+    shown = ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "")  # noqa: PLR2004
     advice = (
         "try a lower --lr or --amp off"
         if learner.compute.precision is not None
         else "try a lower --lr or --clip-grad 1.0"
     )
     return (
-        f"the loss became {value} at step {step} (lr {learner.schedule.lr:.2g}); the update was "
-        f"not made; {advice}; pictures of the batch: {shown}"
+        f"{what} at step {step} (lr {learner.schedule.lr:.2g}); the update was not made and the "
+        f"last checkpoint is as it was; {advice}; pictures of the batch: {shown}"
     )

@@ -20,7 +20,7 @@ from imgcls.engine.features import ClassifierAlone, FeatureInput
 from imgcls.engine.fit import EvalBatches, Parts, TrainBatches
 from imgcls.engine.losses import build_loss
 from imgcls.engine.optim import build_optimizer
-from imgcls.engine.runtime import derive_seed, set_seed
+from imgcls.engine.runtime import derive_seed, set_seed, set_tf32
 from imgcls.engine.schedule import Schedule
 from imgcls.engine.state import History, Progress, RandomState
 from imgcls.engine.step import Learner
@@ -59,6 +59,7 @@ def assemble(
     """
     store = store or FeatureStore(plan)
     config, augment = plan.config, plan.recipe.augment
+    set_tf32(plan.compute.device, allowed=True)
     start = {} if load_weights else {"pretrained": False, "weights": None}
     set_seed(derive_seed(config.runtime.seed, "model", fold))
     taken: list[str] = []

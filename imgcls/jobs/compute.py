@@ -13,7 +13,7 @@ from torch import nn
 
 from imgcls.config.run import TrainConfig
 from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.runtime import allow_tf32, amp_name, get_device, resolve_precision, synchronize
+from imgcls.engine.runtime import amp_name, get_device, resolve_precision, set_tf32, synchronize
 from imgcls.jobs.benchmark.single import training_step
 from imgcls.models.card import preprocessing
 
@@ -36,8 +36,12 @@ class Choice:
 
 
 def compute_settings(device: str, amp: str, *, channels_last: bool) -> ComputeSettings:
-    """Where and how to compute, for `--device`, `--amp` and `--channels-last`."""
+    """Where and how to score, for `--device`, `--amp` and `--channels-last`.
+
+    float32 is exact from here on in this process: no TF32.
+    """
     place = get_device(device)
+    set_tf32(place, allowed=False)
     return ComputeSettings(place, resolve_precision(amp, place), channels_last)
 
 
@@ -52,7 +56,6 @@ def training_compute(
     """
     runtime, epochs = config.runtime, config.optim.epochs
     device = get_device(runtime.device)
-    allow_tf32(device)
     measured = device.type == "cpu"
     precisions = (
         (None, torch.bfloat16)

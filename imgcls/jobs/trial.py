@@ -22,7 +22,7 @@ from imgcls.errors import (
     DeviceMemoryError,
     InterruptedRunError,
     ModelError,
-    NonFiniteLossError,
+    NonFiniteError,
 )
 from imgcls.jobs.plan import Plan, make_plan
 from imgcls.jobs.runs import CONFIG, SPLITS
@@ -34,7 +34,7 @@ from imgcls.report.files import read_csv
 from imgcls.results import TrainResult, TrialRecord
 
 # the fault of a trial's settings, not of the data or the machine
-_FAULTS = (NonFiniteLossError, DeviceMemoryError, ConfigError, ModelError)
+_FAULTS = (NonFiniteError, DeviceMemoryError, ConfigError, ModelError)
 _PRUNED, _TIME_IS_UP = "because others did better", "because the time is up"
 
 

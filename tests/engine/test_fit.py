@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import platform
 import subprocess
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
+from conftest import OFFLINE, tiny_config
 from torch import nn
 
 from imgcls.config.optim import OptimConfig
@@ -24,7 +25,7 @@ from imgcls.engine.runtime import get_device, resolve_precision
 from imgcls.engine.schedule import Schedule
 from imgcls.engine.step import train_step
 from imgcls.engine.trainable import Trainable
-from imgcls.errors import ConfigError, DeviceError, NonFiniteLossError
+from imgcls.errors import ConfigError, DeviceError, NonFiniteError
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer
@@ -78,10 +79,82 @@ def test_a_non_finite_loss_stops_before_the_update(photos):
     parts = parts_of(tiny_config(photos))
     before = {k: v.clone() for k, v in parts.learner.model.named_parameters()}
     parts.learner.loss = lambda logits, _targets: logits.sum() * math.nan
-    with pytest.raises(NonFiniteLossError, match=r"nan at step 7 .*pictures of the batch: \w+/\d+"):
+    with pytest.raises(NonFiniteError, match=r"nan at step 7 .*pictures of the batch: \w+/\d+"):
         train_step(parts.learner, next(iter(parts.train_batches.steps(0))), 7)
     for name, parameter in parts.learner.model.named_parameters():
         assert torch.equal(parameter, before[name])
+
+
+def broken_gradient(parts, value):
+    """The loss stays finite; the gradient of the classifier becomes `value`."""
+    parts.learner.model.fc.weight.register_hook(lambda gradient: gradient * value)
+
+
+@pytest.mark.parametrize("clip_grad", [None, 1.0])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_non_finite_gradient_stops_before_the_update(photos, value, clip_grad):
+    """Though the loss is finite: no weight, moment or average changes; the layer is named."""
+    parts = parts_of(tiny_config(photos, optim={"clip_grad": clip_grad, "model_ema": True}))
+    before = copy.deepcopy(parts.train_state().state_dict())
+    weights = {k: v.clone() for k, v in parts.learner.model.state_dict().items() if "run" not in k}
+    broken_gradient(parts, value)
+    with pytest.raises(NonFiniteError, match=r"gradient of fc\.weight .* at step 7 .*--lr"):
+        train_step(parts.learner, next(iter(parts.train_batches.steps(0))), 7)
+    for name, tensor in weights.items():
+        if "num_batches" not in name:
+            assert torch.equal(parts.learner.model.state_dict()[name], tensor)
+    after = parts.train_state().state_dict()
+    assert after["optimizer"] == before["optimizer"]
+    assert after["schedule"] == before["schedule"]
+
+
+def test_half_precision_skips_such_updates_until_its_scale_is_used_up(photos):
+    """A gradient beyond the scale is usual there; one that stays so is an error in the end."""
+    parts = parts_of(tiny_config(photos))
+    parts.learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-12)
+    [batches, *_] = parts.train_batches.steps(0)
+    weight = parts.learner.model.fc.weight.clone()
+    broken_gradient(parts, math.inf)
+    train_step(parts.learner, batches, 0)
+    assert torch.equal(parts.learner.model.fc.weight, weight)
+    assert parts.learner.scaler.get_scale() == 2.0**-13
+    with pytest.raises(NonFiniteError, match=r"gradient of fc\.weight became .* at step 1"):
+        train_step(parts.learner, batches, 1)
+    assert torch.equal(parts.learner.model.fc.weight, weight)
+
+
+def test_a_run_whose_gradient_breaks_keeps_its_checkpoint(command, photos, monkeypatch):
+    """Exit 1 and one line; what was saved before is good and evaluates."""
+    steps = iter(range(100))
+
+    def step(learner, batches, number):
+        if next(steps) == 3:
+            learner.model.fc.weight.register_hook(lambda gradient: gradient * math.nan)
+        return train_step(learner, batches, number)
+
+    monkeypatch.setattr("imgcls.engine.fit.train_step", step)
+    done = command("train", photos, *OFFLINE, "--epochs", "3", "--batch-size", "16")
+    assert done.code == 1
+    assert len(done.error_lines) == 1
+    assert "last checkpoint is as it was" in done.err
+    assert command("evaluate", "--workers", "0").code == 0
+
+
+def test_weights_that_broke_are_an_error_while_running(command, photos, monkeypatch):
+    """Found in the validation behind them: exit 1, the step, and what to do."""
+
+    def step(learner, batches, number):
+        done = train_step(learner, batches, number)
+        with torch.no_grad():
+            learner.model.fc.weight.fill_(math.nan)
+        return done
+
+    monkeypatch.setattr("imgcls.engine.fit.train_step", step)
+    done = command("train", photos, *OFFLINE, "--epochs", "1", "--batch-size", "64")
+    assert done.code == 1
+    [line] = done.error_lines
+    assert "after step 1 (lr" in line
+    assert "is inf or nan" in line
 
 
 def test_frozen_norms_stay_in_evaluation_mode(photos):

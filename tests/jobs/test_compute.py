@@ -5,16 +5,19 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+import timm
 import torch
 from conftest import tiny_config
 
 from imgcls.config.run import ResumeConfig
 from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.runtime import allow_tf32
+from imgcls.engine.runtime import set_tf32, to_host
 from imgcls.engine.step import train_step
 from imgcls.errors import ModelError
 from imgcls.jobs import compute
 from imgcls.jobs.assemble import assemble
+from imgcls.jobs.benchmark.run import benchmark_inference_speed
+from imgcls.jobs.benchmark.single import training_step
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import reopen_run, start_run
 
@@ -128,12 +131,64 @@ def test_a_model_without_checkpointing_is_named(photos):
         assemble(make_plan(config), 0)
 
 
-def test_tf32_is_for_gpus():
-    """Products on a CPU keep all their bits."""
-    before = torch.get_float32_matmul_precision()
-    try:
-        for device, precision in (("cpu", before), ("cuda", "high")):
-            allow_tf32(torch.device(device))
-            assert torch.get_float32_matmul_precision() == precision
-    finally:
-        torch.set_float32_matmul_precision(before)
+@pytest.fixture
+def tf32():
+    """What torch is told about TF32: (matrix products, convolutions), put back after the test."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield lambda: (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def test_tf32_is_for_training_on_gpus(tf32):
+    """Products and convolutions alike; on a CPU nothing is told."""
+    before = tf32()
+    set_tf32(torch.device("cpu"), allowed=True)
+    assert tf32() == before
+    set_tf32(torch.device("cuda"), allowed=True)
+    assert tf32() == ("high", True)
+    set_tf32(torch.device("cuda"), allowed=False)
+    assert tf32() == ("highest", False)
+
+
+def test_what_scores_and_times_forbids_tf32(monkeypatch):
+    """float32 is exact in evaluate and benchmark; what training times is its own."""
+    told = []
+    for module in ("compute", "benchmark.single", "benchmark.run"):
+        monkeypatch.setattr(
+            f"imgcls.jobs.{module}.set_tf32", lambda _device, *, allowed: told.append(allowed)
+        )
+    settings = compute.compute_settings("cpu", "off", channels_last=False)
+    benchmark_inference_speed(timm.create_model("test_resnet"), (3, 32, 32), num_samples=1)
+    assert told == [False, False]
+    training_step(timm.create_model("test_resnet"), settings, compiled=False)
+    assert told[2:] == [True]
+
+
+def test_a_copy_is_awaited_on_the_stream_of_its_own_device(monkeypatch):
+    """On cuda:1 as well: the current device is cuda:0, whose stream knows nothing of the copy."""
+
+    class Tensor:
+        device = torch.device("cuda:1")
+        shape = ()
+        dtype = torch.float32
+
+    class Event:
+        def record(self, stream=None):
+            self.stream = stream
+
+        def synchronize(self):
+            waited.append(self.stream)
+
+    class Host:
+        def copy_(self, tensor, non_blocking):
+            assert non_blocking
+
+    waited = []
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: f"stream of {device}")
+    monkeypatch.setattr(torch, "empty", lambda *_shape, **_kinds: Host())
+    wait = to_host(Tensor())
+    assert waited == []
+    assert isinstance(wait(), Host)
+    assert waited == ["stream of cuda:1"]

@@ -10,7 +10,7 @@ from torch import nn
 from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.engine.backends import make_runner
 from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.runtime import device_label, get_device, versions
+from imgcls.engine.runtime import device_label, get_device, set_tf32, versions
 from imgcls.engine.timing import time_step
 from imgcls.errors import DeviceMemoryError, RequestError, RunFailedError
 from imgcls.jobs.benchmark.pipeline import time_pipeline
@@ -36,6 +36,7 @@ def benchmark(
     CheckpointError for what cannot be built.
     """
     device = get_device(config.device)
+    set_tf32(device, allowed=False)
     baseline = None if config.baseline is None else read_baseline(config.baseline)
     ways, problems = asked_ways(config, device)
     subjects = [open_subject(name, config.img_size) for name in config.models]
@@ -80,6 +81,7 @@ def benchmark_inference_speed(
 ) -> dict[str, object]:
     """The `speed_metrics` of a model on synthetic batches, for use from Python."""
     compute = ComputeSettings(get_device(device))
+    set_tf32(compute.device, allowed=False)
     images = torch.randn(batch_size, *input_size, device=compute.device)
     run = make_runner("torch", compute.place(model.eval()), images, compute)
     timing = time_step(lambda: run(images), compute.device, -(-num_samples // batch_size))

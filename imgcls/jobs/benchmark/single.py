@@ -15,7 +15,7 @@ from imgcls.engine.backends import Runner, make_runner
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.memory import is_out_of_memory
 from imgcls.engine.optim import build_optimizer, default_lr
-from imgcls.engine.runtime import autocast
+from imgcls.engine.runtime import autocast, set_tf32
 from imgcls.engine.timing import Timing, time_step
 from imgcls.errors import ConfigError, DeviceMemoryError
 from imgcls.jobs.benchmark.subject import Setting, Subject
@@ -58,8 +58,10 @@ def training_step(
 ) -> Callable[[torch.Tensor], None]:
     """One update with training's default optimizer, from pictures float32 [B, C, H, W].
 
-    Labels matter to no time; every other picture is of the second class.
+    Labels matter to no time; every other picture is of the second class. float32 is training's own,
+    which has TF32 on a GPU.
     """
+    set_tf32(compute.device, allowed=True)
     config = OptimConfig()
     model.train()
     if compiled:
@@ -99,6 +101,7 @@ def agreement_of(
 ) -> Agreement | None:
     """How far the setting's logits are from torch's in fp32; None for torch in fp32 itself."""
     compute = setting.compute
+    set_tf32(compute.device, allowed=False)
     plain = ComputeSettings(compute.device)
     if setting.backend == "torch" and compute == plain:
         return None

@@ -1,0 +1,55 @@
+"""One pass of a model over pictures: the order of its batches, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from imgcls.data.dataset import Batch
+from imgcls.engine import inference
+from imgcls.engine.batches import ComputeSettings, Normalizer
+from imgcls.engine.inference import predict
+from imgcls.errors import NonFiniteError
+
+CPU = ComputeSettings(torch.device("cpu"))
+
+
+class _Mean(nn.Module):
+    def forward(self, images):
+        mean = images.mean(dim=(1, 2, 3))
+        return torch.stack([mean, -mean], dim=1)
+
+
+def batches(asked, count=5):
+    for number in range(count):
+        asked.append(number)
+        images = torch.full((2, 3, 4, 4), 10 * number, dtype=torch.uint8)
+        keys = (f"{number}a", f"{number}b")
+        yield Batch(images, torch.tensor([0, 1]), keys, torch.tensor([True, number != 4]))
+
+
+def passed(asked, on_batch=lambda _samples: None):
+    return predict(_Mean(), batches(asked), Normalizer((0.0,) * 3, (1.0,) * 3, CPU), CPU, on_batch)
+
+
+def test_a_device_that_has_the_next_batch_already_gives_the_same(monkeypatch):
+    """As a GPU does: one is under way while another comes back; order, padding and counts stay."""
+    one_by_one = passed([])
+    monkeypatch.setattr(inference, "_in_flight", lambda _compute: 2)
+    asked, done = [], []
+    ahead = passed(asked, lambda samples: done.append((len(asked), samples)))
+    assert done == [(2, 2), (3, 2), (4, 2), (5, 2), (5, 1)]
+    assert ahead.keys == one_by_one.keys
+    assert ahead.keys[-1] == "4a"
+    assert np.array_equal(ahead.logits, one_by_one.logits)
+    assert np.array_equal(ahead.labels, one_by_one.labels)
+    assert len(ahead.batch_times_s) == 5
+
+
+def test_scores_that_are_not_finite_name_their_picture(monkeypatch):
+    """It is an error while running, exit 1; padding does not count."""
+    monkeypatch.setattr(_Mean, "forward", lambda _self, images: images[:, :2, 0, 0].log())
+    with pytest.raises(NonFiniteError, match="0a: the model's output for it is inf or nan"):
+        passed([])
