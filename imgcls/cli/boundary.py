@@ -14,6 +14,7 @@ import typer
 
 from imgcls.engine.interrupt import SignalledError, end_on_signals
 from imgcls.errors import ImgclsError
+from imgcls.report.text import visible
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -34,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
         if debug:
             _print_traceback()
         for line in error.details:
-            sys.stderr.write(" ".join(line.splitlines()) + "\n")
+            sys.stderr.write(visible(" ".join(line.splitlines())) + "\n")
         return _report(str(error), error.exit_code)
     except (SignalledError, typer.Abort) as error:
         number = getattr(error, "signal_number", signal.SIGINT)
@@ -86,5 +87,5 @@ def _report_usage(error: typer.TyperException) -> int:
 
 
 def _report(message: str, exit_code: int) -> int:
-    sys.stderr.write("imgcls: " + " ".join(message.splitlines()) + "\n")
+    sys.stderr.write("imgcls: " + visible(" ".join(message.splitlines())) + "\n")
     return exit_code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,10 +29,16 @@ _LONGEST_POINTER_BYTES = 4096
 # what a file system answers that has no flushing of folders
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 def strict_json(value: Any, *, indent: int | None = None) -> str:
-    """The value as strict JSON text. Raises ValueError for nan and inf."""
-    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    """The value as strict JSON text. Raises ValueError for nan and inf.
+
+    What a terminal acts upon, and halves of surrogate pairs, which UTF-8 lacks, are escaped.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def sync_file(file: Path) -> None:

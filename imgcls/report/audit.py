@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from imgcls.report.console import Console
 from imgcls.report.screen import facts_table
+from imgcls.report.text import visible
 from imgcls.results import AuditPicture, AuditReport, Finding
 
 _MOST_SETS = 3
@@ -62,7 +63,7 @@ def split_counts(report: AuditReport) -> dict[str, int]:
 def _facts(report: AuditReport) -> RenderableType:
     facts = facts_table()
     for name, fact in audit_facts(report):
-        facts.add_row(name, escape(fact))
+        facts.add_row(name, fact)
     return facts
 
 
@@ -76,9 +77,9 @@ def _classes(report: AuditReport) -> RenderableType:
     for split in splits:
         table.add_column(split or "Pictures", justify="right")
     for name, counts in rows[:_MOST_CLASSES]:
-        table.add_row(escape(name), *(f"{counts[split]:,}" for split in splits))
+        table.add_row(name, *(f"{counts[split]:,}" for split in splits))
     # a table's own title would be folded to the width of the table
-    return Group(f"[italic]{title}[/]", table)
+    return Group(Text(title, "italic"), table)
 
 
 def _findings(findings: tuple[Finding, ...]) -> RenderableType:
@@ -90,19 +91,20 @@ def _findings(findings: tuple[Finding, ...]) -> RenderableType:
     for finding in findings:
         style = _STYLES[finding.harm]
         table.add_row(
-            f"[{style}]{finding.harm}[/]" if style else finding.harm,
+            Text(finding.harm, style),
             f"{finding.pictures:,}" if finding.pictures else "-",
-            "\n".join(_lines(finding)),
+            Text("\n").join(_lines(finding)),
         )
     return table
 
 
-def _lines(finding: Finding) -> Iterator[str]:
-    yield f"[bold]{escape(finding.title)}[/]: {escape(finding.advice)}"
+def _lines(finding: Finding) -> Iterator[Text]:
+    yield Text.assemble((visible(finding.title), "bold"), f": {visible(finding.advice)}")
     for pictures in finding.sets[:_MOST_SETS]:
-        yield "  " + escape(" = ".join(map(picture_text, pictures[:_MOST_SETS])))
+        yield Text("  " + visible(" = ".join(map(picture_text, pictures[:_MOST_SETS]))))
     if len(finding.sets) > _MOST_SETS:
-        yield f"  and {len(finding.sets) - _MOST_SETS:,} more (--html shows them, --json lists all)"
+        more = len(finding.sets) - _MOST_SETS
+        yield Text(f"  and {more:,} more (--html shows them, --json lists all)")
 
 
 def picture_text(picture: AuditPicture) -> str:

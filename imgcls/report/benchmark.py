@@ -21,7 +21,7 @@ from imgcls.metrics.timings import (
 )
 from imgcls.report.console import Console
 from imgcls.report.files import write_csv
-from imgcls.report.screen import escaped, facts_table, panel
+from imgcls.report.screen import facts_table, panel
 
 _FLAT = (
     "model_name", "mode", "backend", "precision", "channels_last", "batch_size", "parameters",
@@ -132,7 +132,7 @@ def _panel(report: BenchmarkReport, result: TimedSetting) -> RenderableType:
     if result.pipeline is not None:
         for label, text in _pipeline_facts(result.pipeline):
             facts.add_row(label, text)
-    return panel(escaped(result.model_name), facts)
+    return panel(result.model_name, facts)
 
 
 def _pipeline_facts(times: PipelineTimes) -> Iterator[tuple[str, str]]:
@@ -163,7 +163,7 @@ def _table(report: BenchmarkReport) -> RenderableType:
     fastest = max(result.images_per_sec for result in results)
     for model, own in groupby(results, key=lambda result: result.model_name):
         if several:
-            table.add_row(escaped(model))
+            table.add_row(model)
         for result in own:
             memory = "-" if result.peak_memory_mib is None else f"{result.peak_memory_mib:,.0f}"
             apart = result.agreement
@@ -214,7 +214,7 @@ def _change_table(changes: Sequence[SpeedChange]) -> RenderableType:
         before = change.before_images_per_sec
         known = change.ratio is not None and change.low is not None and change.high is not None
         table.add_row(
-            escaped(change.setting),
+            change.setting,
             "-" if before is None else f"{before:.1f}",
             f"{change.now_images_per_sec:.1f}",
             f"{change.ratio:.3f}" if known else "-",

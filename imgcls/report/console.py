@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from imgcls.engine.durable import strict_json
+from imgcls.report.text import visible
 from imgcls.results import to_plain
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import RenderableType
+    from rich.text import Text
 
 _PIPE_WIDTH = 1000
 
@@ -58,7 +60,7 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Tell what the user should know, also when quiet."""
-        self.err.print(f"note: {text}", markup=False, style="yellow")
+        self.err.print(f"note: {text}", style="yellow")
 
     def path(self, label: str, text: str) -> None:
         """Give a path or command as a line of its own that can be copied whole."""
@@ -75,7 +77,7 @@ class Console:
     def result(self, document: Any, *texts: RenderableType) -> None:
         """Give the result: the document with --json, otherwise the texts."""
         if self.json:
-            sys.stdout.write(json.dumps(to_plain(document), ensure_ascii=False) + "\n")
+            sys.stdout.write(strict_json(to_plain(document)) + "\n")
             return
         for text in texts:
             if isinstance(text, str):
@@ -113,12 +115,24 @@ class Console:
 
 
 def _line(stream: TextIO, text: str) -> None:
-    stream.write(text + "\n")
+    stream.write(visible(text) + "\n")
     stream.flush()
 
 
 def _rich_console(stream: TextIO) -> RichConsole:
     from rich.console import Console as RichConsole
 
+    class SafeConsole(RichConsole):
+        """Takes every text as it is spelt: a class may be called [/b] or :smile:, or hold ESC."""
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(visible(text), **options)
+
     # in a pipe nothing is folded or cut: another program may read it
-    return RichConsole(file=stream, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)
+    return SafeConsole(
+        file=stream,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        width=None if stream.isatty() else _PIPE_WIDTH,
+    )

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from imgcls.report.console import Console
 from imgcls.report.evaluation_tables import further_tables
-from imgcls.report.screen import escaped, facts_table, panel, percent, share
+from imgcls.report.screen import facts_table, panel, percent, share
 from imgcls.results import EvalReport
 
 _MOST_CLASSES = 12
@@ -174,7 +174,7 @@ def _weakest_classes(report: EvalReport) -> RenderableType:
         table.add_column(name, justify="right")
     for row in shown if everything else shown[:_WORST_CLASSES]:
         table.add_row(
-            escaped(row["class"]),
+            row["class"],
             str(row["support"]),
             percent(row["precision"]),
             percent(row["recall"]),
@@ -191,5 +191,5 @@ def _confusions(report: EvalReport) -> RenderableType:
         table.add_column(title, overflow="fold")
     table.add_column("Times", justify="right")
     for row in report.confusions[:_WORST_CLASSES]:
-        table.add_row(escaped(row["true"]), escaped(row["predicted"]), str(row["count"]))
+        table.add_row(row["true"], row["predicted"], str(row["count"]))
     return Group("", table, "")

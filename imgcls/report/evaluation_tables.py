@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from imgcls.report.screen import escaped, percent, share
+from imgcls.report.screen import percent, share
 from imgcls.results import EvalReport
 
 _MOST_ROWS = 12
@@ -42,13 +42,13 @@ def _reach(interval: tuple[float, float] | None, written: Callable[[float], str]
 def _slices(report: EvalReport) -> list[RenderableType]:
     tables: list[RenderableType] = []
     for column, rows in report.slices.items():
-        name = escaped(column)
+        name = column
         titles = ("Pictures", "Balanced acc.", "95% interval", "F1 (macro)", "NLL")
         table = _table(f"By {name}", name, *titles)
         for row in rows[:_MOST_ROWS]:
             metrics, interval = row["metrics"], row["intervals"].get("balanced_accuracy")
             table.add_row(
-                escaped(row["value"] or "(empty)"),
+                row["value"] or "(empty)",
                 str(row["samples"]),
                 percent(metrics["balanced_accuracy"]),
                 _reach(interval, percent),
@@ -62,7 +62,7 @@ def _slices(report: EvalReport) -> list[RenderableType]:
 
 def _comparison(comparison: dict[str, Any]) -> list[RenderableType]:
     table = _table(
-        f"Against {escaped(comparison['checkpoint'])}",
+        f"Against {comparison['checkpoint']}",
         "", "This", "Other", "Difference", "95% interval",
     )  # fmt: skip
     for name, row in comparison["metrics"].items():
@@ -85,7 +85,7 @@ def _comparison(comparison: dict[str, Any]) -> list[RenderableType]:
     classes = _table("Recall that changed most", "Class", "Pictures", "This", "Other", "Change")
     for row in changes:
         numbers = (percent(row[side]) for side in ("this", "other", "difference"))
-        classes.add_row(escaped(row["class"]), str(row["support"]), *numbers)
+        classes.add_row(row["class"], str(row["support"]), *numbers)
     return ["", table, words, "", classes]
 
 

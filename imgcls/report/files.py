@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from imgcls.config.files import open_file
 from imgcls.engine.durable import replacing, strict_json, write_text
 from imgcls.results import to_plain
 
+# a name that is no UTF-8 is written byte for byte
+_BYTES = "surrogateescape"
 SPLIT_COLUMNS = ("path", "label", "group", "split", "fold")
 HISTORY_COLUMNS = (
     "epoch",
@@ -37,12 +40,19 @@ HISTORY_COLUMNS = (
 
 
 def write_csv(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows, one at a time, as CSV (RFC 4180 quoting, UTF-8); None becomes an empty cell."""
+    """Write rows, one at a time, as CSV (RFC 4180 quoting, UTF-8); None becomes an empty cell.
+
+    Text is written as it is, whatever a spreadsheet makes of a cell that begins with "=": the files
+    are read back, and by other programs.
+    """
     with replacing(file) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        text = io.TextIOWrapper(stream, encoding="utf-8", errors=_BYTES, newline="")
         writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        quoting = csv.DictWriter(text, columns, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in itertools.chain([dict(zip(columns, columns, strict=True))], rows):
+            # until Python 3.13 a lone \r is not quoted, and read as the end of a line
+            returns = any("\r" in value for value in row.values() if isinstance(value, str))
+            (quoting if returns else writer).writerow(row)
         text.detach()
 
 
@@ -53,7 +63,7 @@ def read_csv(file: Path) -> list[dict[str, str]]:
 
 def csv_rows(file: Path) -> Iterator[dict[str, str]]:
     """The rows of a CSV file, one at a time. Raises OSError when it cannot be read."""
-    with io.TextIOWrapper(open_file(file), encoding="utf-8", newline="") as stream:
+    with io.TextIOWrapper(open_file(file), encoding="utf-8", errors=_BYTES, newline="") as stream:
         yield from csv.DictReader(stream)
 
 

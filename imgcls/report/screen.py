@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from imgcls.report.console import Console
 from imgcls.report.epoch_table import deciding_numbers
+from imgcls.report.text import visible
 from imgcls.results import PlanReport, PreflightReport, TrainResult
 
 
@@ -134,7 +135,7 @@ def _class_table(plan: PlanReport) -> RenderableType:
     for split in ("train", "val", "test"):
         table.add_column(split, justify="right")
     for name, counts in plan.class_counts.items():
-        table.add_row(escaped(name), *(str(counts[s]) for s in ("train", "val", "test")))
+        table.add_row(name, *(str(counts[s]) for s in ("train", "val", "test")))
     return Group("", table)
 
 
@@ -146,7 +147,8 @@ def facts_table() -> Table:
 
 
 def panel(title: str, content: RenderableType) -> Panel:
-    return Panel(content, title=title, title_align="left", expand=False)
+    # a title that is plain text would be read as markup
+    return Panel(content, title=Text(visible(title)), title_align="left", expand=False)
 
 
 def _precision(amp: str) -> str:
@@ -168,9 +170,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
-
-
-def escaped(text: Any) -> str:
-    from rich.markup import escape
-
-    return escape(str(text))

@@ -23,6 +23,8 @@ from typing import Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from imgcls.report.text import visible
+
 MISSING = "-"
 
 Kind = Literal["text", "count", "percent", "score"]
@@ -94,12 +96,18 @@ def format_cell(value: Any, kind: Kind) -> str:
     return str(value)
 
 
+def _shown(value: Any) -> Any:
+    """What an expression of a template comes to; text of our own, marked as safe, stays."""
+    return visible(value) if type(value) is str else value
+
+
 @cache
 def page_environment() -> Environment:
     """The templates of all pages, with escaping on; made once."""
     environment = Environment(
         loader=PackageLoader("imgcls.report.html"),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -21,6 +21,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from imgcls.engine.durable import write_bytes
+from imgcls.report.text import visible
 
 INK, PAPER = "#1b1f24", "#fffffe"
 RIGHT, WRONG = "#2a7fc0", "#d55e00"
@@ -158,6 +159,7 @@ def place_spots(figure: Figure, axes: Any, boxes: Sequence[Box]) -> list[Spot]:
 
 def shortened(name: str, most: int = 24) -> str:
     """A class name that fits beside a picture."""
+    name = visible(name)
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
