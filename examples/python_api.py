@@ -16,7 +16,7 @@ def main() -> None:
                 "runtime": {"output": folder},
             }
         )
-        fold = imgcls.Trainer.begin(config).train_fold(0)
+        fold = imgcls.train(config).folds[0]
         print(f"best epoch {fold.best_epoch}: {fold.best_metrics['val_accuracy']:.1%} on val")
 
         report = imgcls.evaluate(imgcls.EvaluateConfig(checkpoint=fold.folder, split="test"))

@@ -12,17 +12,18 @@ if TYPE_CHECKING:
     from imgcls.config.benchmark import BenchmarkConfig
     from imgcls.config.evaluate import EvaluateConfig
     from imgcls.config.model import ModelConfig
-    from imgcls.config.run import TrainConfig
+    from imgcls.config.run import ResumeConfig, TrainConfig
     from imgcls.engine.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
     from imgcls.engine.runtime import get_device, set_seed
     from imgcls.jobs.benchmark.run import benchmark, benchmark_inference_speed
     from imgcls.jobs.evaluate import evaluate
     from imgcls.jobs.score import evaluate_model
-    from imgcls.jobs.train import Trainer
+    from imgcls.jobs.train import Trainer, resume, train
     from imgcls.metrics.calculator import MetricsCalculator
     from imgcls.metrics.curves import compute_pr_curves, compute_roc_auc
     from imgcls.metrics.trackers import AverageMeter, MetricTracker
     from imgcls.models.build import create_model
+    from imgcls.models.card import model_card
     from imgcls.models.catalog import get_available_models
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "MetricTracker": "imgcls.metrics.trackers",
     "MetricsCalculator": "imgcls.metrics.calculator",
     "ModelConfig": "imgcls.config.model",
+    "ResumeConfig": "imgcls.config.run",
     "TrainConfig": "imgcls.config.run",
     "Trainer": "imgcls.jobs.train",
     "benchmark": "imgcls.jobs.benchmark.run",
@@ -44,9 +46,12 @@ _HOMES = {
     "get_available_models": "imgcls.models.catalog",
     "get_device": "imgcls.engine.runtime",
     "load_checkpoint": "imgcls.engine.checkpoint",
+    "model_card": "imgcls.models.card",
+    "resume": "imgcls.jobs.train",
     "save_checkpoint": "imgcls.engine.checkpoint",
     "set_seed": "imgcls.engine.runtime",
     "take_snapshot": "imgcls.engine.checkpoint",
+    "train": "imgcls.jobs.train",
 }
 
 __all__ = [
@@ -56,6 +61,7 @@ __all__ = [
     "MetricTracker",
     "MetricsCalculator",
     "ModelConfig",
+    "ResumeConfig",
     "TrainConfig",
     "Trainer",
     "benchmark",
@@ -68,9 +74,12 @@ __all__ = [
     "get_available_models",
     "get_device",
     "load_checkpoint",
+    "model_card",
+    "resume",
     "save_checkpoint",
     "set_seed",
     "take_snapshot",
+    "train",
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from imgcls.cli.options import Common, add_command, new_app
 from imgcls.config.run import ResumeConfig
 
@@ -33,19 +35,26 @@ def resume(config: ResumeConfig, common: Common) -> None:
     console.say("Loading torch ...", transient=True)
     from imgcls.engine.runtime import keep_freed_memory
     from imgcls.jobs.describe import describe_plan
-    from imgcls.jobs.train import reopen_run, train_run
+    from imgcls.jobs.plan import Plan
+    from imgcls.jobs.train import resume as job
     from imgcls.report.screen import show_plan, show_train_result
     from imgcls.report.training import TrainingView
 
     keep_freed_memory()
-    plan = reopen_run(run, config)
-    if config.batch_size is not None:
-        console.warn("another batch size: the result will differ from an uninterrupted run's")
-    show_plan(console, describe_plan(plan, run))
-    with TrainingView(console, run) as view:
-        result = train_run(
-            plan, run, observers=(view,), on_signal=view.on_signal, force=config.force
+
+    def on_reopened(plan: Plan, run: Path) -> None:
+        if config.batch_size is not None:
+            console.warn("another batch size: the result will differ from an uninterrupted run's")
+        show_plan(console, describe_plan(plan, run))
+
+    with TrainingView(console) as view:
+        result = job(
+            config.model_copy(update={"run": run}),
+            (view,),
+            on_reopened=on_reopened,
+            on_signal=view.on_signal,
         )
+    assert result is not None
     show_train_result(console, result)
 
 

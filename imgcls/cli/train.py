@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from imgcls.cli.options import Common, add_command, flag_parameter, new_app
 from imgcls.config.run import TrainConfig
 
@@ -19,30 +21,33 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     console = Console(quiet=common.quiet, json=common.json)
     console.say("Loading torch ...")
     from imgcls.engine.runtime import keep_freed_memory
-    from imgcls.jobs.assemble import assemble
     from imgcls.jobs.describe import describe_plan
-    from imgcls.jobs.plan import make_plan
-    from imgcls.jobs.time_budget import fit_to_time
-    from imgcls.jobs.train import start_run, train_run
-    from imgcls.models.hub import check_can_be_had
+    from imgcls.jobs.train import Begun, preview
+    from imgcls.jobs.train import train as job
     from imgcls.report.screen import show_plan, show_train_result
     from imgcls.report.training import TrainingView
 
     keep_freed_memory()
-    with console.progress("Checking") as on_picture:
-        plan = make_plan(config, on_picture=on_picture)
-    plan = fit_to_time(plan)
-    # before anything is written: what cannot be built or fetched leaves no run behind
-    if dry_run and plan.pretrained:
-        check_can_be_had(plan.config.model.name)  # without fetching what may be large
-    first = assemble(plan, plan.folds[0], load_weights=not (dry_run and plan.pretrained))
-    if dry_run:
-        show_plan(console, describe_plan(plan, assembly=first), is_result=True)
-        return
-    run = start_run(plan)
-    show_plan(console, describe_plan(plan, run, first))
-    with TrainingView(console, run) as view:
-        result = train_run(plan, run, observers=(view,), on_signal=view.on_signal, first=first)
+    with contextlib.ExitStack() as bar:
+        on_picture = bar.enter_context(console.progress("Checking"))
+        if dry_run:
+            plan, first = preview(config, on_picture)
+            bar.close()
+            show_plan(console, describe_plan(plan, assembly=first), is_result=True)
+            return
+
+        def on_begun(begun: Begun) -> None:
+            bar.close()
+            show_plan(console, describe_plan(begun.plan, begun.run, begun.first))
+
+        with TrainingView(console) as view:
+            result = job(
+                config,
+                (view,),
+                on_picture=on_picture,
+                on_begun=on_begun,
+                on_signal=view.on_signal,
+            )
     show_train_result(console, result)
 
 

@@ -36,7 +36,7 @@ def tune(config: TuneConfig, common: Common) -> None:
     records = search.study.records()
     show_search(console, search.space, search.settings.trials, search.study.begun())
     trials = search.settings.trials
-    with TuningView(console, search.folder, search.metric, trials, records) as view:
+    with TuningView(console, search.metric, trials, records) as view:
         result = run_search(search, view)
     show_tuning(console, result)
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from torch import nn
 from imgcls.config.files import check_regular
 from imgcls.engine.codec import decode_tree, encode_tree
 from imgcls.engine.durable import TEMPORARY_PREFIX, publish_folder, strict_json, sync_file
+from imgcls.engine.model_folder import is_model_folder, read_card, weights_of
 from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.sidecar import (
     CARD,
@@ -43,6 +45,9 @@ from imgcls.engine.sidecar import (
     verify,
 )
 from imgcls.errors import CheckpointError
+
+# how Hugging Face's transformers name the weights of a timm model
+_WRAPPED = "timm_model."
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,13 @@ class Checkpoint:
 def take_snapshot(
     model: nn.Module,
     card: Mapping[str, Any],
-    facts: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Snapshot:
     """A copy of the model's weights and of the state, ready to be saved.
 
-    card: the content of timm's config.json. facts: JSON types; `class_names` at least.
+    card: the content of timm's config.json, as `imgcls.model_card` makes it. facts: JSON types,
+    `class_names` among them; by default the card's names alone.
     state: the state of a TrainState; without it the checkpoint can be evaluated, not resumed.
     """
     tensors: dict[str, torch.Tensor] = {}
@@ -99,14 +105,17 @@ def take_snapshot(
         key: value.detach().to("cpu", copy=True).contiguous()
         for key, value in model.state_dict().items()
     }
+    if facts is None:
+        facts = {"class_names": list(card["label_names"])}
     return Snapshot(weights, card, facts, tree, tensors)
 
 
-def save_checkpoint(snapshot: Snapshot, folder: Path) -> Path:
+def save_checkpoint(snapshot: Snapshot, folder: str | Path) -> Path:
     """Write the snapshot as `folder`, which appears only when complete, and return it.
 
     Raises OSError when it cannot be written or the name is taken; nothing half-done stays visible.
     """
+    folder = Path(folder)
     temporary = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -141,8 +150,13 @@ def read_checkpoint(folder: Path, *, to_resume: bool = False) -> Checkpoint:
 
     state.safetensors is needed `to_resume` only: without, it is neither read nor missed, and
     `read_state` verifies it; with, it is verified here, where it is there at all.
+    A timm model folder without a sidecar is one with weights and class names alone.
     Raises CheckpointError when anything is missing, damaged, mixed or from a newer format.
     """
+    if is_model_folder(folder):
+        card = read_card(folder)
+        sha256 = str(seal(weights_of(folder))["sha256"])
+        return Checkpoint(folder, card, {"class_names": card["label_names"]}, None, sha256, None)
     sidecar = read_sidecar(folder)
     seals = sidecar["files"]
     for name in (WEIGHTS, CARD):
@@ -199,7 +213,10 @@ def load_weights(
     strict: bool = True,
 ) -> None:
     """Load the weights of a verified checkpoint into the model, as `load_checkpoint` does."""
-    weights = _load_tensors(checkpoint.folder / WEIGHTS)
+    file = weights_of(checkpoint.folder)
+    weights = _load_tensors(file)
+    if weights and all(key.startswith(_WRAPPED) for key in weights):
+        weights = {key.removeprefix(_WRAPPED): value for key, value in weights.items()}
     own = model.state_dict()
     mismatched = [
         f"{key} is {list(weights[key].shape)} in the file and {list(own[key].shape)} in the model"
@@ -211,7 +228,7 @@ def load_weights(
     problems = mismatched + (missing + unexpected if strict else [])
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise CheckpointError(f"{checkpoint.folder / WEIGHTS}: {problems[0]}{more}")
+        raise CheckpointError(f"{file}: {problems[0]}{more}")
     model.load_state_dict(weights, strict=strict)
     model.to(device)
 
@@ -219,9 +236,18 @@ def load_weights(
 def _load_tensors(file: Path) -> dict[str, torch.Tensor]:
     try:
         check_regular(file)
-        tensors: dict[str, torch.Tensor] = load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read as safetensors ({error})") from error
+        if file.suffix == ".bin":
+            # tensors alone: nothing in it is run
+            tensors: dict[str, torch.Tensor] = torch.load(
+                file, map_location="cpu", weights_only=True
+            )
+        else:
+            tensors = load_file(file)
+    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{file}: cannot be read as named tensors ({reason})") from error
+    if not isinstance(tensors, dict) or not all(torch.is_tensor(t) for t in tensors.values()):
+        raise CheckpointError(f"{file}: holds more than named tensors")
     return tensors
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from imgcls.config.files import read_bytes
 from imgcls.engine.durable import point, pointed_at, remove_folder
+from imgcls.engine.model_folder import is_model_folder
 from imgcls.engine.sidecar import SIDECAR, read_sidecar
 from imgcls.errors import CheckpointError
 
@@ -36,7 +37,7 @@ def find_checkpoint(path: Path, fold: int | None = None, which: str = BEST) -> P
     pointer = pointed_at(path)
     if pointer is not None:
         return pointer
-    if (path / SIDECAR).is_file():
+    if (path / SIDECAR).is_file() or is_model_folder(path):
         return path
     if path.name in (BEST, LAST):
         path, which = path.parent, path.name
@@ -53,7 +54,7 @@ def find_checkpoint(path: Path, fold: int | None = None, which: str = BEST) -> P
     if target is None:
         raise CheckpointError(
             f"{path}: no {SIDECAR} and no {which} checkpoint in it; give a checkpoint, fold or "
-            "run folder"
+            "run folder, or a timm model folder"
         )
     return target
 

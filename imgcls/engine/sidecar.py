@@ -112,7 +112,8 @@ def verify(file: Path, expected: Any) -> None:
             else "its content is not what was written"
         )
         raise CheckpointError(
-            f"{file}: damaged or from another checkpoint ({what}); use another checkpoint"
+            f"{file}: damaged or from another checkpoint ({what}); use another checkpoint (weights "
+            f"that you changed yourself are a timm model folder without {SIDECAR})"
         )
 
 

@@ -130,7 +130,7 @@ def assemble(
         random_state=RandomState(device),
         calibrates=plan.recipe.from_weights,
     )
-    card = model_card(whole, config.model, plan.class_names, facts)
+    card = model_card(whole, plan.class_names, facts)
     return Assembly(fold, parts, facts, card, bad_images, store, next(iter(taken), None))
 
 

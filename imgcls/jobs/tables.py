@@ -11,6 +11,7 @@ from imgcls.data.open import find_source, open_source
 from imgcls.data.source import SampleTable
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import CheckpointError
+from imgcls.models.card import preprocessing_from_card
 
 # what other tables of the same hand have in common with the one that was trained on
 _INHERITED = ("path_col", "label_col", "root", "max_image_pixels", "bit_depth")
@@ -49,7 +50,13 @@ def checkpoint_table(
 
 
 def checkpoint_config(checkpoint: Checkpoint) -> TrainConfig:
-    """The config that the checkpoint was trained by. Raises CheckpointError."""
+    """The config that the checkpoint was trained by. Raises CheckpointError.
+
+    For one that imgcls did not train: the defaults, with its model's channels.
+    """
+    if "config" not in checkpoint.facts:
+        channels = preprocessing_from_card(checkpoint.card).input_size[0]
+        return TrainConfig.model_validate({"model": {"in_chans": channels}})
     try:
         return TrainConfig.model_validate(checkpoint.facts["config"])
     except (KeyError, ValueError) as error:

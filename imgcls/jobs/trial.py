@@ -24,11 +24,10 @@ from imgcls.errors import (
     ModelError,
     NonFiniteError,
 )
-from imgcls.jobs.plan import Plan, make_plan
 from imgcls.jobs.runs import CONFIG, SPLITS
 from imgcls.jobs.space import suggest
 from imgcls.jobs.study import Study, TrialFailed, root
-from imgcls.jobs.train import reopen_run, start_run, train_run
+from imgcls.jobs.train import reopen_run, train, train_run
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.report.files import read_csv
 from imgcls.results import TrainResult, TrialRecord
@@ -92,8 +91,7 @@ def trial_of(
         stop.reason = None
         watch = _Watch(trial, search.metric, stop, deadline_s, prune=search.settings.prune)
         try:
-            plan, run = _run_of(search, trial, params)
-            result = train_run(plan, run, (view, watch), view.on_signal, stop=stop)
+            result = _train(search, trial, params, (view, watch), stop)
         except _FAULTS as error:
             trial.set_user_attr("error", str(error))
             raise TrialFailed from error
@@ -115,12 +113,19 @@ def trial_of(
     return objective
 
 
-def _run_of(search: Search, trial: optuna.Trial, params: dict[str, Any]) -> tuple[Plan, Path]:
-    """The trial's plan and run folder: new, or where an earlier sitting left them."""
+def _train(
+    search: Search,
+    trial: optuna.Trial,
+    params: dict[str, Any],
+    observers: tuple[SearchView, _Watch],
+    stop: StopRequest,
+) -> TrainResult:
+    """Train the trial in a new run, or go on in the one where an earlier sitting left it."""
+    on_signal = observers[0].on_signal
     name = trial.user_attrs.get("run")
     if name is not None and (search.folder / name / CONFIG).is_file():
         run = search.folder / name
-        return reopen_run(run, ResumeConfig()), run
+        return train_run(reopen_run(run, ResumeConfig()), run, observers, on_signal, stop=stop)
     config = with_values(
         search.base,
         {
@@ -130,10 +135,14 @@ def _run_of(search: Search, trial: optuna.Trial, params: dict[str, Any]) -> tupl
             "early_stopping.metric": search.metric,
         },
     )
-    plan = make_plan(config, read_csv(search.folder / SPLITS))
-    run = start_run(plan)
-    trial.set_user_attr("run", run.name)
-    return plan, run
+    return train(
+        config,
+        observers,
+        split_rows=read_csv(search.folder / SPLITS),
+        on_begun=lambda begun: trial.set_user_attr("run", begun.run.name),
+        on_signal=on_signal,
+        stop=stop,
+    )
 
 
 class _Watch:

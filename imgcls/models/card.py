@@ -11,10 +11,10 @@ import timm
 from timm.data import resolve_data_config
 from torch import nn
 
-from imgcls.config.model import ModelConfig
-from imgcls.errors import CheckpointError
-from imgcls.models.build import architecture_options, pretrained_facts, set_pretrained_facts
+from imgcls.errors import CheckpointError, ModelError
+from imgcls.models.build import pretrained_facts, set_pretrained_facts
 
+_RGB = 3
 _LARGEST_SIDE = 4096
 _MOST_CHANNELS = 4
 _INTERPOLATIONS = {"nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"}
@@ -95,13 +95,29 @@ def _facts(pretrained_cfg: dict[str, Any]) -> Preprocessing:
 
 
 def model_card(
-    model: nn.Module, config: ModelConfig, class_names: Sequence[str], facts: Preprocessing
+    model: nn.Module,
+    class_names: Sequence[str],
+    preprocessing: Preprocessing | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
-    """The content of config.json in timm's and Hugging Face's model-folder format.
+    """The content of config.json in timm's and Hugging Face's model-folder format, for timm models.
 
+    class_names: in the order of the model's outputs. preprocessing: by default the model's own, but
+    for `changes`, in timm's words: input_size, mean, std, interpolation, crop_pct, crop_mode.
     `timm.create_model("local-dir:<folder>", pretrained=True)` rebuilds the model from it.
+    Raises ModelError for a model that is not timm's or has another number of outputs.
     """
-    own = pretrained_facts(model)
+    own = getattr(model, "pretrained_cfg", None)
+    if not isinstance(own, dict) or "architecture" not in own:
+        raise ModelError("model_card: not a timm model, so no config.json can say how to build it")
+    if getattr(model, "num_classes", len(class_names)) != len(class_names):
+        raise ModelError(
+            f"model_card: {len(class_names)} class names for {model.num_classes} outputs "
+            "of the model"
+        )
+    if unknown := set(changes) - set(Preprocessing.__dataclass_fields__):
+        raise ModelError(f"model_card: {', '.join(sorted(unknown))} is no part of a preprocessing")
+    facts = preprocessing or _facts({**own, **changes})
     kept = ("tag", "pool_size", "first_conv", "classifier", "fixed_input_size", "license")
     card: dict[str, Any] = {
         "architecture": own["architecture"],
@@ -115,12 +131,14 @@ def model_card(
             **facts.to_json(),
         },
     }
-    options = architecture_options(config)
-    if options:
-        card["model_args"] = options
-    if "in_chans" in options:
+    channels, _, width = facts.input_size
+    if channels != _RGB:
+        card["model_args"] = {"in_chans": channels}
         # timm would adapt the first layer's weights, which fit already
-        del card["pretrained_cfg"]["first_conv"]
+        card["pretrained_cfg"].pop("first_conv", None)
+    # only architectures with position tables or windows are built for one size
+    if own.get("fixed_input_size"):
+        card["model_args"] = {"img_size": width, **card.get("model_args", {})}
     return card
 
 

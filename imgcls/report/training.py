@@ -1,11 +1,10 @@
-"""The screen while a fold trains: bars on a terminal, plain lines elsewhere, and history.csv."""
+"""The screen while a fold trains: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,8 +19,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from imgcls.engine.checkpointer import GO_ON
-from imgcls.engine.durable import writing
 from imgcls.engine.events import (
     EpochDone,
     Event,
@@ -37,7 +34,6 @@ from imgcls.engine.events import (
 )
 from imgcls.report.console import Console
 from imgcls.report.epoch_table import EpochTable
-from imgcls.report.files import write_history
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -47,12 +43,11 @@ _MOST_SKIPPED = 10
 
 
 class TrainingView:
-    """An observer that shows epochs and batches, and keeps `history.csv` true."""
+    """An observer that shows epochs and batches."""
 
-    def __init__(self, console: Console, run: Path) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._run = run
-        self._fold = FoldStarted(0, (0,), run, 0, 0, 0, 0, 0, (), "val_loss", calibrates=False)
+        self._fold = FoldStarted(0, (0,), Path(), 0, 0, 0, 0, 0, (), "val_loss", calibrates=False)
         self._table = EpochTable(self._fold.monitor, calibrates=False)
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -173,8 +168,6 @@ class TrainingView:
         self._table = EpochTable(event.monitor, calibrates=event.calibrates)
         self._samples = 0
         self._epoch_start_s = time.monotonic()
-        if event.history:
-            self._write_history(event.history)
         if len(event.folds) > 1:
             turn = event.folds.index(event.fold) + 1
             self._console.say(f"Fold {event.fold} ({turn} of {len(event.folds)})")
@@ -228,7 +221,6 @@ class TrainingView:
 
     def _epoch(self, event: EpochDone) -> None:
         row = event.history[-1]
-        self._write_history(event.history)
         name = f"{event.epoch}/{self._fold.epochs}" if event.epoch else "head"
         self._console.say(self._table.row(name, row, best=event.improved))
         self._samples = 0
@@ -236,10 +228,6 @@ class TrainingView:
         if self._bars is not None:
             self._bars.update(self._tasks["epoch"], completed=event.epoch)
             self._restart_bar("training", self._fold.steps_per_epoch)
-
-    def _write_history(self, rows: tuple[Mapping[str, float | None], ...]) -> None:
-        with writing(self._fold.folder, GO_ON):
-            write_history(self._fold.folder / "history.csv", rows)
 
     def _close_bars(self) -> None:
         if self._bars is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,7 +11,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from imgcls.engine.events import (
-    EpochDone,
     Event,
     FoldStarted,
     Resumed,
@@ -29,20 +27,16 @@ _FEW_TRIALS = 20
 
 
 class TuningView(TrainingView):
-    """Shows a bar for the trial under way and a line for each that ended.
-
-    Like the view of one training it hears signals and keeps `history.csv` true.
-    """
+    """Shows a bar for the trial under way and a line for each that ended."""
 
     def __init__(
         self,
         console: Console,
-        study: Path,
         metric: str,
         trials: int,
         done: Iterable[TrialRecord] = (),
     ) -> None:
-        super().__init__(console, study)
+        super().__init__(console)
         self._trials = trials
         self._best = MetricTracker(metric)
         self._title = ""
@@ -72,8 +66,6 @@ class TuningView(TrainingView):
             case StepDone() | ValidationBatchDone():
                 if self._bars is not None:
                     self._bars.advance(self._task)
-            case EpochDone():
-                self._write_history(event.history)
             case Resumed():
                 super().__call__(event)
             case _:

@@ -61,7 +61,7 @@ def original(tmp_path_factory):
     return save_checkpoint(
         take_snapshot(
             model,
-            model_card(model, config, ["a", "b"], facts),
+            model_card(model, ["a", "b"], facts),
             {"class_names": ["a", "b"], "epoch": 1, "step": 5, "config": {}},
             state,
         ),

@@ -35,7 +35,7 @@ def test_timm_rebuilds_the_model_from_the_folder(tmp_path, name, img_size):
     config = ModelConfig(name=name, num_classes=3, img_size=img_size, dropout=0.1, pretrained=False)
     model = create_model(config).eval()
     facts = preprocessing(model, "squash")
-    card = json.loads(json.dumps(model_card(model, config, ["a", "b", "ü"], facts)))
+    card = json.loads(json.dumps(model_card(model, ["a", "b", "ü"], facts)))
     (tmp_path / "config.json").write_text(json.dumps(card))
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
@@ -60,7 +60,7 @@ def test_timm_rebuilds_a_model_of_other_channels(tmp_path, name, in_chans):
     model = create_model(config).eval()
     facts = preprocessing(model, "crop")
     assert facts.input_size[0] == len(facts.mean) == len(facts.std) == in_chans
-    card = json.loads(json.dumps(model_card(model, config, ["a", "b", "c"], facts)))
+    card = json.loads(json.dumps(model_card(model, ["a", "b", "c"], facts)))
     (tmp_path / "config.json").write_text(json.dumps(card))
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()

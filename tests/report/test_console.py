@@ -33,7 +33,7 @@ def test_the_bar_of_an_epoch_counts_its_steps_and_validation_has_its_own(monkeyp
     terminal = RichConsole(file=screen, force_terminal=True, width=100, color_system=None)
     monkeypatch.setattr(Console, "err", terminal)
     row = dict.fromkeys(HISTORY_COLUMNS, 0.5)
-    with TrainingView(console, tmp_path) as view:
+    with TrainingView(console) as view:
 
         def shown():
             screen.seek(0)

@@ -1,0 +1,186 @@
+"""One fold of a run: from its checkpoints, or from the beginning, to its end."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from imgcls.data.bad_images import BadImage
+from imgcls.engine.checkpointer import GO_ON, Checkpointer, find_sound
+from imgcls.engine.durable import writing
+from imgcls.engine.events import (
+    EpochDone,
+    Event,
+    FeaturesDone,
+    FoldStarted,
+    ImageSkipped,
+    Observer,
+    Resumed,
+)
+from imgcls.engine.fit import FitSettings, broadcast, fit
+from imgcls.engine.interrupt import StopRequest
+from imgcls.engine.losses import stated_prior
+from imgcls.engine.pointers import BEST, LAST, best_of, last_of, settle
+from imgcls.engine.runtime import versions
+from imgcls.engine.sidecar import read_sidecar
+from imgcls.errors import CheckpointError, DeviceMemoryError, InterruptedRunError, OutputError
+from imgcls.jobs.assemble import Assembly, assemble
+from imgcls.jobs.features import FeatureStore
+from imgcls.jobs.head import fit_head
+from imgcls.jobs.plan import Plan
+from imgcls.jobs.restore import restore
+from imgcls.jobs.runs import fold_folder
+from imgcls.metrics.trackers import MetricTracker
+from imgcls.report.bad_images import add_bad_images
+from imgcls.report.files import write_history
+from imgcls.results import AuditPicture, FoldResult
+
+
+def train_fold(
+    plan: Plan,
+    run: Path,
+    fold: int,
+    assembly: Assembly | None,
+    *,
+    store: FeatureStore,
+    emit: Observer,
+    stop: StopRequest,
+    force: bool,
+) -> tuple[FoldResult, Assembly]:
+    """Train a fold to its end: where it lies and how its best epoch scored, and its parts.
+
+    assembly: parts that were built before, used where they are this fold's and not yet trained.
+    The caller holds the run. Raises as `imgcls.jobs.train.train_run`.
+    """
+    start_s = time.monotonic()
+    folder = fold_folder(run, fold)
+    checkpoints = folder / "checkpoints"
+    with writing(checkpoints):
+        checkpoints.mkdir(parents=True, exist_ok=True)
+    emit = broadcast((partial(_keep_history, folder), emit))
+    sound = find_sound(checkpoints)
+    saved, best = sound.last, sound.best
+    if saved is None and sound.problems:
+        raise CheckpointError(f"no checkpoint of fold {fold} is sound: {sound.problems[0]}")
+    if assembly is None or assembly.fold != fold or assembly.parts.progress.step:
+        assembly = assemble(plan, fold, load_weights=saved is None, store=store)
+    # no bound method: parts in a circle would keep their loader processes until Python collects
+    # them, in an order in which each of them is waited for in vain, five seconds long
+    store.on_batch = partial(_features_done, emit, stop)
+    parts = assembly.parts
+    state = parts.train_state()
+    if saved is not None:
+        restore(plan, fold, parts, saved, force=force)
+        with writing(checkpoints, GO_ON):
+            best = settle(checkpoints, best, saved.folder)
+        if best is None and parts.tracker.best_value is not None:
+            # one that is damaged must not keep a later epoch from being the best
+            parts.tracker.load_state_dict(MetricTracker(parts.tracker.metric).state_dict())
+        emit(Resumed(saved.folder, sound.problems))
+    checkpointer = Checkpointer(
+        checkpoints,
+        policy=plan.config.checkpoint,
+        state=state,
+        card=assembly.card,
+        facts=_facts(plan, fold),
+        emit=emit,
+        best=best,
+    )
+    assembly.bad_images.on_new = partial(_image_skipped, emit)
+    settings = FitSettings(
+        fold=fold,
+        folds=plan.folds,
+        folder=folder,
+        epochs=plan.epochs,
+        score_first=plan.recipe.fits_head,
+        patience=plan.config.early_stopping.patience,
+        seed=plan.config.runtime.seed,
+    )
+    try:
+        if saved is None and plan.recipe.fits_head:
+            with stop.at_once():
+                fit_head(plan, assembly, emit)
+        fit(parts, settings, checkpointer, emit, stop)
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(_memory_advice(plan)) from error
+    finally:
+        checkpointer.close()
+        add_bad_images(
+            run,
+            [AuditPicture(b.key, b.label, note=b.reason) for b in assembly.bad_images.met],
+        )
+    return _result(plan, fold, folder, parts.progress.stopped_early, start_s), assembly
+
+
+def _keep_history(folder: Path, event: Event) -> None:
+    """Keep a fold's `history.csv` true: one row for each epoch so far."""
+    if isinstance(event, (FoldStarted, EpochDone)) and event.history:
+        with writing(folder, GO_ON):
+            write_history(folder / "history.csv", event.history)
+
+
+def _facts(plan: Plan, fold: int) -> dict[str, object]:
+    imbalance = plan.recipe.imbalance
+    prior = stated_prior(imbalance, plan.train_counts(fold))
+    return {
+        "fold": fold,
+        "model_name": plan.config.model.name,
+        "class_names": list(plan.class_names),
+        "val_pictures": len(plan.assignment.indices("val", fold)),
+        "prior": {"imbalance": imbalance, "shares": prior.tolist()},
+        "config": plan.config.model_dump(mode="json"),
+        "data_fingerprint": plan.table.fingerprint(),
+        "splitter": plan.assignment.splitter,
+        "versions": versions(),
+    }
+
+
+def _result(plan: Plan, fold: int, folder: Path, early: bool, start_s: float) -> FoldResult:
+    checkpoints = folder / "checkpoints"
+    best, last = best_of(checkpoints), last_of(checkpoints)
+    if best is None or last is None:
+        raise OutputError(
+            f"{checkpoints}: there is no best checkpoint: no epoch had a usable "
+            f"{plan.recipe.monitor}, or the one that had is damaged"
+        )
+    facts = read_sidecar(best)["facts"]
+    return FoldResult(
+        fold=fold,
+        folder=folder,
+        best_checkpoint=checkpoints / BEST,
+        last_checkpoint=checkpoints / LAST,
+        best_epoch=facts["epoch"],
+        epochs_run=read_sidecar(last)["facts"]["epoch"],
+        monitor=plan.recipe.monitor,
+        # earlier versions counted the epochs of these from 0
+        best_metrics={**facts["metrics"], "epoch": facts["epoch"]},
+        stopped_early=early,
+        elapsed_s=time.monotonic() - start_s,
+    )
+
+
+def _memory_advice(plan: Plan) -> str:
+    batch_size, grad_accum = plan.pace.batch_size, plan.config.optim.grad_accum
+    device = plan.compute.device
+    if batch_size == 1:
+        return f"{device} is out of memory; try a smaller --model or --img-size"
+    return (
+        f"{device} is out of memory at --batch-size {batch_size}; the same training with "
+        f"less: --batch-size {-(-batch_size // 2)} --grad-accum-steps "
+        f"{grad_accum * 2}"
+    )
+
+
+def _features_done(emit: Observer, stop: StopRequest, done: int, total: int) -> None:
+    emit(FeaturesDone(done, total))
+    if stop:
+        raise InterruptedRunError(
+            "stopped by a signal before the first epoch", stop.signal_number or 2
+        )
+
+
+def _image_skipped(emit: Observer, bad: BadImage) -> None:
+    emit(ImageSkipped(bad.location, bad.reason))
