@@ -9,6 +9,7 @@ import numpy as np
 
 from imgcls.data.audit import Audit
 from imgcls.data.audit_duplicates import linked
+from imgcls.data.names import folded, shortened
 from imgcls.data.source import SampleTable
 from imgcls.results import AuditPicture, Finding
 
@@ -18,6 +19,7 @@ _IMBALANCE = 10.0
 # a square centre crop shows less than a quarter of such a picture
 _ASPECT = 4.0
 _TINY_SIDE = 32
+_LISTED = 5
 
 _HARMS = ("high", "medium", "low")
 
@@ -170,14 +172,14 @@ def _classes(audit: Audit) -> Iterator[Finding]:
                 yield Finding(
                     "missing_class",
                     "medium",
-                    f"the {split} split has no pictures of {_listed(absent)}",
+                    f"the {split} split has no pictures of {shortened(absent, _LISTED)}",
                     f"they cannot be {verb} there",
                     class_names=tuple(absent),
                 )
-    folded: defaultdict[str, list[str]] = defaultdict(list)
+    alike: defaultdict[str, list[str]] = defaultdict(list)
     for name in table.class_names:
-        folded[" ".join(name.split()).casefold()].append(name)
-    for names in folded.values():
+        alike[folded(name)].append(name)
+    for names in alike.values():
         if len(names) > 1:
             yield Finding(
                 "class_twins",
@@ -215,18 +217,29 @@ def _class_sizes(audit: Audit) -> Iterator[Finding]:
             "few_pictures",
             "medium",
             f"fewer than {_FEW_PICTURES} pictures of "
-            + _listed([f"{name} ({count})" for name, count in few.items()]),
+            + shortened([f"{name} ({count})" for name, count in few.items()], _LISTED),
             "too few to score a class by; use --folds, or add pictures",
             class_names=tuple(few),
+        )
+    if len(table.class_names) == 1:
+        yield Finding(
+            "one_class",
+            "high",
+            f"only one class, {shortened(table.class_names)}",
+            "a classifier needs at least two with pictures",
+            class_names=table.class_names,
         )
     most, least = int(counts.argmax()), int(np.where(counts, counts, counts.max() + 1).argmin())
     ratio = counts[most] / counts[least]
     if ratio >= _IMBALANCE:
         names = table.class_names[most], table.class_names[least]
+        # two that look alike are told apart by what is not seen
+        told = map(repr, names) if folded(names[0]) == folded(names[1]) else names
+        larger, smaller = told
         yield Finding(
             "imbalance",
             "low",
-            f"{names[0]} has {ratio:.0f} times the pictures of {names[1]}",
+            f"{larger} has {ratio:.0f} times the pictures of {smaller}",
             "go by balanced accuracy and the table of classes, not by accuracy",
             class_names=names,
         )
@@ -301,8 +314,3 @@ def _finding(
         len({row for rows in sets for row in rows}),
         tuple(tuple(picture(audit.table, row, note(row)) for row in rows) for rows in sets),
     )
-
-
-def _listed(names: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from imgcls.config.reading import ReadingConfig
+from imgcls.data.names import folded, is_text, shortened
 from imgcls.data.source import ImageStore, SampleTable
 from imgcls.data.split_words import is_plain, split_of
 from imgcls.errors import DataError
 
 _SHOWN = 10
-_LONGEST = 80
+_WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))(\.0+)?")
 _COLUMNS_SHOWN = 30
 
 
@@ -56,12 +57,22 @@ def sample_table(
     refuse(
         spec,
         "names that are not UTF-8, which no table can hold, rename them",
-        (repr(key) for key in rows.keys if not _is_text(key)),
+        (repr(key) for key in rows.keys if not is_text(key)),
     )
-    labels = [_composed(label) for label in rows.labels]
+    for title, texts in {"label": rows.labels, **rows.columns}.items():
+        if is_text("".join(texts)):
+            continue
+        refuse(
+            spec,
+            f"cells of column {title!r} that hold half a surrogate pair, which is no text",
+            (p for p, text in zip(rows.places, texts, strict=True) if not is_text(text)),
+        )
+    labels, numbers = _as_numbers([_composed(label) for label in rows.labels])
     present = set(labels)
-    order_of_classes = sorted(present) if rows.class_order is None else rows.class_order
-    class_names = tuple(c for c in dict.fromkeys(map(_composed, order_of_classes)) if c in present)
+    order_of_classes = map(_composed, rows.class_order or ())
+    class_names = tuple(
+        c for c in dict.fromkeys((*order_of_classes, *sorted(present))) if c in present
+    )
     position = {name: index for index, name in enumerate(class_names)}
     order = np.array(sorted(range(len(rows.keys)), key=rows.keys.__getitem__), dtype=np.int64)
     columns = dict(rows.columns)
@@ -82,7 +93,7 @@ def sample_table(
         groups=None if groups is None else arranged(groups),
         folds=None if folds is None else folds[order],
         columns={title: arranged(values) for title, values in columns.items()},
-        notes=(*rows.notes, *_notes(class_names, labels, splits)),
+        notes=(*rows.notes, *numbers, *_notes(class_names, labels, splits)),
     )
 
 
@@ -106,25 +117,27 @@ def refuse(spec: str, what: str, found: Iterable[str]) -> None:
         raise DataError(f"{spec}: {len(places)} {what}: {shown}")
 
 
-def shortened(names: Iterable[str], shown: int = _SHOWN) -> str:
-    """The first few names, none longer than a line has room for, and how many more there are."""
-    every = list(names)
-    more = f" and {len(every) - shown} more" if len(every) > shown else ""
-    clipped = (n if len(n) <= _LONGEST else f"{n[: _LONGEST - 3]}..." for n in every[:shown])
-    return ", ".join(clipped) + more
-
-
 def _composed(label: str) -> str:
     # macOS writes a letter and its accent apart in names of files
     return unicodedata.normalize("NFC", label)
 
 
-def _is_text(key: str) -> bool:
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _as_numbers(labels: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The labels with 0.0 as 0 where both are there: pandas writes one column in both ways.
+
+    Only where all labels are whole numbers; and a note of what was read so.
+    """
+    matches = {label: _WHOLE_NUMBER.fullmatch(label) for label in set(labels)}
+    whole = {
+        label: match[1]
+        for label, match in matches.items()
+        if match is not None and match[2] and match[1] in matches
+    }
+    if not whole or None in matches.values():
+        return labels, ()
+    told = shortened(f"{label} as {number}" for label, number in sorted(whole.items()))
+    note = f"labels that are one number are one class: {told}"
+    return [whole.get(label, label) for label in labels], (note,)
 
 
 def _role(
@@ -208,11 +221,14 @@ def _folds(
 def _notes(
     class_names: Sequence[str], labels: Sequence[str], splits: Sequence[str] | None
 ) -> Iterable[str]:
-    folded: dict[str, str] = {}
-    for name in class_names:
-        twin = folded.setdefault(name.strip().casefold(), name)
-        if twin != name:
-            yield f"classes {twin!r} and {name!r} differ only by case or spaces"
+    first: dict[str, str] = {}
+    twins = [
+        f"{twin!r} and {name!r}"
+        for name in class_names
+        if (twin := first.setdefault(folded(name), name)) != name
+    ]
+    if twins:
+        yield f"classes {shortened(twins)} differ only by case or spaces"
     if splits is None:
         return
     present = set(zip(splits, labels, strict=True))

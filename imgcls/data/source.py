@@ -15,6 +15,7 @@ from PIL import Image
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.crops import ChooseCrop
 from imgcls.data.decode import DecodeSettings, decode, decode_crop
+from imgcls.data.names import shortened
 from imgcls.errors import DataError
 
 
@@ -154,7 +155,7 @@ class SampleTable:
             others = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
             raise DataError(
                 f"{self.name}: class {name!r}{hint}{others} with {count} pictures is not one the "
-                f"model knows: {', '.join(class_names)}"
+                f"model knows: {shortened(class_names)}"
             )
         position = {name: index for index, name in enumerate(class_names)}
         mapping = np.array([position.get(name, -1) for name in self.class_names], dtype=np.int64)

@@ -20,6 +20,7 @@ from imgcls.data.grouping import (
     seeded_hash,
     take_group_share,
 )
+from imgcls.data.names import shortened
 from imgcls.data.source import SampleTable
 from imgcls.errors import DataError
 
@@ -234,7 +235,7 @@ def _absent(table: SampleTable, split: np.ndarray, names: Sequence[str]) -> tupl
         counts = table.class_counts(np.flatnonzero(split == name))
         absent = [c for c, n in zip(table.class_names, counts, strict=True) if n == 0]
         if absent:
-            notes.append(f"too few pictures to put one into the {name} split: {', '.join(absent)}")
+            notes.append(f"too few pictures to put one into the {name} split: {shortened(absent)}")
     return tuple(notes)
 
 
@@ -250,7 +251,7 @@ def _check_trainable(table: SampleTable, assignment: SplitAssignment) -> None:
         untrained = [c for c, n in zip(table.class_names, counts, strict=True) if n == 0]
         if untrained:
             raise DataError(
-                f"{table.name}: nothing to train on for class {', '.join(untrained)}; every class "
+                f"{table.name}: nothing to train on for class {shortened(untrained)}; every class "
                 f"needs a picture in {where}"
             )
     if not len(assignment.indices("val")):

@@ -44,6 +44,8 @@ CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
 PREFLIGHT, RUN = "preflight.json", "run.json"
 _FORMING = f"{TEMPORARY_PREFIX}run-"
 _LEFTOVER_S = 24 * 3600
+# bytes; a name may have 255, with a model, a time and a prefix in it
+_LONGEST_PART = 100
 
 
 def create_run_folder(
@@ -248,5 +250,6 @@ def run_of(checkpoint: Path) -> Path | None:
 
 
 def plain_name(text: str) -> str:
-    """The text as part of a folder's name."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "data"
+    """The text as part of a folder's name, no longer than file systems allow beside others."""
+    plain = re.sub(r"[^\w.-]+", "-", text).encode()[:_LONGEST_PART].decode(errors="ignore")
+    return plain.strip("-.") or "data"

@@ -232,3 +232,13 @@ def test_what_was_written_is_read(tmp_path_factory, cells, order, as_json):
         unicodedata.normalize("NFC", row["label"]) for row in rows
     ]
     assert table.groups == tuple(row["group"] for row in rows)
+
+
+def test_a_column_that_pandas_made_float_in_part_is_one_set_of_numbers(images):
+    """0 and 0.0 are one class, with a note; where a label is no number they stay texts."""
+    rows = "path,label\na/1.png,0\na/2.png,0.0\na/3.png,1\na/4.png,1.00\n"
+    table = table_of(images, rows)
+    assert table.class_names == ("0", "1")
+    assert table.labels.tolist() == [0, 0, 1, 1]
+    assert any("0.0 as 0, 1.00 as 1" in note for note in table.notes)
+    assert table_of(images, rows + "a/5.png,x\n").class_names == ("0", "0.0", "1", "1.00", "x")

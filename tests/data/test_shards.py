@@ -274,3 +274,59 @@ def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, spec, module, extra)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DataError, match=rf'pip install "imgcls\[{extra}\]"'):
         open_source(str(tmp_path / spec))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    """Arrow allows them; which is meant, nobody knows."""
+    table = pa.table([[png(1)], ["x"], ["y"]], names=["image", "label", "label"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="two columns are called 'label'"):
+        open_source(str(tmp_path / "t.parquet"))
+
+
+def named_shard(file, labels, names):
+    """A shard of numbered classes, with their names in its metadata unless None."""
+    table = pa.table({"image": [png(n) for n in labels], "label": labels})
+    if names is not None:
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        info = json.dumps({"info": {"features": features}}).encode()
+        table = table.replace_schema_metadata({b"huggingface": info})
+    pq.write_table(table, file)
+
+
+def test_a_shard_that_lost_its_class_names_has_those_of_the_others(tmp_path):
+    """And two shards that name them differently are refused."""
+    named_shard(tmp_path / "s-0.parquet", [0, 1], ["bee", "ant"])
+    named_shard(tmp_path / "s-1.parquet", [1, 0], None)
+    table = open_source(str(tmp_path / "s-*.parquet"))
+    assert table.class_names == ("bee", "ant")
+    assert table.labels.tolist() == [0, 1, 1, 0]
+    named_shard(tmp_path / "s-1.parquet", [1, 0], ["ant", "bee"])
+    with pytest.raises(DataError, match="name the classes differently"):
+        open_source(str(tmp_path / "s-*.parquet"))
+
+
+def test_links_in_a_tar_are_the_pictures_that_they_lead_to(tmp_path):
+    """tar stores a file that it meets twice as a hard link; none is dropped."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(png(1))
+    (tmp_path / "a" / "2.png").hardlink_to(tmp_path / "a" / "1.png")
+    (tmp_path / "a" / "3.png").symlink_to("2.png")
+    for number in (1, 2, 3):
+        (tmp_path / "a" / f"{number}.cls").write_text("x" if number == 1 else "y")
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        archive.add(tmp_path / "a", "a")
+    table = open_source(str(tmp_path / "t.tar"))
+    assert len(table) == 3
+    assert len({table.images.content(row) for row in range(3)}) == 1
+    (tmp_path / "a" / "4.png").symlink_to("nowhere.png")
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        archive.add(tmp_path / "a", "a")
+    with pytest.raises(DataError, match=r"a/4\.png is a link that leads to no member"):
+        open_source(str(tmp_path / "t.tar"))
+
+
+def test_an_empty_json_object_is_no_column(tmp_path):
+    """It says nothing of the picture."""
+    write_tar(tmp_path / "t.tar", {"1.png": png(1), "1.cls": b"x", "1.json": b"{}"})
+    assert open_source(str(tmp_path / "t.tar")).columns == {}

@@ -329,3 +329,24 @@ def test_inspecting_loads_no_torch(photos):
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_set_of_one_class_is_a_finding(photos, command):
+    """train refuses it; the audit may not call it good."""
+    for name in ("flower", "violet"):
+        shutil.rmtree(photos / name)
+    found = kinds(report_of(command("inspect", photos, "--json")))
+    assert found["one_class"]["harm"] == "high"
+    assert "only one class, china" in command("inspect", photos).out
+
+
+def test_classes_that_look_alike_are_told_apart(photos, command):
+    """Never `china has 10 times the pictures of china`."""
+    for name in ("flower", "violet"):
+        shutil.rmtree(photos / name)
+    (photos / "china\u200b").mkdir()
+    (photos / "china" / "000.jpg").rename(photos / "china\u200b" / "000.jpg")
+    found = kinds(report_of(command("inspect", photos, "--json")))
+    title = found["imbalance"]["title"]
+    assert title == r"'china' has 19 times the pictures of 'china\u200b'"
+    assert r"'china\u200b'" in found["class_twins"]["title"]

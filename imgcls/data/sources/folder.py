@@ -16,7 +16,8 @@ from pathlib import Path
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError, read_content
 from imgcls.data.formats import IMAGE_SUFFIXES, kind_of
-from imgcls.data.rows import Rows, sample_table, shortened
+from imgcls.data.names import shortened
+from imgcls.data.rows import Rows, sample_table
 from imgcls.data.source import SampleTable
 from imgcls.data.sources.files import FileImages
 from imgcls.data.sources.layout import lay_out

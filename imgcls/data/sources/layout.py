@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
 from imgcls.config.files import open_file
-from imgcls.data.rows import shortened
+from imgcls.data.names import shortened
 from imgcls.data.sources.tree import PICTURE_FOLDERS, Folder
 from imgcls.data.split_words import is_plain, split_of
 from imgcls.errors import DataError

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from imgcls.config.files import open_file
 from imgcls.config.reading import ReadingConfig
+from imgcls.data.names import is_text
 from imgcls.data.rows import Rows, column, refuse, sample_table
 from imgcls.data.source import SampleTable
 from imgcls.data.sources.files import FileImages
@@ -192,9 +193,14 @@ def json_cells(text: str | bytes, place: str) -> dict[str, str]:
         document = json.loads(text, parse_int=str, parse_float=str)
     except ValueError as error:
         raise DataError(f"{place} is not JSON ({error})") from error
+    except RecursionError:
+        raise DataError(f"{place} is not JSON that can be read (nested too deeply)") from None
     if not isinstance(document, dict):
         raise DataError(f"{place} is not a JSON object")
-    return dict(_texts(document))
+    cells = dict(_texts(document))
+    if not is_text("".join((*cells, *cells.values()))):
+        raise DataError(f"{place} holds half a surrogate pair (such as \\ud83d), which is no text")
+    return cells
 
 
 def _texts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

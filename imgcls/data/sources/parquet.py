@@ -7,10 +7,9 @@ train-00001-of-00002.parquet       (names of numbered classes stand in the metad
 from __future__ import annotations
 
 import glob
-import json
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +18,17 @@ import numpy as np
 from imgcls.config.files import check_regular
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError
+from imgcls.data.names import shortened
 from imgcls.data.rows import Rows, column, sample_table
 from imgcls.data.source import ImageStore, SampleTable
 from imgcls.data.sources.files import below_shared_folder
 from imgcls.data.sources.manifest import Cells, manifest_table
+from imgcls.data.sources.parquet_columns import (
+    class_names_of,
+    column_texts,
+    is_bytes,
+    texts_of,
+)
 from imgcls.data.split_words import splits_of_names
 from imgcls.errors import DataError
 
@@ -75,6 +81,7 @@ class ParquetImages(ImageStore):
 
     def _group(self, number: int) -> Any:
         """The pictures of a row group, an Arrow array."""
+        from pyarrow import types
         from pyarrow.parquet import ParquetFile
 
         if number not in self._kept:
@@ -85,7 +92,8 @@ class ParquetImages(ImageStore):
             with ParquetFile(path, metadata=metadata, memory_map=True) as parquet:
                 read = parquet.read_row_group(group, columns=[self._leaf], use_threads=False)
             values = read.column(0).combine_chunks()
-            self._kept[number] = values.field("bytes") if "." in self._leaf else values
+            nested = types.is_struct(values.type)
+            self._kept[number] = values.field("bytes") if nested else values
             while len(self._kept) > 1 and sum(v.nbytes for v in self._kept.values()) > _CACHE_BYTES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(number)
@@ -128,11 +136,17 @@ class ParquetSource:
             title: [text for shard in shards for text in shard.columns[title]]
             for title in shards[0].columns
         }
+        class_names = _same_class_names(spec, shards)
+        if class_names is not None:
+            known = {str(number): name for number, name in enumerate(class_names)}
+            known.update((name, name) for name in class_names)
+            label = shards[0].label
+            columns[label] = [known.get(text, "") for text in columns[label]]
         places = [f"{s.path.name} row {row}" for s in shards for row in range(s.num_rows)]
         if shards[0].leaf is None:
             wanted = reading.model_copy(update={"path_col": shards[0].picture})
             return manifest_table(spec, files[0], Cells(columns, places), wanted)
-        return _embedded_table(spec, shards, columns, places, reading)
+        return _embedded_table(spec, shards, Cells(columns, places), class_names, reading)
 
 
 class _Shard(NamedTuple):
@@ -168,62 +182,48 @@ def _shard(spec: str, path: Path, parquet: Any, reading: ReadingConfig) -> _Shar
 
     schema = parquet.schema_arrow
     titles = {field.name: field.type for field in schema}
+    if len(titles) < len(schema.names):
+        twice = next(name for name in schema.names if schema.names.count(name) > 1)
+        raise DataError(f"{path}: two columns are called {twice!r}")
     picture = column(spec, titles, reading.path_col, ("image", "path"), "--path-col")
     label = column(spec, titles, reading.label_col, ("label",), "--label-col")
     kind, leaf = titles[picture], None
     if types.is_struct(kind):
         leaf = f"{picture}.bytes"
-        if "bytes" not in [child.name for child in kind]:
+        if not any(child.name == "bytes" and is_bytes(child.type) for child in kind):
             raise DataError(f"{path}: column {picture!r} has no `bytes`, so no pictures in it")
-    elif _is_bytes(kind):
+    elif is_bytes(kind):
         leaf = picture
     names = [""] * parquet.metadata.num_rows
     if types.is_struct(kind) and any(field.name == "path" for field in kind):
         read = parquet.read(columns=[f"{picture}.path"], use_threads=False)
-        names = _texts(read.column(0).combine_chunks().field("path"))
-    plain = [t for t, k in titles.items() if t != leaf and not (types.is_nested(k) or _is_bytes(k))]
+        names = texts_of(read.column(0).combine_chunks().field("path"))
+    plain = [t for t, k in titles.items() if t != leaf and not (types.is_nested(k) or is_bytes(k))]
     if label not in plain:
         raise DataError(f"{path}: column {label!r} is {titles[label]}, not one label a row")
     table = parquet.read(columns=plain, use_threads=False)
-    columns = {title: _texts(table.column(title)) for title in plain}
-    class_names = _class_names(schema.metadata or {}, label)
-    if class_names is not None:
-        known = {str(number): name for number, name in enumerate(class_names)}
-        columns[label] = [known.get(text, "") for text in columns[label]]
+    columns = {title: column_texts(path, title, table.column(title)) for title in plain}
+    class_names = class_names_of(schema.metadata or {}, label)
     return _Shard(path, parquet.metadata, picture, leaf, columns, names, class_names, label)
 
 
-def _is_bytes(kind: Any) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
-
-
-def _texts(values: Any) -> list[str]:
-    """Each value as a text, null empty, truth values as JSON writes them."""
-    return [_text(value) for value in values.to_pylist()]
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _class_names(metadata: Mapping[bytes, bytes], label: str) -> list[str] | None:
-    """The names of numbered classes, as the `datasets` library writes them; None without."""
-    try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return [str(name) for name in features[label]["names"]]
-    except (KeyError, TypeError, ValueError):
-        return None
+def _same_class_names(spec: str, shards: Sequence[_Shard]) -> list[str] | None:
+    """The names of numbered classes, which a file may have lost. Raises DataError for two sets."""
+    told = [shard for shard in shards if shard.class_names is not None]
+    for shard in told:
+        if shard.class_names != told[0].class_names:
+            raise DataError(
+                f"{spec}: {told[0].path.name} and {shard.path.name} name the classes differently "
+                f"({shortened(told[0].class_names or ())}; {shortened(shard.class_names or ())})"
+            )
+    return told[0].class_names if told else None
 
 
 def _embedded_table(
     spec: str,
     shards: Sequence[_Shard],
-    columns: dict[str, list[str]],
-    places: Sequence[str],
+    cells: Cells,
+    class_names: Sequence[str] | None,
     reading: ReadingConfig,
 ) -> SampleTable:
     root, names = below_shared_folder([shard.path for shard in shards])
@@ -240,17 +240,18 @@ def _embedded_table(
             groups.append((file, number, start))
             start += group.num_rows
             largest = max(largest, group.total_byte_size)
+    columns = dict(cells.columns)
     labels = columns.pop(shards[0].label)
     splits = splits_of_names(names)
     rows = Rows(
         keys,
         labels,
-        places,
+        cells.places,
         None
         if splits is None
         else [s for s, f in zip(splits, shards, strict=True) for _ in f.names],
         columns,
-        shards[0].class_names,
+        class_names,
         _row_group_note(largest, sum(shard.path.stat().st_size for shard in shards)),
     )
     files = [(str(shard.path), shard.metadata) for shard in shards]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import os
+import posixpath
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,12 @@ from imgcls.data.rows import Rows, column, refuse, sample_table
 from imgcls.data.source import ImageStore, SampleTable
 from imgcls.data.sources.files import below_shared_folder
 from imgcls.data.sources.manifest import json_cells
+from imgcls.data.sources.tree import is_system_path
 from imgcls.data.split_words import splits_of_names
 from imgcls.errors import DataError
+
+_MOST_LINKS = 40
+_LONGEST_TEXT = 16 * 2**20
 
 
 class Member(NamedTuple):
@@ -155,16 +160,19 @@ def _samples(number: int, shard: Path, name: str, reading: ReadingConfig) -> Ite
     cells: dict[str, dict[str, str]] = defaultdict(dict)
     try:
         with open_file(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            for info, base, suffix in _named_members(archive):
-                if suffix in members[base]:
-                    raise DataError(f"{shard}: {base}.{suffix} stands in it twice")
+            for info, base, suffix in _named_members(archive, shard):
                 members[base][suffix] = Member(number, info.offset_data, info.size)
                 if suffix in texts or suffix == "json":
-                    text = archive.extractfile(info).read()  # type: ignore[union-attr]
-                    found = json_cells(text, f"{shard}: {base}.json") if suffix == "json" else None
-                    cells[base].update(found or {suffix: text.decode().strip()})
+                    text = _text_of(archive, info, f"{shard}: {base}.{suffix}")
+                    cells[base].update(
+                        json_cells(text, f"{shard}: {base}.json")
+                        if suffix == "json"
+                        else {suffix: text.strip()}
+                    )
             _check_whole(archive)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # damaged headers make tarfile stumble over whatever they say
         raise DataError(f"{shard}: cannot be read ({error})") from error
     for base, own in members.items():
         picture = _picture(f"{shard}: {base}", own, reading.path_col)
@@ -172,16 +180,67 @@ def _samples(number: int, shard: Path, name: str, reading: ReadingConfig) -> Ite
             yield _Sample(f"{name}/{base}.{picture}", own[picture], cells[base])
 
 
-def _named_members(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
-    """The files of an archive by WebDataset's rule: (member, sample's name, suffix)."""
+def _named_members(
+    archive: tarfile.TarFile, shard: Path
+) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
+    """The files of an archive by WebDataset's rule: (member, sample's name, suffix).
+
+    A link stands for the member that it leads to. Raises DataError for one that leads to none, and
+    for a file with holes, whose bytes do not lie together.
+    """
     from webdataset.tariterators import base_plus_ext
 
-    for info in archive:
+    members = archive.getmembers()
+    by_name = {_plain(info.name): info for info in members}
+    seen: set[tuple[str, str]] = set()
+    for info in members:
         name = info.name.removeprefix("./")
         base, suffix = base_plus_ext(name)
-        hidden = any(part.startswith((".", "__")) for part in name.split("/"))
-        if info.isfile() and suffix and not hidden:
-            yield info, base, suffix
+        if not suffix or info.isdir() or is_system_path(name) or _is_webdatasets_own(name):
+            continue
+        found = _behind_links(info, by_name)
+        if found is None or (found.isfile() and found.issparse()):
+            what = "is a link that leads to no member" if found is None else "is a sparse file"
+            raise DataError(f"{shard}: {name} {what}; pack the files themselves")
+        if found.isfile():
+            if (base, suffix) in seen:
+                raise DataError(f"{shard}: {name} stands in it twice")
+            seen.add((base, suffix))
+            yield found, base, suffix
+
+
+def _behind_links(
+    info: tarfile.TarInfo, by_name: Mapping[str, tarfile.TarInfo]
+) -> tarfile.TarInfo | None:
+    """The member itself, or the one that its links lead to; None where they lead nowhere."""
+    found: tarfile.TarInfo | None = info
+    for _ in range(_MOST_LINKS):
+        if found is None or not (found.islnk() or found.issym()):
+            return found
+        # a hard link names a member, a symbolic one a place beside itself
+        beside = "" if found.islnk() else posixpath.dirname(found.name)
+        found = by_name.get(_plain(posixpath.join(beside, found.linkname)))
+    return None
+
+
+def _plain(name: str) -> str:
+    return posixpath.normpath(name)
+
+
+def _is_webdatasets_own(name: str) -> bool:
+    return any(part.startswith("__") for part in name.split("/"))
+
+
+def _text_of(archive: tarfile.TarFile, info: tarfile.TarInfo, place: str) -> str:
+    """The text of a member. Raises DataError where it is none."""
+    stream = archive.extractfile(info)
+    assert stream is not None  # links were followed
+    if info.size > _LONGEST_TEXT:
+        raise DataError(f"{place}: a label or a description of {info.size:,} bytes is none")
+    try:
+        return stream.read().decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: is not UTF-8 (byte {error.start})") from error
 
 
 def _picture(where: str, members: Mapping[str, Member], path_col: str | None) -> str | None:

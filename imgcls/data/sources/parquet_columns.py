@@ -1,0 +1,54 @@
+"""What the columns of a Parquet file say: cells as texts, and the names of numbered classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from imgcls.errors import DataError
+
+
+def is_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(
+        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    )
+
+
+def column_texts(path: Path, title: str, values: Any) -> list[str]:
+    """A column as texts. Raises DataError for one that has no values Python could hold."""
+    from pyarrow import ArrowException, string
+
+    try:
+        return texts_of(values)
+    except (ValueError, OverflowError):
+        pass  # times in nanoseconds, and years that Python has not
+    try:
+        return texts_of(values.cast(string()))
+    except (ValueError, ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: column {title!r} cannot be read as text ({reason})") from error
+
+
+def texts_of(values: Any) -> list[str]:
+    """Each value as a text, null empty, truth values as JSON writes them."""
+    return [_text(value) for value in values.to_pylist()]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def class_names_of(metadata: Mapping[bytes, bytes], label: str) -> list[str] | None:
+    """The names of numbered classes, as the `datasets` library writes them; None without."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        names = features[label]["names"]
+        return [str(name) for name in names] if isinstance(names, list) else None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
