@@ -24,6 +24,8 @@ from imgcls.data.workers import available_cores, follow_main_process, starting_w
 from imgcls.errors import WorkerError
 
 _MOST_AUTO_WORKERS = 8
+# forked processes have the table already; elsewhere forking is not safe
+_START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 
 
 def resolve_workers(workers: int | str, *, in_memory: bool, device_type: str) -> int:
@@ -101,7 +103,7 @@ class _Pipeline:
             num_workers=workers,
             collate_fn=Collate(even=even, sender=sender),
             pin_memory=pinned,
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            multiprocessing_context=_START_METHOD if workers else None,
             worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
             # the loader draws a seed for its workers, which need none

@@ -8,11 +8,12 @@ FOLDER/
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
 import zlib
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +174,16 @@ class CachedImages(ImageStore):
         self._slots.fill(slot, sizes[0], pixels, content_hash)
 
 
-def squeezed(side: int, resample: Image.Resampling) -> Callable[[tuple[int, int]], Crop]:
+@dataclass(frozen=True)
+class Squeezed:
     """All of a picture in side x side pixels, from which crops come out with their own aspect."""
 
-    def whole(size: tuple[int, int]) -> Crop:
-        return BoxCrop(size, (0, 0, *size), (side, side), resample)
+    side: int
+    resample: Image.Resampling
 
-    return whole
+    def __call__(self, size: tuple[int, int]) -> Crop:
+        """The crop of a picture of (width, height)."""
+        return BoxCrop(size, (0, 0, *size), (self.side, self.side), self.resample)
 
 
 def _shared(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -189,8 +193,17 @@ def _shared(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 def _reserve(file: Path, size_bytes: int) -> None:
     """Make the file that long, on disk: a map of a file with holes kills when the disk is full."""
-    with file.open("ab") as stream:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(stream.fileno(), 0, size_bytes)
-        else:
+    # not to append: where the file system cannot allocate, the C library writes in every block
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    with os.fdopen(descriptor, "r+b") as stream:
+        if not hasattr(os, "posix_fallocate"):
             stream.truncate(size_bytes)
+            return
+        try:
+            os.posix_fallocate(stream.fileno(), 0, size_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            stream.seek(0, os.SEEK_END)
+            while (missing := size_bytes - stream.tell()) > 0:
+                stream.write(bytes(min(missing, 2**20)))

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from imgcls.config.run import TrainConfig
-from imgcls.data.pixel_cache import CachedImages, PixelSlots, squeezed
+from imgcls.data.pixel_cache import CachedImages, PixelSlots, Squeezed
 from imgcls.data.source import SampleTable
 from imgcls.data.transforms import Transform
 from imgcls.engine.memory import available_memory_mib
@@ -23,7 +23,8 @@ from imgcls.errors import ConfigError
 from imgcls.models.card import Preprocessing
 from imgcls.models.catalog import cache_folder
 
-_FORMAT = 1
+_FORMAT = 2
+_ENTRY_BYTES = 32
 # what pixels may hang on to the last level
 _DECODERS = ("pillow", "simplejpeg", "torch")
 _GIB = 2**30
@@ -51,8 +52,10 @@ class PictureCache:
             return table
         side = _whole_side(max(facts.input_size[1:]))
         resample = Image.Resampling[facts.interpolation.upper()]
-        slots = self._slots_for("train", table, self.train_rows, (side, side), facts)
-        keep = squeezed(side, resample)
+        # nothing else of the preprocessing is in a whole picture
+        made_by = {"interpolation": facts.interpolation}
+        slots = self._slots_for("train", table, self.train_rows, (side, side), made_by)
+        keep = Squeezed(side, resample)
         images = CachedImages(table.images, self.train_rows, slots, keep, final=False)
         return replace(table, images=images)
 
@@ -63,7 +66,7 @@ class PictureCache:
         if self.mode == "none":
             return table
         _, height, width = facts.input_size
-        slots = self._slots_for("val", table, self.val_rows, (height, width), facts)
+        slots = self._slots_for("val", table, self.val_rows, (height, width), facts.to_json())
         images = CachedImages(table.images, self.val_rows, slots, transform.choose, final=True)
         return replace(table, images=images)
 
@@ -73,26 +76,41 @@ class PictureCache:
         table: SampleTable,
         rows: np.ndarray,
         sides: tuple[int, int],
-        facts: Preprocessing,
+        preprocessing: dict[str, Any],
     ) -> PixelSlots:
         if kind not in self._slots:
-            channels = table.images.decoding.channels
-            shape = sides if channels == 1 else (*sides, channels)
             folder = None
             if self.mode == "disk":
-                settings: dict[str, Any] = {
-                    "format": _FORMAT,
-                    "made by": {name: version(name) for name in _DECODERS},
-                    "kind": kind,
-                    "shape": shape,
-                    "decoding": asdict(table.images.decoding),
-                    "preprocessing": facts.to_json(),
-                    "keys": [table.keys[row] for row in rows],
-                }
-                text = json.dumps(settings, sort_keys=True).encode()
-                folder = _folder() / hashlib.sha256(text).hexdigest()[:32]
-            self._slots[kind] = PixelSlots(len(rows), shape, folder)
+                pictures = _name_of_pictures(kind, table, rows, sides)
+                folder = _folder() / f"{pictures}-{_digest(preprocessing)}"
+            self._slots[kind] = PixelSlots(len(rows), _shape(table, sides), folder)
         return self._slots[kind]
+
+
+def _shape(table: SampleTable, sides: tuple[int, int]) -> tuple[int, ...]:
+    channels = table.images.decoding.channels
+    return sides if channels == 1 else (*sides, channels)
+
+
+def _name_of_pictures(
+    kind: str, table: SampleTable, rows: np.ndarray, sides: tuple[int, int]
+) -> str:
+    """What a cache's folder begins with; behind it comes how the pictures are preprocessed."""
+    return _digest(
+        {
+            "format": _FORMAT,
+            "made by": {name: version(name) for name in _DECODERS},
+            "kind": kind,
+            "shape": _shape(table, sides),
+            "decoding": asdict(table.images.decoding),
+            "keys": [table.keys[row] for row in rows],
+        }
+    )
+
+
+def _digest(settings: dict[str, Any]) -> str:
+    text = json.dumps(settings, sort_keys=True).encode()
+    return hashlib.sha256(text).hexdigest()[:24]
 
 
 def plan_cache(
@@ -115,9 +133,15 @@ def plan_cache(
     size_bytes = channels * (len(train) * side**2 + len(val) * img_size**2)
     pictures = len(np.union1d(train, val))
     size = f"{_in_words(size_bytes)} for {pictures:,} pictures"
+    # what an earlier sitting of this run, or another run on the same pictures, has made of it
+    made_bytes = sum(
+        min(_used_bytes(f"{_name_of_pictures(kind, table, rows, (pixels, pixels))}-*"), full_bytes)
+        for kind, rows, pixels in (("train", train, side), ("val", val, img_size))
+        for full_bytes in [channels * len(rows) * pixels**2 + _ENTRY_BYTES * len(rows)]
+    )
     too_large: list[str] = []
     for mode in ("ram", "disk") if wanted == "auto" else (wanted,):
-        limit_bytes = _limit_bytes(mode, config.data.cache_limit)
+        limit_bytes = _limit_bytes(mode, config.data.cache_limit, made_bytes)
         if size_bytes <= limit_bytes:
             where = f" in {_folder()}" if mode == "disk" else ""
             allowed = f"of {_in_words(limit_bytes)} allowed"
@@ -143,17 +167,21 @@ def _whole_side(crop_side: int) -> int:
     return round(crop_side * _WHOLE_PER_CROP)
 
 
-def _limit_bytes(mode: str, limit_gib: float | str) -> float:
-    """What may be used in all; what other runs keep on disk counts."""
+def _limit_bytes(mode: str, limit_gib: float | str, made_bytes: int) -> float:
+    """What may be used in all; what is kept on disk of other pictures counts, `made_bytes` not."""
     if mode == "ram":
         free = available_memory_mib() * 2**20
         if _SHARED_MEMORY.is_dir():
             free = min(free, shutil.disk_usage(_SHARED_MEMORY).free)
         return min(free, free / 2 if limit_gib == "auto" else float(limit_gib) * _GIB)
     folder = next(p for p in (_folder(), *_folder().parents) if p.is_dir())
-    free = shutil.disk_usage(folder).free
-    used = sum(file.stat().st_size for file in _folder().glob("*/*.bin"))
-    return min(free, free / 2 if limit_gib == "auto" else float(limit_gib) * _GIB - used)
+    free = shutil.disk_usage(folder).free + made_bytes
+    others = _used_bytes("*") - made_bytes
+    return min(free, free / 2 if limit_gib == "auto" else float(limit_gib) * _GIB - others)
+
+
+def _used_bytes(folders: str) -> int:
+    return sum(file.stat().st_size for file in _folder().glob(f"{folders}/*.bin"))
 
 
 def _folder() -> Path:

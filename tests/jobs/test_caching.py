@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
+import os
 import pickle
 import random
 from dataclasses import replace
@@ -16,16 +19,17 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from imgcls.config.augment import PRESETS
-from imgcls.data import pixel_cache
+from imgcls.config.run import ResumeConfig
+from imgcls.data import loader, pixel_cache
 from imgcls.data.decode import DecodeSettings, decode_crop
-from imgcls.data.pixel_cache import CachedImages, PixelSlots, squeezed
+from imgcls.data.pixel_cache import CachedImages, PixelSlots, Squeezed
 from imgcls.data.source import ImageStore
 from imgcls.data.transforms import train_transform
 from imgcls.errors import ConfigError, OutputError
 from imgcls.jobs import caching
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
-from imgcls.jobs.train import Trainer
+from imgcls.jobs.train import Trainer, reopen_run
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +136,30 @@ def test_the_limit_is_kept(photos):
     assert any(reason.startswith("cache on ram: 0.2 MiB for 41") for reason in plan.reasons)
 
 
+def test_a_runs_own_cache_is_not_what_the_limit_is_used_up_by(photos):
+    """The same run again, its resumption and a trial of a search find it; other pictures count."""
+    wanted = tiny_config(
+        photos, data={"cache": "disk", "cache_limit": 0.25 / 1024}, optim={"epochs": 1}
+    )
+    trainer = Trainer.begin(wanted)
+    trainer.train_fold(0)
+    used = sum(file.stat().st_size for file in caching._folder().glob("*/*.bin"))
+    assert used > 0.125 * 2**20
+    assert make_plan(wanted).config.data.cache == "disk"
+    assert reopen_run(trainer.run, ResumeConfig(epochs=2)).config.data.cache == "disk"
+    other = wanted.model_copy(update={"runtime": wanted.runtime.model_copy(update={"seed": 9})})
+    with pytest.raises(ConfigError, match=r"--cache\) disk: 0.2 MiB"):
+        make_plan(other)
+
+
+def test_a_cache_that_fills_the_disk_is_found_again(photos, monkeypatch):
+    """What it takes is not missing for itself, with `auto` either."""
+    wanted = tiny_config(photos, data={"cache": "disk"}, optim={"epochs": 1})
+    Trainer.begin(wanted).train_fold(0)
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=2**18))
+    assert make_plan(wanted).config.data.cache == "disk"
+
+
 def test_a_plan_alone_takes_no_room(photos):
     """--dry-run leaves nothing on disk."""
     assemble(make_plan(tiny_config(photos, data={"cache": "disk"})), 0)
@@ -147,6 +175,34 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(OutputError, match=r"--cache: it does not go into .*: No space left"):
         PixelSlots(4, (8, 8, 3), tmp_path / "slots").prepare()
+
+
+@pytest.mark.parametrize("error", [None, errno.EOPNOTSUPP, errno.EINVAL])
+def test_room_is_taken_where_the_file_system_cannot_allocate(tmp_path, monkeypatch, error):
+    """NFS and FUSE: the C library writes into each block, which a file to append to refuses."""
+    allocate = os.posix_fallocate
+    flags = []
+
+    def refuse(descriptor, offset, length):
+        flags.append(fcntl.fcntl(descriptor, fcntl.F_GETFL))
+        if error is not None:
+            raise OSError(error, "refused")
+        allocate(descriptor, offset, length)
+
+    monkeypatch.setattr("os.posix_fallocate", refuse)
+    for _ in range(2):
+        PixelSlots(1000, (64, 64, 3), tmp_path / "slots").prepare()
+    assert (tmp_path / "slots" / "pixels.bin").stat().st_size == 1000 * 64 * 64 * 3
+    assert not any(flag & os.O_APPEND for flag in flags)
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_cached_pictures_reach_processes_that_inherit_nothing(photos, monkeypatch, cache):
+    """As on macOS and Windows, where processes are spawned: the same pixels, kept for all."""
+    here = batches(photos, cache, workers=0, epochs=(0,))
+    monkeypatch.setattr(loader, "_START_METHOD", "spawn")
+    for one, two in zip(here, batches(photos, cache, workers=1, epochs=(0,)), strict=True):
+        assert_same(one, two)
 
 
 def test_slots_reach_a_process_that_does_not_inherit_them(tmp_path):
@@ -181,7 +237,7 @@ def test_a_crop_from_the_cache_is_the_same_part_of_a_large_photograph():
     )
     transform = train_transform(facts, replace(PRESETS["light"], hflip=0.0, color_jitter=0.0))
     slots = PixelSlots(1, (146, 146, 3), None)
-    keep = squeezed(146, Image.Resampling.BICUBIC)
+    keep = Squeezed(146, Image.Resampling.BICUBIC)
     cached = CachedImages(One(), np.array([0]), slots, keep, final=False)
     cached.prepare()
     for seed in range(5):
