@@ -34,7 +34,7 @@ from imgcls.jobs.plan import Plan
 from imgcls.jobs.restore import restore
 from imgcls.jobs.runs import fold_folder
 from imgcls.metrics.trackers import MetricTracker
-from imgcls.report.bad_images import add_bad_images
+from imgcls.report.bad_images import add_bad_images, append_bad_image
 from imgcls.report.files import write_history
 from imgcls.results import AuditPicture, FoldResult
 
@@ -89,7 +89,7 @@ def train_fold(
         emit=emit,
         best=best,
     )
-    assembly.bad_images.on_new = partial(_image_skipped, emit)
+    assembly.bad_images.on_new = partial(_image_skipped, run, emit)
     settings = FitSettings(
         fold=fold,
         folds=plan.folds,
@@ -108,10 +108,8 @@ def train_fold(
         raise DeviceMemoryError(_memory_advice(plan)) from error
     finally:
         checkpointer.close()
-        add_bad_images(
-            run,
-            [AuditPicture(b.key, b.label, note=b.reason) for b in assembly.bad_images.met],
-        )
+    with writing(run, GO_ON):
+        add_bad_images(run, map(_as_picture, assembly.bad_images.met))
     return _result(plan, fold, folder, parts.progress.stopped_early, start_s), assembly
 
 
@@ -182,5 +180,11 @@ def _features_done(emit: Observer, stop: StopRequest, done: int, total: int) -> 
         )
 
 
-def _image_skipped(emit: Observer, bad: BadImage) -> None:
+def _image_skipped(run: Path, emit: Observer, bad: BadImage) -> None:
+    with writing(run, GO_ON):
+        append_bad_image(run, _as_picture(bad))
     emit(ImageSkipped(bad.location, bad.reason))
+
+
+def _as_picture(bad: BadImage) -> AuditPicture:
+    return AuditPicture(bad.key, bad.label, note=bad.reason)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,12 +15,31 @@ BAD_IMAGES = "bad_images.csv"
 _COLUMNS = ("path", "label", "reason")
 
 
+def append_bad_image(folder: Path, picture: AuditPicture) -> None:
+    """Write down a picture the moment it is met, so that a kill loses none.
+
+    It may so be listed twice, and out of order, until `add_bad_images` sorts the list.
+    """
+    file = folder / BAD_IMAGES
+    if not file.exists():
+        add_bad_images(folder, [picture])
+        return
+    size = file.stat().st_size
+    line = io.StringIO(newline="")
+    csv.DictWriter(line, _COLUMNS, lineterminator="\n").writerow(_row(picture))
+    try:
+        with file.open("ab") as stream:
+            stream.write(line.getvalue().encode())
+    except OSError:
+        os.truncate(file, size)  # no half a line for the next one to go on with
+        raise
+
+
 def add_bad_images(folder: Path, pictures: Iterable[AuditPicture]) -> None:
     """Add these to the folder's list, each once; without any, there need be no list."""
-    new = {p.path: {"path": p.path, "label": p.label, "reason": p.note} for p in pictures}
+    new = {picture.path: _row(picture) for picture in pictures}
     if new:
-        before = {row["path"]: row for row in _rows(folder)}
-        listed = {**new, **before}
+        listed = {**new, **_rows(folder)}
         write_csv(folder / BAD_IMAGES, _COLUMNS, [listed[path] for path in sorted(listed)])
 
 
@@ -26,6 +48,10 @@ def count_bad_images(folder: Path) -> int:
     return len(_rows(folder))
 
 
-def _rows(folder: Path) -> list[dict[str, str]]:
+def _row(picture: AuditPicture) -> dict[str, str]:
+    return {"path": picture.path, "label": picture.label, "reason": picture.note}
+
+
+def _rows(folder: Path) -> dict[str, dict[str, str]]:
     file = folder / BAD_IMAGES
-    return read_csv(file) if file.exists() else []
+    return {row["path"]: row for row in read_csv(file)} if file.exists() else {}

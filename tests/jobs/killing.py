@@ -33,9 +33,11 @@ class Launcher:
         )
         self._server.stdout.readline()
 
-    def start(self, folder: Path, *arguments: str) -> int:
-        """The pid of a command just begun."""
-        self._server.stdin.write(json.dumps([str(folder), *arguments]) + "\n")
+    def start(
+        self, folder: Path, *arguments: str, kill_at: tuple[str, str, int] | None = None
+    ) -> int:
+        """The pid of a command just begun; kill_at: module, function and at which of its calls."""
+        self._server.stdin.write(json.dumps([str(folder), kill_at, *arguments]) + "\n")
         self._server.stdin.flush()
         return int(self._server.stdout.readline())
 
@@ -108,7 +110,7 @@ def remains(run: Path) -> dict[str, object]:
     """All that two equal runs must share: weights, state, history; times left out."""
     found = {}
     for which in ("best", "last"):
-        checkpoint = read_checkpoint(find_checkpoint(run, which=which))
+        checkpoint = read_checkpoint(find_checkpoint(run, 0, which))
         state = read_state(checkpoint)
         state["progress"].pop("elapsed_s")
         for row in state["history"]["rows"]:

@@ -185,6 +185,7 @@ def test_a_resumed_run_that_skips_is_exact(photos, broken, tmp_path):
     parted = start_run(make_plan(config))
     with pytest.raises(InterruptedRunError):
         train_run(make_plan(config), parted, observers=(StopAfter(8),))
+    assert read_csv(parted / "bad_images.csv"), "written down as they were met"
     train_run(reopen_run(parted, ResumeConfig()), parted)
     one, other = weights(whole), weights(parted)
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -127,6 +127,50 @@ def test_killed_at_random_instants_it_ends_the_same(
     record_property("inside_a_write", inside)
 
 
+# instants that a kill by the clock seldom meets: (variant, more options, module, function, call)
+INSTANTS = {
+    "before-the-first-best": ("head", [], "imgcls.engine.checkpointer", "point", 1),
+    "between-the-first-best-and-last": ("head", [], "imgcls.engine.checkpointer", "point", 2),
+    "one-epoch": ("float32", ["--epochs", "1"], "imgcls.engine.checkpointer", "point", 1),
+    "before-a-later-best": ("tuned", [], "imgcls.engine.checkpointer", "point", 4),
+    "while-beginning": ("head", [], "imgcls.jobs.runs", "publish_folder", 1),
+    "before-the-summary": ("head", ["--folds", "2"], "imgcls.jobs.crossval", "write_json", 1),
+    "while-summing-up": ("head", ["--folds", "2"], "imgcls.jobs.crossval", "write_evaluation", 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("instant", INSTANTS)
+def test_killed_at_an_instant_it_ends_the_same(launcher, tmp_path, photos, instant):
+    """Between a checkpoint and its pointers, while a run begins, while folds are summed up.
+
+    What is there is evaluated before it is resumed, and the best one is never lost.
+    """
+    variant, options, *where = INSTANTS[instant]
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    arguments = [*arguments_of(photos, variant), "--save-every-steps", "0", *options]
+    for folder in (straight, killed):
+        folder.mkdir()
+    assert launcher.run(straight, "train", *arguments) == 0, (straight / "log.txt").read_text()
+    launcher.start(killed, "train", *arguments, kill_at=where)
+    assert launcher.wait() == -signal.SIGKILL
+    begun = list(killed.glob("outputs/[!.]*"))
+    if begun:
+        fold = ["--fold", "0"] if "--folds" in options else []
+        assert launcher.run(killed, "evaluate", "--no-report", "--quiet", *fold) == 0
+    command = ["resume"] if begun else ["train", *arguments]
+    assert launcher.run(killed, *command) == 0, (killed / "log.txt").read_text()
+    [run] = killed.glob("outputs/[!.]*")
+    assert differences(remains(only_run(straight)), remains(run)) == []
+    if "--folds" in options:
+        summaries = [
+            json.loads((r / "summary.json").read_text()) for r in (only_run(straight), run)
+        ]
+        assert summaries[0]["pooled"] == summaries[1]["pooled"]
+    checkpoints = run / "fold_0" / "checkpoints"
+    for name in ("best", "last"):
+        assert (checkpoints / name).resolve() == find_checkpoint(run, 0, name).resolve()
+
+
 def test_killed_after_epoch_three_of_six_it_ends_the_same(launcher, tmp_path, photos):
     """A real process of the real command, killed at an epoch boundary and resumed."""
     arguments = [*arguments_of(photos, "float32", epochs="6"), "--save-every-steps", "0"]
