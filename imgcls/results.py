@@ -96,6 +96,9 @@ class EvalReport(Record):
     prior: how common the model takes each class to be ("shares", by class) and the method of
     `--imbalance` that made it so; None for a checkpoint that does not say.
     bad_images: pictures that could not be read and were left out, each with the reason as its note.
+    trained_on: how many of the `pictures` the model was trained on (`train`) or chosen by (`val`),
+    told by content, null with its `reason` where that is not known; `not_compared`: training and
+    val pictures without a known content; `excluded`: pictures left out for it.
     data: what opens the pictures again, `source` and the options of reading it.
     page: report.html, where it was made.
     """
@@ -129,6 +132,7 @@ class EvalReport(Record):
     bad_images: tuple[AuditPicture, ...] = ()
     notes: tuple[str, ...] = ()
     prior: dict[str, Any] | None = None
+    trained_on: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,8 @@ class PreflightReport(Record):
     """What the check before training found.
 
     leaks: pictures with an identical copy in another split or fold; conflicts: with one under
-    another label.
+    another label. read: how many were read, since of very many only some are. started: when, in
+    ISO 8601.
     """
 
     pictures: int
@@ -144,6 +149,8 @@ class PreflightReport(Record):
     leaks: int
     conflicts: int
     elapsed_s: float
+    read: int
+    started: str
 
 
 @dataclass(frozen=True)

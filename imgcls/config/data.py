@@ -70,7 +70,8 @@ class DataConfig(Config):
     preflight: bool = Field(
         True,
         description=(
-            "Read all pictures before training: are they whole, and has one a copy in another "
+            "Read all pictures before training (of more than 200,000, or than 32 GiB, as many as "
+            "that, drawn at random): are they whole, and has one a copy in another "
             "split? Costs a fraction of an epoch's loading; `imgcls inspect` looks closer."
         ),
     )

@@ -22,7 +22,17 @@ class EvaluateConfig(Config):
     split: Literal["train", "val", "test"] = Field("test", description="The pictures to score.")
     data: str | None = Field(
         None,
-        description="Score these pictures instead of the run's own; classes are matched by name.",
+        description=(
+            "Score these pictures instead of the run's own; classes are matched by name. With "
+            "--split, where they are the run's own in another place, the run's split of them."
+        ),
+    )
+    exclude_trained: bool = Field(
+        False,
+        description=(
+            "Leave out what the model was trained on, and what chose the best epoch, told by "
+            "content; the results lie beside those of all."
+        ),
     )
     fold: Annotated[int, Field(ge=0)] | Literal["all"] | None = Field(
         None,
@@ -139,6 +149,11 @@ class EvaluateConfig(Config):
         if self.open and not self.report:
             raise ValueError("--open: there is no page to show with --no-report")
         return self
+
+    @property
+    def names_split(self) -> bool:
+        """True when the split was asked for, and is not the default."""
+        return "split" in self.model_fields_set
 
     @property
     def top_ks(self) -> tuple[int, ...]:

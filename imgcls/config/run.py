@@ -123,6 +123,16 @@ class ResumeConfig(Config):
     run: Annotated[Path | None, Flag(positional=True)] = Field(
         None, description="The run's folder; by default the newest unfinished one."
     )
+    data: str | None = Field(
+        None,
+        description=(
+            "Where the run's pictures are now, if they have moved; each is found by its name and "
+            "content, or by its content alone."
+        ),
+    )
+    root: Path | None = Field(
+        None, description="With a table: the folder that its paths start from now."
+    )
     device: DeviceField | None = Field(
         None, description="Go on with another device than the run began with."
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import DecodeSettings
+from imgcls.data.rows import refuse
 from imgcls.data.source import SampleTable, Source
 from imgcls.data.sources.digits import DigitsSource
 from imgcls.data.sources.folder import FolderSource
@@ -27,12 +28,17 @@ _ALWAYS = frozenset({"max_image_pixels", "bit_depth"})
 
 
 def open_source(
-    spec: str, reading: ReadingConfig | None = None, decoding: DecodeSettings | None = None
+    spec: str,
+    reading: ReadingConfig | None = None,
+    decoding: DecodeSettings | None = None,
+    *,
+    keep_missing: bool = False,
 ) -> SampleTable:
     """The samples of the data that `spec` names.
 
     Their pictures are decoded by `decoding`, and by what `reading` says of pixels and bits.
 
+    keep_missing: paths that lead to no file are pictures that cannot be read, unless all do.
     Raises DataError when there are none to use, or `reading` says what means nothing for them.
     """
     reading = reading or ReadingConfig()
@@ -42,6 +48,9 @@ def open_source(
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
         raise DataError(f"{spec}: {flags} says nothing about data of this kind; leave it out")
     table = source.read(spec, reading)
+    missing = table.images.missing()
+    if missing and (not keep_missing or len(missing) == len(table)):
+        refuse(spec, table.images.why_missing, (table.keys[row] for row in missing))
     usual = decoding or DecodeSettings()
     table.images.decoding = replace(
         usual,

@@ -7,7 +7,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -19,10 +19,22 @@ from imgcls.data.names import shortened
 from imgcls.errors import DataError
 
 
+class FileState(NamedTuple):
+    """What the file system says of a picture that is not read.
+
+    size_bytes: as it is encoded, None where only reading tells. changed_s: when its file last got
+    other content, another name or owner, in seconds since 1970.
+    """
+
+    size_bytes: int | None
+    changed_s: float
+
+
 class ImageStore(ABC):
     """Reads the pictures of a table, one at a time; may be sent to a loader process."""
 
     decoding: DecodeSettings = DecodeSettings()
+    why_missing: str = ""
 
     @abstractmethod
     def content(self, index: int) -> bytes:
@@ -35,6 +47,14 @@ class ImageStore(ABC):
     @abstractmethod
     def location(self, index: int) -> str:
         """Where row `index` lies, for messages."""
+
+    def state(self, index: int) -> FileState | None:  # noqa: ARG002
+        """What is known of row `index` without reading it; None where nothing is."""
+        return None
+
+    def missing(self) -> Sequence[int]:
+        """Rows that were named and lead to no file; none where the source saw what is there."""
+        return ()
 
     def prepare(self) -> None:  # noqa: B027  most have nothing to prepare
         """What comes once before pictures are read, in the process that starts the readers."""
@@ -62,6 +82,9 @@ class _SelectedImages(ImageStore):
     def location(self, index: int) -> str:
         return self._images.location(int(self._rows[index]))
 
+    def state(self, index: int) -> FileState | None:
+        return self._images.state(int(self._rows[index]))
+
 
 @dataclass(frozen=True)
 class SourceDefaults:
@@ -86,6 +109,7 @@ class SampleTable:
     into class_names. splits: the split that the source itself gives each row, or None. groups: what
     may not be divided, "" for a row that is its own group, or None. folds: int64 [N], the fold that
     the source gives each row, -1 for a row that is in none, or None.
+    digests: the sha256 of each picture as it is encoded, in hex, "" where not known, or None.
     columns: whatever else the source says of each row (site, camera, ...), N texts a column.
     notes: what the user should know about the source. origin: what opens it again, `source` and the
     options of reading that were given.
@@ -99,6 +123,7 @@ class SampleTable:
     splits: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
     folds: np.ndarray | None = None
+    digests: tuple[str, ...] | None = None
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: SourceDefaults = field(default_factory=SourceDefaults)
     notes: tuple[str, ...] = ()
@@ -125,6 +150,7 @@ class SampleTable:
             images=_SelectedImages(self.images, rows),
             splits=chosen(self.splits),
             groups=chosen(self.groups),
+            digests=chosen(self.digests),
             folds=None if self.folds is None else self.folds[rows],
             columns={name: tuple(v[row] for row in rows) for name, v in self.columns.items()},
         )

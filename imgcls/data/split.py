@@ -129,7 +129,7 @@ def assignment_from_rows(
             shown = ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
             raise DataError(
                 f"{table.name}: {len(keys)} pictures {what} since the run began: {shown}; "
-                "put the data back as it was, or begin a new run"
+                "put the data back as it was, say where it is now by --data, or begin a new run"
             )
     for key, label in zip(table.keys, table.labels, strict=True):
         if by_key[key]["label"] != table.class_names[label]:
@@ -147,8 +147,12 @@ def _assignment(table: SampleTable, rows: Sequence[Mapping[str, str]]) -> SplitA
 
 
 def split_rows(table: SampleTable, assignment: SplitAssignment) -> list[dict[str, str]]:
-    """The rows of splits.csv: path, label, group, split, fold (empty outside k-fold)."""
-    groups = table.groups or ("",) * len(table)
+    """The rows of splits.csv: path, label, group, split, fold (empty outside k-fold), sha256.
+
+    sha256: of the picture as it is encoded, empty where it was not read.
+    """
+    unknown = ("",) * len(table)
+    groups, digests = table.groups or unknown, table.digests or unknown
     return [
         {
             "path": key,
@@ -156,9 +160,16 @@ def split_rows(table: SampleTable, assignment: SplitAssignment) -> list[dict[str
             "group": group,
             "split": str(split),
             "fold": "" if fold < 0 else str(fold),
+            "sha256": digest,
         }
-        for key, label, group, split, fold in zip(
-            table.keys, table.labels, groups, assignment.split, assignment.fold, strict=True
+        for key, label, group, split, fold, digest in zip(
+            table.keys,
+            table.labels,
+            groups,
+            assignment.split,
+            assignment.fold,
+            digests,
+            strict=True,
         )
     ]
 

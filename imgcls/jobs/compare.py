@@ -15,13 +15,11 @@ from imgcls.engine.score_file import temporary_scores
 from imgcls.engine.temperature import read_temperature
 from imgcls.errors import ConfigError
 from imgcls.jobs.pictures import Pictures
-from imgcls.jobs.runs import SPLITS, run_of
 from imgcls.jobs.score import OnBatch, prepare
 from imgcls.jobs.score_report import Scoring
 from imgcls.metrics.comparison import mcnemar, paired_differences
 from imgcls.metrics.predictions import PictureFacts, Predictions
 from imgcls.metrics.scores import class_counts
-from imgcls.report.files import csv_rows
 
 
 def read_other(path: Path, fold: int | None, class_names: tuple[str, ...]) -> Checkpoint:
@@ -83,20 +81,6 @@ def compare(
             for row in (predictions.correct != against.correct).nonzero()[0]
         ],
     }
-
-
-def trained_on(other: Checkpoint, pictures: Pictures) -> int:
-    """How many of the pictures the other checkpoint was trained on, as far as its run says."""
-    run = run_of(other.folder)
-    if run is None or other.facts.get("data_fingerprint") != pictures.table.fingerprint():
-        return 0
-    fold = str(other.fold)
-    trained = {
-        row["path"]
-        for row in csv_rows(run / SPLITS)
-        if row["split"] == "train" and row["fold"] != fold
-    }
-    return sum(pictures.table.keys[index] in trained for index in pictures.indices)
 
 
 def _per_class(

@@ -21,6 +21,7 @@ from imgcls.jobs.plan import Plan
 from imgcls.jobs.runs import SUMMARY
 from imgcls.jobs.score import OnBatch, ignore_batches, score
 from imgcls.jobs.score_report import Scoring, measured_speed, report_on
+from imgcls.jobs.trained_on import together, with_trained_on
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.intervals import fold_interval, metric_range
@@ -34,7 +35,8 @@ from imgcls.results import EvalReport
 def summarize(plan: Plan, run: Path) -> dict[str, Any]:
     """Cross-validate a run that has just been trained; what `summary.json` then says."""
     held_out = [
-        Pictures(plan.table, plan.assignment.indices("val", fold), "val") for fold in plan.folds
+        Pictures(plan.table, plan.assignment.indices("val", fold), "val", run=run)
+        for fold in plan.folds
     ]
     if plan.config.data.on_bad_image == "skip":
         # some may have broken since their fold was trained
@@ -42,6 +44,10 @@ def summarize(plan: Plan, run: Path) -> dict[str, Any]:
         for pictures in held_out:
             add_bad_images(run, pictures.left_out)
     checkpoints = [read_checkpoint(find_checkpoint(run, fold)) for fold in plan.folds]
+    held_out = [
+        with_trained_on([checkpoint], pictures, exclude=False, workers=plan.workers)
+        for checkpoint, pictures in zip(checkpoints, held_out, strict=True)
+    ]
     report = cross_validate(
         run,
         checkpoints,
@@ -99,6 +105,7 @@ def cross_validate(
         held_out[0],
         indices=np.concatenate([part.indices for part in held_out]),
         left_out=tuple(picture for part in held_out for picture in part.left_out),
+        trained_on=together([part.trained_on for part in held_out]),
     )
     report = report_on(
         metrics,

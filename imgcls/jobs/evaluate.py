@@ -16,7 +16,7 @@ from imgcls.engine.score_file import temporary_scores
 from imgcls.engine.temperature import Temperature, read_temperature, save_temperature
 from imgcls.errors import ConfigError, DataError, OutputError, RunError
 from imgcls.jobs.bad_images import without_unreadable
-from imgcls.jobs.compare import compare, read_other, trained_on
+from imgcls.jobs.compare import compare, read_other
 from imgcls.jobs.compute import compute_settings
 from imgcls.jobs.costs import read_costs
 from imgcls.jobs.crossval import cross_validate
@@ -29,6 +29,7 @@ from imgcls.jobs.robustness import corruption_scores, require_corruptible
 from imgcls.jobs.runs import how_far, newest_run_with_checkpoint
 from imgcls.jobs.score import OnBatch, ignore_batches, prepare, results_folder, score
 from imgcls.jobs.score_report import Scoring
+from imgcls.jobs.trained_on import other_has_seen, trained_on, with_trained_on
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.temperature import fit_temperature
 from imgcls.report.evaluation_files import write_evaluation, write_metrics
@@ -95,7 +96,7 @@ class _Evaluation:
 
     def one(self, checkpoint: Checkpoint) -> EvalReport:
         """One checkpoint on the pictures that were asked for."""
-        pictures = self._readable(chosen_pictures(self.config, checkpoint))
+        pictures = self._ready(chosen_pictures(self.config, checkpoint), [checkpoint])
         temperature = self._temperature(checkpoint)
         if self.config.tta == "none":
             report, result = score(
@@ -141,7 +142,7 @@ class _Evaluation:
                 f"--split {self.config.split}: was trained on by some of the folds, so the "
                 "ensemble cannot be scored on it; take --split test or --data"
             )
-        pictures = self._readable(chosen_pictures(self.config, checkpoints[0]))
+        pictures = self._ready(chosen_pictures(self.config, checkpoints[0]), checkpoints)
         temperatures = [self._temperature(checkpoint) for checkpoint in checkpoints]
         views = "" if self.config.tta == "none" else f"-{self.config.tta}"
         folder = run / "test_results" / f"{pictures.split}{views}"
@@ -158,8 +159,7 @@ class _Evaluation:
             )
         temperatures = [self._temperature(checkpoint) for checkpoint in checkpoints]
         held_out = [
-            self._readable(run_pictures(checkpoint, "val", config.reading))
-            for checkpoint in checkpoints
+            self._ready(self._own(checkpoint, "val"), [checkpoint]) for checkpoint in checkpoints
         ]
         require_columns(held_out[0], config)
         report = cross_validate(
@@ -172,7 +172,7 @@ class _Evaluation:
             on_batch=self.on_batch,
         )
         try:
-            run_pictures(checkpoints[0], "test", config.reading)
+            self._own(checkpoints[0], "test")
         except DataError:
             note = "the run has no test split, so the folds' average is not scored"
             report = replace(report, notes=(*report.notes, note))
@@ -214,8 +214,10 @@ class _Evaluation:
         """The report with what else was asked for, written to its folder."""
         if self.other is not None:
             report = replace(report, comparison=self._comparison(predictions, pictures, report))
-            if trained := trained_on(self.other, pictures):
-                note = f"{self.other.folder} was trained on {trained:,} of these pictures"
+            found = trained_on([self.other], pictures, self.config.workers)
+            comparison = {**(report.comparison or {}), "trained_on": found.to_json()}
+            report = replace(report, comparison=comparison)
+            if note := other_has_seen(self.other, found):
                 report = replace(report, notes=(*report.notes, note))
         report = self._judged(report, temperatures)
         assert report.folder is not None
@@ -254,6 +256,20 @@ class _Evaluation:
             notes = (*notes, note)
         return replace(report, notes=notes, gates=passed_gates(report.metrics, self.config.gates))
 
+    def _own(self, checkpoint: Checkpoint, split: str) -> Pictures:
+        """A split of the checkpoint's run."""
+        skip = self.config.on_bad_image == "skip"
+        return run_pictures(checkpoint, split, self.config.reading, skip=skip)
+
+    def _ready(self, pictures: Pictures, checkpoints: Sequence[Checkpoint]) -> Pictures:
+        """Those to score, with what the checkpoints have seen of them."""
+        return with_trained_on(
+            checkpoints,
+            self._readable(pictures),
+            exclude=self.config.exclude_trained,
+            workers=self.config.workers,
+        )
+
     def _readable(self, pictures: Pictures) -> Pictures:
         """Without the pictures that cannot be read, where these are to be left out."""
         if self.config.on_bad_image == "error":
@@ -271,7 +287,7 @@ class _Evaluation:
                 "--calibrate temperature: is fitted on val, so val cannot be scored with it; score "
                 "--split test, or other pictures with --data"
             )
-        fitting = self._readable(run_pictures(checkpoint, "val", self.config.reading))
+        fitting = self._readable(self._own(checkpoint, "val"))
         prepared = prepare(checkpoint, fitting, self.compute, self.scoring)
         with temporary_scores(results_folder(checkpoint.folder), len(fitting.indices)) as file:
             seen = prepared.predict(file, self.on_batch)

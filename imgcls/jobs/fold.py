@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from imgcls.data.bad_images import BadImage
+from imgcls.data.split import split_rows
 from imgcls.engine.checkpointer import GO_ON, Checkpointer, find_sound
 from imgcls.engine.durable import writing
 from imgcls.engine.events import (
@@ -33,6 +34,7 @@ from imgcls.jobs.head import fit_head
 from imgcls.jobs.plan import Plan
 from imgcls.jobs.restore import restore
 from imgcls.jobs.runs import fold_folder
+from imgcls.jobs.splits import recorded_splits
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.report.bad_images import add_bad_images, append_bad_image
 from imgcls.report.files import write_history
@@ -131,6 +133,7 @@ def _facts(plan: Plan, fold: int) -> dict[str, object]:
         "prior": {"imbalance": imbalance, "shares": prior.tolist()},
         "config": plan.config.model_dump(mode="json"),
         "data_fingerprint": plan.table.fingerprint(),
+        "splits": recorded_splits(split_rows(plan.table, plan.assignment)),
         "splitter": plan.assignment.splitter,
         "versions": versions(),
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +15,10 @@ from imgcls.data.source import SampleTable
 from imgcls.data.split import assignment_from_rows
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import ConfigError, DataError, RunError
+from imgcls.jobs.moved import own_split_in
 from imgcls.jobs.runs import SPLITS, run_of
-from imgcls.jobs.tables import checkpoint_table
-from imgcls.report.files import read_csv
+from imgcls.jobs.splits import checked_at_s, differing, keys_in, read_splits
+from imgcls.jobs.tables import checkpoint_table, recorded_table
 from imgcls.results import AuditPicture
 
 
@@ -23,7 +26,8 @@ from imgcls.results import AuditPicture
 class Pictures:
     """The rows of a table to score, with labels in the model's order of classes.
 
-    left_out: those that cannot be read, where they were looked for.
+    left_out: those that cannot be read, where they were looked for. run: the run whose own split
+    this is. trained_on: how many of them the model has seen, where that was asked.
     """
 
     table: SampleTable
@@ -31,6 +35,8 @@ class Pictures:
     split: str
     notes: tuple[str, ...] = ()
     left_out: tuple[AuditPicture, ...] = ()
+    run: Path | None = None
+    trained_on: dict[str, Any] | None = None
 
     @property
     def groups(self) -> tuple[str, ...] | None:
@@ -71,9 +77,17 @@ def require_columns(pictures: Pictures, config: EvaluateConfig) -> None:
 
 
 def _chosen(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
+    skip = config.on_bad_image == "skip"
     if config.data is None:
-        return run_pictures(checkpoint, config.split, config.reading)
-    table = checkpoint_table(checkpoint, config.data, config.reading)
+        return run_pictures(checkpoint, config.split, config.reading, skip=skip)
+    table = checkpoint_table(checkpoint, config.data, config.reading, keep_missing=skip)
+    if config.names_split:
+        own = own_split_in(table, config.data, checkpoint, config.split, skip=skip)
+        if own is not None:
+            table, note = own
+            notes = (*table.notes, note)
+            run = run_of(checkpoint.folder)
+            return Pictures(table, np.arange(len(table)), config.split, notes, run=run)
     if table.splits is None:
         note = f"all {len(table)} pictures of {config.data} are scored; it has no splits"
         return Pictures(table, np.arange(len(table)), _data_name(table), (*table.notes, note))
@@ -87,12 +101,13 @@ def _chosen(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
 
 
 def run_pictures(
-    checkpoint: Checkpoint, split: str, reading: ReadingConfig | None = None
+    checkpoint: Checkpoint, split: str, reading: ReadingConfig | None = None, *, skip: bool = False
 ) -> Pictures:
     """The pictures of a split of the run that the checkpoint lies in, by its splits.csv.
 
-    reading: what is to be read otherwise than in training, such as another root. Raises DataError
-    when the split has none or the data has changed, RunError outside a run.
+    reading: what is to be read otherwise than in training, such as another root. skip: pictures
+    that are gone stay, as ones that cannot be read. Raises DataError when the split has none or the
+    data has changed, RunError outside a run and for a splits.csv that was edited.
     """
     run = run_of(checkpoint.folder)
     if run is None:
@@ -100,16 +115,29 @@ def run_pictures(
             f"{checkpoint.folder}: lies outside its run, so the split is not known; say which "
             "pictures to score with --data"
         )
-    table = checkpoint_table(checkpoint, None, reading or ReadingConfig())
-    assignment = assignment_from_rows(table, read_csv(run / SPLITS))
+    rows = read_splits(run)
+    edited = differing(rows, checkpoint.facts.get("splits"))
+    if edited is not None:
+        raise RunError(
+            f"{run / SPLITS}: is not what {checkpoint.folder.name} was trained by: {edited}; put "
+            "it back, or say which pictures to score with --data"
+        )
     fold = checkpoint.fold
+    table = recorded_table(
+        checkpoint_table(checkpoint, None, reading or ReadingConfig(), keep_missing=skip),
+        rows,
+        since_s=checked_at_s(run),
+        skip=skip,
+        compare=set(keys_in(rows, split, fold)),
+    )
+    assignment = assignment_from_rows(table, rows)
     indices = assignment.indices(split, fold)
     if not len(indices):
         present = [s for s in ("train", "val", "test") if len(assignment.indices(s, fold))]
         raise DataError(
             f"--split {split}: this run has no {split} pictures; it has {', '.join(present)}"
         )
-    return Pictures(table, indices, split)
+    return Pictures(table, indices, split, run=run)
 
 
 def _data_name(table: SampleTable) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,10 @@ from imgcls.jobs.bit_depth import of_one_depth
 from imgcls.jobs.caching import PictureCache, plan_cache
 from imgcls.jobs.compute import training_compute
 from imgcls.jobs.pace import Pace, memory_for, plan_pace
-from imgcls.jobs.preflight import preflight, preflight_report, split_readable
+from imgcls.jobs.preflight import preflight, preflight_report, split_readable, with_digests
 from imgcls.jobs.recipe import Recipe, plan_recipe
 from imgcls.jobs.runs import planned_folds
-from imgcls.jobs.tables import training_table
+from imgcls.jobs.tables import naming_the_way, recorded_table, training_table
 from imgcls.models.build import create_model, has_one_classifier, native_img_size
 from imgcls.results import PreflightReport
 
@@ -74,16 +76,20 @@ class Plan:
 
 def make_plan(
     config: TrainConfig,
-    split_rows: Iterable[Mapping[str, str]] | None = None,
+    split_rows: Sequence[Mapping[str, str]] | None = None,
     *,
     strict: bool = True,
+    since_s: float | None = math.inf,
+    class_names: Sequence[str] | None = None,
     on_picture: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Plan:
     """Work everything out, so that nothing is left to find but the weights.
 
     split_rows: the rows of a run's splits.csv, to keep its split; without them the pictures are
     checked and a new split is made. strict: refuse pictures that came or went since those rows were
-    written. on_picture is told (pictures checked, pictures in all).
+    written, or whose content is not the recorded one. since_s: when that was recorded; files that
+    are older need no reading; by default none is read. class_names: the order of classes, where the
+    data may have another. on_picture is told (pictures checked, pictures in all).
     Raises the RequestErrors of config, data, model name and device.
     """
     get_device(config.runtime.device)
@@ -91,16 +97,27 @@ def make_plan(
         use_deterministic_kernels()
     native = native_img_size(config.model.name)
     begun = split_rows is not None
-    table = training_table(config, begun=begun)
-    depth_reason = None
-    if not begun:
+    with naming_the_way() if begun else contextlib.nullcontext():
+        table = training_table(config, begun=begun)
+    checked, depth_reason = None, None
+    if split_rows is None:
         table, depth_reason = of_one_depth(config, table, on_picture)
-    checked = None if split_rows is not None else preflight(config, table, on_picture)
-    assignment = (
-        split_readable(config, table, checked)
-        if split_rows is None
-        else assignment_from_rows(table, split_rows, strict=strict)
-    )
+        checked = preflight(config, table, on_picture)
+        table = with_digests(table, checked)
+        assignment = split_readable(config, table, checked)
+    else:
+        given = table if class_names is None else table.relabel(class_names)
+        table = recorded_table(
+            given,
+            split_rows,
+            since_s=since_s,
+            strict=strict,
+            skip=config.data.on_bad_image == "skip",
+            workers=config.runtime.workers,
+        )
+        assignment = assignment_from_rows(table, split_rows, strict=strict)
+        found_out = tuple(note for note in table.notes if note not in given.notes)
+        assignment = replace(assignment, notes=(*assignment.notes, *found_out))
     model = config.model
     pretrained = (
         table.defaults.pretrained and model.weights is None

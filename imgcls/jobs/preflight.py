@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 
 import numpy as np
 
@@ -13,18 +15,34 @@ from imgcls.data.audit_duplicates import same_content
 from imgcls.data.audit_findings import picture, straddling
 from imgcls.data.audit_picture import check
 from imgcls.data.audit_scan import scan
+from imgcls.data.contents import digests_of
+from imgcls.data.decode import UnreadableImageError
 from imgcls.data.source import SampleTable
 from imgcls.data.split import SplitAssignment, assign_splits
 from imgcls.errors import DataError
 from imgcls.results import PreflightReport
 
+# what is read at most: minutes, not hours, also from a disk on the network
+_MOST_PICTURES = 200_000
+_MOST_BYTES = 32 * 2**30
+_STRETCH = 256
+# pictures whose size is asked for, and those that have to be read for it
+_SAMPLES, _FEW_SAMPLES = 1000, 16
+
 
 @dataclass(frozen=True, eq=False)
 class Preflight:
-    """unreadable: row -> reason. same: groups of rows with identical content."""
+    """unreadable: row -> reason. same: groups of rows with identical content.
+
+    digests: the sha256 of each row's content, b"" where it was not read. started: when the reading
+    began, ISO 8601. read: how many rows were read.
+    """
 
     unreadable: dict[int, str]
     same: list[list[int]]
+    digests: list[bytes]
+    started: str
+    read: int
     elapsed_s: float
 
 
@@ -37,13 +55,19 @@ def preflight(
     """
     if not config.data.preflight or table.defaults.in_memory:
         return None
-    start_s = time.monotonic()
-    workers = config.runtime.workers
+    started, start_s = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+    rows = rows_to_check(table, config.runtime.seed)
     unreadable: dict[int, str] = {}
-    digests: list[bytes] = []
-    facts = scan(table.images, len(table), check, workers=workers, on_picture=on_picture)
-    for row, fact in enumerate(facts):
-        digests.append(b"" if fact.reason else fact.digest)
+    digests = [b""] * len(table)
+    facts = scan(
+        table.images if len(rows) == len(table) else table.select(rows).images,
+        len(rows),
+        check,
+        workers=config.runtime.workers,
+        on_picture=on_picture,
+    )
+    for row, fact in zip(rows.tolist(), facts, strict=True):
+        digests[row] = fact.digest
         if fact.reason:
             unreadable[row] = fact.reason
     if unreadable and config.data.on_bad_image == "error":
@@ -52,7 +76,50 @@ def preflight(
             "all listed above; repair them, or leave them out with --on-bad-image skip",
             details=[f"{table.images.location(row)}: {why}" for row, why in unreadable.items()],
         )
-    return Preflight(unreadable, same_content(digests), time.monotonic() - start_s)
+    whole = [b"" if row in unreadable else digest for row, digest in enumerate(digests)]
+    elapsed_s = time.monotonic() - start_s
+    return Preflight(unreadable, same_content(whole), digests, started, len(rows), elapsed_s)
+
+
+def rows_to_check(table: SampleTable, seed: int) -> np.ndarray:
+    """The rows that the pre-flight reads, int64, rising: all of them up to a bound.
+
+    Of more than 200,000 pictures, or than 32 GiB, as many as that: whole stretches of 256
+    neighbours, drawn by the seed, so that the rows of a shard stay together. The size is estimated
+    from pictures that stand evenly far apart.
+    """
+    count = len(table)
+    allowed = min(count, _MOST_PICTURES, int(_MOST_BYTES / max(_mean_bytes(table), 1.0)))
+    if allowed >= count:
+        return np.arange(count)
+    starts = np.random.default_rng(seed).permutation(np.arange(0, count, _STRETCH))
+    drawn = np.concatenate([np.arange(s, min(s + _STRETCH, count)) for s in starts])
+    return np.sort(drawn[: max(allowed, 1)])
+
+
+def _mean_bytes(table: SampleTable) -> float:
+    count = len(table)
+    state = table.images.state(0)
+    if state is None or state.size_bytes is None:
+        rows = np.unique(np.linspace(0, count - 1, _FEW_SAMPLES, dtype=np.int64))
+        sizes = []
+        for row in rows.tolist():
+            with contextlib.suppress(UnreadableImageError):
+                sizes.append(len(table.images.content(row)))
+    else:
+        rows = np.unique(np.linspace(0, count - 1, _SAMPLES, dtype=np.int64))
+        states = [table.images.state(row) for row in rows.tolist()]
+        sizes = [found.size_bytes or 0 for found in states if found is not None]
+    return float(np.mean(sizes)) if sizes else 0.0
+
+
+def with_digests(table: SampleTable, checked: Preflight | None) -> SampleTable:
+    """The table with what is known of its contents: of pictures in memory always all."""
+    if checked is not None:
+        return replace(table, digests=tuple(digest.hex() for digest in checked.digests))
+    if table.defaults.in_memory:
+        return replace(table, digests=tuple(digests_of(table, range(len(table)))))
+    return table
 
 
 def split_readable(
@@ -86,4 +153,6 @@ def preflight_report(
         leaks=sum(map(len, leaks)),
         conflicts=sum(map(len, conflicts)),
         elapsed_s=found.elapsed_s,
+        read=found.read,
+        started=found.started,
     )

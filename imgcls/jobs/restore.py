@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from imgcls.data.split import split_rows
 from imgcls.engine.checkpoint import Checkpoint, load_weights, read_state
 from imgcls.engine.fit import Parts
 from imgcls.errors import CheckpointError
 from imgcls.jobs.plan import Plan
+from imgcls.jobs.runs import SPLITS
+from imgcls.jobs.splits import differing
 
 # what may change between two sittings without breaking the run
 _FREE = (
@@ -62,6 +65,12 @@ def restore(
 
 def _check_terms(plan: Plan, checkpoint: Checkpoint) -> None:
     facts = checkpoint.facts
+    edited = differing(split_rows(plan.table, plan.assignment), facts.get("splits"))
+    if edited is not None:
+        raise CheckpointError(
+            f"{SPLITS} is not the one that {checkpoint.folder} was trained by: {edited}; put it "
+            "back, or go on all the same with --force"
+        )
     now = {
         "class_names": list(plan.class_names),
         "data_fingerprint": plan.table.fingerprint(),

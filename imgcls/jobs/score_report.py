@@ -139,6 +139,7 @@ def report_on(
         bad_images=pictures.left_out,
         notes=pictures.notes,
         prior=_prior(checkpoint),
+        trained_on=pictures.trained_on,
     )
 
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import TrainConfig
 from imgcls.data.decode import DecodeSettings
 from imgcls.data.open import find_source, open_source
+from imgcls.data.recorded import find_recorded
 from imgcls.data.source import SampleTable
 from imgcls.engine.checkpoint import Checkpoint
-from imgcls.errors import CheckpointError
+from imgcls.errors import CheckpointError, DataError, RequestError
+from imgcls.jobs.runs import read_run_config, run_of
 from imgcls.models.card import preprocessing_from_card
 
 # what other tables of the same hand have in common with the one that was trained on
 _INHERITED = ("path_col", "label_col", "root", "max_image_pixels", "bit_depth")
 # those that say how a picture is decoded
 OF_PIXELS = {"max_image_pixels", "bit_depth"}
+
+_SHOWN = 5
 
 
 def training_table(config: TrainConfig, *, begun: bool = False) -> SampleTable:
@@ -25,28 +32,111 @@ def training_table(config: TrainConfig, *, begun: bool = False) -> SampleTable:
     Raises DataError, and ConfigError for a colour that is none.
     """
     decoding = (checkpoint_decoding if begun else decode_settings)(config)
-    return open_source(config.data.source, config.reading, decoding)
+    return open_source(
+        config.data.source,
+        config.reading,
+        decoding,
+        keep_missing=config.data.on_bad_image == "skip",
+    )
 
 
 def checkpoint_table(
-    checkpoint: Checkpoint, data: str | None, reading: ReadingConfig
+    checkpoint: Checkpoint,
+    data: str | None,
+    reading: ReadingConfig,
+    *,
+    keep_missing: bool = False,
 ) -> SampleTable:
     """The pictures of `data`, or of the run, with labels in the model's order of classes.
 
     They are decoded as the model's training pictures were; what `reading` leaves open is as the run
-    had it. Raises DataError, and CheckpointError when the checkpoint's config is not usable.
+    had it. keep_missing: as `open_source`. Raises DataError, and CheckpointError when the
+    checkpoint's config is not usable.
     """
     config = checkpoint_config(checkpoint)
     if data is None:
+        config = _where_the_run_is(checkpoint, config)
         names = tuple(ReadingConfig.model_fields)
     else:
         names = tuple(n for n in _INHERITED if n in find_source(data).options | OF_PIXELS)
     before = {name: getattr(config.reading, name) for name in names}
     reading = ReadingConfig(**{**before, **reading.given})
-    table = open_source(
-        config.data.source if data is None else data, reading, checkpoint_decoding(config)
-    )
+    with naming_the_way() if data is None else contextlib.nullcontext():
+        table = open_source(
+            config.data.source if data is None else data,
+            reading,
+            checkpoint_decoding(config),
+            keep_missing=keep_missing,
+        )
     return table.relabel(checkpoint.class_names)
+
+
+def with_data_at(config: TrainConfig, data: str | None, root: Path | None) -> TrainConfig:
+    """The config of a run with its pictures in another place.
+
+    data: None for the same table. root: where its paths start from; of another table, its own
+    folder. What was said about reading stays, as far as it says something of data of that kind.
+    """
+    source = config.data.source if data is None else data
+    readable = find_source(source).options | OF_PIXELS
+    kept = {n: v for n, v in config.reading if n in readable and (n != "root" or data is None)}
+    reading = ReadingConfig(**{**kept, **({} if root is None else {"root": root})})
+    moved = config.data.model_copy(update={"source": source})
+    return config.model_copy(update={"data": moved, "reading": reading})
+
+
+@contextlib.contextmanager
+def naming_the_way() -> Iterator[None]:
+    """Say how to go on where a run's own data are not to be read where they were."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(
+            f"{error}; if the run's pictures have moved, say where to by --data",
+            details=error.details,
+        ) from error
+
+
+def _where_the_run_is(checkpoint: Checkpoint, config: TrainConfig) -> TrainConfig:
+    """The config, with the data where the run found them last: a resumed run may have moved."""
+    run = run_of(checkpoint.folder)
+    try:
+        now = config if run is None else read_run_config(run)
+    except (RequestError, OSError):
+        return config
+    source = config.data.model_copy(update={"source": now.data.source})
+    return config.model_copy(update={"data": source, "reading": now.reading})
+
+
+def recorded_table(
+    table: SampleTable,
+    rows: Sequence[Mapping[str, str]],
+    *,
+    since_s: float | None,
+    strict: bool = True,
+    skip: bool = False,
+    compare: Collection[str] | None = None,
+    workers: int | str = "auto",
+) -> SampleTable:
+    """The table under the names that a run's splits.csv has for its pictures.
+
+    skip: those that are gone stay, as ones that cannot be read. strict: raises DataError for
+    pictures with other content than was recorded. The rest as `find_recorded`.
+    """
+    found = find_recorded(
+        table, rows, since_s=since_s, compare=compare, keep_gone=skip, workers=workers
+    )
+    if strict and found.changed:
+        shown = ", ".join(found.changed[:_SHOWN]) + (", ..." if len(found.changed) > _SHOWN else "")
+        are = "1 picture is not" if len(found.changed) == 1 else f"{len(found.changed)} are not"
+        raise DataError(
+            f"{table.name}: {are} what the run began with (their content differs): {shown}; put "
+            "the data back as it was, or begin a new run"
+        )
+    if found.renamed:
+        note = f"{found.renamed:,} pictures have other names now, and were found by their content"
+        return replace(found.table, notes=(*found.table.notes, note))
+    return found.table
 
 
 def checkpoint_config(checkpoint: Checkpoint) -> TrainConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from imgcls.engine.events import Observer
 from imgcls.engine.fit import broadcast, validate_epoch
 from imgcls.engine.interrupt import SignalledError, StopRequest, stop_on_signals
 from imgcls.engine.lock import lock_run
+from imgcls.engine.pointers import facts_of, last_of
 from imgcls.errors import ConfigError, InterruptedRunError, RunError, RunFailedError
 from imgcls.jobs.assemble import Assembly, assemble
 from imgcls.jobs.crossval import summarize
@@ -33,10 +34,12 @@ from imgcls.jobs.runs import (
     fold_is_finished,
     read_run_config,
 )
+from imgcls.jobs.splits import checked_at_s, read_splits
+from imgcls.jobs.tables import with_data_at
 from imgcls.jobs.time_budget import fit_to_time
 from imgcls.models.hub import check_can_be_had
 from imgcls.report.bad_images import add_bad_images, count_bad_images
-from imgcls.report.files import SPLIT_COLUMNS, read_csv, write_csv, write_json
+from imgcls.report.files import SPLIT_COLUMNS, write_csv, write_json
 from imgcls.results import FoldResult, TrainResult
 
 
@@ -70,11 +73,24 @@ def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
         wanted = {n: v for n in names if (v := getattr(changes, n)) is not None}
         updated = getattr(config, group).model_copy(update=wanted)
         config = config.model_copy(update={group: updated})
-    try:
-        rows = read_csv(run / SPLITS)
-    except OSError as error:
-        raise RunError(f"{run / SPLITS}: cannot be read ({error.strerror})") from error
-    return make_plan(config, rows, strict=not changes.force)
+    moved = changes.data is not None or changes.root is not None
+    return make_plan(
+        with_data_at(config, changes.data, changes.root) if moved else config,
+        read_splits(run),
+        strict=not changes.force,
+        since_s=None if moved else checked_at_s(run),
+        class_names=_class_names(run) if moved else None,
+    )
+
+
+def _class_names(run: Path) -> tuple[str, ...] | None:
+    """The order of classes that the run was begun with, as far as a checkpoint says it."""
+    for fold in run.glob("fold_*"):
+        last = last_of(fold / "checkpoints")
+        names = None if last is None else (facts_of(last) or {}).get("class_names")
+        if isinstance(names, list):
+            return tuple(map(str, names))
+    return None
 
 
 @dataclass(frozen=True)
@@ -113,7 +129,7 @@ def train(
     config: TrainConfig,
     observers: Sequence[Observer] = (),
     *,
-    split_rows: Iterable[Mapping[str, str]] | None = None,
+    split_rows: Sequence[Mapping[str, str]] | None = None,
     on_picture: Callable[[int, int], None] = lambda _done, _total: None,
     on_begun: Callable[[Begun], None] = lambda _begun: None,
     on_signal: Callable[[int], None] | None = None,

@@ -24,12 +24,12 @@ from imgcls.errors import (
     ModelError,
     NonFiniteError,
 )
-from imgcls.jobs.runs import CONFIG, SPLITS
+from imgcls.jobs.runs import CONFIG
 from imgcls.jobs.space import suggest
+from imgcls.jobs.splits import read_splits
 from imgcls.jobs.study import Study, TrialFailed, root
 from imgcls.jobs.train import reopen_run, train, train_run
 from imgcls.metrics.trackers import MetricTracker
-from imgcls.report.files import read_csv
 from imgcls.results import TrainResult, TrialRecord
 
 # the fault of a trial's settings, not of the data or the machine
@@ -138,7 +138,7 @@ def _train(
     return train(
         config,
         observers,
-        split_rows=read_csv(search.folder / SPLITS),
+        split_rows=read_splits(search.folder),
         on_begun=lambda begun: trial.set_user_attr("run", begun.run.name),
         on_signal=on_signal,
         stop=stop,

@@ -8,6 +8,7 @@ from rich.table import Table
 from imgcls.report.console import Console
 from imgcls.report.evaluation_tables import further_tables
 from imgcls.report.screen import facts_table, panel, percent, share
+from imgcls.report.trained_on import trained_on_in_words
 from imgcls.results import EvalReport
 
 _MOST_CLASSES = 12
@@ -104,6 +105,8 @@ def _facts(report: EvalReport) -> RenderableType:
             f"{by['predicted']:.4g} as predicted, {by['least_cost']:.4g} by least expected cost "
             f"({report.costs['changed']} decided otherwise)",
         )
+    if report.trained_on is not None:
+        facts.add_row("Trained on", trained_on_in_words(report.trained_on))
     if metrics["classes_scored"] < metrics["num_classes"]:
         scored = f"{metrics['classes_scored']:,} of {metrics['num_classes']:,}"
         facts.add_row("Classes scored", scored)

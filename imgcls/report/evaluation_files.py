@@ -82,6 +82,7 @@ def write_metrics(folder: Path, report: EvalReport) -> None:
             "speed_metrics": report.speed_metrics,
             "notes": list(report.notes),
             "prior": report.prior,
+            "trained_on": report.trained_on,
         },
     )
 

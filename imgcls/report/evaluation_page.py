@@ -24,6 +24,7 @@ from imgcls.report.page_tables import (
     slice_tables,
 )
 from imgcls.report.plots.drawing import Drawing
+from imgcls.report.trained_on import trained_on_in_words
 
 _CARDS: tuple[tuple[str, str, Kind], ...] = (
     ("accuracy", "Accuracy", "percent"),
@@ -233,6 +234,7 @@ def _provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
     rows = [
         ("Checkpoint", facts["checkpoint"]),
         ("Data", ", ".join(map(str, facts["data"].values()))),
+        ("Trained on", trained_on_in_words(facts["trained_on"]) if facts.get("trained_on") else ""),
         ("Intervals", facts.get("intervals_method") or ""),
         ("Speed", f"{speed['throughput_samples_per_sec']:,.0f} images/s without loading"),
         ("Device", f"{speed['device']}, {_PRECISIONS[speed['precision']]}"),

@@ -15,7 +15,7 @@ from imgcls.results import to_plain
 
 # a name that is no UTF-8 is written byte for byte
 _BYTES = "surrogateescape"
-SPLIT_COLUMNS = ("path", "label", "group", "split", "fold")
+SPLIT_COLUMNS = ("path", "label", "group", "split", "fold", "sha256")
 HISTORY_COLUMNS = (
     "epoch",
     "train_loss",

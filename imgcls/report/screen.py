@@ -124,6 +124,10 @@ def _checked(found: PreflightReport) -> str:
         )
         if count
     ]
+    if found.read < found.pictures:
+        drawn = f"{found.read:,} of {found.pictures:,} pictures, drawn at random"
+        said = ", ".join(wrong) or "all are whole, none has a copy in another split"
+        return f"{drawn}: {said}; imgcls inspect reads all"
     if not wrong:
         return f"all {found.pictures:,} pictures are whole, none has a copy in another split"
     return f"{', '.join(wrong)}, of {found.pictures:,} pictures; see imgcls inspect"

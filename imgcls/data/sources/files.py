@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imgcls.data.decode import read_content
-from imgcls.data.source import ImageStore
+from imgcls.data.source import FileState, ImageStore
 
 
 class FileImages(ImageStore):
-    """Pictures in files below a root, or, by an absolute path, anywhere."""
+    """Pictures in files below a root, or, by an absolute path, anywhere.
 
-    def __init__(self, root: Path, paths: tuple[str, ...]) -> None:
+    listed: the files were found there, and not only named.
+    """
+
+    def __init__(self, root: Path, paths: tuple[str, ...], *, listed: bool = True) -> None:
         self._root = root
         self._paths = paths
+        self._listed = listed
+        self.why_missing = f"paths that lead to no file (they start from {root}; see --root)"
 
     def content(self, index: int) -> bytes:
         """The picture's file."""
@@ -28,6 +33,31 @@ class FileImages(ImageStore):
     def location(self, index: int) -> str:
         """The picture's path."""
         return str(self._root / self._paths[index])
+
+    def missing(self) -> list[int]:
+        """Rows without a file."""
+        if self._listed:
+            return []
+        # os.path, because pathlib takes five times as long, which 100,000 files make felt
+        there = (os.path.isfile(os.path.join(self._root, path)) for path in self._paths)  # noqa: PTH113, PTH118
+        return [row for row, is_there in enumerate(there) if not is_there]
+
+    def state(self, index: int) -> FileState | None:
+        """The file's size and time."""
+        return file_state(self._root / self._paths[index])
+
+
+def file_state(file: Path) -> FileState | None:
+    """A file's size and when it last changed, None for one that is not there.
+
+    The later of both times: copying keeps the one of the content where it is told to, and Windows
+    has no other.
+    """
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return FileState(found.st_size, max(found.st_mtime, found.st_ctime))
 
 
 def below_shared_folder(paths: Sequence[Path]) -> tuple[Path, list[str]]:

@@ -88,17 +88,11 @@ def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) 
         columns={title: [values[row] for row in once] for title, values in columns.items()},
         notes=notes,
     )
-    refuse(
-        spec,
-        f"paths that lead to no file (they start from {root}; see --root)",
-        # os.path, because pathlib takes five times as long, which 100,000 files make felt
-        (key for key in rows.keys if not os.path.isfile(os.path.join(root, key))),  # noqa: PTH113, PTH118
-    )
     return sample_table(
         spec,
         file.stem,
         rows,
-        lambda order: FileImages(root, tuple(rows.keys[row] for row in order)),
+        lambda order: FileImages(root, tuple(rows.keys[row] for row in order), listed=False),
         reading,
     )
 

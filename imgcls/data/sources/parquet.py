@@ -20,8 +20,8 @@ from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.names import shortened
 from imgcls.data.rows import Rows, column, sample_table
-from imgcls.data.source import ImageStore, SampleTable
-from imgcls.data.sources.files import below_shared_folder
+from imgcls.data.source import FileState, ImageStore, SampleTable
+from imgcls.data.sources.files import below_shared_folder, file_state
 from imgcls.data.sources.manifest import Cells, manifest_table
 from imgcls.data.sources.parquet_columns import (
     class_names_of,
@@ -75,6 +75,12 @@ class ParquetImages(ImageStore):
     def location(self, index: int) -> str:
         """The file and the row in it."""
         return self._locations[index]
+
+    def state(self, index: int) -> FileState | None:
+        """The file's time."""
+        file, _, _ = self._groups[bisect_right(self._starts, int(self._rows[index])) - 1]
+        found = file_state(Path(self._files[file][0]))
+        return None if found is None else FileState(None, found.changed_s)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": OrderedDict()}

@@ -22,8 +22,8 @@ from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.formats import IMAGE_SUFFIXES
 from imgcls.data.rows import Rows, column, refuse, sample_table
-from imgcls.data.source import ImageStore, SampleTable
-from imgcls.data.sources.files import below_shared_folder
+from imgcls.data.source import FileState, ImageStore, SampleTable
+from imgcls.data.sources.files import below_shared_folder, file_state
 from imgcls.data.sources.manifest import json_cells
 from imgcls.data.sources.tree import is_system_path
 from imgcls.data.split_words import splits_of_names
@@ -67,6 +67,12 @@ class TarImages(ImageStore):
     def location(self, index: int) -> str:
         """The shard and the member's name."""
         return self._locations[index]
+
+    def state(self, index: int) -> FileState | None:
+        """The member's size and its shard's time."""
+        shard, _, size = self._members[index]
+        found = file_state(self._shards[shard])
+        return None if found is None else FileState(size, found.changed_s)
 
 
 class TarSource:

@@ -1,0 +1,51 @@
+"""Which picture is which, by content: the sha256 of its bytes as they are encoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from imgcls.data.audit_picture import PictureFacts, check
+from imgcls.data.audit_scan import scan
+from imgcls.data.decode import DecodeSettings
+from imgcls.data.source import ImageStore, SampleTable
+
+# clocks of a machine and of its file server differ
+_CLOCK_MARGIN_S = 3600.0
+
+
+def digests_of(table: SampleTable, rows: Sequence[int], workers: int | str = "auto") -> list[str]:
+    """The sha256 of each of these rows, in hex, "" for one that cannot be read.
+
+    Raises ReadError where the machine fails, WorkerError where a reading process dies.
+    """
+    if not len(rows):
+        return []
+    images = table.select(np.asarray(rows, dtype=np.int64)).images
+    in_memory = table.defaults.in_memory
+    found = scan(images, len(rows), _digest, workers=0 if in_memory else workers)
+    return [facts.digest.hex() for facts in found]
+
+
+def readable(table: SampleTable, rows: Sequence[int], workers: int | str = "auto") -> list[bool]:
+    """Whether each of these rows is a whole picture. Raises as `digests_of`."""
+    if not len(rows):
+        return []
+    images = table.select(np.asarray(rows, dtype=np.int64)).images
+    return [not facts.reason for facts in scan(images, len(rows), check, workers=workers)]
+
+
+def changed_since(images: ImageStore, row: int, since_s: float | None) -> bool:
+    """False where the file system says that row `row` is as it was at `since_s`, without reading.
+
+    Its file then has neither been written nor put there since, an hour's margin for clocks
+    included. since_s: seconds since 1970; None knows nothing.
+    """
+    state = None if since_s is None else images.state(row)
+    return since_s is None or state is None or state.changed_s > since_s - _CLOCK_MARGIN_S
+
+
+def _digest(content: bytes, _settings: DecodeSettings) -> PictureFacts:
+    return PictureFacts(hashlib.sha256(content).digest())
