@@ -52,13 +52,18 @@ def open_source(
     if missing and (not keep_missing or len(missing) == len(table)):
         refuse(spec, table.images.why_missing, (table.keys[row] for row in missing))
     usual = decoding or DecodeSettings()
-    table.images.decoding = replace(
+    table.images.decoding = decoding_as_said(usual, reading)
+    options = reading.model_dump(mode="json", include=set(reading.given))
+    return replace(table, origin={"source": absolute_spec(spec), **options})
+
+
+def decoding_as_said(usual: DecodeSettings, reading: ReadingConfig) -> DecodeSettings:
+    """The settings, but for what `reading` says of pixels and bits."""
+    return replace(
         usual,
         max_pixels=reading.max_image_pixels or usual.max_pixels,
         bit_depth=reading.given.get("bit_depth", usual.bit_depth),
     )
-    options = reading.model_dump(mode="json", include=set(reading.given))
-    return replace(table, origin={"source": absolute_spec(spec), **options})
 
 
 def find_source(spec: str) -> Source:

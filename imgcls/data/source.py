@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 from abc import ABC, abstractmethod
@@ -154,6 +155,12 @@ class SampleTable:
             folds=None if self.folds is None else self.folds[rows],
             columns={name: tuple(v[row] for row in rows) for name, v in self.columns.items()},
         )
+
+    def decoded(self, decoding: DecodeSettings) -> SampleTable:
+        """The same samples, their pictures decoded otherwise; this table keeps its own way."""
+        images = copy.copy(self.images)
+        images.decoding = decoding
+        return replace(self, images=images)
 
     def fingerprint(self) -> str:
         """A hash of which picture has which class name, whatever the order of rows."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from imgcls.config.reading import ReadingConfig
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
 from imgcls.engine.pointers import find_checkpoint
@@ -17,6 +18,7 @@ from imgcls.errors import ConfigError
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.score import OnBatch, prepare
 from imgcls.jobs.score_report import Scoring
+from imgcls.jobs.tables import table_for
 from imgcls.metrics.comparison import mcnemar, paired_differences
 from imgcls.metrics.predictions import PictureFacts, Predictions
 from imgcls.metrics.scores import class_counts
@@ -43,6 +45,7 @@ def compare(
     *,
     folder: Path,
     scoring: Scoring,
+    reading: ReadingConfig,
     calibrated: bool,
     on_batch: OnBatch,
 ) -> dict[str, Any]:
@@ -51,9 +54,10 @@ def compare(
     metrics: this, other, difference and paired bootstrap interval. mcnemar: pictures that only one
     has right, and the exact p-value. per_class: recall of both, the greatest change first.
     changed: the pictures that one has right and the other wrong. The other's scores lie below the
-    folder meanwhile.
+    folder meanwhile. The pictures are decoded and prepared as the other model's own; reading: what
+    was asked of them now.
     """
-    theirs = replace(pictures, table=pictures.table.relabel(other.class_names))
+    theirs = replace(pictures, table=table_for(other, pictures.table, reading))
     found = read_temperature(other) if calibrated else None
     temperature = 1.0 if found is None else found.temperature
     with temporary_scores(folder, len(theirs.indices)) as file:

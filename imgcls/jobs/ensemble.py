@@ -17,6 +17,7 @@ from imgcls.jobs.calibrate import calibration_notes
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.score import OnBatch, counted, ignore_batches, prepare
 from imgcls.jobs.score_report import Scoring, measured_speed, report_on
+from imgcls.jobs.tables import decoding_of
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.comparison import paired_differences
@@ -46,7 +47,8 @@ def score_together(
     """
     first = checkpoints[0]
     for other in checkpoints[1:]:
-        if preprocessing_from_card(other.card) != preprocessing_from_card(first.card):
+        alike = preprocessing_from_card(other.card) == preprocessing_from_card(first.card)
+        if not alike or decoding_of(other) != decoding_of(first):
             raise CheckpointError(
                 f"{other.folder}: prepares pictures in another way than {first.folder}, so the two "
                 "cannot be averaged"

@@ -244,6 +244,7 @@ class _Evaluation:
             self.compute,
             folder=report.folder,
             scoring=self.scoring,
+            reading=self.config.reading,
             calibrated=self.config.calibrate != "none",
             on_batch=self.on_batch,
         )

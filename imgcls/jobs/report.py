@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,19 +141,34 @@ def _run_facts(folder: Path, facts: Mapping[str, Any], sidecar: Mapping[str, Any
     run = run_of(folder)
     if run is None:
         return RunFacts(versions=versions)
-    counts: dict[str, dict[str, Any]] = {
-        name: {"class": name, "train": 0, "val": 0, "test": 0} for name in facts["class_names"]
-    }
-    for row in csv_rows(run / SPLITS):
-        split = row["split"] or ("val" if row["fold"] == str(facts["fold"]) else "train")
-        counts[row["label"]][split] += 1
     config = run / CONFIG
     return RunFacts(
         config=read_text(config) if config.is_file() else "",
-        counts=list(counts.values()),
+        counts=_class_counts(run, facts["class_names"], str(facts["fold"])),
         findings=_findings(run / PREFLIGHT),
         versions=versions,
     )
+
+
+def _class_counts(run: Path, class_names: Sequence[str], fold: str) -> list[dict[str, Any]]:
+    """Pictures of each class by split, as the fold sees them; of every fold where fold is "all"."""
+
+    def place(split: str, own: str) -> str:
+        if not split:
+            return "left out"
+        if not own:
+            return split
+        return f"fold {own}" if fold == "all" else "val" if own == fold else split
+
+    rows = csv_rows(run / SPLITS)
+    counted = Counter((row["label"], place(row["split"], row["fold"])) for row in rows)
+    held = {where for _, where in counted}
+    folds = sorted((w for w in held if w.startswith("fold ")), key=lambda w: (len(w), w))
+    usual = [w for w in ("train", "val", "test") if w in held or not folds]
+    columns = [*folds, *usual, *(["left out"] if "left out" in held else [])]
+    if unknown := {label for label, _ in counted} - set(class_names):
+        raise KeyError(*sorted(unknown)[:1])
+    return [{"class": n, **{where: counted[n, where] for where in columns}} for n in class_names]
 
 
 def _findings(file: Path) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import TrainConfig
 from imgcls.data.decode import DecodeSettings
-from imgcls.data.open import find_source, open_source
+from imgcls.data.open import decoding_as_said, find_source, open_source
 from imgcls.data.recorded import find_recorded
 from imgcls.data.source import SampleTable
 from imgcls.engine.checkpoint import Checkpoint
@@ -139,6 +139,16 @@ def recorded_table(
     return found.table
 
 
+def table_for(checkpoint: Checkpoint, table: SampleTable, reading: ReadingConfig) -> SampleTable:
+    """A table that was opened for another model, decoded and labelled for this checkpoint's.
+
+    reading: what was asked for now. Raises DataError for classes that the model does not know, and
+    CheckpointError when its config is not usable.
+    """
+    decoding = decoding_of(checkpoint, reading)
+    return table.decoded(decoding).relabel(checkpoint.class_names)
+
+
 def checkpoint_config(checkpoint: Checkpoint) -> TrainConfig:
     """The config that the checkpoint was trained by. Raises CheckpointError.
 
@@ -151,6 +161,14 @@ def checkpoint_config(checkpoint: Checkpoint) -> TrainConfig:
         return TrainConfig.model_validate(checkpoint.facts["config"])
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.folder}: the sidecar's config is not usable") from error
+
+
+def decoding_of(checkpoint: Checkpoint, reading: ReadingConfig | None = None) -> DecodeSettings:
+    """How the checkpoint's pictures are decoded, but for what `reading` says of them now."""
+    config = checkpoint_config(checkpoint)
+    said = {**config.reading.given, **(reading.given if reading else {})}
+    pixels = ReadingConfig(**{name: said[name] for name in OF_PIXELS & said.keys()})
+    return decoding_as_said(checkpoint_decoding(config), pixels)
 
 
 def checkpoint_decoding(config: TrainConfig) -> DecodeSettings:

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import OFFLINE
+from PIL import Image
 from scipy.stats import binomtest
 
 from imgcls.report.evaluation_files import read_predictions
@@ -147,3 +148,25 @@ def test_corruptions_are_scored_and_the_drop_is_told(command, runs):
     assert "Accuracy on worse pictures" in shown
     done = command("evaluate", runs / "long", "--corruptions", "--tta", "hflip")
     assert (done.code, "--corruptions" in done.error_lines[0]) == (2, True)
+
+
+def test_each_model_gets_the_pictures_as_it_was_trained_on_them(command, photos):
+    """Another background, grey pictures, another size: the other scores as it does alone."""
+    for file in photos.glob("*/*.jpg"):
+        # transparent at the left, so that the background is seen
+        pixels = np.asarray(Image.open(file).convert("RGBA")).copy()
+        pixels[:, :24, 3] = 0
+        Image.fromarray(pixels).save(file.with_suffix(".png"))
+        file.unlink()
+    outputs = photos.parent / "outputs"
+    for name, options in {
+        "white": (), "black": ("--background", "black"), "grey": ("--in-chans", "1"),
+        "large": ("--img-size", "48", "--background", "red"),
+    }.items():  # fmt: skip
+        assert command("train", photos, *TRAIN, *options, "--name", name).code == 0
+    for name in ("black", "grey", "large"):
+        alone = evaluated(command, outputs / name)["metrics"]
+        report = evaluated(command, outputs / "white", "--compare", outputs / name)
+        for metric, row in report["comparison"]["metrics"].items():
+            assert row["other"] == pytest.approx(alone[metric], abs=1e-6), (name, metric)
+            assert row["this"] == pytest.approx(report["metrics"][metric])

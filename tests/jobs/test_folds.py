@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from conftest import OFFLINE
 from sklearn import metrics as sk
 
 from imgcls.engine.together import VIEWS, Together
+from imgcls.jobs.report import _class_counts
 from imgcls.metrics.comparison import paired_differences
 from imgcls.metrics.intervals import fold_interval
 from imgcls.metrics.predictions import Predictions
@@ -151,3 +154,33 @@ def test_the_interval_over_folds_of_a_worked_example():
     reach = 4.302653 * 0.1 * (1 / 3 + 1 / 2) ** 0.5
     assert (low, high) == pytest.approx((0.9 - reach, 0.9 + reach))
     assert fold_interval([0.8, 0.9, 1.0], limits=(0.6, 1)) == (0.6, 1)
+
+
+def test_the_page_counts_the_pictures_of_a_fold(command, photos):
+    """Its own val pictures, none twice; one that cannot be read is in no split."""
+    (photos / "china" / "000.jpg").write_bytes(b"no picture")
+    train = ("train", photos, *OFFLINE, "--epochs", "1", "--folds", "3", "--on-bad-image", "skip")
+    assert command(*train).code == 0
+    [run] = (photos.parent / "outputs").iterdir()
+    rows = list(csv.DictReader((run / "splits.csv").read_text().splitlines()))
+    names = ["china", "flower", "violet"]
+
+    def total(fold):
+        counts = _class_counts(run, names, fold)
+        return {k: sum(row[k] for row in counts) for k in counts[0] if k != "class"}
+
+    of_fold = Counter(row["fold"] for row in rows if row["split"])
+    for fold in "012":
+        assert total(fold) == {
+            "train": sum(of_fold[other] for other in "012" if other != fold),
+            "val": of_fold[fold],
+            "test": of_fold[""],
+            "left out": 1,
+        }
+    assert total("all") == {
+        **{f"fold {fold}": of_fold[fold] for fold in "012"}, "test": of_fold[""], "left out": 1,
+    }  # fmt: skip
+    assert command("evaluate", "--fold", "all", "--on-bad-image", "skip").code == 0
+    page = (run / "test_results" / "val" / "report.html").read_text()
+    assert "Fold 2" in page
+    assert "Left out" in page
