@@ -25,7 +25,8 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
 
     keep_freed_memory()
     with console.progress("Scoring") as on_batch:
-        report = job(config, on_batch=on_batch)
+        # a program that reads the JSON has all there is to know
+        report = job(config, on_batch=on_batch, files_needed=not common.json)
     show_evaluation(console, report)
     if config.open and report.page is not None:
         console.open(report.page)

@@ -142,12 +142,33 @@ class EvaluateConfig(Config):
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
         Path("outputs"), description="Where to look for the newest run."
     )
+    results_dir: Path | None = Field(
+        None,
+        description=(
+            "Write the results to DIR/<split>/ instead of the run's own test_results/; for a run "
+            "that is read-only."
+        ),
+    )
+    force: bool = Field(
+        False,
+        description="With --results-dir: also into a folder that holds what is no evaluation.",
+    )
     reading: ReadingConfig = Field(default_factory=ReadingConfig)
 
     @model_validator(mode="after")
     def _page_to_open(self) -> EvaluateConfig:
         if self.open and not self.report:
             raise ValueError("--open: there is no page to show with --no-report")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_what_nothing_was_fitted_on(self) -> EvaluateConfig:
+        fitted = self.calibrate == "temperature" and self.fold != "all"
+        if fitted and self.data is None and self.split == "val":
+            raise ValueError(
+                "--calibrate temperature: is fitted on val, so val cannot be scored with it; score "
+                "--split test, or other pictures with --data"
+            )
         return self
 
     @property

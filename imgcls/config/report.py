@@ -23,6 +23,14 @@ class ReportConfig(Config):
         description="The evaluated split: the name of a folder in test_results/.",
     )
     fold: int | None = Field(None, ge=0, description="With a run folder: the fold.")
+    results_dir: Path | None = Field(
+        None,
+        description=(
+            "Write to DIR/<split>/ instead of the run's own test_results/; also reads what "
+            "`imgcls evaluate --results-dir DIR` left there."
+        ),
+    )
+    force: bool = Field(False, description="Also replace a report.html that imgcls did not write.")
     open: bool = Field(False, description="Show the page in the browser.")
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
         Path("outputs"), description="Where to look for the newest run."

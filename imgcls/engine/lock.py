@@ -34,12 +34,40 @@ def lock_run(run: Path) -> Iterator[None]:
     ended process left in the file, on this machine or another, holds nothing.
     """
     file = run / LOCK_NAME
-    lock = _take(file)
     try:
-        _sign(file)
+        lock = take_lock(file, run)
+    except IsADirectoryError:
+        raise RunError(f"{file}: is a folder where a lock file should be; remove it") from None
+    except OSError as error:
+        raise RunError(
+            f"{file}: cannot be written, so the run cannot be locked: {why_not_written(error)}"
+        ) from error
+    try:
         yield
     finally:
         lock.release()
+
+
+def take_lock(file: Path, what: Path) -> BaseFileLock:
+    """The lock on `what` that the file stands for, held until its release.
+
+    Raises RunError when another process holds it, OSError when the file cannot be written.
+    """
+    holder = _read(file)
+    try:
+        try:
+            lock = _acquired(file, 0)
+        except Timeout:
+            if "pid" in holder and is_alive(holder):
+                raise
+            lock = _acquired(file, _ORPHANS_S)
+    except Timeout:
+        who = f"process {holder['pid']} on {holder.get('host')}" if "pid" in holder else "a process"
+        raise RunError(
+            f"{what}: in use by {who}, which holds {file}; wait for it, or stop it first"
+        ) from None
+    _sign(file)
+    return lock
 
 
 def is_locked(run: Path) -> bool:
@@ -83,28 +111,6 @@ def is_alive(process: Mapping[str, Any]) -> bool:
         return True
     # the pid may have been given to another process since
     return process.get("started") in (None, _start_time(pid))
-
-
-def _take(file: Path) -> BaseFileLock:
-    holder = _read(file)
-    try:
-        try:
-            return _acquired(file, 0)
-        except Timeout:
-            if "pid" in holder and is_alive(holder):
-                raise
-        return _acquired(file, _ORPHANS_S)
-    except Timeout:
-        who = f"process {holder['pid']} on {holder.get('host')}" if "pid" in holder else "a process"
-        raise RunError(
-            f"{file.parent}: in use by {who}, which holds {file}; wait for it, or stop it first"
-        ) from None
-    except IsADirectoryError:
-        raise RunError(f"{file}: is a folder where a lock file should be; remove it") from None
-    except OSError as error:
-        raise RunError(
-            f"{file}: cannot be written, so the run cannot be locked: {why_not_written(error)}"
-        ) from error
 
 
 def _acquired(file: Path, timeout_s: float) -> BaseFileLock:

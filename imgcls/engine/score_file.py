@@ -1,8 +1,9 @@
-"""Scores on their way to the disk: a NumPy file that is wholly there or not there at all."""
+"""Scores on their way to the disk: a NumPy file that grows by a batch at a time."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from imgcls.engine.durable import TEMPORARY_PREFIX, sync_folder
+from imgcls.engine.durable import TEMPORARY_PREFIX
 from imgcls.errors import OutputError
 
 if TYPE_CHECKING:
@@ -20,23 +21,22 @@ if TYPE_CHECKING:
 
 
 class ScoreFile:
-    """A float32 `.npy` file of `count` rows, written a batch at a time.
+    """A float32 `.npy` file of `count` rows, written a batch at a time; gone when the block fails.
 
-    It takes its name when the `with` block ends well. Rows are written, not mapped: a full disk is
-    then an error and not a fatal signal. Raises OutputError when the disk does not take them.
+    It has its name from the start, so it belongs into a folder that is still being staged. Rows
+    are written, not mapped: a full disk is then an error and not a fatal signal. Raises OutputError
+    when the disk does not take them.
     """
 
     def __init__(self, file: Path, count: int) -> None:
         self._file = file
         self._count = count
         self._written = 0
-        self._temporary = file.with_name(f"{TEMPORARY_PREFIX}{file.name}-{os.getpid()}")
         self._stream: BinaryIO | None = None
 
     def __enter__(self) -> Self:
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self._temporary.open("wb")
+            self._stream = self._file.open("wb")
         except OSError as error:
             raise self._output_error(error) from error
         return self
@@ -64,9 +64,10 @@ class ScoreFile:
         try:
             self._stream.flush()
             os.fsync(self._stream.fileno())
+            self._stream.close()
         except OSError as error:
             raise self._output_error(error) from error
-        return np.asarray(np.load(self._temporary, mmap_mode="r"))
+        return np.asarray(np.load(self._file, mmap_mode="r"))
 
     def __exit__(
         self,
@@ -75,18 +76,15 @@ class ScoreFile:
         trace: TracebackType | None,
     ) -> None:
         assert self._stream is not None
-        if error is not None:
-            with contextlib.suppress(OSError):  # of what is still to be written
-                self._stream.close()
-            self._temporary.unlink(missing_ok=True)
-            return
         try:
             self._stream.close()
-            os.replace(self._temporary, self._file)  # noqa: PTH105  replaces on Windows too
-            sync_folder(self._file.parent)
         except OSError as failure:
-            self._temporary.unlink(missing_ok=True)
-            raise self._output_error(failure) from failure
+            if error is None:
+                raise self._output_error(failure) from failure
+        finally:
+            if error is not None:
+                with contextlib.suppress(OSError):  # Windows keeps what is mapped
+                    self._file.unlink()
 
     def _output_error(self, error: OSError) -> OutputError:
         return OutputError(f"{self._file}: cannot be written ({error.strerror})")
@@ -96,12 +94,12 @@ class ScoreFile:
 def temporary_scores(folder: Path, count: int) -> Iterator[ScoreFile]:
     """A ScoreFile of `count` rows below the folder that is gone, and its rows, with the block.
 
-    The folder is made. Raises OutputError when the disk does not take it.
+    No array of its rows may be kept. Raises OutputError when the disk does not take it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY_PREFIX)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
     with temporary as place, ScoreFile(Path(place) / "scores.npy", count) as file:
         yield file
+        gc.collect()  # what still maps it, in a circle of objects

@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
 from imgcls.engine.inference import InferencePass
-from imgcls.engine.pointers import find_checkpoint
+from imgcls.engine.pointers import best_of, find_checkpoint
 from imgcls.engine.score_file import ScoreFile
-from imgcls.engine.temperature import Temperature
+from imgcls.engine.temperature import Temperature, read_temperature
+from imgcls.errors import RunError
 from imgcls.jobs.bad_images import without_unreadable
+from imgcls.jobs.compute import compute_settings
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.plan import Plan
+from imgcls.jobs.result_folders import ResultFolders
 from imgcls.jobs.runs import SUMMARY
 from imgcls.jobs.score import OnBatch, ignore_batches, score
 from imgcls.jobs.score_report import Scoring, measured_speed, report_on
@@ -30,6 +34,8 @@ from imgcls.report.bad_images import add_bad_images
 from imgcls.report.evaluation_files import LOGITS, write_evaluation
 from imgcls.report.files import write_json
 from imgcls.results import EvalReport
+
+_OF_THE_SUMMARY = ("amp", "calibrate", "top_k", "ci", "ci_samples", "seed", "exclude_trained")
 
 
 def summarize(plan: Plan, run: Path) -> dict[str, Any]:
@@ -48,15 +54,33 @@ def summarize(plan: Plan, run: Path) -> dict[str, Any]:
         with_trained_on([checkpoint], pictures, exclude=False, workers=plan.workers)
         for checkpoint, pictures in zip(checkpoints, held_out, strict=True)
     ]
-    report = cross_validate(
-        run,
-        checkpoints,
-        held_out,
-        plan.compute,
-        scoring=Scoring(plan.pace.batch_size, plan.workers),
-        temperatures=[None] * len(held_out),
-    )
-    return _summary(report)
+    with ResultFolders() as results:
+        report = cross_validate(
+            run,
+            checkpoints,
+            held_out,
+            # as `imgcls evaluate --fold all` does it, so that the two give one summary
+            compute_settings(str(plan.compute.device), "off", channels_last=True),
+            scoring=Scoring(EvaluateConfig().batch_size, plan.workers),
+            temperatures=[read_temperature(checkpoint) for checkpoint in checkpoints],
+            results=results,
+        )
+        results.commit()
+    summary = summary_of(report)
+    write_json(run / SUMMARY, summary)
+    return summary
+
+
+def fold_checkpoints(run: Path, option: str) -> list[Checkpoint]:
+    """The best checkpoint of every fold of a run. Raises RunError when there are not several."""
+    folders = sorted(run.glob("fold_*"), key=lambda path: (len(path.name), path.name))
+    found = [best for folder in folders if (best := best_of(folder / "checkpoints"))]
+    if len(found) < 2:  # noqa: PLR2004
+        raise RunError(
+            f"{option}: {run} is not a run of several folds; train one with "
+            "`imgcls train --folds 5`"
+        )
+    return [read_checkpoint(folder) for folder in found]
 
 
 def cross_validate(
@@ -67,30 +91,34 @@ def cross_validate(
     *,
     scoring: Scoring,
     temperatures: Sequence[Temperature | None],
+    results: ResultFolders,
     on_batch: OnBatch = ignore_batches,
 ) -> EvalReport:
     """Score each fold's checkpoint on the pictures it has not seen, and pool them.
 
-    Writes each fold's val files, those of the pooled pictures below the run, and `summary.json`:
-    per fold, mean, std (ddof=1) and the pooled metrics. A metric that some fold lacks is null.
+    Stages each fold's val files and those of the pooled pictures.
     """
+    split = held_out[0].split
+    folders = [results.of_fold(checkpoint, split) for checkpoint in checkpoints]
+    folder = results.of_run(run, split)
     reports: list[EvalReport] = []
     passes: list[InferencePass] = []
-    for checkpoint, temperature, pictures in zip(checkpoints, temperatures, held_out, strict=True):
+    for checkpoint, temperature, pictures, own in zip(
+        checkpoints, temperatures, held_out, folders, strict=True
+    ):
         report, result = score(
             checkpoint,
             pictures,
             compute,
             scoring=scoring,
+            folder=own,
             temperature=temperature,
             on_batch=on_batch,
         )
-        assert report.folder is not None
-        write_evaluation(report.folder, report, result.predictions, scoring.cost_matrix)
+        write_evaluation(own, report, result.predictions, scoring.cost_matrix)
         reports.append(report)
         passes.append(result)
     first = reports[0]
-    folder = run / "test_results" / first.split
     with ScoreFile(folder / LOGITS, sum(len(part.keys) for part in passes)) as file:
         for part in passes:
             for rows in blocks(*part.logits.shape):
@@ -126,7 +154,6 @@ def cross_validate(
         notes=tuple(dict.fromkeys(_notes(reports, held_out))),
     )
     write_evaluation(folder, report, pooled, scoring.cost_matrix)
-    write_json(run / SUMMARY, _summary(report))
     return report
 
 
@@ -136,6 +163,19 @@ def _notes(reports: Sequence[EvalReport], held_out: Sequence[Pictures]) -> Itera
         yield from pictures.notes
     for report, pictures in zip(reports, held_out, strict=True):
         yield from (f"fold {report.fold}: {n}" for n in report.notes if n not in pictures.notes)
+
+
+def keep_summary(config: EvaluateConfig, run: Path, report: EvalReport) -> EvalReport:
+    """Write the report's `summary.json`, and give the report with a note where that is left alone.
+
+    The file is one thing, whoever wrote it last: an evaluation with the options as by default.
+    """
+    fields = EvaluateConfig.model_fields
+    if all(getattr(config, name) == fields[name].default for name in _OF_THE_SUMMARY):
+        write_json((config.results_dir or run) / SUMMARY, summary_of(report))
+        return report
+    note = f"{SUMMARY} is left as it was: it is of an evaluation with the options as by default"
+    return replace(report, notes=(*report.notes, note))
 
 
 def _over_folds(reports: Sequence[EvalReport], checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
@@ -159,7 +199,11 @@ def _over_folds(reports: Sequence[EvalReport], checkpoints: Sequence[Checkpoint]
     }
 
 
-def _summary(report: EvalReport) -> dict[str, Any]:
+def summary_of(report: EvalReport) -> dict[str, Any]:
+    """What `summary.json` holds: per fold, mean, std (ddof=1) and the pooled metrics.
+
+    A metric that some fold lacks is null.
+    """
     return {
         "model_name": report.model_name,
         **(report.cross_validation or {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint
@@ -21,7 +22,7 @@ from imgcls.jobs.tables import decoding_of
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.comparison import paired_differences
-from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.predictions import PictureFacts, Predictions
 from imgcls.models.card import preprocessing_from_card
 from imgcls.report.evaluation_files import LOGITS
 from imgcls.results import EvalReport
@@ -41,9 +42,9 @@ def score_together(
     """The report and predictions of the averaged probabilities, in one pass over the pictures.
 
     tta: the views of each picture, a name in VIEWS. The report's `ensemble` says what averaging
-    gains over the mean of the models alone, each without views. `logits.npy` in the folder holds
-    the logarithms of the averaged probabilities. Raises CheckpointError for checkpoints that do
-    not take the same pictures.
+    gains over the mean of the models alone, each without views. folder: a new one, whose
+    `logits.npy` holds the logarithms of the averaged probabilities. Raises CheckpointError for
+    checkpoints that do not take the same pictures.
     """
     first = checkpoints[0]
     for other in checkpoints[1:]:
@@ -60,7 +61,11 @@ def score_together(
         [1.0 if found is None else found.temperature for found in temperatures],
     )
     batches = prepared[0].batches
-    with temporary_scores(folder, len(pictures.indices)) as answers:
+
+    def scored(
+        answers: ScoreFile,
+    ) -> tuple[Predictions, list[PictureFacts], list[str], dict[str, Any]]:
+        # a function, so that nothing maps the members' answers when they are removed
         result = predict(
             together,
             batches,
@@ -88,7 +93,11 @@ def score_together(
                 heat, replace(after, temperature=1 / heat.temperature), after
             )
         ]
-        gain = paired_differences(mean.facts, alone, scoring.resampler(mean, pictures.groups))
+        return mean, alone, notes, measured_speed([result], compute)
+
+    with temporary_scores(folder, len(pictures.indices)) as answers:
+        mean, alone, notes, speed = scored(answers)
+    gain = paired_differences(mean.facts, alone, scoring.resampler(mean, pictures.groups))
     metrics = MetricsCalculator(first.class_names, scoring.top_k).compute(mean)
     report = report_on(
         metrics,
@@ -96,14 +105,12 @@ def score_together(
         pictures,
         scoring,
         checkpoint=first,
-        speed=measured_speed([result], compute),
+        speed=speed,
         folder=folder,
     )
-    several = len(checkpoints) > 1
     report = replace(
         report,
-        checkpoint=folder.parent.parent if several else first.folder,
-        fold="all" if several else first.fold,
+        fold="all" if len(checkpoints) > 1 else first.fold,
         notes=(*report.notes, *notes),
         ensemble={
             "folds": [checkpoint.fold for checkpoint in checkpoints],

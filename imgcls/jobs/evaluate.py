@@ -2,51 +2,55 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
-from imgcls.engine.pointers import best_of, find_checkpoint
+from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.score_file import temporary_scores
-from imgcls.engine.temperature import Temperature, read_temperature, save_temperature
-from imgcls.errors import ConfigError, DataError, OutputError, RunError
+from imgcls.engine.temperature import Temperature, read_temperature
+from imgcls.errors import ConfigError, DataError, OutputError
 from imgcls.jobs.bad_images import without_unreadable
 from imgcls.jobs.compare import compare, read_other
 from imgcls.jobs.compute import compute_settings
 from imgcls.jobs.costs import read_costs
-from imgcls.jobs.crossval import cross_validate
+from imgcls.jobs.crossval import cross_validate, fold_checkpoints, keep_summary
 from imgcls.jobs.ensemble import score_together
-from imgcls.jobs.explain import explain_mistakes, require_explainable
+from imgcls.jobs.explain import explain_mistakes, explainable_model
 from imgcls.jobs.gates import passed_gates, require_gates
 from imgcls.jobs.pictures import Pictures, chosen_pictures, require_columns, run_pictures
 from imgcls.jobs.report import make_page
+from imgcls.jobs.result_folders import ResultFolders
 from imgcls.jobs.robustness import corruption_scores, require_corruptible
 from imgcls.jobs.runs import how_far, newest_run_with_checkpoint
-from imgcls.jobs.score import OnBatch, ignore_batches, prepare, results_folder, score
+from imgcls.jobs.score import OnBatch, ignore_batches, prepare, score
 from imgcls.jobs.score_report import Scoring
 from imgcls.jobs.trained_on import other_has_seen, trained_on, with_trained_on
 from imgcls.metrics.predictions import Predictions
-from imgcls.metrics.temperature import fit_temperature
+from imgcls.metrics.temperature import FittedTemperature, fit_temperature
 from imgcls.report.evaluation_files import write_evaluation, write_metrics
-from imgcls.report.explanations import EXPLANATIONS
 from imgcls.results import EvalReport
 
 
-def evaluate(config: EvaluateConfig, on_batch: OnBatch = ignore_batches) -> EvalReport:
+def evaluate(
+    config: EvaluateConfig, on_batch: OnBatch = ignore_batches, *, files_needed: bool = True
+) -> EvalReport:
     """Score a checkpoint, or the folds of a run, and write the files below `test_results/`.
 
-    on_batch is told (batches done, batches in all). Raises CheckpointError, ConfigError, DataError,
-    RunError or DeviceError before anything is scored.
+    All files take their names together at the end. on_batch is told (batches done, batches in all).
+    files_needed: False scores a run that is read-only without writing any. Raises CheckpointError,
+    ConfigError, DataError, RunError or DeviceError before anything is scored.
     """
     path = config.checkpoint or newest_run_with_checkpoint(config.output)
     compute = compute_settings(config.device, config.amp, channels_last=config.channels_last)
     if config.fold == "all" or config.ensemble:
-        checkpoints = _folds(path, "--ensemble" if config.ensemble else "--fold all")
+        checkpoints = fold_checkpoints(path, "--ensemble" if config.ensemble else "--fold all")
     else:
         checkpoints = [read_checkpoint(find_checkpoint(path, config.fold))]
     costs = config.costs
@@ -64,25 +68,25 @@ def evaluate(config: EvaluateConfig, on_batch: OnBatch = ignore_batches) -> Eval
         if len(checkpoints) > 1 or config.tta != "none":
             raise ConfigError("--corruptions: scores one model on single views; leave the others")
         require_corruptible(checkpoints[0])
+    explained = None
     if config.explain:
         if len(checkpoints) > 1 or config.tta != "none":
             raise ConfigError("--explain: explains one model on single views; leave the others")
-        require_explainable(checkpoints[0])
+        explained = explainable_model(checkpoints[0])
     other = None
     if config.compare is not None:
         fold = config.fold if isinstance(config.fold, int) else None
         other = read_other(config.compare, fold, checkpoints[0].class_names)
     unfinished = how_far(path, config.fold if isinstance(config.fold, int) else None)
     notes = (f"{unfinished}; its best so far is evaluated",) if unfinished else ()
-    job = _Evaluation(config, compute, scoring, on_batch, other, notes)
+    where = config.results_dir or path
+    needed = files_needed or config.results_dir is not None
     try:
-        if config.fold == "all":
-            return job.all_folds(path, checkpoints)
-        if config.ensemble:
-            return job.ensemble(path, checkpoints)
-        return job.one(checkpoints[0])
+        with ResultFolders(config.results_dir, needed=needed, force=config.force) as results:
+            job = _Evaluation(config, compute, scoring, on_batch, other, notes, explained, results)
+            return job.run(path, checkpoints)
     except OSError as error:
-        raise OutputError(f"{path}: its results cannot be written ({error.strerror})") from error
+        raise OutputError(f"{where}: its results cannot be written ({error.strerror})") from error
 
 
 @dataclass(frozen=True)
@@ -93,23 +97,41 @@ class _Evaluation:
     on_batch: OnBatch
     other: Checkpoint | None
     notes: tuple[str, ...]
+    explained: nn.Module | None
+    results: ResultFolders
+
+    def run(self, path: Path, checkpoints: Sequence[Checkpoint]) -> EvalReport:
+        """The report of what the options ask for, its files in their places."""
+        if self.config.fold == "all":
+            report = self.all_folds(path, checkpoints)
+        elif self.config.ensemble:
+            report = self.ensemble(path, checkpoints)
+        else:
+            report = self.one(checkpoints[0])
+        self.results.commit()
+        if self.config.fold == "all" and self.results.kept:
+            report = keep_summary(self.config, path, report)
+        return self.results.shown(report)
 
     def one(self, checkpoint: Checkpoint) -> EvalReport:
         """One checkpoint on the pictures that were asked for."""
-        pictures = self._ready(chosen_pictures(self.config, checkpoint), [checkpoint])
-        temperature = self._temperature(checkpoint)
+        pictures = chosen_pictures(self.config, checkpoint)
+        views = "" if self.config.tta == "none" else f"-{self.config.tta}"
+        folder = self.results.of_fold(checkpoint, f"{pictures.split}{views}")
+        pictures = self._ready(pictures, [checkpoint])
+        temperature = self._temperature(checkpoint, folder)
         if self.config.tta == "none":
             report, result = score(
                 checkpoint,
                 pictures,
                 self.compute,
                 scoring=self.scoring,
+                folder=folder,
                 temperature=temperature,
                 on_batch=self.on_batch,
             )
             predictions = result.predictions
         else:
-            folder = results_folder(checkpoint.folder) / f"{pictures.split}-{self.config.tta}"
             report, predictions = self._together([checkpoint], [temperature], pictures, folder)
         if self.config.corruptions:
             worse = corruption_scores(
@@ -121,17 +143,15 @@ class _Evaluation:
                 on_batch=self.on_batch,
             )
             report = replace(report, corruptions=worse)
-        assert report.folder is not None
-        # those of an earlier evaluation say nothing about this one
-        shutil.rmtree(report.folder / EXPLANATIONS, ignore_errors=True)
-        if self.config.explain:
+        if self.explained is not None:
             explain_mistakes(
+                self.explained,
                 checkpoint,
                 pictures,
                 predictions,
                 compute=self.compute,
                 scoring=self.scoring,
-                folder=report.folder,
+                folder=folder,
             )
         return self._finished(report, predictions, pictures, [temperature])
 
@@ -142,11 +162,13 @@ class _Evaluation:
                 f"--split {self.config.split}: was trained on by some of the folds, so the "
                 "ensemble cannot be scored on it; take --split test or --data"
             )
-        pictures = self._ready(chosen_pictures(self.config, checkpoints[0]), checkpoints)
-        temperatures = [self._temperature(checkpoint) for checkpoint in checkpoints]
+        pictures = chosen_pictures(self.config, checkpoints[0])
         views = "" if self.config.tta == "none" else f"-{self.config.tta}"
-        folder = run / "test_results" / f"{pictures.split}{views}"
+        folder = self.results.of_run(run, f"{pictures.split}{views}")
+        pictures = self._ready(pictures, checkpoints)
+        temperatures = [self._temperature(checkpoint, folder) for checkpoint in checkpoints]
         report, predictions = self._together(checkpoints, temperatures, pictures, folder)
+        report = replace(report, checkpoint=run)
         return self._finished(report, predictions, pictures, temperatures)
 
     def all_folds(self, run: Path, checkpoints: Sequence[Checkpoint]) -> EvalReport:
@@ -157,7 +179,9 @@ class _Evaluation:
                 "--fold all scores each fold on its own val pictures, as they are; leave --data, "
                 "--tta, --compare and --calibrate temperature to --ensemble"
             )
-        temperatures = [self._temperature(checkpoint) for checkpoint in checkpoints]
+        temperatures = [read_temperature(checkpoint) for checkpoint in checkpoints]
+        if config.calibrate == "none":
+            temperatures = [None] * len(checkpoints)
         held_out = [
             self._ready(self._own(checkpoint, "val"), [checkpoint]) for checkpoint in checkpoints
         ]
@@ -169,6 +193,7 @@ class _Evaluation:
             self.compute,
             scoring=self.scoring,
             temperatures=temperatures,
+            results=self.results,
             on_batch=self.on_batch,
         )
         try:
@@ -277,34 +302,20 @@ class _Evaluation:
             return pictures
         return without_unreadable(pictures, self.config.workers)
 
-    def _temperature(self, checkpoint: Checkpoint) -> Temperature | None:
+    def _temperature(self, checkpoint: Checkpoint, folder: Path) -> Temperature | None:
         """What `--calibrate` asks for: fitted now on val, kept earlier, or none."""
         if self.config.calibrate == "none":
             return None
         if self.config.calibrate == "auto":
             return read_temperature(checkpoint)
-        if self.config.data is None and self.config.split == "val":
-            raise ConfigError(
-                "--calibrate temperature: is fitted on val, so val cannot be scored with it; score "
-                "--split test, or other pictures with --data"
-            )
         fitting = self._readable(self._own(checkpoint, "val"))
         prepared = prepare(checkpoint, fitting, self.compute, self.scoring)
-        with temporary_scores(results_folder(checkpoint.folder), len(fitting.indices)) as file:
-            seen = prepared.predict(file, self.on_batch)
-            fitted = fit_temperature(seen.logits, seen.labels, groups=fitting.groups)
-        found = Temperature(fitted.temperature, "val", len(seen.labels), fitted.reason)
-        save_temperature(checkpoint, found)
+        with temporary_scores(folder, len(fitting.indices)) as file:
+            fitted = _fitted(prepared.predict(file, self.on_batch), fitting)
+        found = Temperature(fitted.temperature, "val", len(fitting.indices), fitted.reason)
+        self.results.keep(checkpoint, found)
         return found
 
 
-def _folds(run: Path, option: str) -> list[Checkpoint]:
-    """The best checkpoint of every fold of a run. Raises RunError when there are not several."""
-    folders = sorted(run.glob("fold_*"), key=lambda path: (len(path.name), path.name))
-    found = [best for folder in folders if (best := best_of(folder / "checkpoints"))]
-    if len(found) < 2:  # noqa: PLR2004
-        raise RunError(
-            f"{option}: {run} is not a run of several folds; train one with "
-            "`imgcls train --folds 5`"
-        )
-    return [read_checkpoint(folder) for folder in found]
+def _fitted(seen: Predictions, pictures: Pictures) -> FittedTemperature:
+    return fit_temperature(seen.logits, seen.labels, groups=pictures.groups)

@@ -39,16 +39,21 @@ _TOKENS = 3  # dimensions of [pictures, tokens, channels]
 HeatMaps = Callable[[torch.Tensor, np.ndarray], np.ndarray]
 
 
-def require_explainable(checkpoint: Checkpoint) -> None:
-    """Raise ConfigError unless grad-cam is installed and there is a way to explain the model."""
+def explainable_model(checkpoint: Checkpoint) -> nn.Module:
+    """The checkpoint's architecture, without its weights, to be explained.
+
+    Raises ConfigError unless grad-cam is installed and there is a way to explain the model.
+    """
     if importlib.util.find_spec("pytorch_grad_cam") is None:
         raise ConfigError('--explain: needs grad-cam: pip install "imgcls[explain]"')
     model = model_from_card(checkpoint.card)
     if not has_rollout(model):
         _last_features(model)
+    return model
 
 
 def explain_mistakes(
+    model: nn.Module,
     checkpoint: Checkpoint,
     pictures: Pictures,
     predictions: Predictions,
@@ -59,6 +64,8 @@ def explain_mistakes(
 ) -> None:
     """Write what the model looked at in its most confident mistakes below the results folder.
 
+    model: of `explainable_model`; it gets the checkpoint's weights.
+
     Raises OSError when it cannot be written.
     """
     rows = worst_mistakes(predictions)
@@ -67,7 +74,7 @@ def explain_mistakes(
     # float32 throughout: gradients of half precision vanish
     exact = replace(compute, precision=None)
     chosen = replace(pictures, indices=pictures.indices[rows])
-    prepared = prepare(checkpoint, chosen, exact, replace(scoring, workers=0))
+    prepared = prepare(checkpoint, chosen, exact, replace(scoring, workers=0), model)
     said = predictions.predicted[rows]
     rollout = has_rollout(prepared.model)
     heat_maps = _rollout(prepared.model) if rollout else _grad_cam(prepared.model)

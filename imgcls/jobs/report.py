@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,18 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 from imgcls.config.files import read_text
 from imgcls.config.report import ReportConfig
-from imgcls.engine.durable import write_text
+from imgcls.engine.durable import write_bytes
 from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.sidecar import SIDECAR
-from imgcls.errors import DataError, OutputError, RunError
+from imgcls.engine.staging import locked, recover
+from imgcls.errors import DataError, ImgclsError, OutputError, RunError
 from imgcls.jobs.galleries import galleries_of
+from imgcls.jobs.result_folders import READ_ONLY, results_folder
 from imgcls.jobs.runs import CONFIG, PREFLIGHT, SPLITS, newest_run_with_checkpoint, run_of
-from imgcls.jobs.score import results_folder
 from imgcls.metrics.scores import confused_pairs, confusion_counts
 from imgcls.metrics.trackers import count_from_one
-from imgcls.report.evaluation_files import METRICS, read_predictions
+from imgcls.report.evaluation_files import (
+    METRICS,
+    PAGE,
+    PER_CLASS,
+    is_evaluation_file,
+    read_predictions,
+)
 from imgcls.report.evaluation_page import Evaluation, RunFacts, evaluation_page
 from imgcls.report.files import csv_rows, read_csv
+from imgcls.report.outputs import require_replaceable
 from imgcls.report.plots.calibration import draw_confidences, draw_reliability
 from imgcls.report.plots.confusion import draw_confusion
 from imgcls.report.plots.curves import ClassCurves, draw_precision_recall, draw_roc
@@ -33,50 +43,101 @@ from imgcls.results import PageReport
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-PAGE, HISTORY = "report.html", "history.csv"
+HISTORY = "history.csv"
 _MOST_PAIRS = 20
 
 
 def report(config: ReportConfig) -> PageReport:
     """Make the page of an evaluated split again. Raises RunError when it was never evaluated."""
     path = config.run or newest_run_with_checkpoint(config.output)
-    results = path / "test_results"
-    # the pooled folds and their average lie beside the folds
-    if config.fold is not None or not (results / config.split / METRICS).is_file():
-        results = results_folder(find_checkpoint(path, config.fold))
-    if not (results / config.split / METRICS).is_file():
-        present = sorted(file.parent.name for file in results.glob(f"*/{METRICS}"))
-        has = f"; evaluated: {', '.join(present)}" if present else ""
-        raise RunError(
-            f"{path}: its split {config.split} was not evaluated{has}; evaluate it with "
-            f"`imgcls evaluate {path} --split {config.split}`"
-        )
-    return make_page(results / config.split)
+    folder = _evaluated(config, path)
+    into = folder
+    if config.results_dir is not None and not folder.is_relative_to(config.results_dir):
+        into = config.results_dir / config.split
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        if config.results_dir is not None:
+            require_replaceable("--results-dir:", into / PAGE, force=config.force)
+        with locked(into):
+            return make_page(folder, _home(path, folder, config.fold), into)
+    except OSError as error:
+        if error.errno in READ_ONLY:
+            raise RunError(
+                f"{into}: cannot be written ({error.strerror}); name a folder for the page with "
+                "--results-dir DIR"
+            ) from error
+        raise OutputError(f"{into}: cannot be written ({error.strerror})") from error
 
 
-def make_page(folder: Path) -> PageReport:
+def _evaluated(config: ReportConfig, path: Path) -> Path:
+    """The folder of what was evaluated. Raises RunError when nothing was."""
+    elsewhere = [] if config.results_dir is None else [config.results_dir]
+    places = []
+    if config.fold is None:
+        # the pooled folds and their average lie beside the folds
+        places = [*elsewhere, path / "test_results"]
+    if (found := _first_evaluated(places, config.split)) is not None:
+        return found
+    own = results_folder(find_checkpoint(path, config.fold))
+    places = [*(folder / own.parent.name for folder in elsewhere), own]
+    if (found := _first_evaluated(places, config.split)) is not None:
+        return found
+    present = sorted(file.parent.name for file in own.glob(f"*/{METRICS}"))
+    has = f"; evaluated: {', '.join(present)}" if present else ""
+    raise RunError(
+        f"{path}: its split {config.split} was not evaluated{has}; evaluate it with "
+        f"`imgcls evaluate {shlex.quote(str(path))} --split {config.split}`"
+    )
+
+
+def _first_evaluated(places: Sequence[Path], split: str) -> Path | None:
+    for folder in (place / split for place in places):
+        with contextlib.suppress(OSError):  # a read-only run is taken as it is
+            recover(folder, is_evaluation_file)
+        if (folder / METRICS).is_file():
+            return folder
+    return None
+
+
+def _home(path: Path, folder: Path, fold: int | None) -> Path | None:
+    """The run or fold that was evaluated; None where the results lie in its own folder."""
+    if folder.parent.name == "test_results":
+        return None
+    try:
+        return results_folder(find_checkpoint(path, fold)).parent
+    except ImgclsError:  # several folds together
+        return path
+
+
+def make_page(folder: Path, home: Path | None = None, into: Path | None = None) -> PageReport:
     """Draw the pictures of an evaluated split and write `report.html` beside them.
 
-    Needs the files that `imgcls evaluate` wrote, neither the model nor a second pass. Where the
-    pictures' own files have gone, the page is made without them and a note says so. Raises
-    DataError when the files are not whole, OutputError when nothing can be written.
+    home: the run or fold that was evaluated, where the files do not lie in its `test_results/`.
+    into: another folder for the page and the pictures. Needs the files that `imgcls evaluate`
+    wrote, neither the model nor a second pass. Where the images' own files have gone, the page is
+    made without them and a note says so. Raises DataError when the files are not whole or not of
+    one evaluation, OSError when nothing can be written.
     """
-    evaluation, confusion, best_epoch = _read(folder)
+    into = into or folder
+    evaluation, confusion, best_epoch = _read(folder, home or folder.parent.parent)
     facts, predictions = evaluation.facts, evaluation.predictions
     drawings = _drawings(evaluation, confusion, best_epoch)
     galleries, notes = galleries_of(folder, facts, predictions)
-    page = folder / PAGE
-    try:
-        for drawing in drawings.values():
-            drawing.write(folder)
-        write_text(page, evaluation_page(evaluation, drawings, galleries, notes))
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
-    pictures = tuple(folder / f"{name}.png" for name in drawings)
-    return PageReport(page=page, pictures=pictures, notes=tuple(notes))
+    if "sha256" not in facts:
+        notes.append(
+            f"{METRICS} is of an earlier version, without hashes: whether the files beside it are "
+            "of the same evaluation was not checked"
+        )
+    # all is drawn before anything is replaced, and the page comes last
+    files = [file for drawing in drawings.values() for file in drawing.files()]
+    page = evaluation_page(evaluation, drawings, galleries, notes)
+    for name, content in (*files, (PAGE, page.encode("utf-8"))):
+        write_bytes(into / name, content)
+    pictures = tuple(into / f"{name}.png" for name in drawings)
+    return PageReport(page=into / PAGE, pictures=pictures, notes=tuple(notes))
 
 
-def _read(folder: Path) -> tuple[Evaluation, csr_array, int | None]:
+def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, int | None]:
     """What is on disk, the confusion counts [C, C], and the epoch that was evaluated."""
     predictions = read_predictions(folder)
     try:
@@ -84,16 +145,16 @@ def _read(folder: Path) -> tuple[Evaluation, csr_array, int | None]:
         classes = len(facts["class_names"])
         confusion = confusion_counts(predictions.labels, predictions.predicted, classes)
         # beside the results, wherever the run was moved to
-        name, fold = Path(facts["checkpoint"]).name, folder.parent.parent
-        sidecar = _sidecar(fold / "checkpoints" / name) or _sidecar(fold / name)
-        history = fold / HISTORY
+        name = Path(facts["checkpoint"]).name
+        sidecar = _sidecar(home / "checkpoints" / name) or _sidecar(home / name)
+        history = home / HISTORY
         evaluation = Evaluation(
             facts=facts,
             predictions=predictions,
-            per_class=[_numbers(row) for row in read_csv(folder / "per_class.csv")],
+            per_class=[_numbers(row) for row in read_csv(folder / PER_CLASS)],
             confusions=confused_pairs(confusion, _MOST_PAIRS),
             history=count_from_one(map(_numbers, read_csv(history))) if history.is_file() else [],
-            run=_run_facts(folder, facts, sidecar),
+            run=_run_facts(home / CONFIG, facts, sidecar),
         )
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
@@ -136,9 +197,9 @@ def _sidecar(checkpoint: Path) -> dict[str, Any]:
     return facts
 
 
-def _run_facts(folder: Path, facts: Mapping[str, Any], sidecar: Mapping[str, Any]) -> RunFacts:
+def _run_facts(inside: Path, facts: Mapping[str, Any], sidecar: Mapping[str, Any]) -> RunFacts:
     versions = sidecar.get("versions", {})
-    run = run_of(folder)
+    run = run_of(inside)
     if run is None:
         return RunFacts(versions=versions)
     config = run / CONFIG

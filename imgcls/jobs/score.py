@@ -59,10 +59,17 @@ class Prepared:
 
 
 def prepare(
-    checkpoint: Checkpoint, pictures: Pictures, compute: ComputeSettings, scoring: Scoring
+    checkpoint: Checkpoint,
+    pictures: Pictures,
+    compute: ComputeSettings,
+    scoring: Scoring,
+    model: nn.Module | None = None,
 ) -> Prepared:
-    """Load a verified checkpoint's model and open the pictures for it."""
-    model = model_from_card(checkpoint.card)
+    """Load a verified checkpoint's model and open the pictures for it.
+
+    model: the checkpoint's architecture with any weights, where it was built already.
+    """
+    model = model or model_from_card(checkpoint.card)
     load_weights(model, checkpoint)
     facts = preprocessing_from_card(checkpoint.card)
     batches = EvalLoader(
@@ -117,15 +124,15 @@ def score(
     compute: ComputeSettings,
     *,
     scoring: Scoring,
+    folder: Path,
     temperature: Temperature | None = None,
     on_batch: OnBatch = ignore_batches,
 ) -> tuple[EvalReport, InferencePass]:
     """The report of a verified checkpoint on some pictures, and the pass it comes from.
 
-    The logits lie in `logits.npy` in the report's folder, which is made.
+    folder: a new one, where the logits then lie in `logits.npy`.
     """
     prepared = prepare(checkpoint, pictures, compute, scoring)
-    folder = results_folder(checkpoint.folder) / pictures.split
     with ScoreFile(folder / LOGITS, len(pictures.indices)) as file:
         metrics, result = evaluate_model(
             prepared.model,
@@ -153,9 +160,3 @@ def score(
         described = describe_calibration(temperature, after)
         report = replace(report, calibration=described, notes=(*report.notes, *notes))
     return report, result
-
-
-def results_folder(checkpoint: Path) -> Path:
-    """Where the evaluations of a checkpoint lie."""
-    parent = checkpoint.parent
-    return (parent.parent if parent.name == "checkpoints" else parent) / "test_results"

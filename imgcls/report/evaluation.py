@@ -33,7 +33,8 @@ def show_evaluation(console: Console, report: EvalReport) -> None:
     console.result(
         report, screen, _weakest_classes(report), _confusions(report), *further_tables(report)
     )
-    console.path("Files", str(report.folder))
+    if report.folder is not None:
+        console.path("Files", str(report.folder))
     if report.page is not None:
         console.path("Report", str(report.page))
     for note in report.notes:

@@ -2,33 +2,57 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from imgcls.config.files import check_regular, read_text
+from imgcls.engine.durable import TEMPORARY_PREFIX
 from imgcls.errors import DataError
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.decisions import least_cost_classes
 from imgcls.metrics.predictions import Predictions
 from imgcls.report.bad_images import BAD_IMAGES, add_bad_images
+from imgcls.report.explanations import EXPLANATIONS
 from imgcls.report.files import csv_rows, write_csv, write_json
 from imgcls.results import EvalReport
 
 LOGITS, METRICS, PREDICTIONS = "logits.npy", "test_metrics.json", "predictions.csv"
+PER_CLASS, CONFUSION_MATRIX, PAGE = "per_class.csv", "confusion_matrix.csv", "report.html"
+PLOTS = (
+    "confusion_matrix", "confusion_matrix_normalized", "roc_curves", "pr_curves", "reliability",
+    "confidence", "training_curves",
+)  # fmt: skip
+FORMAT = "imgcls-evaluation"
 CHANGED, CHANGED_COLUMNS = "changed.csv", ("path", "label", "this", "other", "now_right")
 # beyond it, one column a class would make a table that nothing opens
 MOST_PROBABILITY_COLUMNS = 100
 _CELLS_PER_TEXT = 64  # a number takes that many times the memory as text, with its row
 
 
+_TABLES = (LOGITS, PREDICTIONS, PER_CLASS, CONFUSION_MATRIX, CHANGED, BAD_IMAGES)
+_OURS = re.compile(
+    "|".join(re.escape(name) for name in (*_TABLES, METRICS, PAGE))
+    + rf"|({'|'.join(PLOTS)})\.(png|svg)"
+    + rf"|{EXPLANATIONS}/(index\.csv|\d+\.jpg)"
+    + rf"|{re.escape(TEMPORARY_PREFIX)}.*"  # left by a process that was killed
+)
+
+
+def is_evaluation_file(name: str) -> bool:
+    """Whether an evaluation writes a file of this name; "/" stands between folder and file."""
+    return _OURS.fullmatch(name) is not None
+
+
 def write_evaluation(
     folder: Path, report: EvalReport, predictions: Predictions, costs: np.ndarray | None = None
 ) -> None:
-    """Write the files of one evaluated split, beside its logits.npy, which `score` writes.
+    """Write the files of one evaluated split, into the new folder where its logits.npy lies.
 
     folder/
       logits.npy             float32 [N, C], unnormalised, rows as in predictions.csv
@@ -37,26 +61,26 @@ def write_evaluation(
       confusion_matrix.csv   up to 2,000 classes
       changed.csv            with --compare: the pictures that changed sides
       bad_images.csv         only where pictures were left out
-      test_metrics.json      the last to be replaced
+      test_metrics.json      with the SHA-256 of each of the others
     """
-    folder.mkdir(parents=True, exist_ok=True)
     _write_predictions(folder / PREDICTIONS, report.class_names, predictions, costs)
-    write_csv(folder / "per_class.csv", list(report.per_class[0]), report.per_class)
-    _write_confusion_matrix(folder / "confusion_matrix.csv", report)
-    (folder / CHANGED).unlink(missing_ok=True)
+    write_csv(folder / PER_CLASS, list(report.per_class[0]), report.per_class)
+    if report.confusion_matrix:
+        _write_confusion_matrix(folder / CONFUSION_MATRIX, report)
     if report.comparison is not None:
         write_csv(folder / CHANGED, CHANGED_COLUMNS, report.comparison["changed"])
-    (folder / BAD_IMAGES).unlink(missing_ok=True)
     add_bad_images(folder, report.bad_images)
     write_metrics(folder, report)
 
 
 def write_metrics(folder: Path, report: EvalReport) -> None:
-    """Write `test_metrics.json` alone."""
+    """Write `test_metrics.json` alone; it names the files beside it by their hashes."""
     calibration = report.calibration
+    present = [folder / name for name in _TABLES if (folder / name).is_file()]
     write_json(
         folder / METRICS,
         {
+            "format": FORMAT,
             "checkpoint": report.checkpoint,
             "model_name": report.model_name,
             "split": report.split,
@@ -83,18 +107,30 @@ def write_metrics(folder: Path, report: EvalReport) -> None:
             "notes": list(report.notes),
             "prior": report.prior,
             "trained_on": report.trained_on,
+            "sha256": {file.name: _sha256(file) for file in present},
         },
     )
 
 
-def read_predictions(folder: Path) -> Predictions:
-    """The predictions of an evaluated split, its logits memory-mapped. Raises DataError.
+def is_evaluation(folder: Path) -> bool:
+    """Whether the folder holds what `imgcls evaluate` wrote, by the mark in its JSON file."""
+    try:
+        metrics = json.loads(read_text(folder / METRICS))
+        return bool(metrics["format"] == FORMAT)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
-    Only N float32 rows are mapped; the probabilities follow from them and the temperature.
+
+def read_predictions(folder: Path) -> Predictions:
+    """The predictions of an evaluated split, its logits memory-mapped.
+
+    Raises DataError when the files are not whole, or not of one evaluation. Only N float32 rows are
+    mapped; the probabilities follow from them and the temperature.
     """
     try:
         metrics = json.loads(read_text(folder / METRICS))
         check_regular(folder / LOGITS)
+        _require_one_evaluation(folder, metrics)
         logits = np.load(folder / LOGITS, mmap_mode="r")
         position = {name: index for index, name in enumerate(metrics["class_names"])}
         keys: list[str] = []
@@ -108,17 +144,32 @@ def read_predictions(folder: Path) -> Predictions:
             labels=np.array(labels, dtype=np.int64),
             temperature=metrics["temperature"],
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
             f"{folder}: no whole set of evaluation files ({error}); make them with "
             "`imgcls evaluate`"
         ) from error
 
 
+def _require_one_evaluation(folder: Path, metrics: Mapping[str, Any]) -> None:
+    # those of earlier versions have no hashes
+    for name, sha256 in metrics.get("sha256", {}).items():
+        if name in _TABLES and _sha256(folder / name) != sha256:
+            raise DataError(
+                f"{folder}: {name} is not the file that {METRICS} was written beside, it is of "
+                "another evaluation or was changed; make them again with `imgcls evaluate`"
+            )
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def _write_confusion_matrix(file: Path, report: EvalReport) -> None:
-    if not report.confusion_matrix:
-        file.unlink(missing_ok=True)
-        return
     corner, names = "true \\ predicted", report.class_names
     rows = zip(names, report.confusion_matrix, strict=True)
     write_csv(

@@ -17,7 +17,7 @@ from imgcls.engine.batches import ComputeSettings, Normalizer
 from imgcls.engine.checkpoint import read_checkpoint
 from imgcls.engine.pointers import find_checkpoint
 from imgcls.errors import ConfigError
-from imgcls.jobs.explain import _grad_cam, _overlays, require_explainable
+from imgcls.jobs.explain import _grad_cam, _overlays, explainable_model
 
 OPTIONS = ("--device", "cpu", "--workers", "0", "--ci", "none")
 
@@ -125,10 +125,10 @@ def test_a_model_that_hides_its_features_is_refused(command, photos, monkeypatch
     """Before anything is scored."""
     run = train(command, photos, "test_resnet")
     checkpoint = read_checkpoint(find_checkpoint(run))
-    require_explainable(checkpoint)
+    explainable_model(checkpoint)
     monkeypatch.setattr("imgcls.jobs.explain.model_from_card", lambda _card: torch.nn.Linear(1, 1))
     with pytest.raises(ConfigError, match="last features"):
-        require_explainable(checkpoint)
+        explainable_model(checkpoint)
 
 
 def test_nothing_wrong_leaves_nothing_to_explain(command, photos):

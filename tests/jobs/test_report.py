@@ -97,8 +97,9 @@ def write_scored(folder, predictions, names, data):
         folder=folder,
         notes=(EVIL,),
     )
-    write_evaluation(folder, report, predictions)
+    folder.mkdir(parents=True)
     np.save(folder / "logits.npy", predictions.logits)
+    write_evaluation(folder, report, predictions)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

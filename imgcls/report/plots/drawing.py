@@ -21,6 +21,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from imgcls.engine.durable import write_bytes
+from imgcls.report.outputs import MARK
 from imgcls.report.text import visible
 
 INK, PAPER = "#1b1f24", "#fffffe"
@@ -115,10 +116,12 @@ class Drawing:
         head, rest = text.split(">", 1)
         return re.sub(r' (width|height)="[^"]*"', "", head) + f' role="img">{rest}'
 
-    def write(self, folder: Path) -> None:
-        """Write `<name>.png` (for slides) and `<name>.svg` (for print). Raises OSError."""
-        write_bytes(folder / f"{self.name}.png", self._bytes("png"))
-        write_bytes(folder / f"{self.name}.svg", self.svg.encode("utf-8"))
+    def files(self) -> list[tuple[str, bytes]]:
+        """Names and contents: `<name>.png` (for slides) and `<name>.svg` (for print)."""
+        return [
+            (f"{self.name}.png", self._bytes("png")),
+            (f"{self.name}.svg", self.svg.encode("utf-8")),
+        ]
 
     def write_file(self, file: Path) -> None:
         """Write this one file, a .png or an .svg. Raises OSError."""
@@ -126,7 +129,8 @@ class Drawing:
 
     def _bytes(self, kind: str) -> bytes:
         stream = io.BytesIO()
-        metadata = {"Date": None} if kind == "svg" else None
+        # by which a later command knows the file as one that it may replace
+        metadata = {"Date": None, "Creator": MARK} if kind == "svg" else {"Software": MARK}
         with _look():
             self.figure.savefig(stream, format=kind, dpi=_DPI, metadata=metadata)
         return stream.getvalue()

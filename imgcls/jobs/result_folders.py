@@ -1,0 +1,152 @@
+"""Where an evaluation's files go: the run's `test_results/`, or the folder of `--results-dir`.
+
+--results-dir DIR
+  test/            in place of <run>/fold_0/test_results/test/
+  fold_0/val/ ...  the folds of a run of several
+  val/ test/       their pooled pictures and their average
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from imgcls.engine.checkpoint import Checkpoint
+from imgcls.engine.staging import StagedFolders
+from imgcls.engine.temperature import Temperature, saved_temperature
+from imgcls.errors import ConfigError, OutputError, RunError
+from imgcls.report.evaluation_files import is_evaluation, is_evaluation_file
+from imgcls.results import EvalReport
+
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def results_folder(checkpoint: Path) -> Path:
+    """Where the evaluations of a checkpoint lie, unless `--results-dir` says otherwise."""
+    parent = checkpoint.parent
+    return (parent.parent if parent.name == "checkpoints" else parent) / "test_results"
+
+
+class ResultFolders(StagedFolders):
+    """The folders of one evaluation, staged; a context manager.
+
+    results_dir: in place of the run's own. needed: False where the caller can do without files
+    when the run is read-only; `kept` tells. force: also put them into a folder of results_dir that
+    is no evaluation.
+    """
+
+    def __init__(
+        self, results_dir: Path | None = None, *, needed: bool = True, force: bool = False
+    ) -> None:
+        super().__init__(is_evaluation_file)
+        self._results_dir = results_dir
+        self._needed = needed
+        self._force = force
+        self._temperatures: list[tuple[Checkpoint, Temperature]] = []
+        self._notes: list[str] = []
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def kept(self) -> bool:
+        """False when nothing could be written, and nothing will be there after `commit`."""
+        return self._temporary is None
+
+    def of_fold(self, checkpoint: Checkpoint, name: str) -> Path:
+        """The staged folder for the results called `name` of one checkpoint.
+
+        Raises RunError or ConfigError when it cannot be, or must not be, written.
+        """
+        if self._results_dir is None:
+            return self._open(results_folder(checkpoint.folder) / name)
+        folds = checkpoint.facts.get("config", {}).get("data", {}).get("folds", 0)
+        inner = f"fold_{checkpoint.fold}" if folds else ""
+        return self._open(self._results_dir / inner / name)
+
+    def of_run(self, run: Path, name: str) -> Path:
+        """The staged folder for the results called `name` of several folds together."""
+        return self._open((self._results_dir or run / "test_results") / name)
+
+    def shown(self, report: EvalReport) -> EvalReport:
+        """The report with its folder and page where they are after `commit`."""
+        if not self.kept:
+            self._notes.append(
+                f"{report.checkpoint}: is read-only, so no files were written; --results-dir DIR "
+                "writes them elsewhere"
+            )
+        report = replace(report, notes=(*report.notes, *self._notes))
+        if not self.kept:
+            return replace(report, folder=None, page=None)
+        assert report.folder is not None
+        page = None if report.page is None else self.final(report.page)
+        return replace(report, folder=self.final(report.folder), page=page)
+
+    def keep(self, checkpoint: Checkpoint, temperature: Temperature) -> None:
+        """Let `commit` keep a temperature with its checkpoint."""
+        self._temperatures.append((checkpoint, temperature))
+
+    def commit(self) -> None:
+        """Give every staged folder its name, and keep the temperatures. Raises OSError."""
+        with contextlib.ExitStack() as undo:
+            for checkpoint, temperature in self._temperatures:
+                self._save(checkpoint, temperature, undo)
+            if self.kept:
+                self._swap()
+        if self.kept:
+            self._settle()
+
+    def _save(
+        self, checkpoint: Checkpoint, temperature: Temperature, undo: contextlib.ExitStack
+    ) -> None:
+        try:
+            undo.enter_context(saved_temperature(checkpoint, temperature))
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+            self._notes.append(
+                f"{checkpoint.folder}: cannot be written ({error.strerror}), so the temperature is "
+                "not kept with it; --calibrate temperature fits it again"
+            )
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(None, None, None)
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def _open(self, final: Path) -> Path:
+        if self._results_dir is not None and not self._force:
+            _require_free(final)
+        if self._temporary is not None:
+            return self.stage(Path(self._temporary.name) / f"{len(self._final)}" / final.name)
+        try:
+            return self.stage(final)
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise OutputError(f"{final}: cannot be made ({error.strerror})") from error
+            if self._results_dir is not None:
+                raise ConfigError(
+                    f"--results-dir {self._results_dir}: cannot be written ({error.strerror}); "
+                    "name another folder"
+                ) from error
+            if self._needed:
+                raise RunError(
+                    f"{final}: cannot be written ({error.strerror}); name a folder for the results "
+                    "with --results-dir DIR"
+                ) from error
+            self._temporary = tempfile.TemporaryDirectory(prefix="imgcls-")
+            return self._open(final)
+
+
+def _require_free(final: Path) -> None:
+    """Raise ConfigError for a folder that holds something, and no evaluation."""
+    try:
+        taken = final.exists() and (not final.is_dir() or any(final.iterdir()))
+    except OSError:
+        return  # told when it is to be written
+    if taken and not is_evaluation(final):
+        raise ConfigError(
+            f"{final}: imgcls did not write it; name another --results-dir, or add the results to "
+            "it with --force"
+        )

@@ -1,0 +1,195 @@
+"""Results that replace earlier ones: the old or the new, whole, whatever stops the writing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_faults import FAULTS, STOP, Injector
+
+from imgcls.engine.checkpoint import Checkpoint
+from imgcls.engine.score_file import ScoreFile
+from imgcls.engine.staging import StagedFolders, recover
+from imgcls.engine.temperature import Temperature, read_temperature
+from imgcls.errors import ImgclsError, RunError
+from imgcls.jobs.result_folders import ResultFolders
+from imgcls.metrics.calculator import MetricsCalculator
+from imgcls.metrics.predictions import Predictions
+from imgcls.report.evaluation_files import is_evaluation_file, read_predictions, write_evaluation
+from imgcls.report.explanations import write_explanations
+from imgcls.results import EvalReport
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def injector():
+    return Injector()
+
+
+@pytest.fixture(autouse=True)
+def _count_fsync(injector, monkeypatch):
+    fsync = os.fsync
+
+    def counted(descriptor):
+        injector.operation("fsync")
+        return fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    # of all that torch has in memory, a hundred times over
+    monkeypatch.setattr("imgcls.engine.staging.gc.collect", lambda: 0)
+
+
+def checkpoint_in(fold):
+    folder = fold / "checkpoints" / "step-1"
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"fold": 0}
+    return Checkpoint(folder, {"architecture": "tiny"}, facts, {}, "hash of the weights", {})
+
+
+def evaluate(fold, value):
+    """What a job does with its files, in no time; every one of them tells the value."""
+    checkpoint = checkpoint_in(fold)
+    with ResultFolders() as results:
+        folder = results.of_fold(checkpoint, "test")
+        with ScoreFile(folder / "logits.npy", 3) as file:
+            file.append(np.eye(3, dtype=np.float32) * value)
+            predictions = Predictions(("p", "q", "r"), file.mapped(), np.array([0, 1, 1]))
+        scored = MetricsCalculator(NAMES).compute(predictions)
+        report = EvalReport(
+            checkpoint=checkpoint.folder,
+            model_name="tiny",
+            split="test",
+            fold=0,
+            data={"source": f"value {value}"},
+            metrics=scored.metrics,
+            speed_metrics={},
+            undefined=scored.undefined,
+            class_names=NAMES,
+            per_class=scored.per_class,
+            confusion_matrix=scored.confusion_matrix,
+            folder=folder,
+        )
+        write_explanations(folder, "Grad-CAM", [(f"p{value}", Image.new("RGB", (4, 4)))])
+        write_evaluation(folder, report, predictions)
+        (folder / "report.html").write_text(f"value {value}")
+        results.keep(checkpoint, Temperature(float(value), "val", 3))
+        del predictions
+        results.commit()
+
+
+def begin(fold):
+    """An earlier evaluation, and what a user put beside its files."""
+    evaluate(fold, 1)
+    folder = fold / "test_results" / "test"
+    (folder / "notes.txt").write_text("mine")
+    (folder / "explanations" / "mine.jpg").write_text("mine")
+    (folder / "figures" / "deep").mkdir(parents=True)
+    (folder / "figures" / "deep" / "roc_curves.png").write_text("mine")
+
+
+def assert_whole(fold):
+    """Old or new, all files of one evaluation; the user's own are there; the value."""
+    folder = fold / "test_results" / "test"
+    recover(folder, is_evaluation_file)
+    value = int(read_predictions(folder).logits[0, 0])  # which compares the hashes
+    assert value in (1, 2)
+    assert (folder / "report.html").read_text() == f"value {value}"
+    assert f"p{value}" in (folder / "explanations" / "index.csv").read_text()
+    assert f'"value {value}"' in (folder / "test_metrics.json").read_text()
+    for name in ("notes.txt", "explanations/mine.jpg", "figures/deep/roc_curves.png"):
+        assert (folder / name).read_text() == "mine"
+    assert read_temperature(checkpoint_in(fold)).temperature in (1.0, 2.0)
+    return value
+
+
+def test_every_operation_survives_every_fault(injector, tmp_path):
+    """The old or the new evaluation is there, whole, never a mixture; the same again works."""
+    begin(tmp_path / "begun")
+    shutil.copytree(tmp_path / "begun", tmp_path / "count")
+    injector.begin(tmp_path / "count")
+    evaluate(tmp_path / "count", 2)
+    injector.end()
+    operations = list(injector.seen)
+    assert len(operations) > 40
+    left = set()
+    for fault, code in FAULTS.items():
+        for number in range(1, len(operations) + 1):
+            fold = tmp_path / f"{fault[:2]}-{number}"
+            shutil.copytree(tmp_path / "begun", fold)
+            if fault == STOP:
+                child = os.fork()
+                if child == 0:
+                    injector.begin(fold, number, fault)
+                    evaluate(fold, 2)
+                    os._exit(0)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+            else:
+                injector.begin(fold, number, fault)
+                try:
+                    evaluate(fold, 2)
+                except OSError as error:
+                    assert error.errno == code
+                except ImgclsError as error:
+                    assert os.strerror(code) in str(error)
+                finally:
+                    injector.end()
+            value = assert_whole(fold)
+            left.add((fault, value))
+            # the two may differ only where a process was killed between them
+            if fault != STOP:
+                assert read_temperature(checkpoint_in(fold)).temperature == value
+            evaluate(fold, 2)
+            assert assert_whole(fold) == 2
+            assert not list(fold.rglob(".tmp-*")), "left-overs are cleared away"
+    assert left == {(fault, value) for fault in FAULTS for value in (1, 2)}
+
+
+def test_two_processes_do_not_write_one_folder(tmp_path):
+    """The second is told who writes, and the first ends as if alone."""
+    final = tmp_path / "test"
+    child = os.fork()
+    if child == 0:
+        with StagedFolders(is_evaluation_file) as other:
+            other.stage(final)
+            (tmp_path / "begun").touch()
+            while not (tmp_path / "refused").exists():
+                os.sched_yield()
+            other.commit()
+        os._exit(0)
+    while not (tmp_path / "begun").exists():
+        os.sched_yield()
+    with StagedFolders(is_evaluation_file) as staged, pytest.raises(RunError, match="in use by"):
+        staged.stage(final)
+    (tmp_path / "refused").touch()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert final.is_dir()
+
+
+def test_the_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    """Results that were moved to a larger disk stay there."""
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "report.html").write_text("old")
+    link = tmp_path / "test"
+    link.symlink_to(tmp_path / "large")
+    with StagedFolders(is_evaluation_file) as staged:
+        (staged.stage(link) / "report.html").write_text("new")
+        staged.commit()
+    assert link.is_symlink()
+    assert (tmp_path / "large" / "report.html").read_text() == "new"
+
+
+def test_without_a_commit_nothing_has_changed(tmp_path):
+    """What is staged is gone with the block."""
+    final = tmp_path / "test"
+    final.mkdir()
+    (final / "report.html").write_text("old")
+    with pytest.raises(KeyError), StagedFolders(is_evaluation_file) as staged:
+        (staged.stage(final) / "report.html").write_text("new")
+        raise KeyError
+    assert [file.read_text() for file in Path(final).iterdir()] == ["old"]
+    assert not list(tmp_path.glob(".tmp-*"))

@@ -1,0 +1,247 @@
+"""Where evaluations go, on disks that cannot be written, that other systems guard, or that fill."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import OFFLINE, run_process
+
+FAST = ("--device", "cpu", "--workers", "0", "--ci", "none")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, crops):
+    """A folder with pictures and two runs of one epoch: `single`, and `folds` of two folds."""
+    from PIL import Image
+
+    from imgcls.cli.boundary import run
+
+    root = tmp_path_factory.mktemp("trained")
+    for name, pictures in crops.items():
+        (root / "photos" / name).mkdir(parents=True)
+        for index in range(12):
+            Image.fromarray(pictures[index]).save(root / "photos" / name / f"{index:03d}.jpg")
+    common = (*OFFLINE, "--epochs", "1", "--device", "cpu", "--quiet", "--no-preflight")
+    for name, more in (("single", ()), ("folds", ("--folds", "2"))):
+        options = ("--experiment", name, "--output", str(root / "outputs"), *more)
+        assert run(["train", str(root / "photos"), *common, *options]) == 0
+    return root
+
+
+@pytest.fixture
+def runs(trained, tmp_path):
+    """A copy of the runs that a test may write to."""
+    return Path(shutil.copytree(trained / "outputs", tmp_path / "outputs", symlinks=True))
+
+
+def read_only(folder, *arguments, cwd):
+    """`imgcls ARGUMENTS` while the folder cannot be written; root needs a mount for that."""
+    command = [sys.executable, "-m", "imgcls", *map(str, arguments)]
+    if os.geteuid() == 0:
+        mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+        command = ["unshare", "-m", "sh", "-c", mount, "sh", str(folder), *command]
+        if subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+            pytest.skip("this machine lets nobody mount")
+    else:
+        for inner, _, _ in os.walk(folder):
+            Path(inner).chmod(0o555)
+    try:
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    finally:
+        for inner, _, _ in os.walk(folder):
+            Path(inner).chmod(0o755)
+
+
+def test_a_read_only_run_is_scored_with_its_results_elsewhere(runs, tmp_path):
+    """As on Kaggle: refused in one line that names the way, before anything is scored."""
+    run = runs / "single"
+    done = read_only(runs, "evaluate", run, *FAST, "--no-report", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert "Read-only" in line or "Permission" in line
+    assert "--results-dir" in line
+    done = read_only(runs, "evaluate", run, *FAST, "--results-dir", "mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mine" / "test" / "report.html").is_file()
+    assert "mine/test" in done.stdout
+    # the page can be drawn again there, with what the run says about itself
+    (tmp_path / "mine" / "test" / "report.html").unlink()
+    done = read_only(runs, "report", run, "--results-dir", "mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "img_size: 32" in (tmp_path / "mine" / "test" / "report.html").read_text()
+
+
+def test_json_alone_needs_no_writing(runs, tmp_path):
+    """The numbers are all there, a note says that no file is, and a fitted temperature is used."""
+    arguments = ("evaluate", runs / "single", *FAST, "--calibrate", "temperature", "--json")
+    before = sorted(runs.rglob("*"))
+    done = read_only(runs, *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["folder"] is None
+    assert report["metrics"]["samples"] > 0
+    assert report["calibration"]["temperature"] > 0
+    assert any("no files were written; --results-dir" in note for note in report["notes"])
+    assert any("temperature is not kept" in note for note in report["notes"])
+    assert sorted(runs.rglob("*")) == before
+
+
+def test_the_folds_of_a_run_have_their_places_in_a_results_dir(command, runs, tmp_path):
+    """fold_0/val, fold_1/val, the pooled val and summary.json; the run stays as it was."""
+    before = sorted(runs.rglob("*"))
+    done = command("evaluate", runs / "folds", "--fold", "all", *FAST, "--no-report",
+                   "--ci", "bootstrap", "--results-dir", "mine")  # fmt: skip
+    assert done.code == 0, done.err
+    assert sorted(runs.rglob("*")) == before
+    found = {str(file.parent.relative_to("mine")) for file in Path("mine").rglob("logits.npy")}
+    assert found >= {"fold_0/val", "fold_1/val", "val"}
+    assert (tmp_path / "mine" / "summary.json").is_file()
+    done = command("report", runs / "folds", "--split", "val", "--results-dir", "mine")
+    assert done.code == 0, done.err
+    assert (tmp_path / "mine" / "val" / "report.html").is_file()
+
+
+def test_a_folder_of_something_else_is_not_written_into(command, runs, tmp_path):
+    """--force adds the results, and what was there stays."""
+    (tmp_path / "data" / "test").mkdir(parents=True)
+    (tmp_path / "data" / "test" / "predictions.csv").write_text("mine")
+    arguments = ("evaluate", runs / "single", *FAST, "--no-report", "--results-dir", "data")
+    done = command(*arguments)
+    assert done.code == 2
+    assert "data/test: imgcls did not write it" in done.err
+    assert (tmp_path / "data" / "test" / "predictions.csv").read_text() == "mine"
+    (tmp_path / "data" / "test" / "notes.txt").write_text("mine")
+    assert command(*arguments, "--force").code == 0
+    assert (tmp_path / "data" / "test" / "notes.txt").read_text() == "mine"
+    assert command(*arguments).code == 0  # imgcls wrote it by now
+
+
+def test_one_summary_whoever_wrote_it(command, runs):
+    """Training and `evaluate --fold all` give one summary.json; other options leave it alone."""
+    file = runs / "folds" / "summary.json"
+    trained = json.loads(file.read_text())
+    common = ("evaluate", runs / "folds", "--fold", "all", *FAST[:4], "--no-report")
+    assert command(*common).code == 0
+    assert json.loads(file.read_text()) == trained
+    done = command(*common, "--amp", "bf16")
+    assert done.code == 0, done.err
+    assert "summary.json is left as it was" in done.err
+    assert json.loads(file.read_text()) == trained
+
+
+def test_files_of_two_evaluations_are_not_drawn(command, runs):
+    """A page of mixed files is refused in one line that names the file."""
+    arguments = ("evaluate", runs / "single", *FAST, "--no-report")
+    assert command(*arguments).code == 0
+    folder = runs / "single" / "fold_0" / "test_results" / "test"
+    for name in ("logits.npy", "predictions.csv", "per_class.csv"):
+        before = (folder / name).read_bytes()
+        if name == "logits.npy":
+            np.save(folder / name, np.load(folder / name) + 1)
+        else:
+            (folder / name).write_bytes(before + before.splitlines(keepends=True)[-1])
+        done = command("report", runs / "single")
+        assert done.code == 2
+        assert f"{name} is not the file that test_metrics.json was written beside" in done.err
+        (folder / name).write_bytes(before)
+    assert command("report", runs / "single").code == 0
+
+
+def test_a_page_of_an_earlier_version_says_what_it_could_not_check(command, runs):
+    """Its JSON has no hashes."""
+    assert command("evaluate", runs / "single", *FAST, "--no-report").code == 0
+    file = runs / "single" / "fold_0" / "test_results" / "test" / "test_metrics.json"
+    metrics = json.loads(file.read_text())
+    del metrics["sha256"]
+    file.write_text(json.dumps(metrics))
+    done = command("report", runs / "single")
+    assert done.code == 0
+    assert "was not checked" in done.err
+
+
+def mapped_or_open():
+    """The files of this process that Windows would let nobody rename or remove."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    found = {line.split(maxsplit=5)[5] for line in maps if len(line.split(maxsplit=5)) == 6}
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = descriptor.readlink()
+            if not target.is_dir():
+                found.add(str(target))
+    return found
+
+
+@pytest.fixture
+def windows_rules(monkeypatch):
+    """os.rename, replace, unlink and rmdir as Windows has them."""
+
+    def guarded(function):
+        def call(path, *rest, **keywords):
+            names = [Path.cwd() / name for name in (path, *rest[:1])]
+            if keywords.get("dir_fd") is not None:
+                names = [Path(f"/proc/self/fd/{keywords['dir_fd']}").readlink() / path]
+            for used in mapped_or_open():
+                if any(Path(used).is_relative_to(name) for name in names):
+                    raise PermissionError(errno.EACCES, f"in use: {used}")
+            return function(path, *rest, **keywords)
+
+        return call
+
+    for name in ("rename", "replace", "unlink", "remove", "rmdir"):
+        monkeypatch.setattr(os, name, guarded(getattr(os, name)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("single", "--calibrate", "temperature"),
+        ("single", "--tta", "hflip", "--no-report"),
+        ("single", "--corruptions", "--no-report"),
+        ("folds", "--fold", "all", "--no-report"),
+        ("folds", "--ensemble", "--calibrate", "temperature", "--no-report"),
+        ("single", "--compare", "single", "--no-report"),
+    ],
+)
+def test_nothing_is_renamed_while_it_is_mapped_or_open(command, runs, windows_rules, options):
+    """Windows' rule, for a first evaluation and one that replaces it."""
+    run, *more = options
+    more = [runs / word if word == "single" else word for word in more]
+    for _ in range(2):
+        done = command("evaluate", runs / run, *FAST, *more)
+        assert done.code == 0, done.err
+    assert not list(runs.rglob(".tmp-*"))
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_leaves_the_old_one_and_the_same_command_works(runs, tmp_path):
+    """SIGKILL at several instants of a real process."""
+    arguments = ("evaluate", str(runs / "single"), *FAST)
+    assert run_process(*arguments, cwd=tmp_path).code == 0
+    folder = runs / "single" / "fold_0" / "test_results" / "test"
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for after_s in (3.0, 4.5, 6.0):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "imgcls", *arguments],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(after_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        left = {file.name: file.read_bytes() for file in folder.iterdir()}
+        assert left.keys() == before.keys()
+        assert run_process("report", str(runs / "single"), cwd=tmp_path).code == 0
+    assert run_process(*arguments, cwd=tmp_path).code == 0
+    assert not list(runs.rglob(".tmp-*"))
