@@ -94,7 +94,8 @@ def decode(
     if isinstance(content, Path):
         content = read_content(content)
     with opened(content, settings) as image:
-        if enough_pixels is not None:
+        # other formats may offer a thumbnail instead, which need not show the same
+        if enough_pixels is not None and image.format in _JPEGS:
             image.draft(None, (enough_pixels, enough_pixels))
         pixels = _loaded(image, content, settings)
         return to_channels(_turned(pixels, _orientation(image)), settings)
@@ -114,7 +115,7 @@ def decode_crop(content: bytes, settings: DecodeSettings, choose: ChooseCrop) ->
         small = _shrunk(content, image, orientation, crop, settings.channels)
         if small is not None:
             return crop.frame(to_channels(_turned(small, orientation), settings))
-        if crop.reduction > 1:
+        if crop.reduction > 1 and image.format in _JPEGS:
             image.draft(None, (image.width // crop.reduction, image.height // crop.reduction))
         pixels.load()
         return crop.cut(to_channels(_turned(pixels, orientation), settings))

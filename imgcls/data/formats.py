@@ -28,11 +28,24 @@ IMAGE_SUFFIXES = frozenset(
         ".pgm",
         ".pnm",
         ".jp2",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".jxl",
+        ".dcm",
+        ".dicom",
     ]
 )
 # Pillow's names of the kinds; its reader for JPEG reads MPO too
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 
+# kind -> the extra that reads it
+_EXTRAS = {
+    "HEIF": "heif",
+    "JXL": "jxl",
+    "DICOM": "dicom",
+}
+_SPOKEN = {"HEIF": "HEIC", "JXL": "JPEG XL", "JPEG2000": "JPEG 2000"}
 _NOT_READ = "not a picture format imgcls reads"
 _TEXTS = (
     (
@@ -51,12 +64,17 @@ _TEXTS = (
         f"SVG, {_NOT_READ}",
     ),
 )
-_FTYP = slice(4, 8)
-_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-_AVIF_BRANDS = (b"avif", b"avis")
+_FTYP, _LONGEST_FTYP = slice(4, 8), 256
+_DICM = slice(128, 132)
+_HEIF_BRANDS = frozenset([b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"])
+_AVIF_BRANDS = frozenset([b"avif", b"avis"])
 # (first bytes, what such a file is); what Pillow opens is here only to say that it is damaged
 _BEGINNINGS = (
     (b"\xff\xd8\xff", "JPEG"),
+    (b"\xff\x0a", "JXL"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JXL"),
+    (b"\0\0\0\x0cjP  ", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
     (b"\x89PNG", "PNG"),
     (b"GIF8", "GIF"),
     (b"BM", "BMP"),
@@ -82,11 +100,14 @@ _BEGINNINGS = (
 def open_image(content: bytes) -> Image.Image:
     """The picture, its pixels not yet decoded, by a reader of one of FORMATS and no other.
 
-    Raises PIL.UnidentifiedImageError, whose message says what the content is instead, and whatever
-    Pillow's readers make of damage.
+    HEIF, JPEG XL and DICOM are read where their extra is installed. Raises
+    PIL.UnidentifiedImageError, whose message says what the content is instead, and whatever the
+    readers make of damage.
     """
+    kind = kind_of(content)
+    formats = (_extra(kind),) if kind in _EXTRAS else _formats()
     try:
-        return Image.open(io.BytesIO(content), formats=_formats())
+        return Image.open(io.BytesIO(content), formats=[name for name in formats if name])
     except UnidentifiedImageError:
         raise UnidentifiedImageError(describe(content)) from None
 
@@ -100,17 +121,28 @@ def describe(content: bytes) -> str:
     for beginning, words in _TEXTS:
         if beginning.match(content[:1024]):
             return words
-    kind = kind_of(content)
-    if kind in FORMATS:
-        return f"not a picture: begins as {kind} does, but is damaged or cut off"
+    return _describe_kind(kind_of(content))
+
+
+def _describe_kind(kind: str) -> str:
+    name = _SPOKEN.get(kind, kind)
+    if kind in _EXTRAS and not _extra(kind):
+        return f'{name}, which an extra reads: pip install "imgcls[{_EXTRAS[kind]}]"'
+    if kind == "AVIF" and kind not in _formats():
+        return "AVIF, which Pillow reads from 11.3 on: pip install --upgrade pillow"
+    if kind in FORMATS or kind in _EXTRAS:
+        return f"not a picture: begins as {name} does, but is damaged or cut off"
     return f"{kind}, {_NOT_READ}" if kind else _NOT_READ
 
 
 def kind_of(content: bytes) -> str:
     """The name of the content's kind by its first bytes, "" for one that is not known here."""
     if content[_FTYP] == b"ftyp":
-        brand = content[8:12]
-        return "HEIC" if brand in _HEIC_BRANDS else "AVIF" if brand in _AVIF_BRANDS else "video"
+        size = min(int.from_bytes(content[:4], "big"), _LONGEST_FTYP)
+        brands = {content[at : at + 4] for at in range(8, size, 4)}
+        return "AVIF" if brands & _AVIF_BRANDS else "HEIF" if brands & _HEIF_BRANDS else "video"
+    if content[_DICM] == b"DICM":
+        return "DICOM"
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "WEBP"
     return next((kind for start, kind in _BEGINNINGS if content.startswith(start)), "")
@@ -121,3 +153,22 @@ def _formats() -> tuple[str, ...]:
     """Those of FORMATS that this Pillow was built with: it stumbles over names it has not."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@functools.cache
+def _extra(kind: str) -> str:
+    """Pillow's name of a kind that an extra reads, its reader now known to Pillow; "" without."""
+    try:
+        if kind == "HEIF":
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
+        elif kind == "JXL":
+            import pillow_jxl  # noqa: F401  registers itself
+        else:
+            from imgcls.data.dicom import register
+
+            register()
+    except ImportError:
+        return ""
+    return kind

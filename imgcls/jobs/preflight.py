@@ -71,9 +71,12 @@ def preflight(
         if fact.reason:
             unreadable[row] = fact.reason
     if unreadable and config.data.on_bad_image == "error":
+        reasons = set(unreadable.values())
+        shared = f" ({reasons.pop()})" if len(reasons) == 1 else ""
         raise DataError(
-            f"{config.data.source}: {len(unreadable):,} of {len(table):,} pictures cannot be read, "
-            "all listed above; repair them, or leave them out with --on-bad-image skip",
+            f"{config.data.source}: {len(unreadable):,} of {len(table):,} pictures cannot be "
+            f"read{shared}, all listed above; repair them, or leave them out with "
+            "--on-bad-image skip",
             details=[f"{table.images.location(row)}: {why}" for row, why in unreadable.items()],
         )
     whole = [b"" if row in unreadable else digest for row, digest in enumerate(digests)]

@@ -15,7 +15,7 @@ from imgcls.data.formats import FORMATS, describe
 
 Image.init()
 READ = {*FORMATS, "MPO"}
-FOREIGN = sorted(set(Image.OPEN) - READ - {"HEIF", "JXL"})
+FOREIGN = sorted(set(Image.OPEN) - READ - {"HEIF", "JXL", "DICOM"})
 EPS = encoded(PHOTO, "EPS")
 DOORS = {
     "decode": decode,

@@ -151,12 +151,12 @@ def test_what_a_folder_passes_over_is_told(tmp_path):
             put(tmp_path / split / name, "1.png")
     put(tmp_path / "extra" / "x", "1.png")
     put(tmp_path / "train", "loose.png")
-    (tmp_path / "train" / "x" / "a.heic").write_bytes(b"x")
+    (tmp_path / "train" / "x" / "a.cr2").write_bytes(b"x")
     (tmp_path / "train" / "x" / "notes.txt").write_text("x")
     table = open_source(str(tmp_path))
     assert len(table) == 4
     notes = " | ".join(table.notes)
-    assert "2 files are no pictures and are passed over: 1 .heic, 1 .txt" in notes
+    assert "2 files are no pictures and are passed over: 1 .cr2, 1 .txt" in notes
     assert "no split folder, and passed over: extra" in notes
     assert "1 pictures lie in no class folder and are passed over, such as train/loose.png" in notes
 
