@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -54,37 +54,45 @@ class FeatureInput(Normalizer):
         return self._moved(batch.images)
 
 
-@torch.inference_mode()
 def extract_features(
     alone: ClassifierAlone,
     batches: Iterable[Batch],
     normalizer: Normalizer,
     compute: ComputeSettings,
-    on_batch: Callable[[int], None] = lambda _samples: None,
-) -> np.ndarray:
-    """What the classifier takes, for all pictures in their order: float32 [N, D].
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Each batch with what the classifier takes for its valid pictures: float32 [n, D].
 
-    In evaluation mode and the compute precision. on_batch is told each batch's number of pictures.
-    Raises ModelError when the classifier is not the model's last step.
+    In evaluation mode and the compute precision. Raises ModelError when the classifier is not the
+    model's last step.
     """
     model = alone.whole.eval()
+    checked = False
+    for batch in batches:
+        with torch.inference_mode():
+            seen, logits = _seen(alone, model, normalizer.images(batch), compute)
+            if not checked:
+                _check_last_step(alone, seen, logits, compute)
+                checked = True
+            features = seen[0].cpu().numpy()[batch.valid.numpy()]
+        yield batch, features
+
+
+def _seen(
+    alone: ClassifierAlone, model: nn.Module, images: torch.Tensor, compute: ComputeSettings
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """What the classifier was given, each time it was called, and the logits."""
     seen: list[torch.Tensor] = []
 
     def keep(_layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         seen.append(inputs[0].detach().flatten(1).float())
 
-    parts: list[np.ndarray] = []
-    for batch in batches:
-        seen.clear()
-        handle = alone.classifier.register_forward_pre_hook(keep)
+    handle = alone.classifier.register_forward_pre_hook(keep)
+    try:
         with autocast(compute.device, compute.precision):
-            logits = model(normalizer.images(batch))
-            handle.remove()
-            if not parts:
-                _check_last_step(alone, seen, logits)
-        parts.append(seen[0].cpu().numpy()[batch.valid.numpy()])
-        on_batch(int(batch.valid.sum()))
-    return np.concatenate(parts)
+            logits: torch.Tensor = model(images)
+    finally:
+        handle.remove()
+    return seen, logits
 
 
 def set_classifier(classifier: nn.Module, weight: np.ndarray, bias: np.ndarray) -> None:
@@ -105,9 +113,13 @@ def _as_input(features: torch.Tensor, classifier: nn.Module) -> torch.Tensor:
 
 
 def _check_last_step(
-    alone: ClassifierAlone, seen: list[torch.Tensor], logits: torch.Tensor
+    alone: ClassifierAlone,
+    seen: list[torch.Tensor],
+    logits: torch.Tensor,
+    compute: ComputeSettings,
 ) -> None:
-    again = alone.eval()(seen[0]) if len(seen) == 1 else None
+    with autocast(compute.device, compute.precision):
+        again = alone.eval()(seen[0]) if len(seen) == 1 else None
     if again is None or again.shape != logits.shape or not torch.allclose(again, logits, atol=1e-3):
         raise ModelError(
             "--tune, --head: what follows this model's backbone is more than one linear layer; use "

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +16,9 @@ from imgcls.data.features import FeatureSet
 from imgcls.data.loader import EvalLoader
 from imgcls.data.transforms import eval_transform, train_transform
 from imgcls.engine.batches import Normalizer
+from imgcls.engine.feature_file import FeatureFile, feature_folder
 from imgcls.engine.features import ClassifierAlone, extract_features
-from imgcls.engine.runtime import derive_seed
+from imgcls.engine.runtime import derive_seed, versions
 from imgcls.jobs.plan import Plan
 from imgcls.models.card import Preprocessing
 
@@ -25,52 +30,120 @@ class FeatureStore:
 
     It covers every picture that some fold trains or validates with, in the table's order,
     whichever fold asks first: so folds share one pass, and a resumed run finds the same bits.
-    Above 1 GiB they lie in a temporary file that is mapped into memory.
+    Above 1 GiB they lie in a temporary file that is mapped into memory. With `run`, they are also
+    kept in the run's folder while it trains: what a stop or a kill has left is not computed again.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._held: tuple[str, FeatureSet] | None = None
+        self.run: Path | None = None
         self.on_batch: Callable[[int, int], None] = lambda _done, _total: None
 
     def of(self, alone: ClassifierAlone, facts: Preprocessing) -> FeatureSet:
         """The features that this classifier's backbone gives. Raises ModelError, BadImageError."""
         key = _backbone_key(alone)
         if self._held is None or self._held[0] != key:
-            self._held = (key, self._compute(alone, facts))
+            self._held = (key, self._compute(alone, facts, key))
         return self._held[1]
 
-    def _compute(self, alone: ClassifierAlone, facts: Preprocessing) -> FeatureSet:
+    def _compute(self, alone: ClassifierAlone, facts: Preprocessing, key: str) -> FeatureSet:
         plan, views = self._plan, self._plan.recipe.feature_views
         split = plan.assignment.split
         rows = np.flatnonzero((split == "train") | (split == "val"))
         trained = np.flatnonzero(split == "train")
-        total, done = len(rows) + (views - 1) * len(trained), 0
-
-        def count(samples: int) -> None:
-            nonlocal done
-            done += samples
-            self.on_batch(done, total)
-
+        self._done, self._total = 0, len(rows) + (views - 1) * len(trained)
+        folder = self._folder(key, facts)
         values: np.ndarray | None = None
         for view in range(views):
             wanted = rows if view == 0 else trained
-            loader = EvalLoader(
-                plan.table,
-                wanted,
-                eval_transform(facts) if view == 0 else train_transform(facts, plan.recipe.views),
-                batch_size=plan.pace.batch_size,
-                workers=plan.workers,
-                device_type=plan.compute.device.type,
-                seed=None if view == 0 else derive_seed(plan.config.runtime.seed, "view", view),
-            )
-            normalizer = Normalizer(facts.mean, facts.std, plan.compute)
-            found = extract_features(alone, loader, normalizer, plan.compute, count)
-            if values is None:
-                values = _room((views, len(rows), found.shape[1]))
-            values[view, np.searchsorted(rows, wanted)] = found
+            file = None if folder is None else FeatureFile(folder / f"view-{view}")
+            for found_rows, found in self._view(alone, facts, view, wanted, file):
+                if values is None:
+                    values = _room((views, len(rows), found.shape[1]))
+                values[view, np.searchsorted(rows, found_rows)] = found
+                self._done += len(found)
+                self.on_batch(self._done, self._total)
         assert values is not None
         return FeatureSet(rows, values)
+
+    def _folder(self, key: str, facts: Preprocessing) -> Path | None:
+        """Where features are kept until the run has ended, so that a stop loses none."""
+        if self.run is None:
+            return None
+        plan = self._plan
+        made_by: dict[str, Any] = {
+            "backbone": key,
+            "pictures": plan.table.fingerprint(),
+            "split": hashlib.sha256("/".join(plan.assignment.split).encode()).hexdigest(),
+            "preprocessing": facts.to_json(),
+            "views": repr(plan.recipe.augment) if plan.recipe.feature_views > 1 else None,
+            "seed": plan.config.runtime.seed,
+            # what last bits hang on
+            "batch_size": plan.pace.batch_size,
+            "compute": repr(plan.compute),
+            "versions": versions(),
+        }
+        text = json.dumps(made_by, sort_keys=True).encode()
+        try:
+            return feature_folder(self.run, hashlib.sha256(text).hexdigest())
+        except OSError as error:
+            _warn_not_kept(error)
+            return None
+
+    def _view(
+        self,
+        alone: ClassifierAlone,
+        facts: Preprocessing,
+        view: int,
+        wanted: np.ndarray,
+        file: FeatureFile | None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows, features) of each batch: those kept by an earlier sitting, then the others."""
+        plan, size = self._plan, self._plan.pace.batch_size
+        next_position = 0
+        for rows, features in [] if file is None else file.read():
+            next_position = int(np.searchsorted(wanted, rows[-1])) + 1
+            yield rows, features
+        # whole batches, as in one sitting
+        left = wanted[-(-next_position // size) * size :]
+        if not len(left):
+            return
+        loader = EvalLoader(
+            plan.table,
+            left,
+            eval_transform(facts) if view == 0 else train_transform(facts, plan.recipe.augment),
+            batch_size=size,
+            workers=plan.workers,
+            device_type=plan.compute.device.type,
+            seed=None if view == 0 else derive_seed(plan.config.runtime.seed, "view", view),
+        )
+        normalizer = Normalizer(facts.mean, facts.std, plan.compute)
+        remaining = iter(left.tolist())
+        for batch, features in extract_features(alone, loader, normalizer, plan.compute):
+            # in order, without those that could not be read
+            keys = plan.table.keys
+            rows = np.array([next(r for r in remaining if keys[r] == key) for key in batch.keys])
+            if file is not None:
+                try:
+                    file.append(rows, features)
+                except OSError as error:
+                    _warn_not_kept(error)
+                    file = None
+            yield rows, features
+
+
+def _warn_not_kept(error: OSError) -> None:
+    warnings.warn(
+        f"computed features are not kept ({error.strerror}): a run that is stopped before its "
+        "first epoch computes them again",
+        NotKeptWarning,
+        stacklevel=2,
+    )
+
+
+class NotKeptWarning(UserWarning):
+    """What was computed is lost if the run is stopped now."""
 
 
 def _room(shape: tuple[int, int, int]) -> np.ndarray:

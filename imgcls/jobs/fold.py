@@ -72,6 +72,7 @@ def train_fold(
     # no bound method: parts in a circle would keep their loader processes until Python collects
     # them, in an order in which each of them is waited for in vain, five seconds long
     store.on_batch = partial(_features_done, emit, stop)
+    store.run = run
     parts = assembly.parts
     state = parts.train_state()
     if saved is not None:

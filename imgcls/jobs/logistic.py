@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from imgcls.engine.losses import class_weights, prior_shift
 
 # inverse regularisation C for features of variance 1, weakest last
 _GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 3))
+# scikit-learn's own, where nothing can be held out
+_DEFAULT_C = 1.0
 _MOST_FOLDS = 4
 _MOST_ITERATIONS = 500
 _TOLERANCE = 1e-3
@@ -23,7 +26,7 @@ class FittedHead:
     """Weights float32 [C, D], biases float32 [C], and how the regularisation was chosen.
 
     c: scikit-learn's C, for features scaled to a mean variance of 1. nll: the mean loss of held-out
-    pictures at that C, in `folds` folds.
+    pictures at that C, in `folds` folds; nan, in none, where no class has two pictures.
     """
 
     weight: np.ndarray
@@ -54,12 +57,15 @@ def fit_logistic(
     # its many small products are slower on two threads than on one, and ten times so on a busy CPU
     with threadpool_limits(1):
         inner = [_Fit(num_classes, len(views)) for _ in range(folds)]
-        for candidate in _GRID:
+        # where no class has two pictures, none can be held out
+        for candidate in _GRID if counts.max() > 1 else ():
             found = _held_out_nll(inner, inputs, labels, picture_weights, fold=fold, c=candidate)
             if found > nll * 1.01:
                 break  # past the valley: with less regularisation it only gets worse, and slower
             if found < nll:
                 c, nll = candidate, found
+        if not c:
+            c, nll, folds = _DEFAULT_C, math.nan, 0
         last = _Fit(num_classes, len(views))
         last.fit(inputs, labels, picture_weights, c)
     weight, bias = features.undo(last.coefficients, last.intercepts)

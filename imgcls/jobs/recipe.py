@@ -24,7 +24,7 @@ AUTO_VIEWS = 4
 class Recipe:
     """The resolved recipe.
 
-    augment: of the pictures that epochs train on. views: of the changed views in `feature_views`.
+    augment: of the pictures that epochs train on, and of the changed views in `feature_views`.
     imbalance_ratio: pictures of the largest class over the smallest's. from_weights: the backbone
     starts from weights of another training. one_classifier: False for
     distilled models, whose two classifiers see different features.
@@ -38,7 +38,6 @@ class Recipe:
     frozen_norms: bool
     model_ema: bool
     augment: Augmentation
-    views: Augmentation
     imbalance: Imbalance
     imbalance_ratio: float
     monitor: Monitor
@@ -69,7 +68,9 @@ class Recipe:
         """True when training and validation need nothing but features that are computed once."""
         if not self.one_classifier:
             return False
-        return self.head_only and (self.fits_head or self.augment.is_none)
+        changed_whole = self.augment.mixes or self.augment.reprob > 0
+        in_views = self.feature_views > 1 and not changed_whole
+        return self.head_only and (self.fits_head or self.augment.is_none or in_views)
 
     @property
     def groups_trained(self) -> int | None:
@@ -143,7 +144,11 @@ def plan_recipe(
     _check_head(tune, head, views)
     pictures, channels = int(class_counts.sum()), config.model.in_chans
     augment = augmentation(
-        config.augment, source, pictures, channels=channels, head_only=tune == "head"
+        config.augment,
+        source,
+        pictures,
+        channels=channels,
+        head_only=tune == "head" and views == 1,
     )
     if augment.mixes and config.data.batch_size == 1:
         raise ConfigError("data.batch_size: 1 leaves nothing to mix; mixup and cutmix need 2")
@@ -160,7 +165,6 @@ def plan_recipe(
             from_weights and tune != "head" if optim.model_ema == "auto" else optim.model_ema
         ),
         augment=augment,
-        views=augmentation(config.augment, source, 0, channels=channels, head_only=False),
         imbalance=imbalance,
         imbalance_ratio=ratio,
         monitor=monitor,

@@ -13,6 +13,7 @@ from imgcls.data.split import split_rows as rows_of
 from imgcls.engine.checkpointer import GO_ON
 from imgcls.engine.durable import write_text, writing
 from imgcls.engine.events import Observer
+from imgcls.engine.feature_file import remove_features
 from imgcls.engine.fit import broadcast, validate_epoch
 from imgcls.engine.interrupt import SignalledError, StopRequest, stop_on_signals
 from imgcls.engine.lock import lock_run
@@ -192,6 +193,7 @@ def train_run(
             (run / SUMMARY).unlink(missing_ok=True)
         folds = tuple(trainer.train(fold, request) for fold in plan.folds)
         summary = summarize(plan, run) if len(plan.folds) > 1 else None
+        remove_features(run)
     return TrainResult(
         run, plan.config.model.name, plan.class_names, folds, summary, count_bad_images(run)
     )
@@ -267,10 +269,10 @@ class Trainer:
         with _in_charge(self.run, None, None) as stop:
             result = self.train(fold, stop)
             planned = self.plan.folds
-            if len(planned) > 1 and all(
-                fold_is_finished(fold_folder(self.run, n)) for n in planned
-            ):
-                summarize(self.plan, self.run)
+            if all(fold_is_finished(fold_folder(self.run, n)) for n in planned):
+                if len(planned) > 1:
+                    summarize(self.plan, self.run)
+                remove_features(self.run)
         return result
 
     def train(self, fold: int, stop: StopRequest) -> FoldResult:

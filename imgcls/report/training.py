@@ -144,9 +144,14 @@ class TrainingView:
     def _head(self, event: HeadFitted) -> None:
         self._close_bars()
         views = f" in {event.views} views" if event.views > 1 else ""
+        chosen = (
+            f"by {event.folds} inner folds"
+            if event.folds
+            else "(scikit-learn's; no class has two pictures to choose it by)"
+        )
         self._console.say(
             f"Logistic regression on the features of {event.pictures:,} pictures{views}: C "
-            f"{event.c:.2g} by {event.folds} inner folds; {event.elapsed_s:.1f} s, of which "
+            f"{event.c:.2g} {chosen}; {event.elapsed_s:.1f} s, of which "
             f"{event.features_s:.1f} s for features."
         )
 

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
 from conftest import tiny_config
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 
+from imgcls.config.run import ResumeConfig
+from imgcls.engine.batches import ComputeSettings, Normalizer
 from imgcls.engine.checkpoint import read_checkpoint
 from imgcls.engine.events import EpochDone, HeadFitted
-from imgcls.engine.features import whole_model
+from imgcls.engine.features import ClassifierAlone, extract_features, whole_model
 from imgcls.engine.losses import prior_shift
 from imgcls.engine.pointers import find_checkpoint
-from imgcls.errors import ConfigError, ModelError
+from imgcls.errors import ConfigError, InterruptedRunError, ModelError
+from imgcls.jobs import features
 from imgcls.jobs.logistic import fit_logistic
 from imgcls.jobs.plan import make_plan
-from imgcls.jobs.train import Trainer
+from imgcls.jobs.train import Trainer, resume, train
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +90,116 @@ def test_folds_share_the_features(photos, weights):
     trainer.train_fold(1)
     [head] = [event for event in fitted if isinstance(event, HeadFitted)]
     assert head.features_s < head.elapsed_s / 10
+
+
+def with_pictures(monkeypatch, work):
+    """(the weights at the end of a run, pictures whose features were computed)."""
+    pictures = []
+    append = features.FeatureFile.append
+
+    def count(self, rows, found):
+        pictures.append(len(rows))
+        append(self, rows, found)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(features.FeatureFile, "append", count)
+        run = work().run
+    return load_file(find_checkpoint(run) / "model.safetensors"), sum(pictures)
+
+
+@pytest.mark.parametrize("head", ["linear", "logistic"])
+@pytest.mark.parametrize("views", [1, 2])
+def test_features_outlive_a_stop_wherever_it_comes(photos, weights, monkeypatch, head, views):
+    """Within their pass, in the fit behind it: none is computed again, and the bits are the same.
+
+    With the end of the run they are gone.
+    """
+    config = config_of(
+        photos, weights, recipe={"tune": "head", "head": head, "feature_views": views},
+        optim={"epochs": 2},
+    )  # fmt: skip
+    straight, total = with_pictures(monkeypatch, lambda: train(config))
+    whole = features.FeatureFile.append
+    written = []
+
+    def stop_behind_the_second(self, rows, found):
+        whole(self, rows, found)
+        written.append(len(rows))
+        if len(written) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched, pytest.raises(InterruptedRunError) as stopped:
+        patched.setattr(features.FeatureFile, "append", stop_behind_the_second)
+        train(config)
+    assert stopped.value.exit_code == 143
+    run = max(Path("outputs").iterdir(), key=lambda folder: folder.stat().st_mtime)
+    [damaged, *_] = (run / "features").glob("view-0")
+    kept = damaged.read_bytes()
+    # as a power cut leaves it: half of a record at its end
+    damaged.write_bytes(kept + kept[: len(kept) // 3])
+    found, rest = with_pictures(monkeypatch, lambda: resume(ResumeConfig(run=run)))
+    assert rest == total - sum(written)
+    assert all(torch.equal(found[name], value) for name, value in straight.items())
+    assert not (run / "features").exists()
+
+
+def test_a_signal_ends_the_fit_at_once(photos, weights, monkeypatch):
+    """It may take long; the features are kept, and it is done again."""
+    config = config_of(photos, weights, recipe={"tune": "head"})
+
+    def long(*_arguments, **_options):
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(30)
+
+    with monkeypatch.context() as patched, pytest.raises(InterruptedRunError) as stopped:
+        patched.setattr("imgcls.jobs.logistic._held_out_nll", long)
+        train(config)
+    assert stopped.value.exit_code == 129
+    [run] = Path("outputs").iterdir()
+    assert f"go on with: imgcls resume {run}" in str(stopped.value)
+    _, pictures = with_pictures(monkeypatch, lambda: resume(ResumeConfig(run=run)))
+    assert pictures == 0
+
+
+def test_features_that_cannot_be_kept_cost_no_training(photos, weights, monkeypatch):
+    """A full disk: a note, and the run goes on."""
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(features.FeatureFile, "append", full)
+    config = config_of(photos, weights, recipe={"tune": "head"})
+    with pytest.warns(features.NotKeptWarning, match=r"not kept \(No space left on device\)"):
+        assert train(config).folds[0].best_epoch == 0
+
+
+def test_one_picture_a_class_is_enough_to_fit(command, tmp_path, crops, weights):
+    """Nothing can be held out, so the penalty is scikit-learn's own, and it is said."""
+    for name in ("china", "flower"):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(crops[name][number]).save(tmp_path / "few" / name / f"{number}.jpg")
+    done = command(
+        "train", tmp_path / "few", "--model", "test_resnet", "--weights", weights, "--img-size",
+        "32", "--epochs", "1", "--workers", "0", "--device", "cpu",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "C 1 (scikit-learn's; no class has two pictures to choose it by)" in done.err
+
+
+def test_the_hook_goes_with_a_model_that_raises(weights):
+    """A second pass, after a want of memory say, sees each picture once."""
+    model = timm.create_model("test_resnet")
+    alone = ClassifierAlone(model, "fc", 0.0)
+    settings = ComputeSettings(torch.device("cpu"))
+
+    class Broken(Normalizer):
+        def images(self, _batch):
+            return torch.zeros(1, 7, 32, 32)
+
+    with pytest.raises(RuntimeError):
+        list(extract_features(alone, [None], Broken((0.0,), (1.0,), settings), settings))
+    assert not alone.classifier._forward_pre_hooks
 
 
 def test_features_train_as_the_backbone_would(photos, weights):
