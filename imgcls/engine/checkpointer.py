@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imgcls.config.files import SpecialFileError
 from imgcls.config.run import CheckpointConfig
 from imgcls.engine.checkpoint import (
     Checkpoint,
@@ -30,6 +31,8 @@ from imgcls.engine.pointers import BEST, LAST, best_of, facts_of, newest_first, 
 from imgcls.engine.state import History, Progress, TrainState
 from imgcls.errors import CheckpointError
 
+# what stands where a file should
+_DAMAGE = (SpecialFileError, IsADirectoryError, NotADirectoryError)
 GO_ON = "the checkpoints there are intact, go on with `imgcls resume`"
 
 
@@ -194,7 +197,7 @@ def find_sound(folder: Path) -> Sound:
         try:
             found = read_checkpoint(path, to_resume=last is None)
         except CheckpointError as error:
-            if isinstance(error.__cause__, OSError):
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, _DAMAGE):
                 raise
             problems.append(str(error))
             continue

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from imgcls.config.files import read_text
-from imgcls.errors import OutputError
+from imgcls.errors import OutputError, RunFailedError
 
 TEMPORARY_PREFIX = ".tmp-"
 _REASONS = {
@@ -25,6 +25,7 @@ _REASONS = {
     errno.EPERM: "no permission to write there",
     errno.ENOENT: "the folder is gone; put it back",
 }
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _LONGEST_POINTER_BYTES = 4096
 # what a file system answers that has no flushing of folders
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
@@ -80,6 +81,19 @@ def writing(place: Path, then: str = "") -> Iterator[None]:
     except OSError as error:
         more = f"; {then}" if then else ""
         raise OutputError(f"{place}: cannot be written: {why_not_written(error)}{more}") from error
+
+
+def refused(error: OSError, place: Path, then: str) -> RunFailedError:
+    """What to raise where the system refused something, be it to read or to write.
+
+    then: what to do about it where the system's answer says no more.
+    """
+    if error.errno in _NO_ROOM:
+        return OutputError(f"{place}: cannot be written: {why_not_written(error)}; {then}")
+    what = error.strerror or str(error)
+    if error.filename is not None:
+        what += f": {error.filename}"
+    return RunFailedError(f"{place}: the system refused what is needed ({what}); {then}")
 
 
 def write_text(file: Path, text: str) -> None:

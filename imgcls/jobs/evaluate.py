@@ -12,10 +12,11 @@ from torch import nn
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
+from imgcls.engine.durable import refused
 from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.score_file import temporary_scores
 from imgcls.engine.temperature import Temperature, read_temperature
-from imgcls.errors import ConfigError, DataError, OutputError
+from imgcls.errors import ConfigError, DataError
 from imgcls.jobs.bad_images import without_unreadable
 from imgcls.jobs.compare import compare, read_other
 from imgcls.jobs.compute import compute_settings
@@ -86,7 +87,7 @@ def evaluate(
             job = _Evaluation(config, compute, scoring, on_batch, other, notes, explained, results)
             return job.run(path, checkpoints)
     except OSError as error:
-        raise OutputError(f"{where}: its results cannot be written ({error.strerror})") from error
+        raise refused(error, where, "earlier results are as they were") from error
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from imgcls.config.load import dump_yaml
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.data.split import split_rows as rows_of
 from imgcls.engine.checkpointer import GO_ON
-from imgcls.engine.durable import write_text, writing
+from imgcls.engine.durable import refused, write_text, writing
 from imgcls.engine.events import Observer
 from imgcls.engine.feature_file import remove_features
 from imgcls.engine.fit import broadcast, validate_epoch
 from imgcls.engine.interrupt import SignalledError, StopRequest, stop_on_signals
 from imgcls.engine.lock import lock_run
 from imgcls.engine.pointers import facts_of, last_of
-from imgcls.errors import ConfigError, InterruptedRunError, RunError, RunFailedError
+from imgcls.errors import ConfigError, InterruptedRunError, RunError
 from imgcls.jobs.assemble import Assembly, assemble
 from imgcls.jobs.crossval import summarize
 from imgcls.jobs.features import FeatureStore
@@ -221,11 +221,8 @@ def _in_charge(
                 f"stopped at once; the last checkpoint is good; go on with: imgcls resume {run}"
             ) from None
         except OSError as error:
-            what = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-            raise RunFailedError(
-                f"the system refused what training needs ({what}); the checkpoints so far are "
-                f"intact; go on with: imgcls resume {run}"
-            ) from error
+            then = f"the checkpoints so far are intact; go on with: imgcls resume {run}"
+            raise refused(error, run, then) from error
 
 
 class Trainer:

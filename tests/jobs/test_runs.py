@@ -183,3 +183,36 @@ def _stopping(after):
         return real(*arguments)
 
     return train_step
+
+
+def _copied(run, form):
+    """What a copy may make of the links of a run."""
+    folder = run.with_name(form.replace(" ", "-"))
+    if form == "followed":
+        shutil.copytree(run, folder)
+        return folder
+    shutil.copytree(run, folder, symlinks=True)
+    for link in folder.glob("fold_*/checkpoints/*"):
+        if link.is_symlink():
+            target = str(link.readlink())
+            link.unlink()
+            if form == "text":
+                link.write_text(target)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["followed", "text", "left out"])
+def test_a_copied_run_is_evaluated_timed_reported_and_resumed(photos, command, form):
+    """Links followed (scp -r, zip), kept as text (git on Windows) or left out (many clouds)."""
+    run = _copied(train(photos, "r", optim={"epochs": 2}, checkpoint={"keep": "all"}), form)
+    quick = ("--ci", "none", "--no-report", "--workers", "0", "--json")
+    found = json.loads(command("evaluate", run, *quick).out)
+    assert found["metrics"] == json.loads(command("evaluate", "outputs/r", *quick).out)["metrics"]
+    assert command("report", run).code == 0
+    timed = ("--num-samples", "4", "--device", "cpu", "--batch-size", "1", "--json")
+    assert command("benchmark", run, *timed).code == 0
+    assert "is finished" in command("resume", run).out
+    assert command("resume", run, "--epochs", "3").code == 0
+    checkpoints = run / "fold_0" / "checkpoints"
+    assert (checkpoints / "best").is_symlink()
+    assert read_checkpoint((checkpoints / "last").resolve()).facts["epoch"] == 3
