@@ -121,7 +121,7 @@ def report_on(
         intervals=intervals,
         intervals_method=method,
         coverage=coverage_table(predictions),
-        operating_points=operating_points(predictions, checkpoint.class_names),
+        operating_points=operating_points(predictions, checkpoint.class_names, groups),
         costs=None
         if scoring.costs is None
         else expected_costs(predictions, scoring.costs, resampler),

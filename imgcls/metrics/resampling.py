@@ -150,6 +150,16 @@ def unit_numbers(groups: Units) -> np.ndarray:
     return np.unique(units, return_inverse=True)[1]
 
 
+def deal_folds(units: np.ndarray, folds: int) -> np.ndarray:
+    """A fold for each picture, pictures of one unit together, the same in every call: int64 [N].
+
+    Fewer than `folds` where there are fewer units.
+    """
+    count = int(units.max()) + 1
+    dealt = np.random.default_rng(0).permutation(count) % min(folds, count)
+    return np.asarray(dealt[units])
+
+
 def _most_frequent(units: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The class that most pictures of each unit have, the lowest of a tie: int64 [U]."""
     pairs, counts = np.unique(np.stack([units, labels]), axis=1, return_counts=True)

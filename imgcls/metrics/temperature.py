@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgcls.metrics.predictions import cross_entropies, require_scores
-from imgcls.metrics.resampling import Units, unit_numbers
+from imgcls.metrics.resampling import Units, deal_folds, unit_numbers
 
 TEMPERATURE_LIMITS = (0.1, 10.0)
 # of log T: 95% of the prior lie between temperatures of 0.38 and 2.7
@@ -54,7 +54,8 @@ def fit_temperature(
     logits, labels = np.asarray(logits), np.asarray(labels)
     require_scores(logits, labels)
     limits = lowest, TEMPERATURE_LIMITS[1]
-    fold = _deal(len(labels) if groups is None else unit_numbers(groups))
+    units = np.arange(len(labels)) if groups is None else unit_numbers(groups)
+    fold = deal_folds(units, 2 if len(labels) > _MANY else _FOLDS)
     folds = int(fold.max()) + 1
     if folds == 1:
         word = "picture" if len(labels) == 1 else "group"
@@ -103,14 +104,6 @@ def _most_likely(
         loss, bounds=np.log(limits), method="bounded", options={"xatol": _TOLERANCE}
     )
     return float(np.exp(found.x))
-
-
-def _deal(units: int | np.ndarray) -> np.ndarray:
-    """A fold for each picture, the same in every call; whole groups stay together: int64 [N]."""
-    numbers = np.arange(units) if isinstance(units, int) else units
-    count = int(numbers.max()) + 1
-    folds = 2 if len(numbers) > _MANY else _FOLDS
-    return np.asarray(np.random.default_rng(0).permutation(count) % min(folds, count))[numbers]
 
 
 def _warning(temperature: float, logits: np.ndarray, labels: np.ndarray) -> str | None:

@@ -190,7 +190,10 @@ def _further(facts: Mapping[str, Any]) -> Iterator[Section]:
         text = "Accuracy when only the surest answers are taken (selective prediction)."
         yield Section("Decisions", text, tables=[row_table(coverage)])
     if points := facts.get("operating_points"):
-        text = "For each class against the rest, the threshold of the highest F1."
+        text = (
+            "For each class against the rest, the threshold of the highest F1, where it beats the "
+            "predicted class on pictures that it was not chosen by."
+        )
         yield Section("Operating points", text, tables=[row_table(points)])
     if costs := facts.get("costs"):
         yield Section("Costs", tables=[cost_table(costs)])

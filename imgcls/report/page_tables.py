@@ -18,11 +18,16 @@ _MEANINGS = {
     "wanted": "share of the pictures to be answered",
     "coverage": "share of the pictures that are answered at this threshold",
     "threshold": "the lowest confidence that counts",
+    "held_out_f1": "of thresholds on pictures that they were not chosen by",
+    "predicted_f1": "of the predicted class, without a threshold",
 }
 _KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("class", "path", "label"), "text"),
-    **dict.fromkeys(("support", "predicted", "pictures", "train", "val", "test"), "count"),
+    **dict.fromkeys(("class", "path", "label", "reason"), "text"),
+    **dict.fromkeys(
+        ("support", "predicted", "pictures", "train", "val", "test", "left out"), "count"
+    ),
     **dict.fromkeys(("precision", "recall", "f1", "accuracy", "coverage", "wanted"), "percent"),
+    **dict.fromkeys(("held_out_f1", "predicted_f1"), "percent"),
 }
 _WORDS = {"f1": "F1", "roc": "ROC", "auc": "AUC", "ece": "ECE", "nll": "NLL", "mcc": "MCC"}
 
@@ -41,11 +46,12 @@ def reach(interval: Sequence[float] | None, kind: Kind) -> str:
 def row_table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
     """Rows by column name, e.g. those of per_class.csv or the coverage table."""
     names = list(rows[0])
-    columns = [
-        Column(metric_title(name), _KINDS.get(name, "score"), _MEANINGS.get(name, ""))
-        for name in names
-    ]
+    columns = [Column(metric_title(name), _kind(name), _MEANINGS.get(name, "")) for name in names]
     return Table(columns, [[row[name] for name in names] for row in rows], caption)
+
+
+def _kind(name: str) -> Kind:
+    return "count" if name.startswith("fold ") else _KINDS.get(name, "score")
 
 
 def confusion_table(

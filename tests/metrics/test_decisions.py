@@ -32,16 +32,54 @@ def test_coverage_answers_the_most_confident(p):
 @given(predictions())
 def test_operating_points_have_the_highest_f1(p):
     """No threshold that is a score of the class gives more, by scikit-learn's own F1."""
-    for row in operating_points(p, names(p.logits.shape[1])):
+    rows = operating_points(p, names(p.logits.shape[1]))
+    assert [row["class"] for row in rows] == [f"c{c}" for c in np.unique(p.labels)]
+    for row in rows:
         c = int(row["class"][1:])
         scores, positive = p.probabilities[:, c], p.labels == c
 
         def f1(threshold, scores=scores, positive=positive):
             return sk.f1_score(positive, scores >= threshold)
 
-        assert row["f1"] == pytest.approx(f1(row["threshold"]))
-        assert row["f1"] == pytest.approx(max(map(f1, scores)))
-        assert row["recall"] == pytest.approx(sk.recall_score(positive, scores >= row["threshold"]))
+        assert row["predicted_f1"] == pytest.approx(sk.f1_score(positive, p.predicted == c))
+        assert (row["threshold"] is None) == (row["held_out_f1"] <= row["predicted_f1"])
+        assert (row["threshold"] is None) == (row["reason"] is not None)
+        if row["threshold"] is not None:
+            assert row["f1"] == pytest.approx(f1(row["threshold"]))
+            assert row["f1"] == pytest.approx(max(map(f1, scores)))
+            said = scores >= row["threshold"]
+            assert row["recall"] == pytest.approx(sk.recall_score(positive, said))
+            assert row["precision"] == pytest.approx(sk.precision_score(positive, said))
+
+
+def test_a_threshold_is_given_where_it_holds_on_other_pictures():
+    """A class whose probability is always too low gets one; one picture's own score is none."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [150, 49, 1])
+    logits = rng.normal(size=(200, 3))
+    logits[np.arange(200), labels] += 3
+    logits[:, 1] -= 4  # told apart well, and hardly ever predicted
+    keys = tuple(map(str, range(200)))
+    second, last = operating_points(Predictions(keys, logits, labels), "abc")[1:]
+    assert second["held_out_f1"] > second["predicted_f1"] + 0.2
+    assert 0 < second["threshold"] < 0.5
+    assert second["held_out_f1"] <= second["f1"] + 0.02
+    assert last["held_out_f1"] == 0
+    assert last["threshold"] is last["f1"] is None
+    assert "no better than the predicted class" in last["reason"]
+
+
+def test_pictures_of_a_group_choose_no_threshold_for_each_other():
+    """Copies of a picture would bear out any threshold that suits it."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 10)
+    p = Predictions(
+        tuple(map(str, range(100))), np.repeat(rng.normal(size=(10, 2)), 10, 0), labels.repeat(10)
+    )
+    groups = np.arange(10).repeat(10)
+    apart = operating_points(p, "ab")
+    together = operating_points(p, "ab", groups)
+    assert sum(row["held_out_f1"] for row in together) < sum(row["held_out_f1"] for row in apart)
 
 
 def test_operating_points_end_where_they_would_take_long(monkeypatch):
