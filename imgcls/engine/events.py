@@ -52,7 +52,7 @@ class HeadFitted:
     """The classifier alone was fitted by logistic regression.
 
     c: scikit-learn's C, chosen in `folds` inner folds. Of elapsed_s, features_s went into features;
-    0 when another fold had computed them.
+    0 when another fold had computed them. reason: why c is to be doubted, or None.
     """
 
     pictures: int
@@ -61,6 +61,7 @@ class HeadFitted:
     folds: int
     features_s: float
     elapsed_s: float
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

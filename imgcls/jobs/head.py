@@ -62,5 +62,6 @@ def fit_head(plan: Plan, assembly: Assembly, emit: Callable[[Event], None]) -> N
             folds=fitted.folds,
             features_s=features_s,
             elapsed_s=time.monotonic() - start_s,
+            reason=fitted.reason,
         )
     )

@@ -27,6 +27,7 @@ class FittedHead:
 
     c: scikit-learn's C, for features scaled to a mean variance of 1. nll: the mean loss of held-out
     pictures at that C, in `folds` folds; nan, in none, where no class has two pictures.
+    reason: why C is to be doubted, or None.
     """
 
     weight: np.ndarray
@@ -34,6 +35,7 @@ class FittedHead:
     c: float
     nll: float
     folds: int
+    reason: str | None = None
 
 
 def fit_logistic(
@@ -70,7 +72,18 @@ def fit_logistic(
         last.fit(inputs, labels, picture_weights, c)
     weight, bias = features.undo(last.coefficients, last.intercepts)
     bias = bias - prior_shift(imbalance, counts)
-    return FittedHead(weight.astype(np.float32), bias.astype(np.float32), c, nll, folds)
+    reason = _doubt(c, nll, np.bincount(labels, picture_weights))
+    return FittedHead(weight.astype(np.float32), bias.astype(np.float32), c, nll, folds, reason)
+
+
+def _doubt(c: float, nll: float, class_weight: np.ndarray) -> str | None:
+    """What to know of a C whose held-out loss is nll, or None."""
+    shares = class_weight[class_weight > 0] / class_weight.sum()
+    if nll >= -(shares * np.log(shares)).sum():
+        return "held-out pictures are told no better than by how common the classes are"
+    if c in (_GRID[0], _GRID[-1]):
+        return f"C is the {'smallest' if c == _GRID[0] else 'largest'} that is tried"
+    return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,6 +104,12 @@ def report_on(
     groups = pictures.groups
     intervals, method = scoring.intervals(predictions, groups, folds)
     resampler = scoring.resampler(predictions, groups, folds)
+    costs, notes = None, pictures.notes
+    if scoring.costs is not None:
+        costs = expected_costs(predictions, scoring.costs, resampler)
+        if costs["saved"]["mean"] < 0:
+            note = "decisions of the least expected cost cost more than the predicted classes here"
+            notes = (*notes, f"{note}: the probabilities are not to be taken at their word")
     return EvalReport(
         checkpoint=checkpoint.folder,
         model_name=str(checkpoint.facts.get("model_name", checkpoint.card["architecture"])),
@@ -122,9 +128,7 @@ def report_on(
         intervals_method=method,
         coverage=coverage_table(predictions),
         operating_points=operating_points(predictions, checkpoint.class_names, groups),
-        costs=None
-        if scoring.costs is None
-        else expected_costs(predictions, scoring.costs, resampler),
+        costs=costs,
         slices={
             name: slice_metrics(
                 predictions,
@@ -137,7 +141,7 @@ def report_on(
             for name in scoring.by
         },
         bad_images=pictures.left_out,
-        notes=pictures.notes,
+        notes=notes,
         prior=_prior(checkpoint),
         trained_on=pictures.trained_on,
     )

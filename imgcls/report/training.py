@@ -154,6 +154,8 @@ class TrainingView:
             f"{event.c:.2g} {chosen}; {event.elapsed_s:.1f} s, of which "
             f"{event.features_s:.1f} s for features."
         )
+        if event.reason is not None:
+            self._console.warn(f"the classifier's fit: {event.reason}")
 
     def _new_bars(self) -> Progress:
         return Progress(

@@ -40,6 +40,8 @@ def test_costs_are_matched_by_name_and_averaged(command, run, tmp_path):
     assert costs["saved"]["mean"] == pytest.approx(
         costs["predicted"]["mean"] - costs["least_cost"]["mean"]
     )
+    told = any("cost more than the predicted" in note for note in json.loads(done.out)["notes"])
+    assert told == (costs["saved"]["mean"] < 0)
     assert costs["changed"] == sum(row["predicted"] != row["least_cost"] for row in rows)
     shown = command("evaluate", "--costs", "costs.csv", "--no-report").out
     assert "Cost of a picture" in shown

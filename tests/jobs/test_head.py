@@ -350,3 +350,16 @@ def test_a_distilled_model_falls_back_to_epochs():
     model = {"name": "deit_tiny_distilled_patch16_224", "pretrained": True}
     plan = make_plan(tiny_config(model=model))
     assert (plan.recipe.tune, plan.recipe.head) == ("head+full", "linear")
+
+
+def test_a_fit_that_learned_nothing_says_so():
+    """Features without any knowledge of the labels; those that tell all say another thing."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    noise = rng.normal(size=(1, 40, 3)).astype(np.float32)
+    found = fit_logistic(noise, labels, 2, imbalance="none", seed=0)
+    assert "no better than by how common the classes are" in found.reason
+    told = noise + 30 * labels[None, :, None].astype(np.float32)
+    found = fit_logistic(told, labels, 2, imbalance="none", seed=0)
+    assert found.reason in (None, "C is the largest that is tried")
+    assert found.nll < 0.5
