@@ -10,6 +10,7 @@ ImgclsError                 1   the base of everything imgcls raises on purpose
 │   └── RunError                a run folder that is missing, empty, finished or in use
 ├── RunFailedError          1   something broke while running
 │   ├── BadImageError           a picture could not be read in the middle of a run
+│   ├── ReadError               a file could not be read for want of memory, or by the disk's fault
 │   ├── NonFiniteError          a loss, gradient or score became inf or nan
 │   ├── DeviceMemoryError       the device ran out of memory
 │   ├── WorkerError             a data-loading process died or could not load
@@ -72,6 +73,10 @@ class RunFailedError(ImgclsError):
 
 class BadImageError(RunFailedError):
     """A picture could not be read in the middle of a run."""
+
+
+class ReadError(RunFailedError):
+    """A file could not be read by the machine's fault: memory, open files, a disk or a mount."""
 
 
 class NonFiniteError(RunFailedError):

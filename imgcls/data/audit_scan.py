@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from imgcls.data.audit_picture import PictureFacts
-from imgcls.data.decode import DecodeSettings, UnreadableImageError
+from imgcls.data.decode import DecodeSettings, UnreadableImageError, why_unreadable
 from imgcls.data.source import ImageStore
 from imgcls.data.workers import available_cores, follow_main_process, starting_workers
 from imgcls.errors import WorkerError
@@ -60,7 +60,10 @@ def _facts(images: ImageStore, row: int, examine: Examine) -> PictureFacts:
         content = images.content(row)
     except UnreadableImageError as error:
         return PictureFacts(b"", reason=str(error))
-    return examine(content, images.decoding)
+    try:
+        return examine(content, images.decoding)
+    except (OSError, MemoryError) as error:
+        raise why_unreadable(error, images.location(row)) from error
 
 
 def _in_processes(

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from imgcls.data.bad_images import BadImage, bad_image
-from imgcls.data.decode import UnreadableImageError
+from imgcls.data.decode import UnreadableImageError, is_of_machine, why_unreadable
 from imgcls.data.handover import Sender
 from imgcls.data.sampling import sample_seed
 from imgcls.data.source import SampleTable
@@ -47,6 +47,8 @@ class Failure(NamedTuple):
 
 
 def _failure(what: str, error: Exception) -> Failure:
+    if is_of_machine(error):
+        error = why_unreadable(error, what)
     if not isinstance(error, ImgclsError):
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         error = WorkerError(f"{what}: cannot be loaded ({reason[:300]}); --debug shows more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from imgcls.data.depth import in_eight_bits, require_readable
 from imgcls.data.formats import open_image
 from imgcls.data.jpeg import decode_jpeg
 from imgcls.data.resize import ON_ITS_SIDE, shrink
-from imgcls.errors import ConfigError
+from imgcls.errors import ConfigError, ReadError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _TURNS = {
@@ -33,6 +34,22 @@ _TURNS = {
 _JPEGS = ("JPEG", "MPO")
 # modes and channels between which resizing and converting may change places
 _LEFT_AS_THEY_ARE = (("L", 1), ("L", 3), ("RGB", 3))
+
+# what a system says of a file that is at fault itself, and not of memory, a disk or a mount
+_OF_THE_FILE = frozenset(
+    {
+        errno.ENOENT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+        errno.EILSEQ,
+        errno.ENXIO,
+    }
+)
 
 
 class UnreadableImageError(Exception):
@@ -67,14 +84,39 @@ class DecodeSettings:
 
 
 def read_content(file: Path, size: int = -1) -> bytes:
-    """The bytes of a file, or its first `size`. Raises UnreadableImageError with the reason."""
+    """The bytes of a file, or its first `size`.
+
+    Raises UnreadableImageError with the reason, ReadError where the machine fails.
+    """
     try:
         with open_file(file) as stream:
             return stream.read(size)
     except FileNotFoundError:
         raise UnreadableImageError("the file is gone") from None
-    except OSError as error:
-        raise UnreadableImageError(error.strerror or str(error)) from error
+    except (OSError, MemoryError) as error:
+        raise why_unreadable(error, str(file)) from error
+
+
+def why_unreadable(error: Exception, location: str) -> UnreadableImageError | ReadError:
+    """What a failure to read says: the picture is bad, or the machine is.
+
+    Want of memory or of open files, a failing disk and a mount that is gone are no faults of a
+    picture: taken for one, they would thin the data.
+    """
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    if is_of_machine(error):
+        return ReadError(
+            f"{location}: cannot be read now ({reason or 'out of memory'}); that is the machine's "
+            "fault and not the picture's, so it is not left out: mend that and start again"
+        )
+    return UnreadableImageError(reason or type(error).__name__)
+
+
+def is_of_machine(error: Exception) -> bool:
+    """True for want of memory, and for what a system says of anything but the file itself."""
+    if isinstance(error, OSError):
+        return error.errno is not None and error.errno not in _OF_THE_FILE
+    return isinstance(error, MemoryError)
 
 
 def decode(
@@ -147,7 +189,10 @@ def _loaded(image: Image.Image, content: bytes, settings: DecodeSettings) -> Ima
 
 @contextlib.contextmanager
 def opened(content: bytes, settings: DecodeSettings) -> Iterator[Image.Image]:
-    """The picture before its pixels are decoded; what goes wrong is an UnreadableImageError."""
+    """The picture before its pixels are decoded; what goes wrong is an UnreadableImageError.
+
+    What is the machine's fault, such as MemoryError, stays what it is.
+    """
     try:
         # what PIL remarks on odd metadata would be printed for each picture, without its name
         with warnings.catch_warnings():
@@ -164,6 +209,8 @@ def opened(content: bytes, settings: DecodeSettings) -> Iterator[Image.Image]:
     except UnreadableImageError:
         raise
     except Exception as error:  # PIL's readers answer damage with whatever they stumble over
+        if is_of_machine(error):
+            raise
         reason = " ".join(str(error).split())
         raise UnreadableImageError(reason or type(error).__name__) from error
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from imgcls.data.bad_images import BadImage, nothing_left
 from imgcls.data.dataset import Batch
 from imgcls.data.sampling import EpochSampler
 from imgcls.data.source import SampleTable
@@ -17,11 +18,17 @@ from imgcls.data.source import SampleTable
 class FeatureSet:
     """The features of some rows of a table, in R views: float32 [R, M, D].
 
-    rows: the M rows of the table, rising, int64. View 0 is the evaluation view.
+    rows: the M rows of the table, rising, int64. View 0 is the evaluation view. bad: the pictures
+    among them that could not be read, by row, whose values mean nothing.
     """
 
     rows: np.ndarray
     values: np.ndarray
+    bad: Mapping[int, BadImage] = field(default_factory=dict)
+
+    def readable(self, rows: np.ndarray) -> np.ndarray:
+        """Those of these rows that have features, in their order."""
+        return rows[[row not in self.bad for row in rows.tolist()]] if self.bad else rows
 
     def of(self, rows: np.ndarray, view: int = 0) -> np.ndarray:
         """The features of these rows of the table: float32 [len(rows), D]."""
@@ -63,16 +70,19 @@ class FeatureTrainLoader:
         return self._sampler.steps_per_epoch
 
     def steps(self, epoch: int, start_step: int = 0) -> Iterator[list[Batch]]:
-        """The epoch's updates from `start_step` on."""
+        """The epoch's updates from `start_step` on. Raises BadImageError for one without pictures.
+
+        Pictures without features make their batch smaller, as those that cannot be read do.
+        """
         features = self._features()
         view = epoch % len(features.values)
         for step in self._sampler.micro_batches(epoch, start_step):
-            yield [
-                _batch(
-                    self._table, self._indices[np.array(part) % len(self._indices)], features, view
-                )
-                for part in step
-            ]
+            wanted = [self._indices[np.array(part) % len(self._indices)] for part in step]
+            parts = [rows for part in wanted if len(rows := features.readable(part))]
+            if not parts:
+                bad = [features.bad[int(row)] for part in wanted for row in part]
+                raise nothing_left(bad, "its batch")
+            yield [_batch(self._table, rows, features, view) for rows in parts]
 
 
 class FeatureEvalLoader:
@@ -97,7 +107,10 @@ class FeatureEvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         features = self._features()
-        for rows in self._parts:
+        parts = [rows for part in self._parts if len(rows := features.readable(part))]
+        if not parts:
+            raise nothing_left([features.bad[int(row)] for row in self._parts[0]], "the split")
+        for rows in parts:
             yield _batch(self._table, rows, features, 0)
 
 

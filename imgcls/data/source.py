@@ -15,7 +15,7 @@ from PIL import Image
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.crops import ChooseCrop
-from imgcls.data.decode import DecodeSettings, decode, decode_crop
+from imgcls.data.decode import DecodeSettings, decode, decode_crop, why_unreadable
 from imgcls.data.names import shortened
 from imgcls.errors import DataError
 
@@ -61,8 +61,11 @@ class ImageStore(ABC):
         """What comes once before pictures are read, in the process that starts the readers."""
 
     def open(self, index: int) -> Image.Image:
-        """Row `index`, decoded. Raises UnreadableImageError with the reason."""
-        return decode(self.content(index), self.decoding)
+        """Row `index`, decoded. Raises UnreadableImageError with the reason, and ReadError."""
+        try:
+            return decode(self.content(index), self.decoding)
+        except (OSError, MemoryError) as error:
+            raise why_unreadable(error, self.location(index)) from error
 
     def open_crop(self, index: int, choose: ChooseCrop) -> Image.Image:
         """The part of row `index` that `choose` wants. Raises UnreadableImageError."""

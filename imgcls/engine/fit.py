@@ -28,7 +28,14 @@ from imgcls.engine.optim import OptimizerState
 from imgcls.engine.runtime import derive_seed, set_seed
 from imgcls.engine.state import History, Progress, RandomState, Stateful, TrainState
 from imgcls.engine.step import Learner, train_step
-from imgcls.errors import InterruptedRunError, NonFiniteError, WorkerError
+from imgcls.errors import (
+    BadImageError,
+    InterruptedRunError,
+    NonFiniteError,
+    ReadError,
+    RunFailedError,
+    WorkerError,
+)
 from imgcls.metrics.scores import validation_metrics
 from imgcls.metrics.temperature import fit_temperature
 from imgcls.metrics.trackers import MetricTracker
@@ -118,12 +125,12 @@ def fit(
 ) -> None:
     """Train until the last epoch or early stopping; the outcome is in the parts and on disk.
 
-    Raises InterruptedRunError, after saving, when `stop` was asked for; NonFiniteError and
-    the loaders' errors leave the last checkpoint as it is.
+    Raises InterruptedRunError, after saving, when `stop` was asked for, and, after saving, the
+    loaders' errors; NonFiniteError leaves the last checkpoint as it is.
     """
     progress, history = parts.progress, parts.history
     emit(_fold_started(parts, settings))
-    with _loaders_die_by_the_stop(parts, checkpointer, stop):
+    with _saving_when_loaders_fail(parts, checkpointer, stop):
         while not progress.finished:
             # the fitted classifier is validated as it is, as epoch 0
             trains = bool(history.rows) or not settings.score_first
@@ -248,26 +255,34 @@ def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:
 
 
 @contextlib.contextmanager
-def _loaders_die_by_the_stop(
+def _saving_when_loaders_fail(
     parts: Parts, checkpointer: Checkpointer, stop: StopRequest
 ) -> Iterator[None]:
-    """While a stop is wanted, a loader process that dies was sent the same signal: save and stop.
+    """Save when pictures cannot be loaded: batches are waited for between two whole updates.
 
-    Batches are waited for between two updates, so there is no half of one to be saved.
+    While a stop is wanted, a loader process that dies was sent the same signal, and it is the stop.
     """
     try:
         yield
-    except WorkerError as error:
-        if not stop:
-            raise
-        raise _interrupted(parts, checkpointer, stop) from error
+    except (WorkerError, ReadError, BadImageError) as error:
+        if stop and isinstance(error, WorkerError):
+            raise _interrupted(parts, checkpointer, stop) from error
+        # where the disk is what failed, the last checkpoint has to do
+        if parts.progress.step:
+            with contextlib.suppress(RunFailedError, OSError):
+                _save_now(parts, checkpointer)
+        raise
+
+
+def _save_now(parts: Parts, checkpointer: Checkpointer) -> None:
+    checkpointer.save(parts.progress, parts.history, is_best=False)
+    checkpointer.wait()
 
 
 def _interrupted(
     parts: Parts, checkpointer: Checkpointer, stop: StopRequest
 ) -> InterruptedRunError:
-    checkpointer.save(parts.progress, parts.history, is_best=False)
-    checkpointer.wait()
+    _save_now(parts, checkpointer)
     return InterruptedRunError(
         f"stopped {stop.reason or 'by a signal'} in epoch {parts.progress.epoch + 1}; everything "
         "is saved",

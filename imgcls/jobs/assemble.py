@@ -114,7 +114,7 @@ def assemble(
         # of the average, because a checkpoint's weights are loaded into that
         scored = model if average is None else average.model
         assert isinstance(scored, ClassifierAlone)
-        features = partial(store.of, scored, facts)
+        features = partial(store.of, scored, facts, bad_images)
         train_batches, val_batches = _feature_loaders(plan, fold, features)
     else:
         train_batches = train_loader(plan, fold, facts, bad_images)

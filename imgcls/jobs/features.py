@@ -6,12 +6,13 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from imgcls.data.bad_images import BadImage, BadImages, bad_image
 from imgcls.data.features import FeatureSet
 from imgcls.data.loader import EvalLoader
 from imgcls.data.transforms import eval_transform, train_transform
@@ -40,14 +41,21 @@ class FeatureStore:
         self.run: Path | None = None
         self.on_batch: Callable[[int, int], None] = lambda _done, _total: None
 
-    def of(self, alone: ClassifierAlone, facts: Preprocessing) -> FeatureSet:
-        """The features that this classifier's backbone gives. Raises ModelError, BadImageError."""
+    def of(self, alone: ClassifierAlone, facts: Preprocessing, bad_images: BadImages) -> FeatureSet:
+        """The features that this classifier's backbone gives. Raises ModelError, BadImageError.
+
+        bad_images: what is done about pictures that cannot be read; told of them each time.
+        """
         key = _backbone_key(alone)
         if self._held is None or self._held[0] != key:
-            self._held = (key, self._compute(alone, facts, key))
-        return self._held[1]
+            self._held = (key, self._compute(alone, facts, key, bad_images))
+        found = self._held[1]
+        bad_images.meet(list(found.bad.values()))
+        return found
 
-    def _compute(self, alone: ClassifierAlone, facts: Preprocessing, key: str) -> FeatureSet:
+    def _compute(
+        self, alone: ClassifierAlone, facts: Preprocessing, key: str, bad_images: BadImages
+    ) -> FeatureSet:
         plan, views = self._plan, self._plan.recipe.feature_views
         split = plan.assignment.split
         rows = np.flatnonzero((split == "train") | (split == "val"))
@@ -55,17 +63,29 @@ class FeatureStore:
         self._done, self._total = 0, len(rows) + (views - 1) * len(trained)
         folder = self._folder(key, facts)
         values: np.ndarray | None = None
+        missing: set[int] = set()
         for view in range(views):
             wanted = rows if view == 0 else trained
             file = None if folder is None else FeatureFile(folder / f"view-{view}")
-            for found_rows, found in self._view(alone, facts, view, wanted, file):
+            lacking = set(wanted.tolist())
+            for found_rows, found in self._view(
+                alone, facts, view, wanted, file=file, bad_images=bad_images
+            ):
+                lacking.difference_update(found_rows.tolist())
                 if values is None:
                     values = _room((views, len(rows), found.shape[1]))
                 values[view, np.searchsorted(rows, found_rows)] = found
                 self._done += len(found)
                 self.on_batch(self._done, self._total)
+            missing |= lacking
         assert values is not None
-        return FeatureSet(rows, values)
+        return FeatureSet(rows, values, self._bad(missing, bad_images))
+
+    def _bad(self, rows: Iterable[int], bad_images: BadImages) -> dict[int, BadImage]:
+        """The pictures of these rows, with the reason where this sitting met them."""
+        table, met = self._plan.table, {image.key: image for image in bad_images.met}
+        why = "could not be read when its features were computed"
+        return {row: met.get(table.keys[row], bad_image(table, row, why)) for row in sorted(rows)}
 
     def _folder(self, key: str, facts: Preprocessing) -> Path | None:
         """Where features are kept until the run has ended, so that a stop loses none."""
@@ -97,7 +117,9 @@ class FeatureStore:
         facts: Preprocessing,
         view: int,
         wanted: np.ndarray,
+        *,
         file: FeatureFile | None,
+        bad_images: BadImages,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(rows, features) of each batch: those kept by an earlier sitting, then the others."""
         plan, size = self._plan, self._plan.pace.batch_size
@@ -117,6 +139,7 @@ class FeatureStore:
             workers=plan.workers,
             device_type=plan.compute.device.type,
             seed=None if view == 0 else derive_seed(plan.config.runtime.seed, "view", view),
+            bad_images=bad_images,
         )
         normalizer = Normalizer(facts.mean, facts.std, plan.compute)
         remaining = iter(left.tolist())

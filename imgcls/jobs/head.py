@@ -41,9 +41,9 @@ def fit_head(plan: Plan, assembly: Assembly, emit: Callable[[Event], None]) -> N
     learner = assembly.parts.learner
     model = learner.model
     alone = model if isinstance(model, ClassifierAlone) else classifier_alone(model)
-    features = assembly.store.of(alone, assembly.preprocessing)
+    features = assembly.store.of(alone, assembly.preprocessing, assembly.bad_images)
     features_s = time.monotonic() - start_s
-    rows = plan.assignment.indices("train", assembly.fold)
+    rows = features.readable(plan.assignment.indices("train", assembly.fold))
     fitted = fit_logistic(
         np.stack([features.of(rows, view) for view in range(len(features.values))]),
         plan.table.labels[rows],

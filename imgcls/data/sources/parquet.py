@@ -17,7 +17,7 @@ import numpy as np
 
 from imgcls.config.files import check_regular
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.decode import UnreadableImageError
+from imgcls.data.decode import UnreadableImageError, why_unreadable
 from imgcls.data.names import shortened
 from imgcls.data.rows import Rows, column, sample_table
 from imgcls.data.source import FileState, ImageStore, SampleTable
@@ -66,8 +66,8 @@ class ParquetImages(ImageStore):
         number = bisect_right(self._starts, row) - 1
         try:
             value = self._group(number)[row - self._starts[number]].as_py()
-        except (OSError, ArrowException) as error:
-            raise UnreadableImageError(" ".join(str(error).split())) from error
+        except (OSError, ArrowException, MemoryError) as error:
+            raise why_unreadable(error, self._locations[index]) from error
         if value is None:
             raise UnreadableImageError("the row holds no picture")
         return bytes(value)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from imgcls.config.files import open_file
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.decode import UnreadableImageError
+from imgcls.data.decode import UnreadableImageError, why_unreadable
 from imgcls.data.formats import IMAGE_SUFFIXES
 from imgcls.data.rows import Rows, column, refuse, sample_table
 from imgcls.data.source import FileState, ImageStore, SampleTable
@@ -58,8 +58,8 @@ class TarImages(ImageStore):
             with open_file(self._shards[shard]) as stream:
                 stream.seek(start)
                 content = stream.read(size)
-        except OSError as error:
-            raise UnreadableImageError(error.strerror or str(error)) from error
+        except (OSError, MemoryError) as error:
+            raise why_unreadable(error, self._locations[index]) from error
         if len(content) < size:
             raise UnreadableImageError("the shard has become shorter")
         return content
