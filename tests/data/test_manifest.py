@@ -242,3 +242,15 @@ def test_a_column_that_pandas_made_float_in_part_is_one_set_of_numbers(images):
     assert table.labels.tolist() == [0, 0, 1, 1]
     assert any("0.0 as 0, 1.00 as 1" in note for note in table.notes)
     assert table_of(images, rows + "a/5.png,x\n").class_names == ("0", "0.0", "1", "1.00", "x")
+
+
+def test_two_spellings_of_one_file_are_one_picture(images):
+    """As where the system does not tell case: here by a second name of the same file."""
+    (images / "A").mkdir(exist_ok=True)
+    (images / "A/1.PNG").hardlink_to(images / "a/1.png")
+    Image.new("RGB", (4, 4), "red").save(images / "A/2.png")
+    table = table_of(images, "path,label\na/1.png,x\nA/1.PNG,x\na/2.png,x\nA/2.png,y\n")
+    assert table.keys == ("A/2.png", "a/1.png", "a/2.png")
+    assert "1 rows repeat a path" in table.notes[0]
+    with pytest.raises(DataError, match="paths with more than one split: a/1.png"):
+        table_of(images, "path,label,split\na/1.png,x,train\nA/1.PNG,x,test\n")

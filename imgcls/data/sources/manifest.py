@@ -6,10 +6,12 @@ a/1.jpg,beetle,train,plant7,0      paths start from the table's folder, or from 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -77,7 +79,7 @@ def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) 
         "rows without a path",
         (p for p, path in zip(cells.places, paths, strict=True) if not path),
     )
-    keys = [_key(root, path) for path in paths]
+    keys = _one_name_a_file(root, [_key(root, path) for path in paths])
     said = (reading.split_col or "split", reading.group_col or "group", reading.fold_col or "fold")
     roles = {"label": labels, **{title: columns[title] for title in said if title in columns}}
     once, notes = _without_repeats(spec, keys, roles, cells.places)
@@ -105,6 +107,27 @@ def _key(root: Path, path: str) -> str:
     if os.path.isabs(plain) and Path(plain).is_relative_to(root):  # noqa: PTH117  100,000 times
         plain = os.path.relpath(plain, root)
     return plain.replace(os.sep, "/")
+
+
+def _one_name_a_file(root: Path, keys: Sequence[str]) -> list[str]:
+    """The keys, and for those that spell the name of one file in two ways the first of them.
+
+    Systems that do not tell case, or how an accent is composed, find one file by A/1.jpg and
+    a/1.JPG; as two pictures it could stand in two splits.
+    """
+    spellings: dict[str, dict[str, None]] = defaultdict(dict)
+    for key in keys:
+        spellings[unicodedata.normalize("NFC", key).casefold()][key] = None
+    first: dict[str, str] = {}
+    for names in spellings.values():
+        files: dict[tuple[int, int], str] = {}
+        for key in names if len(names) > 1 else ():
+            with contextlib.suppress(OSError):
+                found = os.stat(os.path.join(root, key))  # noqa: PTH116, PTH118
+                # without a number nothing can be told
+                if found.st_ino:
+                    first[key] = files.setdefault((found.st_dev, found.st_ino), key)
+    return [first.get(key, key) for key in keys]
 
 
 def _without_repeats(
