@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import typer
 
+from imgcls.cli.hints import instead_of
 from imgcls.engine.interrupt import SignalledError, end_on_signals
 from imgcls.errors import ImgclsError
 from imgcls.report.text import visible
@@ -45,8 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001  a defect of ours still ends in one line
         if debug:
             _print_traceback()
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        return _report(f"unexpected error, please report it; --debug shows more: {what}", 1)
+        return _report_unexpected(error)
     return code if isinstance(code, int) else 0
 
 
@@ -68,6 +68,16 @@ def _own_warnings_as_notes() -> Iterator[None]:
         warnings.showwarning = shown
 
 
+def _report_unexpected(error: Exception) -> int:
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    # by name, because torch is not loaded for it
+    if isinstance(error, MemoryError) or any(
+        name in what for name in ("OutOfMemoryError", "DefaultCPUAllocator")
+    ):
+        return _report(f"out of memory; take a smaller model, batch or data set ({what})", 1)
+    return _report(f"unexpected error, please report it; --debug shows more: {what}", 1)
+
+
 def _print_traceback() -> None:
     import traceback
 
@@ -82,6 +92,10 @@ def _report_usage(error: typer.TyperException) -> int:
         return 0
     if "extra argument" in message and any(f"{s})" in message for s in (".parquet", ".tar")):
         message = "DATA is one name; quote a pattern, or the shell makes many names of it"
+    option = getattr(error, "option_name", None)
+    if type(error).__name__ == "NoSuchOption" and option and context is not None:
+        better = instead_of(option, context.command)
+        message = f"{error.message}; {better}" if better else message
     hint = f" (see `{context.command_path} --help`)" if context is not None else ""
     return _report(f"{message}{hint}", 2)
 

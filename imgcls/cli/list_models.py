@@ -14,6 +14,7 @@ def list_models(config: ListModelsConfig, common: Common) -> None:
     Without PATTERN and filters the curated families; a glob or a part of a name searches all of
     timm, as --family, --max-params and --img-size do.
     """
+    from imgcls.errors import ModelError
     from imgcls.models import catalog
     from imgcls.report.console import Console
     from imgcls.report.model_list import show_models
@@ -28,8 +29,11 @@ def list_models(config: ListModelsConfig, common: Common) -> None:
         limit=config.limit,
         on_rebuild=console.say,
     )
-    near = catalog.nearest_names(config.pattern) if config.pattern and not entries else []
-    show_models(console, entries, config, near)
+    if not entries:
+        near = catalog.nearest_names(config.pattern) if config.pattern else []
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise ModelError(f"no model fits {config.pattern or 'these filters'}{hint}")
+    show_models(console, entries, config)
 
 
 add_command(app, "list-models", ListModelsConfig, list_models)

@@ -135,7 +135,8 @@ def _first_problem(config_class: type[Config], error: ValidationError) -> str:
             f"{_spoken(option)}: has no value; expected {expected} (in YAML # begins a comment: "
             "put quotes around a value with one)"
         )
-    return f"{_spoken(option)}: {given!r} is not allowed; expected {expected}"
+    why = f" ({problem['ctx']['error']})" if problem["type"] == "value_error" else ""
+    return f"{_spoken(option)}: {given!r} is not allowed{why}; expected {expected}"
 
 
 def _spoken(option: OptionField) -> str:

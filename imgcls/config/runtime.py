@@ -5,14 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from imgcls.config.base import Config, Flag
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
+
+def _as_torch_says(value: object) -> object:
+    """The value, unless it is what other tools call a device. Raises ValueError."""
+    name = str(value).lower()
+    meant = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "m1": "mps"}.get(name)
+    if name.isdecimal():
+        meant = f"cuda:{name}"
+    if meant is not None:
+        raise ValueError(f"did you mean {meant}?")
+    return value
+
+
 DeviceField = Annotated[
-    str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", examples=["auto, cpu, cuda, cuda:1 or mps"])
+    str,
+    BeforeValidator(_as_torch_says),
+    Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", examples=["auto, cpu, cuda, cuda:1 or mps"]),
 ]
 
 

@@ -31,11 +31,13 @@ def bad_image(table: SampleTable, row: int, reason: str) -> BadImage:
 class BadImages:
     """What is done about pictures that cannot be read, and those met so far.
 
-    skip: leave them out, instead of stopping. on_new is told of each one the first time.
+    skip: leave them out, instead of stopping. may_skip: whether the command could be told to.
+    on_new is told of each one the first time.
     """
 
-    def __init__(self, *, skip: bool = False) -> None:
+    def __init__(self, *, skip: bool = False, may_skip: bool = True) -> None:
         self._skip = skip
+        self._advice = ", or leave such pictures out with --on-bad-image skip" if may_skip else ""
         self._met: dict[str, BadImage] = {}
         self.on_new: Callable[[BadImage], None] = lambda _image: None
 
@@ -49,8 +51,8 @@ class BadImages:
         for image in images:
             if not self._skip:
                 raise BadImageError(
-                    f"{image.location}: cannot be read ({image.reason}); repair it, or leave such "
-                    "pictures out with --on-bad-image skip"
+                    f"{image.location}: cannot be read ({image.reason}); repair it, or take it "
+                    f"out of the data{self._advice}"
                 )
             if image.key not in self._met:
                 self._met[image.key] = image

@@ -91,7 +91,7 @@ class _Pipeline:
     ) -> None:
         self._dataset = dataset
         self._batches = _BatchList()
-        self._bad_images = bad_images or BadImages()
+        self._bad_images = bad_images or BadImages(may_skip=False)
         dataset.show_in_hand(workers)
         self._reader = Reader()
         pinned = device_type == "cuda"

@@ -92,7 +92,7 @@ def assign_splits(
     check_groups_whole(table, split, fold)
     notes += _absent(table, split, ("test",) if folds else ("val", "test"))
     assignment = SplitAssignment(split, fold, _splitter(table, folds), notes)
-    _check_trainable(table, assignment)
+    _check_trainable(table, assignment, val_size)
     return assignment
 
 
@@ -250,7 +250,7 @@ def _absent(table: SampleTable, split: np.ndarray, names: Sequence[str]) -> tupl
     return tuple(notes)
 
 
-def _check_trainable(table: SampleTable, assignment: SplitAssignment) -> None:
+def _check_trainable(table: SampleTable, assignment: SplitAssignment, val_size: float) -> None:
     if len(table.class_names) == 1:
         raise DataError(
             f"{table.name}: only one class, {table.class_names[0]!r}; a classifier needs at least "
@@ -266,8 +266,14 @@ def _check_trainable(table: SampleTable, assignment: SplitAssignment) -> None:
                 f"needs a picture in {where}"
             )
     if not len(assignment.indices("val")):
-        groups = ", or divide it into more groups" if has_groups(table) else ""
-        raise DataError(
-            f"{table.name}: no picture is left to validate on; give --val-size above 0, a val "
-            f"folder, or --folds{groups}"
-        )
+        largest = table.class_counts().max()
+        if not val_size:
+            advice = "give --val-size above 0, a val folder, or --folds"
+        elif has_groups(table):
+            advice = "divide it into more groups, or bring a val split of your own"
+        else:
+            advice = (
+                f"no class has more than {largest} pictures; add some, bring a val folder, or "
+                f"raise --val-size ({val_size:g} now)"
+            )
+        raise DataError(f"{table.name}: no picture is left to validate on; {advice}")

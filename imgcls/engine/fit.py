@@ -224,7 +224,7 @@ def validate_epoch(
         progress, lr = parts.progress, parts.learner.schedule.lr
         raise NonFiniteError(
             f"after step {progress.step} (lr {lr:.2g}) {error}; the last checkpoint is as it was; "
-            "try a lower --lr or --clip-grad 1.0"
+            "train again with a lower --lr or --clip-grad 1.0"
         ) from error
     metrics = validation_metrics(result.predictions)
     if parts.calibrates:

@@ -85,6 +85,6 @@ def _saved_bytes(model: nn.Module, input_size: tuple[int, int, int], pictures: i
 def is_out_of_memory(error: BaseException) -> bool:
     """True when torch could not get memory, on a device or on the CPU."""
     # the CPU's allocator has no error of its own
-    return isinstance(error, torch.OutOfMemoryError) or (
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def find_checkpoint(path: Path, fold: int | None = None, which: str = BEST) -> P
     if target is None:
         raise CheckpointError(
             f"{path}: no {SIDECAR} and no {which} checkpoint in it; give a checkpoint, fold or "
-            "run folder, or a timm model folder"
+            f"run folder, or a timm model folder{_if_pictures(path)}"
         )
     return target
 
@@ -181,11 +182,21 @@ def _set_aside(path: Path) -> None:
     path.rename(path.with_name(name))
 
 
+def _if_pictures(path: Path) -> str:
+    """More to say of a folder that holds no model but folders of files, as pictures lie."""
+    if not path.is_dir() or (path / "config.yaml").exists():
+        return ""
+    files = (file for folder in path.iterdir() if folder.is_dir() for file in folder.iterdir())
+    if next((f for f in files if f.is_file() or f.is_dir()), None) is None:
+        return ""
+    return f"; if these are pictures to score: imgcls evaluate --data {shlex.quote(str(path))}"
+
+
 def _only_fold(path: Path, folds: list[Path]) -> str:
     if len(folds) > 1:
         names = ", ".join(fold.name.removeprefix("fold_") for fold in folds)
         raise CheckpointError(
-            f"{path}: has several folds; choose one with --fold ({names}) or by its folder; "
-            "`imgcls evaluate --fold all` pools them"
+            f"{path}: has several folds ({names}); name the folder of one, such as {folds[0]} "
+            "(`imgcls evaluate --fold all` pools them)"
         )
     return folds[0].name.removeprefix("fold_")

@@ -102,9 +102,9 @@ def _non_finite_gradient(step: int, batches: Sequence[Batch], learner: Learner) 
 def _diverged(what: str, step: int, keys: Sequence[str], learner: Learner) -> str:
     shown = ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "")  # noqa: PLR2004
     advice = (
-        "try a lower --lr or --amp off"
+        "train again with a lower --lr or --amp off"
         if learner.compute.precision is not None
-        else "try a lower --lr or --clip-grad 1.0"
+        else "train again with a lower --lr or --clip-grad 1.0"
     )
     return (
         f"{what} at step {step} (lr {learner.schedule.lr:.2g}); the update was not made and the "

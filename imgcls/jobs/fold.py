@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from functools import partial
 from pathlib import Path
-
-import torch
 
 from imgcls.data.bad_images import BadImage
 from imgcls.data.split import split_rows
@@ -24,6 +23,7 @@ from imgcls.engine.events import (
 from imgcls.engine.fit import FitSettings, broadcast, fit
 from imgcls.engine.interrupt import StopRequest
 from imgcls.engine.losses import stated_prior
+from imgcls.engine.memory import is_out_of_memory
 from imgcls.engine.pointers import BEST, LAST, best_of, last_of, settle
 from imgcls.engine.runtime import versions
 from imgcls.engine.sidecar import read_sidecar
@@ -39,6 +39,9 @@ from imgcls.metrics.trackers import MetricTracker
 from imgcls.report.bad_images import add_bad_images, append_bad_image
 from imgcls.report.files import write_history
 from imgcls.results import AuditPicture, FoldResult
+
+# asked for at once, this is no matter of the batch
+_TOO_MUCH_BYTES = 16 * 2**30
 
 
 def train_fold(
@@ -107,8 +110,10 @@ def train_fold(
             with stop.at_once():
                 fit_head(plan, assembly, emit)
         fit(parts, settings, checkpointer, emit, stop)
-    except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError(_memory_advice(plan)) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(_memory_advice(plan, error)) from error
     finally:
         checkpointer.close()
     with writing(run, GO_ON):
@@ -164,14 +169,20 @@ def _result(plan: Plan, fold: int, folder: Path, early: bool, start_s: float) ->
     )
 
 
-def _memory_advice(plan: Plan) -> str:
+def _memory_advice(plan: Plan, error: BaseException) -> str:
     batch_size, grad_accum = plan.pace.batch_size, plan.config.optim.grad_accum
-    device = plan.compute.device
+    device, opt = plan.compute.device, plan.config.optim.opt
+    asked = re.search(r"allocate (\d+) bytes", str(error))
+    if asked is not None and int(asked[1]) > _TOO_MUCH_BYTES:
+        return (
+            f"{device} is out of memory: {int(asked[1]) / 2**30:,.0f} GiB were asked for at once; "
+            f"train with a smaller --model, or another --opt if {opt} keeps more than its size"
+        )
     if batch_size == 1:
-        return f"{device} is out of memory; try a smaller --model or --img-size"
+        return f"{device} is out of memory; train with a smaller --model or --img-size"
     return (
         f"{device} is out of memory at --batch-size {batch_size}; the same training with "
-        f"less: --batch-size {-(-batch_size // 2)} --grad-accum-steps "
+        f"less: imgcls train --batch-size {-(-batch_size // 2)} --grad-accum-steps "
         f"{grad_accum * 2}"
     )
 

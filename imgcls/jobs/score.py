@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from imgcls.data.bad_images import BadImages
 from imgcls.data.loader import EvalLoader, resolve_workers
 from imgcls.data.transforms import eval_transform
 from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
@@ -83,6 +84,7 @@ def prepare(
             device_type=compute.device.type,
         ),
         device_type=compute.device.type,
+        bad_images=BadImages(),
     )
     normalizer = Normalizer(facts.mean, facts.std, compute)
     return Prepared(compute.place(model), batches, normalizer, compute)

@@ -15,15 +15,8 @@ def show_models(
     console: Console,
     entries: Sequence[ModelEntry],
     config: ListModelsConfig,
-    near: Sequence[str] = (),
 ) -> None:
-    """One line a model; near: names to suggest when none fits."""
-    pattern = config.pattern
-    if not entries:
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        what = f"No model fits {pattern!r}." if pattern else "No model fits."
-        console.result([], what + hint)
-        return
+    """One line a model."""
     console.result(list(entries), "\n".join(_lines(entries)))
     if not config.is_search:
         console.say("\nThese are the curated families; `imgcls list-models vit` searches all.")

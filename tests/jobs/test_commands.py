@@ -326,7 +326,8 @@ def test_list_models_answers_in_json_and_text(command):
     assert "curated" in listed.err
     assert "curated" not in command("list-models", "--max-params", "3").err
     done = command("list-models", "zzz")
-    assert (done.code, done.out) == (0, "No model fits 'zzz'.\n")
+    assert (done.code, done.out) == (2, "")
+    assert done.error_lines == ["imgcls: no model fits zzz"]
 
 
 def test_quiet_leaves_results_only(command, photos):

@@ -1,0 +1,97 @@
+"""What a message advises exists in the command that says it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from conftest import OFFLINE, tiny_config
+from PIL import Image
+
+from imgcls.errors import DeviceMemoryError
+from imgcls.jobs import fold as folds
+from imgcls.jobs.train import train
+
+HERE = ("--device", "cpu", "--workers", "0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "--model_name", "resnet18"), "did you mean --model?"),
+        (("train", "--image_size", "64"), "did you mean --img-size?"),
+        (("train", "--data_dir", "x"), "give it without an option: train DATA"),
+        (("benchmark", "--model_name", "x"), "give it without an option: benchmark MODEL"),
+        (("benchmark", "--num_inference_samples", "9"), "did you mean --num-samples?"),
+        (("train", "--learning-rate", "1"), "did you mean --lr?"),
+        (("evaluate", "--device", "gpu"), "did you mean cuda?"),
+        (("train", "--device", "1"), "did you mean cuda:1?"),
+        (("train", "--group-regex", "("), "not a regular expression"),
+        (("list-models", "resnet81"), "did you mean"),
+    ],
+)
+def test_names_of_elsewhere_are_answered_with_ours(command, arguments, words):
+    """Those of the predecessor, of timm and of other trainers."""
+    done = command(*arguments)
+    assert (done.code, len(done.error_lines)) == (2, 1), done.err
+    assert words in done.err
+
+
+def options_of(command, verb):
+    return set(re.findall(r"--[a-z][a-z-]+", command(verb, "--help").out))
+
+
+def test_advice_can_be_followed(command, photos, tmp_path):
+    """Every option that a message names is one of its command, or of the command it spells."""
+    train = ("train", photos, *OFFLINE, "--device", "cpu", "--epochs", "1")
+    assert command(*train, "--folds", "2", "--experiment", "k").code == 0
+    few = tmp_path / "few"
+    for name, count in (("a", 2), ("b", 1)):
+        (few / name).mkdir(parents=True)
+        for index in range(count):
+            Image.new("RGB", (32, 32), (90 * index, 9, 9)).save(few / name / f"{index}.jpg")
+    bad = tmp_path / "bad"
+    for name in ("a", "b"):
+        (bad / name).mkdir(parents=True)
+        (bad / name / "1.jpg").write_bytes(b"no picture")
+    wrong = (
+        ("benchmark", "outputs/k", *HERE),
+        ("benchmark", photos, *HERE),
+        ("benchmark", "test_resnet", "--data", bad, *HERE),
+        ("evaluate", "outputs/k"),
+        ("evaluate", photos),
+        ("evaluate", "outputs/k/fold_0", "--data", bad, *HERE),
+        ("report", photos),
+        ("resume", photos),
+        ("train", few, *OFFLINE),
+        ("train", bad, *OFFLINE),
+    )
+    for arguments in wrong:
+        done = command(*arguments)
+        assert done.code in (1, 2), arguments
+        [line] = done.error_lines
+        assert "unexpected" not in line
+        # another command's are spelt behind its name
+        own = re.sub(r"imgcls [a-z-]+[^`;)]*", "", line.removeprefix("imgcls: "))
+        assert set(re.findall(r"--[a-z][a-z-]+", own)) <= options_of(command, arguments[0]), line
+    assert "evaluate --data" in command("evaluate", photos).err
+    assert "no class has more than 2 pictures" in command("train", few, *OFFLINE).err
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "words"), [(110 * 2**30, "110 GiB"), (2**30, "--batch-size")]
+)
+def test_memory_that_the_system_refuses_is_no_defect(
+    tmp_path, monkeypatch, photos, size_bytes, words
+):
+    """The CPU's allocator has no error of its own, and an optimizer may ask for 110 GiB."""
+    monkeypatch.chdir(tmp_path)
+
+    def refused(*_arguments, **_options):
+        raise RuntimeError(
+            f"DefaultCPUAllocator: can't allocate memory: you tried to allocate {size_bytes} bytes."
+        )
+
+    monkeypatch.setattr(folds, "fit", refused)
+    with pytest.raises(DeviceMemoryError, match=words):
+        train(tiny_config(photos))
