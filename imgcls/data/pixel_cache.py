@@ -15,7 +15,7 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -192,18 +192,25 @@ def _shared(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 
 def _reserve(file: Path, size_bytes: int) -> None:
-    """Make the file that long, on disk: a map of a file with holes kills when the disk is full."""
     # not to append: where the file system cannot allocate, the C library writes in every block
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
     with os.fdopen(descriptor, "r+b") as stream:
-        if not hasattr(os, "posix_fallocate"):
-            stream.truncate(size_bytes)
-            return
-        try:
-            os.posix_fallocate(stream.fileno(), 0, size_bytes)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-            stream.seek(0, os.SEEK_END)
-            while (missing := size_bytes - stream.tell()) > 0:
-                stream.write(bytes(min(missing, 2**20)))
+        reserve(stream, size_bytes)
+
+
+def reserve(stream: BinaryIO, size_bytes: int) -> None:
+    """Make the file that long, on disk: a map of a file with holes kills when the disk is full.
+
+    Raises OSError when there is no room.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        stream.truncate(size_bytes)
+        return
+    try:
+        os.posix_fallocate(stream.fileno(), 0, size_bytes)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        stream.seek(0, os.SEEK_END)
+        while (missing := size_bytes - stream.tell()) > 0:
+            stream.write(bytes(min(missing, 2**20)))

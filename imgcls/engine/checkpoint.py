@@ -153,7 +153,7 @@ def read_checkpoint(folder: Path, *, to_resume: bool = False) -> Checkpoint:
     A timm model folder without a sidecar is one with weights and class names alone.
     Raises CheckpointError when anything is missing, damaged, mixed or from a newer format.
     """
-    if is_model_folder(folder):
+    if not to_resume and is_model_folder(folder):
         card = read_card(folder)
         sha256 = str(seal(weights_of(folder))["sha256"])
         return Checkpoint(folder, card, {"class_names": card["label_names"]}, None, sha256, None)

@@ -8,6 +8,7 @@ checkpoints/
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
@@ -28,6 +29,7 @@ from imgcls.engine.checkpoint import (
 from imgcls.engine.durable import TEMPORARY_PREFIX, point, remove_folder, writing
 from imgcls.engine.events import Event, Saved
 from imgcls.engine.pointers import BEST, LAST, best_of, facts_of, newest_first, set_aside
+from imgcls.engine.sidecar import read_sidecar
 from imgcls.engine.state import History, Progress, TrainState
 from imgcls.errors import CheckpointError
 
@@ -155,7 +157,11 @@ def prune(folder: Path, keep: str, kept: Collection[Path | None]) -> list[str]:
     Returns why some could not be removed.
     """
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if leftover.is_symlink() or leftover.is_file():
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)
     if keep == "all":
         return []
     found = newest_first(folder)
@@ -195,6 +201,7 @@ def find_sound(folder: Path) -> Sound:
         if last is not None and not says_best:
             continue
         try:
+            read_sidecar(path)  # there are no other model folders here
             found = read_checkpoint(path, to_resume=last is None)
         except CheckpointError as error:
             if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, _DAMAGE):

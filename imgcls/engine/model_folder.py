@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from imgcls.engine.sidecar import CARD, SIDECAR, WEIGHTS, read_json
+from imgcls.engine.sidecar import CARD, SIDECAR, STATE, WEIGHTS, read_json
 from imgcls.errors import CheckpointError
 
 _PICKLED = "pytorch_model.bin"
@@ -19,8 +19,10 @@ _OF_TRAINING = {"drop_rate", "drop_path_rate", "proj_drop_rate", "attn_drop_rate
 
 
 def is_model_folder(path: Path) -> bool:
-    """True for a folder with a config.json and weights, but without the sidecar of a checkpoint."""
-    return (path / CARD).is_file() and weights_of(path).is_file() and not (path / SIDECAR).exists()
+    """True for a folder with a config.json and weights that is no checkpoint, nor a part of one."""
+    if (path / SIDECAR).exists() or (path / STATE).exists():
+        return False
+    return (path / CARD).is_file() and weights_of(path).is_file()
 
 
 def weights_of(folder: Path) -> Path:

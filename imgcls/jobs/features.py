@@ -15,8 +15,10 @@ import numpy as np
 from imgcls.data.bad_images import BadImage, BadImages, bad_image
 from imgcls.data.features import FeatureSet
 from imgcls.data.loader import EvalLoader
+from imgcls.data.pixel_cache import reserve
 from imgcls.data.transforms import eval_transform, train_transform
 from imgcls.engine.batches import Normalizer
+from imgcls.engine.durable import writing
 from imgcls.engine.feature_file import FeatureFile, feature_folder
 from imgcls.engine.features import ClassifierAlone, extract_features
 from imgcls.engine.runtime import derive_seed, versions
@@ -170,10 +172,16 @@ class NotKeptWarning(UserWarning):
 
 
 def _room(shape: tuple[int, int, int]) -> np.ndarray:
-    if np.prod(shape) * 4 <= _MOST_IN_MEMORY_BYTES:
+    size_bytes = int(np.prod(shape)) * 4
+    if size_bytes <= _MOST_IN_MEMORY_BYTES:
         return np.zeros(shape, dtype=np.float32)
-    with tempfile.TemporaryFile(prefix="imgcls-features-") as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)
+    place = Path(tempfile.gettempdir())
+    with (
+        writing(place, f"features take {size_bytes / 2**30:.1f} GiB; TMPDIR names another folder"),
+        tempfile.TemporaryFile(prefix="imgcls-features-") as file,
+    ):
+        reserve(file, size_bytes)
+        return np.memmap(file, np.float32, "r+", shape=shape)
 
 
 def _backbone_key(alone: ClassifierAlone) -> str:

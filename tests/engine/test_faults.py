@@ -184,7 +184,7 @@ def assert_it_goes_on(folder):
     for is_best in (best is None, False):
         training.save(best=is_best)
     assert standing(folder) == (best or 1, (last or 0) + 2)
-    assert not list(folder.glob(".tmp-step*")), "left-overs are cleared away"
+    assert not list(folder.glob(".tmp-*")), "left-overs are cleared away"
     assert len(list(folder.glob("step-*"))) == 2
 
 

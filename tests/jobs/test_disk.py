@@ -88,6 +88,36 @@ def test_a_read_only_run_is_not_resumed(command, photos, tmp_path):
     assert "outputs/r/.lock: cannot be written, so the run cannot be locked: the disk is" in line
 
 
+FEATURES = """
+import sys
+from imgcls.jobs import features
+features._MOST_IN_MEMORY_BYTES = 0
+values = features._room((1, 100, int(sys.argv[1])))
+values[:] = 1
+print(values.sum())
+"""
+
+
+@pytest.mark.parametrize(("numbers", "fits"), [(100, True), (1000, False)])
+def test_features_that_do_not_fit_on_the_disk_are_one_line(tmp_path, numbers, fits):
+    """A file with holes that is mapped into memory kills the process when the disk is full."""
+    small = 'mount -t tmpfs -o size=64k tmpfs "$TMPDIR" && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", small, "sh", sys.executable, "-c", FEATURES, str(numbers)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare:" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("no file system can be mounted here")
+    if fits:
+        assert done.stdout == "10000.0\n", done.stderr
+    else:
+        assert done.returncode == 1
+        assert f"OutputError: {tmp_path}: cannot be written: the disk is full" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["history.csv", "config.yaml"])
 def test_a_file_of_the_run_that_cannot_be_written_is_one_line(command, photos, monkeypatch, name):
     """Whichever it is; what was saved before is good."""
