@@ -18,6 +18,9 @@ def main() -> None:
     # Its own number is 15 times that: on cores that others want too, as loader processes do, each
     # small operation then waits for one that cannot run. tests/benchmarks/waiting.py
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    from imgcls.cli.streams import GuardedStreams
+
+    streams = GuardedStreams()
     # imported here so that Ctrl-C is met cleanly at any moment after this line
     try:
         from imgcls.cli.boundary import run
@@ -26,7 +29,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nimgcls: stopped\n")
         code = 130
-    sys.exit(code)
+    sys.exit(streams.exit_code(code))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ def benchmark(config: BenchmarkConfig, common: Common) -> None:
 
     console = Console(quiet=common.quiet, json=common.json)
     console.say("Loading torch ...", transient=True)
+    from imgcls.report.benchmark import require_files, show_benchmark, write_benchmark
+
+    require_files(config)
     from imgcls.jobs.benchmark.run import benchmark as job
-    from imgcls.report.benchmark import show_benchmark, write_benchmark
 
     with console.progress("Timing") as on_setting:
         report = job(config, on_setting)

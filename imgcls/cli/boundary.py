@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 import warnings
@@ -28,10 +27,6 @@ def run(arguments: Sequence[str]) -> int:
             app, name, rest = app_for(arguments)
             code = app(args=rest, prog_name=name, standalone_mode=False)
             sys.stdout.flush()
-    except BrokenPipeError:
-        # the reader (head, less) has gone; python would complain once more while closing stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except ImgclsError as error:
         if debug:
             _print_traceback()

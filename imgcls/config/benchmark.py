@@ -101,6 +101,10 @@ class BenchmarkConfig(Config):
         None, description="Also draw throughput against latency, to this .png or .svg file."
     )
 
+    force: bool = Field(
+        False, description="Let --csv and --plot replace files that imgcls did not write."
+    )
+
     @model_validator(mode="after")
     def _options_agree(self) -> BenchmarkConfig:
         if self.data is not None and self.batch_size == "auto":

@@ -31,4 +31,5 @@ class InspectConfig(Config):
             "group, ready for `imgcls train`; an existing file is not overwritten."
         ),
     )
+    force: bool = Field(False, description="Let --html replace a file that imgcls did not write.")
     reading: ReadingConfig = Field(default_factory=ReadingConfig)

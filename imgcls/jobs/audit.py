@@ -25,6 +25,7 @@ from imgcls.jobs.bit_depth import with_depth
 from imgcls.report.files import write_csv
 from imgcls.report.html.audit import audit_page
 from imgcls.report.html.page import picture_uri
+from imgcls.report.outputs import require_replaceable
 from imgcls.results import AuditPicture, AuditReport
 
 
@@ -76,8 +77,11 @@ def inspect(
 
 
 def _check_outputs(config: InspectConfig, table: SampleTable) -> None:
-    if config.html is not None and not config.html.absolute().parent.is_dir():
-        raise ConfigError(f"--html {config.html}: there is no folder {config.html.parent}")
+    if config.html is not None:
+        read = (table.images.location(row) for row in range(len(table)))
+        require_replaceable(
+            "--html", config.html, force=config.force, inputs=[config.source, *read]
+        )
     out = config.fix_manifest
     if out is None:
         return

@@ -10,6 +10,7 @@ import fnmatch
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import version
@@ -110,16 +111,27 @@ def load_catalog(
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for imgcls, by the rules of the system; IMGCLS_CACHE overrides."""
+    """The user's cache folder for imgcls, by the rules of the system; IMGCLS_CACHE overrides.
+
+    Below the temporary folder for a user without a home, as in a container of another's image.
+    """
     if chosen := os.environ.get("IMGCLS_CACHE"):
         return Path(chosen)
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+        base = os.environ.get("LOCALAPPDATA") or _home("AppData/Local")
     elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
+        base = _home("Library/Caches")
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        base = os.environ.get("XDG_CACHE_HOME") or _home(".cache")
     return Path(base) / "imgcls"
+
+
+def _home(inside: str) -> str:
+    try:
+        return str(Path.home() / inside)
+    except RuntimeError:
+        number = os.getuid() if hasattr(os, "getuid") else 0
+        return str(Path(tempfile.gettempdir()) / f"imgcls-{number}")
 
 
 def _matches(entry: ModelEntry, glob: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
+from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.errors import OutputError
 from imgcls.metrics.timings import (
     BenchmarkReport,
@@ -21,6 +22,7 @@ from imgcls.metrics.timings import (
 )
 from imgcls.report.console import Console
 from imgcls.report.files import write_csv
+from imgcls.report.outputs import require_replaceable
 from imgcls.report.screen import facts_table, panel
 
 _FLAT = (
@@ -32,6 +34,7 @@ _AGREEMENT = ("largest_difference", "same_top_1")
 _PIPELINE = (
     "workers", "decode_ms", "transform_ms", "copy_ms", "compute_ms", "idle_share", "bottleneck",
 )  # fmt: skip
+_COLUMNS = (*_FLAT, *_AGREEMENT, *_PIPELINE)
 
 
 def show_benchmark(console: Console, report: BenchmarkReport) -> None:
@@ -64,6 +67,15 @@ def show_benchmark(console: Console, report: BenchmarkReport) -> None:
         console.warn(note)
 
 
+def require_files(config: BenchmarkConfig) -> None:
+    """Raise ConfigError unless the files that were asked for can be written without loss."""
+    read = [name for name in (config.baseline, config.data) if name is not None]
+    if config.csv is not None:
+        require_replaceable("--csv", config.csv, force=config.force, inputs=read, columns=_COLUMNS)
+    if config.plot is not None:
+        require_replaceable("--plot", config.plot, force=config.force, inputs=read)
+
+
 def write_benchmark(
     report: BenchmarkReport, *, csv: Path | None, plot: Path | None
 ) -> dict[str, Path]:
@@ -71,7 +83,7 @@ def write_benchmark(
     written: dict[str, Path] = {}
     if csv is not None:
         with _naming(csv):
-            write_csv(csv, [*_FLAT, *_AGREEMENT, *_PIPELINE], map(_row, report.results))
+            write_csv(csv, _COLUMNS, map(_row, report.results))
         written["Table"] = csv
     if plot is not None:
         from imgcls.report.plots.speed import draw_speed

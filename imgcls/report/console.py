@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -60,7 +61,8 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Tell what the user should know, also when quiet."""
-        self.err.print(f"note: {text}", style="yellow")
+        # one line as the terminal folds it: paths in it are copied whole
+        self.err.print(f"note: {text}", style="yellow", soft_wrap=True)
 
     def path(self, label: str, text: str) -> None:
         """Give a path or command as a line of its own that can be copied whole."""
@@ -77,7 +79,7 @@ class Console:
     def result(self, document: Any, *texts: RenderableType) -> None:
         """Give the result: the document with --json, otherwise the texts."""
         if self.json:
-            sys.stdout.write(strict_json(to_plain(document)) + "\n")
+            sys.stdout.write(_encodable(strict_json(to_plain(document))) + "\n")
             return
         for text in texts:
             if isinstance(text, str):
@@ -112,6 +114,15 @@ class Console:
             yield lambda done, total: bar.update(
                 task, completed=done, total=total, count=f"{done:,}/{total:,}"
             )
+
+
+def _encodable(document: str) -> str:
+    r"""The JSON text, with \u escapes for what standard output cannot encode."""
+    try:
+        document.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(document))
+    return document
 
 
 def _line(stream: TextIO, text: str) -> None:

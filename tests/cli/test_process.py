@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import run_process
+from conftest import OFFLINE, run_process
 
 from imgcls.cli.app import VERBS
 
@@ -83,13 +83,77 @@ def test_benchmark_on_a_missing_device_is_one_line(tmp_path):
     assert done.err == "imgcls: --device mps: not available on this machine; available: cpu\n"
 
 
+def shell(command, cwd, **environment):
+    """A shell's answer to `$IMGCLS ...`: exit code (of the first in a pipe), stdout, stderr."""
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "IMGCLS": f"{sys.executable} -m imgcls", **environment},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 def test_a_closed_pipe_is_no_error(tmp_path):
     """`imgcls list-models '*' | head -1`."""
-    command = f"{sys.executable} -m imgcls list-models '*' | head -1"
-    done = subprocess.run(
-        command, shell=True, capture_output=True, text=True, cwd=tmp_path, check=True
-    )
-    assert done.stderr == ""
+    code, out, err = shell("$IMGCLS list-models '*' | head -1", tmp_path)
+    assert (code, err) == (0, "")
+    assert out
+
+
+@pytest.mark.parametrize(
+    ("stream", "reason"), [(">&-", "Bad file descriptor"), ("> /dev/full", "No space left")]
+)
+def test_output_that_cannot_be_written_is_one_line_and_exit_1(tmp_path, stream, reason):
+    """As of cat and ls."""
+    code, _, err = shell(f"$IMGCLS list-models vit_tiny* {stream}", tmp_path)
+    assert code == 1
+    [line] = err.splitlines()
+    assert line.startswith("imgcls: the output cannot be written to stdout")
+    assert reason in line
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2> /dev/full", "<&- 2>&-"])
+def test_messages_that_nobody_takes_change_nothing(tmp_path, streams):
+    """The result is there, and the exit code is that of the command."""
+    assert shell(f"$IMGCLS list-models vit_tiny* {streams}", tmp_path)[0] == 0
+    assert shell(f"$IMGCLS evaluate /no/such {streams}", tmp_path)[0] == 2
+
+
+@pytest.mark.slow
+def test_a_finished_job_keeps_its_result_whatever_its_streams_take(tmp_path):
+    """Trained with stderr closed, evaluated with stdout full or unread: all files are there."""
+    options = f"{' '.join(OFFLINE)} --device cpu --quiet"
+    train = f"$IMGCLS train {options} --epochs 1 --experiment r --no-preflight"
+    assert shell(f"{train} >&- 2>&-", tmp_path)[0] == 1
+    results = tmp_path / "outputs/r/fold_0/test_results"
+    assert (results.parent / "checkpoints" / "best").exists()
+    options = "--device cpu --workers 0 --ci none --no-report"
+    assert shell(f"$IMGCLS evaluate {options} --split val > /dev/full", tmp_path)[0] == 1
+    assert (results / "val" / "test_metrics.json").is_file()
+    # a reader that leaves does not hide that a gate failed
+    gate = "--fail-under accuracy=0.999999"
+    code, _, err = shell(f"$IMGCLS evaluate {options} {gate} | true", tmp_path)
+    assert code == 1, err
+    assert "--fail-under: accuracy is" in err
+    assert (results / "test" / "test_metrics.json").is_file()
+
+
+def test_json_is_valid_in_any_encoding(tmp_path, crops):
+    """A class that the terminal's encoding lacks is escaped as JSON has it."""
+    from PIL import Image
+
+    for name in ("甲虫😀", "é"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index, pixels in enumerate(crops["china"][:4]):
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{index}.png")
+    command = "$IMGCLS inspect data --workers 0"
+    code, out, err = shell(f"{command} --json", tmp_path, PYTHONIOENCODING="ascii")
+    assert code == 0, err
+    assert set(json.loads(out)["class_names"]) == {"甲虫😀", "é"}
+    assert shell(command, tmp_path, PYTHONIOENCODING="ascii")[0] == 0
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import timm
@@ -150,3 +151,12 @@ def test_only_news_are_counted_anew(monkeypatch):
     )
     assert build_catalog.build_catalog(known)["models"] == shipped
     assert counted == ["test_vit"]
+
+
+def test_a_user_without_a_home_has_a_cache_all_the_same(monkeypatch):
+    """HOME is not set and the system knows no such user, as in many containers."""
+    for name in ("HOME", "IMGCLS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    assert catalog.cache_folder().is_relative_to(tempfile.gettempdir())
+    assert catalog.list_models("vit_tiny*")
