@@ -39,6 +39,13 @@ def square_root_draw(labels: np.ndarray, generator: np.random.Generator) -> np.n
     return generator.permutation(np.concatenate(drawn))
 
 
+def smallest_batch(pictures: int, batch_size: int, grad_accum: int) -> int:
+    """The pictures in the smallest micro-batch that EpochSampler deals, without even batches."""
+    step, larger = divmod(pictures, -(-pictures // (batch_size * grad_accum)))
+    steps = (step, step + 1) if larger else (step,)
+    return min(size // -(-size // batch_size) for size in steps)
+
+
 class EpochSampler:
     """Deals N samples into updates, and each update into micro-batches of at most `batch_size`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import io
 import logging
@@ -28,6 +29,8 @@ _EXTRAS = {
 
 def check_backend(backend: str, compute: ComputeSettings) -> None:
     """Raise ConfigError when a backend's extra is missing, DeviceError where it cannot compute."""
+    if backend == "compile":
+        require_compiler(compute.device)
     if backend not in _EXTRAS:
         return
     extra, modules = _EXTRAS[backend]
@@ -40,6 +43,24 @@ def check_backend(backend: str, compute: ComputeSettings) -> None:
     if backend == "onnxruntime" and compute.precision is not None:
         asked = amp_name(compute.precision)
         raise DeviceError(f"--backend onnxruntime: computes in fp32 on a CPU, not in {asked}")
+
+
+@functools.cache
+def require_compiler(device: torch.device) -> None:
+    """Raise DeviceError where torch.compile finds no compiler for the device, seen by trying."""
+    try:
+        with _quiet():
+            torch.compile(torch.neg)(torch.ones(2, device=device))
+    except Exception as error:
+        # the compiler's name is missing, or headers, or triton: torch says which
+        reason = str(error).partition("\n")[0][:200]
+        needed = "a C++ compiler (g++, clang or MSVC)" if device.type != "cuda" else "triton"
+        raise DeviceError(
+            f"--compile: torch.compile does not work on this machine ({reason}); it needs "
+            f"{needed}; install one, or leave --compile away"
+        ) from error
+    finally:
+        torch.compiler.reset()
 
 
 def make_runner(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -38,11 +40,40 @@ class Trainable:
             for parameter in stage.parameters:
                 parameter.requires_grad_(epoch >= stage.first_epoch)
         model.train()
+        parents = {
+            id(child): list(module.parameters())
+            for module in model.modules()
+            for child in module.children()
+        }
         for module in model.modules():
+            if not isinstance(module, _NormBase):
+                continue
             own = list(module.parameters(recurse=False))
-            trained = any(parameter.requires_grad for parameter in own)
-            if isinstance(module, _NormBase) and (self.frozen_norms or (own and not trained)):
+            # one without parameters belongs to what is around it
+            weights = own or parents.get(id(module), [])
+            trained = any(parameter.requires_grad for parameter in weights)
+            if self.frozen_norms or (weights and not trained):
                 module.eval()
+
+
+def is_too_few(error: BaseException) -> bool:
+    """True for torch's error about a batch norm that is trained on a single value a channel."""
+    return isinstance(error, ValueError) and "more than 1 value per channel" in str(error)
+
+
+def trains_on_one_picture(model: nn.Module, input_size: tuple[int, int, int]) -> bool:
+    """False when the model, in the training mode it is in, has a batch norm that needs more.
+
+    Tried by a pass of one picture [C, H, W] that computes nothing.
+    """
+    shadow = copy.deepcopy(model).to("meta")
+    try:
+        shadow(torch.empty(1, *input_size, device="meta"))
+    except ValueError as error:
+        if not is_too_few(error):
+            raise
+        return False
+    return True
 
 
 def gradual_unfreezing(

@@ -13,7 +13,9 @@ from torch import nn
 from imgcls.data.bad_images import BadImages
 from imgcls.data.features import FeatureEvalLoader, FeatureSet, FeatureTrainLoader
 from imgcls.data.loader import EvalLoader, TrainLoader
+from imgcls.data.sampling import smallest_batch
 from imgcls.data.transforms import eval_transform, train_transform
+from imgcls.engine.backends import require_compiler
 from imgcls.engine.batches import Normalizer, TrainBatcher
 from imgcls.engine.ema import WeightAverage
 from imgcls.engine.features import ClassifierAlone, FeatureInput
@@ -24,8 +26,13 @@ from imgcls.engine.runtime import derive_seed, set_seed, set_tf32
 from imgcls.engine.schedule import Schedule
 from imgcls.engine.state import History, Progress, RandomState
 from imgcls.engine.step import Learner
-from imgcls.engine.trainable import Stage, Trainable, gradual_unfreezing
-from imgcls.errors import DataError
+from imgcls.engine.trainable import (
+    Stage,
+    Trainable,
+    gradual_unfreezing,
+    trains_on_one_picture,
+)
+from imgcls.errors import ConfigError, DataError
 from imgcls.jobs.features import FeatureStore
 from imgcls.jobs.head import classifier_alone
 from imgcls.jobs.plan import Plan
@@ -74,7 +81,10 @@ def assemble(
     average = WeightAverage(model, config.optim.model_ema_decay) if plan.recipe.model_ema else None
     if config.runtime.grad_checkpointing:
         checkpoint_gradients(whole, config.model.name)
+    trainable = _trainable(model, plan.recipe)
+    _require_trainable_batches(plan, fold, model, trainable, facts)
     if config.runtime.compile:
+        require_compiler(plan.compute.device)
         model.compile()
     optimizer = build_optimizer(model, config.optim, plan.pace.lr)
     normalizer = (
@@ -85,7 +95,7 @@ def assemble(
     device = plan.compute.device
     learner = Learner(
         model=model,
-        trainable=_trainable(model, plan.recipe),
+        trainable=trainable,
         loss=build_loss(
             plan.recipe.imbalance,
             plan.train_counts(fold),
@@ -132,6 +142,25 @@ def assemble(
     )
     card = model_card(whole, plan.class_names, facts)
     return Assembly(fold, parts, facts, card, bad_images, store, next(iter(taken), None))
+
+
+def _require_trainable_batches(
+    plan: Plan, fold: int, model: nn.Module, trainable: Trainable, facts: Preprocessing
+) -> None:
+    """Raise ConfigError where a batch of one picture comes and the batch norm needs more."""
+    pictures = len(plan.assignment.indices("train", fold))
+    smallest = smallest_batch(pictures, plan.pace.batch_size, plan.config.optim.grad_accum)
+    if smallest > 1 or plan.recipe.augment.mixes or isinstance(model, ClassifierAlone):
+        return
+    # with all that is ever trained; each epoch begins by saying what it trains
+    trainable.begin_epoch(model, plan.pace.epochs)
+    if not trains_on_one_picture(model, facts.input_size):
+        raise ConfigError(
+            f"data.batch_size (--batch-size) {plan.pace.batch_size}: leaves single pictures of "
+            f"{facts.input_size[1]} pixels, on which {plan.config.model.name}'s batch norm cannot "
+            "be trained; give --batch-size 4 or more, a larger --img-size, or a model without "
+            "batch norm, such as vit_tiny_patch16_224"
+        )
 
 
 def _trainable(model: nn.Module, recipe: Recipe) -> Trainable:

@@ -27,7 +27,14 @@ from imgcls.engine.memory import is_out_of_memory
 from imgcls.engine.pointers import BEST, LAST, best_of, last_of, settle
 from imgcls.engine.runtime import versions
 from imgcls.engine.sidecar import read_sidecar
-from imgcls.errors import CheckpointError, DeviceMemoryError, InterruptedRunError, OutputError
+from imgcls.engine.trainable import is_too_few
+from imgcls.errors import (
+    BadImageError,
+    CheckpointError,
+    DeviceMemoryError,
+    InterruptedRunError,
+    OutputError,
+)
 from imgcls.jobs.assemble import Assembly, assemble
 from imgcls.jobs.features import FeatureStore
 from imgcls.jobs.head import fit_head
@@ -114,6 +121,13 @@ def train_fold(
         if not is_out_of_memory(error):
             raise
         raise DeviceMemoryError(_memory_advice(plan, error)) from error
+    except ValueError as error:
+        if not is_too_few(error):
+            raise
+        raise BadImageError(
+            "pictures that cannot be read left a batch of one, on which a batch norm cannot be "
+            "trained; give a larger --batch-size, or repair the pictures"
+        ) from error
     finally:
         checkpointer.close()
     with writing(run, GO_ON):

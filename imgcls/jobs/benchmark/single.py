@@ -17,6 +17,7 @@ from imgcls.engine.memory import is_out_of_memory
 from imgcls.engine.optim import build_optimizer, default_lr
 from imgcls.engine.runtime import autocast, set_tf32
 from imgcls.engine.timing import Timing, time_step
+from imgcls.engine.trainable import is_too_few
 from imgcls.errors import ConfigError, DeviceMemoryError
 from imgcls.jobs.benchmark.subject import Setting, Subject
 from imgcls.metrics.speed import block_medians_ms, drift, latency_percentiles, speed_metrics
@@ -175,7 +176,7 @@ def explaining(setting: Setting) -> Iterator[None]:
             raise DeviceMemoryError(
                 f"{setting.compute.device} is out of memory at {size}; try a smaller one, or auto"
             ) from error
-        if "more than 1 value per channel" in str(error):
+        if is_too_few(error):
             raise ConfigError(
                 f"{size}: the model's batch norm needs at least 2 pictures to train"
             ) from error
