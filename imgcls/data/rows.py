@@ -169,8 +169,9 @@ def _splits(
         texts = sorted({text.strip().lower() for text in splits if splits[text] == split})
         if len(texts) > 1 and not all(map(is_plain, texts)):
             raise DataError(
-                f"{spec}: the splits {shortened(map(repr, texts))} all mean {split}; name them "
-                "train, val and test, and leave out the rows that are in none"
+                f"{spec}: {shortened(map(repr, texts))} in column "
+                f"{reading.split_col or 'split'!r} all mean {split}; write train, val and test, "
+                "and leave out the rows that are in none"
             )
     return [splits[text] for text in said]
 

@@ -177,10 +177,14 @@ def test_a_table_that_cannot_be_used_says_where(images, name, text, words):
 
 
 def test_other_encodings_are_named(images):
-    """Latin-1 and UTF-16 are not guessed at."""
-    for encoding in ("latin-1", "utf-16"):
-        with pytest.raises(DataError, match="is not UTF-8"):
-            table_of(images, "path,label\na/1.png,café\n", encoding=encoding)
+    """UTF-16 says itself what it is, as Excel's Unicode text; Latin-1 is not guessed at."""
+    text = "path,label\na/1.png,x\na/2.png,café\n"
+    with pytest.raises(DataError, match=r"line 3 is not UTF-8 \(byte 0xe9\); save the table"):
+        table_of(images, text, encoding="latin-1")
+    assert table_of(images, text.replace(",", "\t"), encoding="utf-16").class_names == ("café", "x")
+    (images / "m.csv").write_bytes(b"\xff\xfea")
+    with pytest.raises(DataError, match="is not the UTF-16 that it begins as"):
+        open_source(str(images / "m.csv"))
 
 
 def test_two_ways_to_say_groups_are_refused():
@@ -254,3 +258,83 @@ def test_two_spellings_of_one_file_are_one_picture(images):
     assert "1 rows repeat a path" in table.notes[0]
     with pytest.raises(DataError, match=r"paths with more than one split: a/1\.png"):
         table_of(images, "path,label,split\na/1.png,x,train\nA/1.PNG,x,test\n")
+
+
+def test_ids_without_a_suffix_are_the_pictures_of_that_name(images):
+    """As in Kaggle's tables; two pictures of one id are refused."""
+    table = table_of(images, "id,breed\n1,x\n2,y\n", path_col="id", label_col="breed",
+                     root=images / "a")  # fmt: skip
+    assert labels(table) == {"1.png": "x", "2.png": "y"}
+    assert any("2 paths have no suffix" in note for note in table.notes)
+    (images / "a" / "1.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"'a/1' has no suffix, and both a/1\.jpg and a/1\.png"):
+        table_of(images, "path,label\na/1,x\n")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["file,X,Y\na/1.png,1,0\na/2.png,0,1\n", "file, X, Y\na/1.png, 1.0, 0.0\na/2.png, 0, 1\n",
+     "file,X,Y,Z\na/1.png,True,False,False\na/2.png,false,true,false\n"],
+)  # fmt: skip
+def test_one_column_a_class_is_a_label(lines, images):
+    """ISIC's and Roboflow's tables; in no row may two be 1, or none."""
+    table = table_of(images, lines, path_col="file")
+    assert labels(table) == {"a/1.png": "X", "a/2.png": "Y"}
+    assert table.columns == {}
+    assert any("the classes are columns" in note for note in table.notes)
+    for cells in ("1,1", "0,0"):
+        with pytest.raises(DataError, match=r"1 rows that do not have exactly one 1 .* X, Y"):
+            table_of(images, f"path,X,Y\na/1.png,1,0\na/2.png,{cells}\n")
+
+
+PLACES = {
+    "another machine": "/home/ann/birds/a/{}.png",
+    "another Windows": r"C:\Users\ann\birds\a\{}.png",
+    "a file's address": "file:///home/ann/birds/a/{}.png",
+    "a bucket": "s3://birds/2021/a/{}.png",
+    "Label Studio's upload": "/data/upload/7/0a1b2c3d-{}.png",
+    "Label Studio's address": "http://localhost:8080/data/upload/7/0a1b2c3d-{}.png",
+    "Label Studio's local files": "/data/local-files/?d=a/{}.png",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_paths_of_other_machines_and_tools_lead_to_the_pictures_here(place, images):
+    """By their ends, all cut behind the same folder; with a note, as it is a reading."""
+    rows = "".join(f"{PLACES[place].format(n)},{'xy'[n % 2]}\n" for n in range(1, 10))
+    root = images / "a" if "upload" in PLACES[place] else images
+    table = table_of(images, "path,label\n" + rows, root=root)
+    assert [key.rpartition("/")[2] for key in table.keys] == [f"{n}.png" for n in range(1, 10)]
+    assert [table.images.open(row).getpixel((0, 0))[0] for row in range(9)] == list(range(1, 10))
+    assert "local-files" in PLACES[place] or any("another machine's" in n for n in table.notes)
+
+
+def test_ends_of_paths_are_not_matched_one_by_one(images):
+    """b/1.png is not a/1.png, though a file of that name lies elsewhere."""
+    (images / "1.png").write_bytes((images / "a" / "9.png").read_bytes())
+    rows = "".join(f"/x/a/{n}.png,x\n" for n in range(2, 6)) + "/x/b/1.png,y\n"
+    with pytest.raises(DataError, match=r"1 paths that lead to no .*they are absolute.*/x/b/1"):
+        table_of(images, "path,label\n" + rows)
+
+
+def test_where_absolute_paths_start_is_not_claimed_to_be_the_root(images):
+    """They do not start from the table's folder; the error says what they are."""
+    with pytest.raises(DataError, match="they are absolute, as on another machine") as caught:
+        table_of(images, "path,label\n/x/q.png,x\n/x/r.png,y\n")
+    assert "start from" not in str(caught.value)
+
+
+def test_words_of_a_split_column_may_not_be_two_splits_in_one(images):
+    """FER2013's PublicTest and PrivateTest: which is for validation, its user knows."""
+    rows = "path,label,Usage\na/1.png,x,Training\na/2.png,y,PublicTest\na/3.png,x,PrivateTest\n"
+    with pytest.raises(DataError, match="'privatetest', 'publictest' in column 'Usage' all mean"):
+        table_of(images, rows, split_col="Usage")
+    table = table_of(images, rows.replace("PublicTest", "dev"), split_col="Usage")
+    assert table.splits == ("train", "val", "test")
+
+
+@pytest.mark.parametrize("separator", ["\t", "|", ";"])
+def test_a_csv_may_be_separated_otherwise(separator, images):
+    """What the header has none of separates nothing."""
+    text = "path,label\na/1.png,x\na/2.png,y\n".replace(",", separator)
+    assert labels(table_of(images, text)) == {"a/1.png": "x", "a/2.png": "y"}

@@ -13,14 +13,14 @@ from imgcls.data.source import FileState, ImageStore
 class FileImages(ImageStore):
     """Pictures in files below a root, or, by an absolute path, anywhere.
 
-    listed: the files were found there, and not only named.
+    why_missing: what is said of paths that lead to no file; "" where the files were found there,
+    and not only named.
     """
 
-    def __init__(self, root: Path, paths: tuple[str, ...], *, listed: bool = True) -> None:
+    def __init__(self, root: Path, paths: tuple[str, ...], *, why_missing: str = "") -> None:
         self._root = root
         self._paths = paths
-        self._listed = listed
-        self.why_missing = f"paths that lead to no file (they start from {root}; see --root)"
+        self.why_missing = why_missing
 
     def content(self, index: int) -> bytes:
         """The picture's file."""
@@ -36,7 +36,7 @@ class FileImages(ImageStore):
 
     def missing(self) -> list[int]:
         """Rows without a file."""
-        if self._listed:
+        if not self.why_missing:
             return []
         # os.path, because pathlib takes five times as long, which 100,000 files make felt
         there = (os.path.isfile(os.path.join(self._root, path)) for path in self._paths)  # noqa: PTH113, PTH118

@@ -6,6 +6,7 @@ a/1.jpg,beetle,train,plant7,0      paths start from the table's folder, or from 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import io
@@ -17,15 +18,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from imgcls.config.files import open_file
+from imgcls.config.files import read_bytes
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.names import is_text
+from imgcls.data.names import is_text, shortened
 from imgcls.data.rows import Rows, column, refuse, sample_table
 from imgcls.data.source import SampleTable
 from imgcls.data.sources.files import FileImages
+from imgcls.data.sources.one_hot import one_hot_labels
+from imgcls.data.sources.table_paths import locate
 from imgcls.errors import DataError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_OTHERS = (";", "\t", "|", ",")
 SUFFIXES = (*_DELIMITERS, ".jsonl")
 
 
@@ -56,8 +60,6 @@ class ManifestSource:
             cells = read(file, spec)
         except OSError as error:
             raise DataError(f"{spec}: cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise DataError(f"{spec}: is not UTF-8 (byte {error.start}); save it so") from error
         except csv.Error as error:
             raise DataError(f"{spec}: line 1: {error}") from error
         return manifest_table(spec, file, cells, reading)
@@ -67,10 +69,11 @@ def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) 
     """The table of picture files that `cells`, read from `file`, name. Raises DataError."""
     columns = dict(cells.columns)
     path_col = column(spec, columns, reading.path_col, ("path",), "--path-col")
-    label_col = column(spec, columns, reading.label_col, ("label",), "--label-col")
-    if path_col == label_col:
+    if path_col == (reading.label_col or "label"):
         raise DataError(f"{spec}: column {path_col!r} cannot hold both path and label")
-    paths, labels = columns.pop(path_col), columns.pop(label_col)
+    paths = columns.pop(path_col)
+    said = (reading.split_col or "split", reading.group_col or "group", reading.fold_col or "fold")
+    labels, label_notes = _labels(spec, cells, columns, reading, said)
     root = (reading.root or file.parent).expanduser().absolute()
     if not paths:
         raise DataError(f"{spec}: has no rows")
@@ -79,8 +82,8 @@ def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) 
         "rows without a path",
         (p for p, path in zip(cells.places, paths, strict=True) if not path),
     )
-    keys = _one_name_a_file(root, [_key(root, path) for path in paths])
-    said = (reading.split_col or "split", reading.group_col or "group", reading.fold_col or "fold")
+    located = locate(spec, root, paths)
+    keys = _one_name_a_file(root, located.keys)
     roles = {"label": labels, **{title: columns[title] for title in said if title in columns}}
     once, notes = _without_repeats(spec, keys, roles, cells.places)
     rows = Rows(
@@ -88,25 +91,37 @@ def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) 
         labels=[labels[row] for row in once],
         places=[cells.places[row] for row in once],
         columns={title: [values[row] for row in once] for title, values in columns.items()},
-        notes=notes,
+        notes=(*label_notes, *located.notes, *notes),
     )
     return sample_table(
         spec,
         file.stem,
         rows,
-        lambda order: FileImages(root, tuple(rows.keys[row] for row in order), listed=False),
+        lambda order: FileImages(
+            root, tuple(rows.keys[row] for row in order), why_missing=located.missing
+        ),
         reading,
     )
 
 
-def _key(root: Path, path: str) -> str:
-    """The path below the root with forward slashes; a path that leads elsewhere as it is."""
-    if "\\" in path and not (root / path).exists():
-        path = path.replace("\\", "/")  # the table was written on Windows
-    plain = os.path.normpath(path)
-    if os.path.isabs(plain) and Path(plain).is_relative_to(root):  # noqa: PTH117  100,000 times
-        plain = os.path.relpath(plain, root)
-    return plain.replace(os.sep, "/")
+def _labels(
+    spec: str,
+    cells: Cells,
+    columns: dict[str, Sequence[str]],
+    reading: ReadingConfig,
+    roles: Sequence[str],
+) -> tuple[Sequence[str], tuple[str, ...]]:
+    """The labels, taken out of the columns: of one column, or of one column a class. And a note."""
+    if reading.label_col is None and "label" not in columns:
+        found = one_hot_labels(spec, columns, cells.places, roles)
+        if found is not None:
+            labels, titles = found
+            for title in titles:
+                del columns[title]
+            note = f"the classes are columns, of which one is 1 in each row: {shortened(titles)}"
+            return labels, (note,)
+    label_col = column(spec, cells.columns, reading.label_col, ("label",), "--label-col")
+    return columns.pop(label_col), ()
 
 
 def _one_name_a_file(root: Path, keys: Sequence[str]) -> list[str]:
@@ -157,12 +172,13 @@ def _without_repeats(
 
 
 def _read_csv(file: Path, spec: str) -> Cells:
-    delimiter = _DELIMITERS[file.suffix.lower()]
-    with io.TextIOWrapper(open_file(file), encoding="utf-8-sig", newline="") as stream:
+    with io.StringIO(_text_of(file, spec), newline="") as stream:
         first = stream.readline()
         stream.seek(0)
-        if delimiter == "," and ";" in first and "," not in first:
-            delimiter = ";"  # what spreadsheets write where the comma is the decimal point
+        delimiter = _DELIMITERS[file.suffix.lower()]
+        if delimiter not in first:
+            # what spreadsheets write where the comma is the decimal point, and what others do
+            delimiter = next((other for other in _OTHERS if other in first), delimiter)
         lines = csv.reader(stream, delimiter=delimiter, strict=True)
         header = [title.strip() for title in next(lines, [])]
         twice = {title for title in header if title and header.count(title) > 1}
@@ -187,10 +203,28 @@ def _read_csv(file: Path, spec: str) -> Cells:
     return Cells(columns, places)
 
 
+def _text_of(file: Path, spec: str) -> str:
+    """The table's text: UTF-8, or UTF-16 with its mark. Raises DataError with the line."""
+    content = read_bytes(file)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return content.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{spec}: is not the UTF-16 that it begins as ({error})") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{spec}: line {line} is not UTF-8 (byte 0x{content[error.start]:02x}); save the table "
+            "as UTF-8, in Excel `CSV UTF-8`"
+        ) from error
+
+
 def _read_jsonl(file: Path, spec: str) -> Cells:
     rows: list[dict[str, str]] = []
     places: list[str] = []
-    with io.TextIOWrapper(open_file(file), encoding="utf-8-sig") as stream:
+    with io.StringIO(_text_of(file, spec)) as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue

@@ -1,0 +1,48 @@
+"""Labels that a table writes as one column a class, 1 in the picture's own and 0 in the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from imgcls.data.names import shortened
+from imgcls.data.rows import refuse
+
+_YES = frozenset({"1", "1.0", "true", "yes"})
+_NO = frozenset({"0", "0.0", "false", "no", ""})
+_FEWEST = 2
+
+
+def one_hot_labels(
+    spec: str,
+    columns: Mapping[str, Sequence[str]],
+    places: Sequence[str],
+    roles: Collection[str],
+) -> tuple[list[str], list[str]] | None:
+    """Each row's label and the columns that say it; None where there are no such columns.
+
+    roles: columns that say something else. Raises DataError for a row with no label, or several.
+    """
+    cells = {
+        title: [cell.strip().lower() for cell in values]
+        for title, values in columns.items()
+        if title not in roles
+    }
+    titles = [
+        title
+        for title, values in cells.items()
+        if set(values) <= _YES | _NO and not set(values) <= {""}
+    ]
+    if len(titles) < _FEWEST or not places:
+        return None
+    said = [[t for t in titles if cells[t][row] in _YES] for row in range(len(places))]
+    refuse(
+        spec,
+        f"rows that do not have exactly one 1 in the columns {shortened(titles)}, which look like "
+        "one class each; take out those that are none, or name one column by --label-col",
+        (
+            f"{place} has {len(own)}"
+            for place, own in zip(places, said, strict=True)
+            if len(own) != 1
+        ),
+    )
+    return [own[0] for own in said], titles

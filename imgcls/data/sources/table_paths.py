@@ -1,0 +1,156 @@
+"""From the paths that a table writes to the files that they mean, as tools and machines differ.
+
+What is there as written is taken as written. For the rest, one reading after the other: ids without
+a suffix, Label Studio's paths, absolute paths of another machine. What finds something is told.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from imgcls.data.names import shortened
+from imgcls.data.sources.tree import is_picture
+from imgcls.errors import DataError
+
+_LOCAL_FILES = "/data/local-files/"
+_UPLOAD = "/data/upload/"
+_UPLOAD_HASH = re.compile(r"[0-9a-f]{8}-(?=.)")
+_DRIVE = re.compile(r"[A-Za-z]:/")
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+# so many paths tell which of their leading folders are another machine's
+_SAMPLE = 64
+
+
+class Located(NamedTuple):
+    """Where each path leads: below the root with forward slashes, or elsewhere as it is.
+
+    notes: what was read otherwise than written. missing: why the rest leads to no file.
+    """
+
+    keys: list[str]
+    notes: tuple[str, ...]
+    missing: str
+
+
+def locate(spec: str, root: Path, paths: Sequence[str]) -> Located:
+    """The files of a table's paths. Raises DataError for an id that two pictures have."""
+    keys = [_key(root, _plain(root, path)) for path in paths]
+    there = _Files(root)
+    lost = [row for row, key in enumerate(keys) if not there.has(key)]
+    notes = []
+    for found, words in (
+        (_with_suffix(spec, there, keys, lost), "have no suffix and are found as pictures"),
+        (_below_root(there, keys, lost), "are another machine's and are found below the root"),
+    ):
+        if found:
+            row, key = next(iter(found.items()))
+            notes.append(f"{len(found):,} paths {words}, such as {shortened([key])}")
+            for row, key in found.items():
+                keys[row] = key
+            lost = [row for row in lost if row not in found]
+    foreign = [row for row in lost if _is_foreign(keys[row])]
+    missing = f"they start from {root}; see --root"
+    if foreign and len(foreign) == len(lost):
+        missing = (
+            f"they are absolute, as on another machine, and none of their ends is below {root}"
+        )
+    return Located(keys, tuple(notes), f"paths that lead to no file ({missing})")
+
+
+def _plain(root: Path, path: str) -> str:
+    """The path without what web tools and Windows put into it."""
+    if "\\" in path and not os.path.exists(root / path):  # noqa: PTH110  no error of a long name
+        path = path.replace("\\", "/")  # the table was written on Windows
+    if _LOCAL_FILES in path:
+        [path] = parse_qs(urlsplit(path).query).get("d", [path])
+    elif _URL.match(path):
+        path = unquote(urlsplit(path).path) or path
+    elif _UPLOAD in path:
+        path = unquote(path)
+    return path
+
+
+def _key(root: Path, path: str) -> str:
+    plain = os.path.normpath(path)
+    if os.path.isabs(plain) and Path(plain).is_relative_to(root):  # noqa: PTH117  100,000 times
+        plain = os.path.relpath(plain, root)
+    return plain.replace(os.sep, "/")
+
+
+def _is_foreign(key: str) -> bool:
+    return key.startswith("/") or _DRIVE.match(key) is not None
+
+
+class _Files:
+    """What is below a root, each folder listed once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self._by_stem: dict[str, dict[str, list[str]]] = {}
+
+    def has(self, key: str) -> bool:
+        # os.path, because pathlib takes five times as long, which 100,000 files make felt
+        return os.path.isfile(os.path.join(self._root, key))  # noqa: PTH113, PTH118
+
+    def with_stem(self, key: str) -> list[str]:
+        """The pictures, as keys, whose name without suffix is this one's."""
+        folder, _, name = key.rpartition("/")
+        if folder not in self._by_stem:
+            found: dict[str, list[str]] = {}
+            try:
+                names = sorted(os.listdir(os.path.join(self._root, folder)))  # noqa: PTH118, PTH208
+            except (OSError, ValueError):
+                names = []
+            for entry in filter(is_picture, names):
+                found.setdefault(os.path.splitext(entry)[0], []).append(entry)  # noqa: PTH122
+            self._by_stem[folder] = found
+        names = self._by_stem[folder].get(name, [])
+        return [f"{folder}/{entry}" if folder else entry for entry in names]
+
+
+def _with_suffix(
+    spec: str, there: _Files, keys: Sequence[str], lost: Sequence[int]
+) -> dict[int, str]:
+    """Rows whose path is a picture's without its suffix, as Kaggle's ids are."""
+    found = {}
+    for row in lost:
+        if is_picture(keys[row]):
+            continue
+        pictures = there.with_stem(keys[row])
+        if len(pictures) > 1:
+            raise DataError(
+                f"{spec}: {keys[row]!r} has no suffix, and both {' and '.join(pictures[:2])} are "
+                "there; write the suffixes into the table"
+            )
+        if pictures:
+            found[row] = pictures[0]
+    return found
+
+
+def _below_root(there: _Files, keys: Sequence[str], lost: Sequence[int]) -> dict[int, str]:
+    """Rows whose absolute path ends in one below the root, all cut behind the same folder."""
+    foreign = [row for row in lost if _is_foreign(keys[row])]
+    if not foreign:
+        return {}
+    first = keys[foreign[0]].split("/")
+    for cut in range(1, len(first)):
+        start = "/".join(first[:cut]) + "/"
+        tried = [row for row in foreign if keys[row].startswith(start)]
+        sample = tried[:: max(1, len(tried) // _SAMPLE)]
+        hits = sum(_file_below(there, keys[row][len(start) :]) is not None for row in sample)
+        if 2 * hits > len(sample):
+            ends = {row: _file_below(there, keys[row][len(start) :]) for row in tried}
+            return {row: key for row, key in ends.items() if key is not None}
+    return {}
+
+
+def _file_below(there: _Files, key: str) -> str | None:
+    """The file, by the name that it had before Label Studio put a hash before it, or without."""
+    folder, slash, name = key.rpartition("/")
+    before = folder + slash + _UPLOAD_HASH.sub("", name, count=1)
+    return next((one for one in (key, before) if there.has(one)), None)
