@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import optuna
 import pytest
@@ -33,7 +32,7 @@ class Watcher(TuningView):
     """Sees a search, and does something at an event of its choice."""
 
     def __init__(self, act=lambda _event, _number: None):
-        super().__init__(Console(quiet=True), Path(), "val_balanced_accuracy", 0)
+        super().__init__(Console(quiet=True), "val_balanced_accuracy", 0)
         self.begun = []
         self._act = act
 
