@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 
@@ -37,18 +39,27 @@ def show_evaluation(console: Console, report: EvalReport) -> None:
         console.path("Files", str(report.folder))
     if report.page is not None:
         console.path("Report", str(report.page))
+    if report.fold != "all":
+        console.path("Next", _next(report))
     for note in report.notes:
         console.warn(note)
+
+
+def _next(report: EvalReport) -> str:
+    """The command that goes on: to the test split, then to how fast the model is."""
+    if report.split in ("train", "val"):
+        return f"imgcls evaluate {shlex.quote(str(report.checkpoint))} --split test"
+    parent = report.checkpoint.parent
+    model = parent.parent if parent.name == "checkpoints" else report.checkpoint
+    return f"imgcls benchmark {shlex.quote(str(model))}"
 
 
 def _headline(report: EvalReport) -> RenderableType:
     metrics, table = report.metrics, Table(box=None, pad_edge=False)
     table.add_column("", style="bold", no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
-    for title in (
-        ("95% interval", "Weighted", "Micro") if report.intervals else ("Weighted", "Micro")
-    ):
-        table.add_column(title, justify="right", no_wrap=True)
+    if report.intervals:
+        table.add_column("95% interval", justify="right", no_wrap=True)
     top = [name for name in metrics if name.startswith("top_")]
     rows = [
         ("Accuracy", "accuracy"),
@@ -72,15 +83,22 @@ def _headline(report: EvalReport) -> RenderableType:
         if report.intervals:
             interval = report.intervals.get(name)
             cells.append("-" if interval is None else " to ".join(map(written, interval)))
-        for kind in ("weighted", "micro"):
-            other = f"{stem}_{kind}"
-            cells.append(written(metrics[other]) if other in metrics else "")
         table.add_row(*cells)
     return table
 
 
 def _facts(report: EvalReport) -> RenderableType:
     metrics, facts = report.metrics, facts_table()
+    facts.add_row(
+        "Weighted",
+        f"precision {percent(metrics['precision_weighted'])}, recall "
+        f"{percent(metrics['recall_weighted'])}, F1 {percent(metrics['f1_weighted'])}",
+    )
+    facts.add_row(
+        "Micro",
+        f"ROC AUC {share(metrics['roc_auc_micro'])}, average precision "
+        f"{share(metrics['average_precision_micro'])}",
+    )
     facts.add_row(
         "Calibration error",
         f"{percent(metrics['ece'])}; equal mass {percent(metrics['ece_equal_mass'])}, classwise "
@@ -196,4 +214,14 @@ def _confusions(report: EvalReport) -> RenderableType:
     table.add_column("Times", justify="right")
     for row in report.confusions[:_WORST_CLASSES]:
         table.add_row(row["true"], row["predicted"], str(row["count"]))
+    kinds = _kinds_of_mistakes(report)
+    if kinds > _WORST_CLASSES:
+        return Group("", table, f"{_WORST_CLASSES} of {kinds:,} pairs of classes", "")
     return Group("", table, "")
+
+
+def _kinds_of_mistakes(report: EvalReport) -> int:
+    """How many pairs of classes were confused; of very many classes, those that are listed."""
+    rows = enumerate(report.confusion_matrix)
+    counted = sum(bool(n) for true, row in rows for said, n in enumerate(row) if true != said)
+    return counted or len(report.confusions)

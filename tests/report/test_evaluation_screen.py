@@ -1,0 +1,49 @@
+"""The screen of an evaluation: what a person reads and copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from imgcls.metrics.calculator import MetricsCalculator
+from imgcls.metrics.predictions import Predictions
+from imgcls.report.evaluation import _confusions, _kinds_of_mistakes, _next
+from imgcls.results import EvalReport
+
+
+def report_of(labels, said, split="test"):
+    names = tuple("abcd")
+    logits = np.eye(4, dtype=np.float32)[said]
+    keys = tuple(map(str, range(len(labels))))
+    scored = MetricsCalculator(names).compute(Predictions(keys, logits, np.array(labels)))
+    return EvalReport(
+        checkpoint=Path("my runs/r/fold_0/checkpoints/step-00000001"),
+        model_name="tiny",
+        split=split,
+        fold=0,
+        data={},
+        metrics=scored.metrics,
+        speed_metrics={},
+        undefined=scored.undefined,
+        class_names=names,
+        per_class=scored.per_class,
+        confusion_matrix=scored.confusion_matrix,
+        confusions=scored.confusions,
+    )
+
+
+def test_it_says_how_many_confusions_it_leaves_out():
+    """Seven pairs, five are shown; with five or fewer there is nothing to say."""
+    report = report_of([0, 0, 0, 1, 1, 1, 2, 2], [1, 2, 3, 0, 2, 3, 0, 2])
+    assert _kinds_of_mistakes(report) == 7
+    assert "5 of 7 pairs of classes" in _confusions(report).renderables
+    few = report_of([0, 0, 1], [1, 2, 1])
+    assert not any("of" in str(part) for part in _confusions(few).renderables if part != "")
+
+
+def test_the_next_command_goes_on_from_the_split_that_was_scored():
+    """From val to test, from test to the speed; quoted for a shell."""
+    step = "'my runs/r/fold_0/checkpoints/step-00000001'"
+    assert _next(report_of([0], [0], "val")) == f"imgcls evaluate {step} --split test"
+    assert _next(report_of([0], [0])) == "imgcls benchmark 'my runs/r/fold_0'"
