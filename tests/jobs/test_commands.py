@@ -63,7 +63,7 @@ def test_a_run_holds_what_the_design_says(trained, photos):
     assert {p.name for p in run.iterdir()} == names
     assert {p.name for p in (run / "fold_0" / "checkpoints").iterdir()} >= {"best", "last"}
     rows = read_csv(run / "splits.csv")
-    assert list(rows[0]) == ["path", "label", "group", "split", "fold"]
+    assert list(rows[0]) == ["path", "label", "group", "split", "fold", "sha256"]
     assert len(rows) == 48
     history = read_csv(run / "fold_0" / "history.csv")
     assert [row["epoch"] for row in history] == ["1", "2"]
