@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import torch
 from torch import nn
 
@@ -30,25 +30,47 @@ def guess_training_memory_mib(
 
 
 def available_memory_mib() -> float:
-    """MiB of main memory that this process may still take, by the system and its control group."""
-    free_bytes = [_meminfo_available_bytes()]
+    """MiB of main memory that this process may still take, by the system and its control groups."""
+    left = _left_in_control_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    return min(int(psutil.virtual_memory().available), *left) / _MIB
+
+
+def _left_in_control_groups(own: Path, root: Path) -> Iterator[int]:
+    """Bytes that each group around this process leaves it: version 2, and the memory ones of 1.
+
+    own: the list of its groups; root: where groups are mounted. Slurm and systemd set the limit in
+    a group between the root and the process.
+    """
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            names = ("memory.max", "memory.current", "inactive_file")
+            tops = [root, root / "unified"]
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            tops = [root / "memory"]
+        else:
+            continue
+        for top in tops:
+            group = top / path.lstrip("/")
+            # in a container the path may be the host's, and the group is the root
+            for folder in (group, *group.parents):
+                yield from _left(folder, *names)
+                if folder == top:
+                    break
+
+
+def _left(group: Path, limit_name: str, used_name: str, cached_name: str) -> Iterator[int]:
     with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())  # "max" where there is none
-        used = int((group / "memory.current").read_text())
+        limit = int((group / limit_name).read_text())  # "max" where there is none
+        used = int((group / used_name).read_text())
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         # cached files count as used, but give way
-        free_bytes.append(limit - used + int(stat.get("inactive_file", 0)))
-    return min(free_bytes) / _MIB
-
-
-def _meminfo_available_bytes() -> int:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    # elsewhere: half of what is built in
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        yield limit - used + int(stat.get(cached_name, 0))
 
 
 def fits_when_tried(step: Callable[[int], None], batch_size: int) -> bool:

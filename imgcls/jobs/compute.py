@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from imgcls.config.run import TrainConfig
+from imgcls.engine.backends import make_runner
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.runtime import amp_name, get_device, resolve_precision, set_tf32, synchronize
 from imgcls.jobs.benchmark.single import training_step
@@ -46,12 +47,19 @@ def compute_settings(device: str, amp: str, *, channels_last: bool) -> ComputeSe
 
 
 def training_compute(
-    config: TrainConfig, build: Callable[[], nn.Module], *, pictures: int
+    config: TrainConfig,
+    build: Callable[[], nn.Module],
+    *,
+    pictures: int,
+    folds: int = 1,
+    forward_passes: int | None = None,
 ) -> Choice:
     """How to train: on a CPU, for what is `auto`, the fastest of what was measured.
 
     build: makes the model; called only where there is something to measure. pictures: those of an
-    epoch; a training of less than two minutes is not worth the measurement and keeps float32.
+    epoch, in each of `folds` that are trained; a training of less than two minutes is not worth the
+    measurement and keeps float32. forward_passes: where nothing but features is computed, how many
+    pictures they are computed of; None where the model is trained.
     Raises DeviceError.
     """
     runtime, epochs = config.runtime, config.optim.epochs
@@ -73,13 +81,14 @@ def training_compute(
     ]
     if len(candidates) == 1:
         return Choice(candidates[0])
-    in_all = pictures * (10 if epochs == "auto" else epochs) * len(range(max(config.data.folds, 1)))
-    times_s = _measure(build(), candidates, in_all)
+    trained = pictures * (10 if epochs == "auto" else epochs) * folds
+    in_all = trained if forward_passes is None else forward_passes
+    times_s = _measure(build(), candidates, in_all, trains=forward_passes is None)
     return _choose(times_s, candidates[0])
 
 
 def _measure(
-    model: nn.Module, candidates: list[ComputeSettings], pictures: int
+    model: nn.Module, candidates: list[ComputeSettings], pictures: int, *, trains: bool
 ) -> dict[ComputeSettings, float]:
     """The shortest step of each candidate, in turn; {} where all training is short."""
     input_size = preprocessing(model, "crop").input_size
@@ -89,7 +98,7 @@ def _measure(
     steps: dict[ComputeSettings, Callable[[], float]] = {}
     end_s = time.monotonic() + _LONGEST_S
     for compute in candidates:
-        steps[compute] = _timed_step(model, compute, images)
+        steps[compute] = _timed_step(model, compute, images, trains=trains)
         steps[compute]()
         times_s[compute] = steps[compute]()
         if times_s[candidates[0]] / _PICTURES * pictures < _WORTH_S:
@@ -103,9 +112,14 @@ def _measure(
 
 
 def _timed_step(
-    model: nn.Module, compute: ComputeSettings, images: torch.Tensor
+    model: nn.Module, compute: ComputeSettings, images: torch.Tensor, *, trains: bool
 ) -> Callable[[], float]:
-    step = training_step(compute.place(copy.deepcopy(model)), compute, compiled=False)
+    own = compute.place(copy.deepcopy(model))
+    step: Callable[[torch.Tensor], object] = (
+        training_step(own, compute, compiled=False)
+        if trains
+        else make_runner("torch", own.eval(), images, compute)
+    )
     placed = images.to(compute.device).contiguous(memory_format=compute.memory_format)
 
     def seconds() -> float:

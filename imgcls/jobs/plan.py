@@ -143,7 +143,18 @@ def make_plan(
         return create_model(model.model_copy(update=to_build))
 
     pictures = len(assignment.indices("train", folds[0]))
-    choice = training_compute(config, build, pictures=pictures)
+    choice = training_compute(
+        config,
+        build,
+        pictures=pictures,
+        folds=len(folds),
+        # about: each view of what is trained on, and the evaluation view of what is validated
+        forward_passes=(
+            int((assignment.split != "test").sum()) * recipe.feature_views
+            if recipe.from_features
+            else None
+        ),
+    )
     compute = choice.compute
     pace = plan_pace(
         config,

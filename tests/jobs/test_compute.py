@@ -33,7 +33,7 @@ def measured(monkeypatch, seconds):
     """Steps take as long as `seconds` says, and all training is long."""
     monkeypatch.setattr(compute, "_WORTH_S", 0.0)
     monkeypatch.setattr(
-        compute, "_timed_step", lambda _model, settings, _images: lambda: seconds[settings]
+        compute, "_timed_step", lambda _model, settings, _images, trains: lambda: seconds[settings]
     )
 
 
@@ -71,7 +71,9 @@ def test_what_was_asked_for_is_not_measured(monkeypatch, photos):
     tried = []
     monkeypatch.setattr(compute, "_WORTH_S", 0.0)
     monkeypatch.setattr(
-        compute, "_timed_step", lambda _m, settings, _i: lambda: float(tried.append(settings) or 1)
+        compute,
+        "_timed_step",
+        lambda _m, settings, _i, trains: lambda: float(tried.append(settings) or 1),
     )
     make_plan(tiny_config(photos, runtime={"amp": "off", "channels_last": False}))
     assert not tried
@@ -129,6 +131,29 @@ def test_a_model_without_checkpointing_is_named(photos):
     )
     with pytest.raises(ModelError, match=r"--grad-checkpointing\).* inception_v3; .*--batch-size"):
         assemble(make_plan(config), 0)
+
+
+@pytest.mark.parametrize(
+    ("groups", "trains", "share"),
+    [
+        ({"data": {"folds": 4, "fold": 1}}, True, 1),
+        ({"data": {"folds": 4, "fold": "all"}}, True, 4),
+        ({"recipe": {"tune": "head", "head": "linear", "feature_views": 1}}, False, None),
+    ],
+)
+def test_what_is_measured_is_what_will_be_done(photos, monkeypatch, groups, trains, share):
+    """The folds that are trained, and a pass without gradients where only features are computed."""
+    seen = {}
+
+    def measure(_model, _candidates, pictures, *, trains):
+        seen.update(pictures=pictures, trains=trains)
+        return {}
+
+    monkeypatch.setattr(compute, "_measure", measure)
+    plan = make_plan(tiny_config(photos, optim={"epochs": 3}, **groups))
+    assert seen["trains"] == trains
+    train, val = (len(plan.assignment.indices(split, plan.folds[0])) for split in ("train", "val"))
+    assert seen["pictures"] == (train + val if share is None else train * 3 * share)
 
 
 @pytest.fixture
