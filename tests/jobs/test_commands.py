@@ -263,7 +263,7 @@ def test_folds_partition_and_are_summed_up(command, photos, tmp_path):
     assert summary["pooled"]["balanced_accuracy"] == pytest.approx(pooled)
     done = command("evaluate")
     assert done.code == 2
-    assert "choose one with --fold (0, 1, 2) or by its folder" in done.err
+    assert "has several folds (0, 1, 2); name the folder of one" in done.err
     assert "`imgcls evaluate --fold all` pools them" in done.err
     assert strict(command("evaluate", "--fold", "1", "--no-report", "--json").out)["fold"] == 1
 
