@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -25,6 +26,14 @@ class Config(BaseModel):
         protected_namespaces=(),
         defer_build=True,
     )
+
+    @field_validator("*")
+    @classmethod
+    def _without_nul(cls, value: Any) -> Any:
+        """No path, name or address holds a NUL; the system's calls would raise far from here."""
+        if isinstance(value, (str, PurePath)) and "\0" in str(value):
+            raise ValueError("it holds a NUL character")
+        return value
 
     @field_validator("*", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ Precedence: option > `--set a.b=c` > config file > default.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from imgcls.config.files import read_text
 from imgcls.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+
+_LONGEST_SHOWN = 120
 
 
 def load_config(
@@ -79,13 +82,15 @@ def _read_file(file: Path, config_class: type[Config]) -> dict[str, Any]:
         raise ConfigError(f"--config {file}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"--config {file}: is not UTF-8 (byte {error.start})") from error
+    except RecursionError:
+        raise ConfigError(f"--config {file}: not valid YAML: nested too deeply") from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"--config {file}: not valid YAML: {reason}") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"--config {file}: expected groups such as `optim:`, found {tree!r}")
+        raise ConfigError(f"--config {file}: expected groups such as `optim:`, found {shown(tree)}")
     whole: dict[str, Any] = {key: value for key, value in tree.items() if "." not in key}
     for path in tree.keys() - whole.keys():
         _put(whole, path, tree[path])
@@ -99,8 +104,8 @@ def _parse_value(path: str, text: str, config_class: type[Config]) -> Any:
 
     try:
         return parse_setting(path, text, config_class)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {path}: cannot read {text!r} as a value") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"--set {path}: cannot read {shown(text)} as a value") from error
 
 
 def _put(tree: dict[str, Any], path: str, value: Any) -> None:
@@ -108,9 +113,20 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> None:
     for group in groups:
         child = tree.setdefault(group, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"{path}: `{group}` is set to {child!r}, not to a group of options")
+            raise ConfigError(
+                f"{path}: `{group}` is set to {shown(child)}, not to a group of options"
+            )
         tree = child
     tree[name] = value
+
+
+def shown(value: Any) -> str:
+    """The value as a message shows it: short, whatever it holds."""
+    # repr of nine lists of nine of nine ... takes minutes and gigabytes
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 2, _LONGEST_SHOWN, _LONGEST_SHOWN
+    text = short.repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _first_problem(config_class: type[Config], error: ValidationError) -> str:
@@ -127,7 +143,7 @@ def _first_problem(config_class: type[Config], error: ValidationError) -> str:
         if problem["type"] == "value_error":
             return str(problem["ctx"]["error"])
         group = ".".join(parts)
-        return f"{group}: expected a group of options, found {problem['input']!r}"
+        return f"{group}: expected a group of options, found {shown(problem['input'])}"
     option = known[field_path]
     given, expected = problem["input"], allowed_values(option.field)
     if given is None:
@@ -136,7 +152,7 @@ def _first_problem(config_class: type[Config], error: ValidationError) -> str:
             "put quotes around a value with one)"
         )
     why = f" ({problem['ctx']['error']})" if problem["type"] == "value_error" else ""
-    return f"{_spoken(option)}: {given!r} is not allowed{why}; expected {expected}"
+    return f"{_spoken(option)}: {shown(given)} is not allowed{why}; expected {expected}"
 
 
 def _spoken(option: OptionField) -> str:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from imgcls.config.base import Config, Flag, option_fields
 from imgcls.config.optim import OptimConfig
 from imgcls.config.run import TrainConfig
+
+_HIDDEN = "***"
+
+
+def without_password(url: str) -> str:
+    """The address of a database, with stars for its password."""
+    return re.sub(r"(://[^:/@]*:)[^@]*@", rf"\g<1>{_HIDDEN}@", url)
 
 
 class Range(Config):
@@ -125,6 +133,15 @@ class SearchConfig(Config):
             "that matter most, without those that you set yourself."
         ),
     )
+
+    @field_validator("storage")
+    @classmethod
+    def _outlives_the_process(cls, value: str | None) -> str | None:
+        if value is not None and re.fullmatch(r"sqlite(\+\w+)?://(/|/?/?:memory:.*)?", value):
+            raise ValueError("it names no file, and a study in memory ends with the process")
+        if value is not None and f":{_HIDDEN}@" in value:
+            raise ValueError("its password is not kept in tune.yaml; give --storage with it again")
+        return value
 
     @model_validator(mode="after")
     def _space_is_one(self) -> SearchConfig:

@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from imgcls.config.tune import without_password
 from imgcls.engine.lock import is_alive
 from imgcls.engine.runtime import derive_seed
 from imgcls.errors import RunError
@@ -29,6 +30,8 @@ _HEARTBEAT_S, _GRACE_S = 60, 300
 _SITTINGS = 3
 # fewer trials cannot tell the parameters apart
 _ENOUGH = 5
+# how long sqlite waits for another writer
+_LOCKED_S = 20
 # two processes that make the tables at the same time get into each other's way: try again
 _PAUSES_S = (0.1, 0.3, 0.6, 1.0)
 DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
@@ -233,14 +236,20 @@ def _open(
     sampler: BaseSampler,
     pruner: optuna.pruners.BasePruner,
 ) -> optuna.Study:
-    pauses_s = list(_PAUSES_S)
+    pauses_s, shown = list(_PAUSES_S), without_password(url)
     while True:
         try:
             return _connect(url, name, direction, sampler, pruner)
         except (*DATABASE_ERRORS, RuntimeError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            reason = reason.replace(url, shown)
+            if "database is locked" in reason:  # for as long as was waited already
+                raise RunError(
+                    f"--storage {shown}: another process has held it locked for {_LOCKED_S} s; end "
+                    "that one, or give another --storage"
+                ) from error
             if not pauses_s:
-                reason = " ".join(str(error.__cause__ or error).split())[:200]
-                raise RunError(f"--storage {url}: cannot be used: {reason}") from error
+                raise RunError(f"--storage {shown}: cannot be used: {reason}") from error
         time.sleep(pauses_s.pop(0))
 
 
@@ -257,13 +266,15 @@ def _connect(
             storage = optuna.storages.RDBStorage(
                 url,
                 # sqlite waits for the other writers instead of giving up
-                {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
+                {"connect_args": {"timeout": _LOCKED_S}} if url.startswith("sqlite") else None,
                 heartbeat_interval=_HEARTBEAT_S,
                 grace_period=_GRACE_S,
                 heartbeat_stale_trial_callback=_bury,
             )
     except ImportError as error:
-        raise RunError(f"--storage {url}: its driver is missing ({error.__cause__})") from error
+        raise RunError(
+            f"--storage {without_password(url)}: its driver is missing ({error.__cause__})"
+        ) from error
     return optuna.create_study(
         storage=storage,
         study_name=name,

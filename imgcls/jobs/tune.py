@@ -23,7 +23,7 @@ import optuna
 
 from imgcls.config.load import dump_yaml, with_values
 from imgcls.config.run import TrainConfig
-from imgcls.config.tune import TuneConfig
+from imgcls.config.tune import TuneConfig, without_password
 from imgcls.data.split import split_rows
 from imgcls.engine.durable import write_text
 from imgcls.engine.interrupt import stop_on_signals
@@ -75,11 +75,16 @@ def open_search(
     _make(folder)
     # one split for all trials, on pictures that were checked once
     write_csv(folder / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
-    kept = {**where, "search.space": space, "runtime.experiment": folder.name}
-    write_text(folder / SEARCH, dump_yaml(with_values(config, kept)))
+    kept = with_values(config, {**where, "runtime.experiment": folder.name})
+    storage = config.search.storage
+    public = None if storage is None else without_password(storage)
+    search_kept = kept.search.model_copy(update={"space": space, "storage": public})
+    # what is kept without its password must be typed again
+    again = "" if storage == public else " --storage URL"
+    write_text(folder / SEARCH, dump_yaml(kept.model_copy(update={"search": search_kept})))
     search = Search(
         folder=folder,
-        command=f"imgcls tune --config {shlex.quote(str(folder / SEARCH))}",
+        command=f"imgcls tune --config {shlex.quote(str(folder / SEARCH))}{again}",
         settings=config.search,
         base=base,
         space=space,
