@@ -52,17 +52,23 @@ class ModelConfig(Config):
             "weights of the first layer are adapted."
         ),
     )
-    dropout: Annotated[float, Flag(aliases=("--drop",))] = Field(
-        0.0,
-        ge=0.0,
-        lt=1.0,
-        description="Dropout in front of the classifier; 0 is usual, 0.2 helps tiny data sets.",
+    dropout: Annotated[
+        Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["auto"], Flag(aliases=("--drop",))
+    ] = Field(
+        "auto",
+        description=(
+            "Dropout in front of the classifier; 0.2 helps tiny data sets. auto: the "
+            "architecture's own, which is 0 for most (0.2 for rexnet)."
+        ),
     )
-    drop_path_rate: Annotated[float, Flag(aliases=("--drop-path",))] = Field(
-        0.0,
-        ge=0.0,
-        lt=1.0,
-        description="Stochastic depth; 0.1 to 0.3 is usual for long trainings of transformers.",
+    drop_path_rate: Annotated[
+        Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["auto"], Flag(aliases=("--drop-path",))
+    ] = Field(
+        "auto",
+        description=(
+            "Stochastic depth; 0.1 to 0.3 is usual for long trainings of transformers. auto: the "
+            "architecture's own, which is 0 for most (0.1 for swin)."
+        ),
     )
     freeze_backbone: Annotated[bool, Flag(exposed=False)] = Field(
         False, description="Leave the classifier as the only trainable part; --tune head does it."

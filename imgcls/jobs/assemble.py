@@ -76,7 +76,9 @@ def assemble(
     facts = preprocessing(model, config.data.resize_mode)
     whole = plan.compute.place(model)
     from_features = plan.recipe.from_features
-    model = classifier_alone(whole, config.model.dropout) if from_features else whole
+    dropout = config.model.dropout
+    assert dropout != "auto"  # nothing in a plan is
+    model = classifier_alone(whole, dropout) if from_features else whole
     # the average is a plain copy; compiling comes after, and in place, to keep timm's key names
     average = WeightAverage(model, config.optim.model_ema_decay) if plan.recipe.model_ema else None
     if config.runtime.grad_checkpointing:

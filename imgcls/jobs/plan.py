@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from imgcls.config.model import ModelConfig
 from imgcls.config.run import TrainConfig
 from imgcls.data.loader import resolve_workers
 from imgcls.data.open import absolute_spec
@@ -28,6 +29,7 @@ from imgcls.jobs.recipe import Recipe, plan_recipe
 from imgcls.jobs.runs import planned_folds
 from imgcls.jobs.tables import naming_the_way, recorded_table, training_table
 from imgcls.models.build import create_model, has_one_classifier, native_img_size
+from imgcls.models.own_rates import own_rates
 from imgcls.results import PreflightReport
 
 
@@ -169,6 +171,7 @@ def make_plan(
         [assignment.indices("val", fold) for fold in folds],
         img_size,
     )
+    rates, rate_reasons = _rates(model)
     resolved = _resolved(
         _resolved(config, recipe.resolved()),
         {
@@ -184,6 +187,7 @@ def make_plan(
             "model": {
                 "pretrained": pretrained,
                 "img_size": img_size,
+                **rates,
                 "num_classes": len(table.class_names),
                 "weights": _absolute(model.weights),
                 "freeze_backbone": recipe.head_only,
@@ -207,6 +211,7 @@ def make_plan(
         reasons=(
             *(() if recipe.fits_only else pace.reasons),
             *choice.reasons,
+            *rate_reasons,
             *filter(None, [cache.reason, depth_reason]),
         ),
         cache=cache,
@@ -222,6 +227,20 @@ def make_plan(
             device_type=compute.device.type,
         ),
     )
+
+
+def _rates(model: ModelConfig) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Dropout and stochastic depth in force, and a line for each that is the architecture's own."""
+    given = {"dropout": model.dropout, "drop_path_rate": model.drop_path_rate}
+    own = own_rates(model.name) if "auto" in given.values() else (0.0, 0.0)
+    words = ("dropout", "stochastic depth")
+    rates: dict[str, float] = {}
+    reasons = []
+    for (name, rate), default, word in zip(given.items(), own, words, strict=True):
+        rates[name] = default if rate == "auto" else rate
+        if rate == "auto" and default:
+            reasons.append(f"{word} {default:g}: {model.name}'s own")
+    return rates, tuple(reasons)
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -18,6 +18,7 @@ from imgcls.models.hub import Hub, check_has_weights, not_to_be_had, quick_hub, 
 from imgcls.models.weights import load_backbone, quiet_resizing
 
 _RGB = 3
+_FIELDS = {"drop_rate": "dropout", "drop_path_rate": "drop_path_rate"}
 
 
 def create_model(
@@ -134,19 +135,27 @@ def architecture_options(config: ModelConfig) -> dict[str, Any]:
     return options
 
 
-def _build(config: ModelConfig, hub: Hub | None = None) -> nn.Module:
+def _options(config: ModelConfig) -> dict[str, Any]:
     options = architecture_options(config)
     if config.num_classes is not None:
         options["num_classes"] = config.num_classes
-    if config.dropout:
-        options["drop_rate"] = config.dropout
-    if config.drop_path_rate:
-        options["drop_path_rate"] = config.drop_path_rate
+    # an explicit 0 too: not every architecture's own rate is 0
+    for option, rate in (("drop_rate", config.dropout), ("drop_path_rate", config.drop_path_rate)):
+        if rate != "auto":
+            options[option] = rate
+    return options
+
+
+def _build(config: ModelConfig, hub: Hub | None = None) -> nn.Module:
+    options = _options(config)
     try:
         with quiet_resizing():
             model: nn.Module = timm.create_model(config.name, pretrained=hub is not None, **options)
     except TypeError as error:
         refused = next((word for word in options if f"'{word}'" in str(error)), None)
+        if refused is not None and options[refused] == 0:
+            # it has none, as was asked for
+            return _build(config.model_copy(update={_FIELDS[refused]: "auto"}), hub)
         flags = {
             "drop_rate": "--dropout",
             "drop_path_rate": "--drop-path-rate",

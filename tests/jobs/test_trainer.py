@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 import imgcls
 from imgcls.engine.events import EpochDone, StepDone
 from imgcls.errors import ConfigError, InterruptedRunError, ModelError, RunError
+from imgcls.jobs.plan import make_plan
 from imgcls.jobs.runs import find_resumable, is_finished
+from imgcls.models.build import create_model
 
 
 def history(run, fold=0):
@@ -123,6 +125,16 @@ def test_folds_trained_one_by_one_are_summed_up(tmp_path, photos):
     trainer.train_fold(0)
     assert (trainer.run / "summary.json").is_file()
     assert is_finished(trainer.run)
+
+
+@pytest.mark.parametrize(("given", "rate"), [("auto", 0.2), (0.0, 0.0), (0.4, 0.4)])
+def test_the_dropout_that_holds_stands_in_the_plan(given, rate):
+    """rexnet's own is 0.2: the run's config keeps the number, and the plan says whose it is."""
+    config = tiny_config("digits", model={"name": "rexnet_100", "dropout": given})
+    plan = make_plan(config)
+    assert plan.config.model.dropout == rate
+    assert ("dropout 0.2: rexnet_100's own" in plan.reasons) == (given == "auto")
+    assert create_model(plan.config.model).drop_rate == rate
 
 
 @pytest.fixture

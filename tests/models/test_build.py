@@ -26,6 +26,7 @@ from imgcls.models.build import (
     pretrained_facts,
 )
 from imgcls.models.hub import check_can_be_had
+from imgcls.models.own_rates import own_rates
 
 
 def make(name="test_resnet", **options):
@@ -64,6 +65,30 @@ def test_drop_path_reaches_the_blocks():
     """Stochastic depth is somewhere in the model."""
     model = make("test_vit", drop_path_rate=0.3)
     assert any(type(m).__name__ == "DropPath" for m in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("swin_tiny_patch4_window7_224", (0.0, 0.1)),
+        ("rexnet_100", (0.2, 0.0)),
+        ("ghostnet_050", (0.2, 0.0)),
+        ("efficientformerv2_s0", (0.0, 0.0)),
+        ("densenet121", (0.0, 0.0)),
+        ("test_vit", (0.0, 0.0)),
+    ],
+)
+def test_a_rate_of_zero_is_one_and_auto_is_the_architectures_own(name, rates):
+    """What holds in the layers, for architectures whose own rate is not 0, or that have none."""
+    assert own_rates(name) == rates
+    assert not any(rate_of(make(name, dropout=0.0, drop_path_rate=0.0)))
+    assert rate_of(make(name)) == pytest.approx(rates, abs=1e-6)
+
+
+def rate_of(model):
+    dropout = getattr(model, "drop_rate", 0.0)
+    paths = [m.drop_prob or 0.0 for m in model.modules() if type(m).__name__ == "DropPath"]
+    return float(dropout), float(max(paths, default=0.0))
 
 
 def test_freezing_leaves_the_classifier_alone():
