@@ -14,9 +14,10 @@ from conftest import tiny_config
 
 from imgcls.data.loader import EvalLoader
 from imgcls.engine import interrupt
-from imgcls.engine.interrupt import SignalledError, end_on_signals, stop_on_signals
+from imgcls.engine.interrupt import SignalledError, StopRequest, end_on_signals, stop_on_signals
 from imgcls.errors import InterruptedRunError, WorkerError
-from imgcls.jobs.train import Trainer
+from imgcls.jobs.plan import make_plan
+from imgcls.jobs.train import start_run, train_run
 
 
 def test_the_first_signal_asks_and_the_second_stops(monkeypatch):
@@ -107,8 +108,8 @@ def test_a_terminal_that_went_away_costs_nothing(tmp_path):
 def test_a_dead_loader_is_the_stop_where_one_is_wanted(photos, tmp_path, monkeypatch, stopped):
     """All is saved then, also in the validation; without a wish it is the error that it is."""
     monkeypatch.chdir(tmp_path)
-    trainer = Trainer.begin(tiny_config(photos, optim={"epochs": 4}))
-    stop = trainer._stop
+    plan = make_plan(tiny_config(photos, optim={"epochs": 4}))
+    run, stop = start_run(plan), StopRequest()
 
     def dead(_self):
         if stopped:
@@ -118,6 +119,6 @@ def test_a_dead_loader_is_the_stop_where_one_is_wanted(photos, tmp_path, monkeyp
 
     monkeypatch.setattr(EvalLoader, "__iter__", dead)
     with pytest.raises(InterruptedRunError if stopped else WorkerError):
-        trainer.train_fold(0)
-    saved = list(trainer.run.glob("fold_0/checkpoints/step-*"))
+        train_run(plan, run, stop=stop)
+    saved = list(run.glob("fold_0/checkpoints/step-*"))
     assert len(saved) == (1 if stopped else 0)
