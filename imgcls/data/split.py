@@ -8,6 +8,7 @@ pictures added to one class never move another class's. With groups, whole group
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -114,10 +115,18 @@ def assignment_from_rows(
 ) -> SplitAssignment:
     """The assignment that a run's splits.csv holds, matched by key.
 
-    Raises DataError when pictures have gone, come, or changed their class since; without `strict`
+    Raises DataError for damaged rows, and when pictures have gone, come, or changed their class
+    since; without `strict`
     new pictures belong to no split and the others keep theirs.
     """
-    by_key = {row["path"]: row for row in rows}
+    try:
+        by_key = {row["path"]: row for row in rows}
+        for row in by_key.values():
+            _ = row["label"], row["split"], int(row["fold"] or -1)
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"splits.csv of the run is damaged ({error}); put back the file that the run began with"
+        ) from error
     if not strict:
         absent = {"split": "", "fold": ""}
         return _assignment(table, [by_key.get(key, absent) for key in table.keys])

@@ -183,7 +183,8 @@ def _drawings(
         draw_precision_recall(curves, metrics, per_class),
         draw_reliability(panels),
         draw_confidences(predictions),
-        *([draw_training(evaluation.history, best_epoch)] if evaluation.history else []),
+        # a fitted classifier alone has no curve
+        *([draw_training(evaluation.history, best_epoch)] if _has_epochs(evaluation) else []),
     ]
     return {drawing.name: drawing for drawing in drawings}
 
@@ -253,3 +254,7 @@ def _number(text: str) -> float | None:
     if not text:
         return None
     return int(text) if text.lstrip("-").isdecimal() else float(text)
+
+
+def _has_epochs(evaluation: Evaluation) -> bool:
+    return any(row["epoch"] for row in evaluation.history or ())

@@ -51,6 +51,9 @@ def show_benchmark(console: Console, report: BenchmarkReport) -> None:
     limits = {r.pipeline.bottleneck: r.pipeline.advice for r in report.results if r.pipeline}
     for stage, advice in limits.items() if several else ():
         console.path(f"If {stage}", advice)
+    # what makes a figure doubtful comes before the figure
+    for note in report.notes:
+        console.warn(note)
     for best in report.best:
         console.path(
             "Best",
@@ -63,8 +66,6 @@ def show_benchmark(console: Console, report: BenchmarkReport) -> None:
         console.warn(
             f"skipped {model} in {settings} setting{'s' if settings > 1 else ''}: {reason}"
         )
-    for note in report.notes:
-        console.warn(note)
 
 
 def require_files(config: BenchmarkConfig) -> None:

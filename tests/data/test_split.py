@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgcls.data.open import open_source
 from imgcls.data.source import SampleTable
 from imgcls.data.split import assign_splits, assignment_from_rows, split_rows
 from imgcls.errors import DataError
@@ -318,3 +319,13 @@ def test_a_run_that_goes_on_names_its_splitter():
     for folds in (0, 3):
         a = shares(table, folds=folds)
         assert assignment_from_rows(table, split_rows(table, a)).splitter == a.splitter
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"label": "a"}, {"path": "p", "label": "a", "split": "train", "fold": "x"}, {"path": "p"}],
+)
+def test_damaged_rows_of_a_split_are_named(row):
+    """A column that is gone, a fold that is no number: no defect of ours."""
+    with pytest.raises(DataError, match=r"splits\.csv of the run is damaged"):
+        assignment_from_rows(open_source("digits"), [row])

@@ -62,7 +62,7 @@ def draw_confusion(
         what = "share of each true class, in %" if normalized else "pictures"
         left_out = confusion.shape[0] - size
         some = f", the {size} classes with the most mistakes" if left_out else ""
-        axes.set_title(f"Confusion matrix ({what}{some})")
+        axes.set_title(f"Confusion matrix\n({what}{some})")
     boxes: list[Box] = []
     for row, column in _largest(counts):
         what = f"{names[row]}, right" if row == column else f"{names[row]} as {names[column]}"
