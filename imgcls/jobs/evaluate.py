@@ -116,10 +116,9 @@ class _Evaluation:
 
     def one(self, checkpoint: Checkpoint) -> EvalReport:
         """One checkpoint on the pictures that were asked for."""
-        pictures = chosen_pictures(self.config, checkpoint)
+        pictures = self._ready(chosen_pictures(self.config, checkpoint), [checkpoint])
         views = "" if self.config.tta == "none" else f"-{self.config.tta}"
         folder = self.results.of_fold(checkpoint, f"{pictures.split}{views}")
-        pictures = self._ready(pictures, [checkpoint])
         temperature = self._temperature(checkpoint, folder)
         if self.config.tta == "none":
             report, result = score(
@@ -163,10 +162,9 @@ class _Evaluation:
                 f"--split {self.config.split}: was trained on by some of the folds, so the "
                 "ensemble cannot be scored on it; take --split test or --data"
             )
-        pictures = chosen_pictures(self.config, checkpoints[0])
+        pictures = self._ready(chosen_pictures(self.config, checkpoints[0]), checkpoints)
         views = "" if self.config.tta == "none" else f"-{self.config.tta}"
         folder = self.results.of_run(run, f"{pictures.split}{views}")
-        pictures = self._ready(pictures, checkpoints)
         temperatures = [self._temperature(checkpoint, folder) for checkpoint in checkpoints]
         report, predictions = self._together(checkpoints, temperatures, pictures, folder)
         report = replace(report, checkpoint=run)
