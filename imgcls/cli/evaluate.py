@@ -14,9 +14,14 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     Model, classes, preprocessing, pictures and splits all come from the run; CHECKPOINT may be a
     checkpoint, fold or run folder.
     """
+    from imgcls.jobs.early import check_checkpoint, check_data, check_file
     from imgcls.report.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
+    check_checkpoint(config.checkpoint)
+    check_checkpoint(config.compare)
+    check_data(config.data)
+    check_file("--costs", config.costs)
     console.say("Loading torch ...", transient=True)
     from imgcls.engine.runtime import keep_freed_memory
     from imgcls.jobs.evaluate import evaluate as job

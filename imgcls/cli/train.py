@@ -16,9 +16,12 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     Without DATA it trains on the embedded digits. The run, with its checkpoints, history and
     exact config, goes to a new folder in --output.
     """
+    from imgcls.jobs.early import check_data, check_weights
     from imgcls.report.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
+    check_data(config.data.source)
+    check_weights(config.model.weights)
     console.say("Loading torch ...")
     from imgcls.engine.runtime import keep_freed_memory
     from imgcls.jobs.describe import describe_plan
@@ -38,6 +41,12 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
 
         def on_begun(begun: Begun) -> None:
             bar.close()
+            name = config.runtime.experiment
+            if name is not None and begun.run.name != name:
+                console.warn(
+                    f"{config.runtime.output / name} is there already and stays as it is; this run "
+                    f"is {begun.run.name}"
+                )
             show_plan(console, describe_plan(begun.plan, begun.run, begun.first))
 
         with TrainingView(console) as view:

@@ -14,7 +14,7 @@ from imgcls.config.model import ModelConfig
 from imgcls.config.optim import OptimConfig
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.recipe import RecipeConfig
-from imgcls.config.runtime import DeviceField, RuntimeConfig
+from imgcls.config.runtime import Amp, DeviceField, RuntimeConfig
 
 Monitor = Literal[
     "val_loss",
@@ -146,6 +146,16 @@ class ResumeConfig(Config):
             "Train to this many epochs in all, also a finished run; the schedule goes on as if "
             "the run had been begun with them."
         ),
+    )
+    amp: Amp | None = Field(
+        None,
+        description=(
+            "Another precision from here on, as for a device that cannot do the run's; the result "
+            "is no longer exact."
+        ),
+    )
+    cache: Literal["none", "ram", "disk", "auto"] | None = Field(
+        None, description="Keep decoded pictures elsewhere than the run did, or nowhere."
     )
     on_bad_image: Literal["error", "skip"] | None = Field(
         None,

@@ -33,10 +33,15 @@ class FoldStarted:
 
 @dataclass(frozen=True)
 class Resumed:
-    """A fold goes on from this checkpoint; `problems` say why newer ones were passed over."""
+    """A fold goes on from this checkpoint; `problems` say why newer ones were passed over.
+
+    inexact: what is not as it was, so that the result will not be an uninterrupted run's, bit for
+    bit.
+    """
 
     folder: Path
     problems: tuple[str, ...]
+    inexact: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

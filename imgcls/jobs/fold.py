@@ -39,7 +39,7 @@ from imgcls.jobs.assemble import Assembly, assemble
 from imgcls.jobs.features import FeatureStore
 from imgcls.jobs.head import fit_head
 from imgcls.jobs.plan import Plan
-from imgcls.jobs.restore import restore
+from imgcls.jobs.restore import inexact, machine, restore
 from imgcls.jobs.runs import fold_folder
 from imgcls.jobs.splits import recorded_splits
 from imgcls.metrics.trackers import MetricTracker
@@ -92,7 +92,7 @@ def train_fold(
         if best is None and parts.tracker.best_value is not None:
             # one that is damaged must not keep a later epoch from being the best
             parts.tracker.load_state_dict(MetricTracker(parts.tracker.metric).state_dict())
-        emit(Resumed(saved.folder, sound.problems))
+        emit(Resumed(saved.folder, sound.problems, inexact(plan, fold, saved)))
     checkpointer = Checkpointer(
         checkpoints,
         policy=plan.config.checkpoint,
@@ -156,6 +156,7 @@ def _facts(plan: Plan, fold: int) -> dict[str, object]:
         "splits": recorded_splits(split_rows(plan.table, plan.assignment)),
         "splitter": plan.assignment.splitter,
         "versions": versions(),
+        "machine": machine(plan),
     }
 
 

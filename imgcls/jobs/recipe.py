@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -134,6 +135,7 @@ def plan_recipe(
         imbalance = "logit-adjust" if unbalanced else "none"
     if monitor == "auto":
         monitor = "val_balanced_accuracy" if unbalanced else "val_accuracy"
+    _check_monitor(monitor, len(class_counts))
     tune = _tune(config, from_weights=from_weights)
     head = recipe.head
     if head == "auto":
@@ -170,6 +172,15 @@ def plan_recipe(
         monitor=monitor,
         one_classifier=one_classifier,
     )
+
+
+def _check_monitor(monitor: Monitor, num_classes: int) -> None:
+    k = re.fullmatch(r"val_top_(\d+)_accuracy", monitor)
+    if k is not None and int(k[1]) >= num_classes:
+        raise ConfigError(
+            f"early_stopping.metric (--eval-metric) {monitor}: is undefined with {num_classes} "
+            "classes, which are no more than that; take another, such as val_accuracy"
+        )
 
 
 def _tune(config: TrainConfig, *, from_weights: bool) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+
 from imgcls.data.split import split_rows
 from imgcls.engine.checkpoint import Checkpoint, load_weights, read_state
 from imgcls.engine.fit import Parts
+from imgcls.engine.runtime import device_label, versions
 from imgcls.errors import CheckpointError
 from imgcls.jobs.plan import Plan
 from imgcls.jobs.runs import SPLITS
@@ -19,18 +22,23 @@ _FREE = (
     "data.source",
     "data.batch_size",
     "data.on_bad_image",
+    "data.cache",
     "data.cache_limit",
     "data.preflight",
     # how rows are found; which they are, the fingerprint and splits.csv say
     "reading.",
     "early_stopping.patience",
     "optim.epochs",
+    "runtime.amp",
     "runtime.device",
     "runtime.workers",
     "runtime.output",
     "runtime.experiment",
     "data.fold",
 )
+
+# the packages whose versions decide over bits
+_OF_RESULTS = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
 
 
 def restore(
@@ -44,10 +52,14 @@ def restore(
     """
     state = parts.train_state()
     if not force:
-        _check_terms(plan, checkpoint)
+        _check_terms(plan, fold, checkpoint)
     load_weights(state.weights, checkpoint, plan.compute.device)
     try:
-        state.load_state_dict(read_state(checkpoint))
+        saved = read_state(checkpoint)
+        if checkpoint.facts["config"]["runtime"]["amp"] != plan.config.runtime.amp:
+            # a scale of the loss is of fp16 alone
+            saved["scaler"] = parts.learner.scaler.state_dict()
+        state.load_state_dict(saved)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
@@ -63,8 +75,38 @@ def restore(
     parts.progress.finished = parts.progress.stopped_early or done
 
 
-def _check_terms(plan: Plan, checkpoint: Checkpoint) -> None:
+def machine(plan: Plan) -> dict[str, Any]:
+    """What, beyond the config, the bits of a training depend on."""
+    device = plan.compute.device
+    # how a sum is divided among threads decides how it is rounded
+    threads = torch.get_num_threads() if device.type == "cpu" else None
+    return {"device": device_label(device).partition(",")[0], "threads": threads}
+
+
+def inexact(plan: Plan, fold: int, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What is not as it was when the checkpoint was saved, in words; () for an exact resumption."""
+    before = checkpoint.facts
+    was = {**before.get("machine", {}), "amp": before["config"]["runtime"]["amp"]}
+    now = {**machine(plan), "amp": plan.config.runtime.amp}
+    was.update((name, before.get("versions", {}).get(name)) for name in _OF_RESULTS)
+    now.update((name, versions()[name]) for name in _OF_RESULTS)
+    found = [
+        f"{name} {now[name]}, before {was[name]}"
+        for name in now
+        if was.get(name) is not None and now[name] is not None and was[name] != now[name]
+    ]
+    if before.get("fold", fold) != fold:
+        found.append(f"a checkpoint of fold {before['fold']}")
+    return tuple(found)
+
+
+def _check_terms(plan: Plan, fold: int, checkpoint: Checkpoint) -> None:
     facts = checkpoint.facts
+    if facts.get("fold", fold) != fold:
+        raise CheckpointError(
+            f"{checkpoint.folder}: was trained on fold {facts['fold']}, not on fold {fold}; put "
+            "the fold's own back, or go on all the same with --force"
+        )
     edited = differing(split_rows(plan.table, plan.assignment), facts.get("splits"))
     if edited is not None:
         raise CheckpointError(

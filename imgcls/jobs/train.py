@@ -67,9 +67,9 @@ def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
     """
     config = read_run_config(run)
     for group, names in {
-        "runtime": ("device", "workers"),
+        "runtime": ("device", "workers", "amp"),
         "optim": ("epochs",),
-        "data": ("batch_size", "on_bad_image"),
+        "data": ("batch_size", "on_bad_image", "cache"),
     }.items():
         wanted = {n: v for n in names if (v := getattr(changes, n)) is not None}
         updated = getattr(config, group).model_copy(update=wanted)

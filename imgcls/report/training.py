@@ -97,6 +97,11 @@ class TrainingView:
                 pass
 
     def _say_problems(self, event: Resumed | Saved) -> None:
+        if isinstance(event, Resumed) and event.inexact:
+            self._console.warn(
+                f"not exact from here on: {', '.join(event.inexact)}; the result will differ a "
+                "little from an uninterrupted run's"
+            )
         for problem in event.problems:
             if problem not in self._told:
                 passed_over = "passed over a checkpoint: " if isinstance(event, Resumed) else ""

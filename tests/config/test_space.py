@@ -91,7 +91,7 @@ def test_the_combinations_of_a_space_are_counted(space, count):
 
 def test_the_settings_as_they_are_are_a_point_of_the_space_or_not():
     """The default space always holds them."""
-    plain = ["augment.smoothing=0.0", "augment.mixup=0.0"]
+    plain = ["augment.smoothing=0.0", "augment.mixup=0.0", "model.dropout=0"]
     config = load_config(TuneConfig, None, ["optim.lr=0.003", *plain])
     base = config.base()
     assert starting_point({"optim.lr": {"low": 1e-3, "high": 1e-2}}, base) == {"optim.lr": 0.003}

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import threading
 
 import pytest
 import timm
 import torch
-from conftest import tiny_config
+from conftest import OFFLINE, tiny_config
 from safetensors.torch import load_file, save_file
 
 import imgcls
-from imgcls.engine.events import EpochDone, StepDone
-from imgcls.errors import ConfigError, InterruptedRunError, ModelError, RunError
+from imgcls.engine.events import EpochDone, Resumed, StepDone
+from imgcls.errors import CheckpointError, ConfigError, InterruptedRunError, ModelError, RunError
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.runs import find_resumable, is_finished
 from imgcls.models.build import create_model
@@ -255,3 +256,79 @@ def as_json(card):
     from imgcls.engine.durable import strict_json
 
     return strict_json(card)
+
+
+def test_a_resumption_says_what_is_not_as_it_was(tmp_path, photos, capsys):
+    """Another precision or number of threads; workers and the cache do not matter."""
+    config = tiny_config(
+        photos,
+        runtime={"output": str(tmp_path / "out"), "amp": "bf16"},
+        data={"cache": "ram"},
+        optim={"epochs": 1},
+    )
+    run = imgcls.train(config).run
+
+    def told(**changes):
+        events = []
+        imgcls.resume(imgcls.ResumeConfig(run=run, **changes), [events.append])
+        return next(e.inexact for e in events if isinstance(e, Resumed))
+
+    assert told(epochs=2, cache="none", workers=1) == ()
+    assert told(epochs=3, amp="off") == ("amp off, before bf16",)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        assert told(epochs=4) == (f"threads {threads + 1}, before {threads}",)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_checkpoint_of_another_fold_is_refused(tmp_path, photos):
+    """Its pictures were others."""
+    config = tiny_config(
+        photos,
+        runtime={"output": str(tmp_path / "out")},
+        data={"folds": 2, "fold": "all"},
+        optim={"epochs": 1},
+    )
+    trainer = imgcls.Trainer.begin(config)
+    trainer.train_fold(0)
+    shutil.copytree(trainer.run / "fold_0", trainer.run / "fold_1", symlinks=True)
+    with pytest.raises(CheckpointError, match="was trained on fold 0, not on fold 1"):
+        trainer.train_fold(1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "nowhere"),
+        ("train", "digits", "--weights", "nowhere.pth"),
+        ("evaluate", "no/where"),
+        ("evaluate", "--data", "nowhere"),
+        ("evaluate", "--costs", "nowhere.csv"),
+        ("benchmark", "--data", "nowhere"),
+        ("benchmark", "--baseline", "nowhere.json"),
+    ],
+)
+def test_what_is_not_there_is_told_before_torch_is_loaded(command, arguments):
+    """Which takes seconds."""
+    done = command(*arguments)
+    assert done.code == 2
+    assert "no such" in done.error_lines[0]
+    assert "Loading torch" not in done.err
+
+
+def test_a_monitor_that_cannot_exist_is_told_before_training(command, photos):
+    """Top 5 of three classes; the run is not begun."""
+    done = command("train", photos, *OFFLINE, "--eval-metric", "val_top_5_accuracy")
+    assert done.code == 2
+    assert "undefined with 3 classes" in done.error_lines[0]
+    assert not (photos.parent / "outputs").exists()
+
+
+def test_a_taken_name_is_told_and_nothing_overwritten(command, photos):
+    """As Ultralytics does without exist_ok: the next number, and a word."""
+    arguments = ("train", photos, *OFFLINE, "--epochs", "1", "--experiment", "mine")
+    assert "stays as it is" not in command(*arguments).err
+    done = command(*arguments)
+    assert "outputs/mine is there already and stays as it is; this run is mine-2" in done.err
