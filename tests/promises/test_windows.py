@@ -34,8 +34,8 @@ def as_windows(*arguments, cwd):
 
 
 @pytest.mark.slow
-def test_every_command_works_by_the_rules_of_windows(photos):
-    """Trained with two spawned loaders and a cache, resumed, scored twice, drawn, timed, audited."""
+def test_the_commands_work_by_the_rules_of_windows(photos):
+    """Trained with spawned loaders and a cache, resumed, scored twice, drawn, timed, audited."""
     cwd = photos.parent
     train = ("train", photos, *TWO_WORKERS, "--experiment", "run", "--cache", "ram")
     as_windows(*train, "--epochs", "1", cwd=cwd)

@@ -1,9 +1,9 @@
-"""Windows, played on Linux for a whole process and all that it spawns: put this folder on PYTHONPATH.
+"""Windows, played on Linux for a whole process and its children: put this folder on PYTHONPATH.
 
-What Windows lacks is taken away (forking, its signals, what the kernel tells about cores and memory,
-symbolic links for ordinary users), and what it forbids is refused: renaming, replacing or removing a
-file that this process has open or mapped, and replacing a folder. Paths, locks and the console stay
-those of this system.
+What Windows lacks is taken away (forking, its signals, what the kernel tells about cores and
+memory, symbolic links for ordinary users), and what it forbids is refused: renaming, replacing or
+removing a file that this process has open or mapped, and replacing a folder. Paths, locks and the
+console stay those of this system.
 """
 
 from __future__ import annotations
