@@ -16,9 +16,9 @@ def report(config: ReportConfig, common: Common) -> None:
     from imgcls.report.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
-    console.say("Loading torch ...", transient=True)
     from imgcls.jobs.report import report as job
 
+    console.say("Drawing ...", transient=True)
     made = job(config)
     console.result(made)
     console.path("Report", str(made.page))

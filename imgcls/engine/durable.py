@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import re
@@ -121,6 +122,12 @@ def replacing(file: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(file.parent)
+
+
+def remove_parts(file: Path) -> None:
+    """Remove what killed processes had written of the file's next content."""
+    for part in file.parent.glob(f"{TEMPORARY_PREFIX}{glob.escape(file.name)}-*"):
+        part.unlink(missing_ok=True)
 
 
 def publish_folder(temporary: Path, final: Path) -> None:

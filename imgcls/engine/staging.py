@@ -1,14 +1,4 @@
-"""Folders that are written beside their places and take their names together, when all is done.
-
-test_results/
-  test/             the results
-  .tmp-test.new/    the next ones while they are written
-  .tmp-test.old/    the earlier ones, for the instant between two renames
-  .test.lock        held by the process that writes; stays
-
-Whoever finds `.old` and no `test` was killed in that instant: `settle` gives it its name back.
-Nothing is renamed or removed while it is mapped into memory, which Windows refuses.
-"""
+"""Folders that are written beside their places and take their names together, when all is done."""
 
 from __future__ import annotations
 
@@ -16,16 +6,15 @@ import contextlib
 import gc
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from filelock import BaseFileLock
 
-from imgcls.engine.durable import TEMPORARY_PREFIX, sync_folder
+from imgcls.engine.commit import Commit, IsOurs, beside, files_in, lock_of, settle
+from imgcls.engine.durable import TEMPORARY_PREFIX, sync_file, sync_folder
 from imgcls.engine.lock import take_lock
-from imgcls.errors import RunError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,31 +23,44 @@ if TYPE_CHECKING:
 class StagedFolders:
     """New folders that replace the old ones at `commit`; without it, nothing has changed.
 
+    Nothing is renamed or removed while it is mapped into memory, which Windows refuses.
     is_ours: whether a file of an old folder, named by its path in it with "/" between, is one that
     the new folder replaces. All others are the user's, and move into the new folder.
     """
 
-    def __init__(self, is_ours: Callable[[str], bool]) -> None:
+    def __init__(self, is_ours: IsOurs) -> None:
         self._is_ours = is_ours
         self._final: dict[Path, Path] = {}
+        self._texts: dict[Path, str] = {}
         self._locks: list[BaseFileLock] = []
+        self._commit: Commit | None = None
 
-    def stage(self, final: Path) -> Path:
-        """An empty folder to write in, which becomes `final`.
+    def stage(self, final: Path, keep: IsOurs = lambda _name: False) -> Path:
+        """A folder to write in, which becomes `final`.
 
+        keep: which files of the old one are in it already, to be replaced and not written into.
         Raises RunError while another process stages the same one, OSError when it cannot be made.
         """
-        if final.is_symlink():  # the folder behind the link is replaced, not the link
-            final = final.resolve()
+        # the folder behind a link is replaced, not the link
+        final = final.resolve() if final.is_symlink() else final
         final.parent.mkdir(parents=True, exist_ok=True)
-        self._locks.append(take_lock(_lock_of(final), final))
+        self._locks.append(take_lock(lock_of(final), final))
         settle(final, self._is_ours)
-        new = _beside(final, "new")
+        new = beside(final, "new")
         if new.exists():  # of a process that was killed
             shutil.rmtree(new)
         new.mkdir()
         self._final[new] = final
+        for file in files_in(final) if final.is_dir() else ():
+            name = file.relative_to(final)
+            if keep(name.as_posix()) and not name.name.startswith(TEMPORARY_PREFIX):
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                _link(file, new / name)
         return new
+
+    def put(self, file: Path, text: str) -> None:
+        """Let a file elsewhere get this text at `commit`, together with the folders."""
+        self._texts[file] = text
 
     def final(self, path: Path) -> Path:
         """Where a path below a staged folder is after `commit`."""
@@ -67,32 +69,30 @@ class StagedFolders:
                 return final / path.relative_to(new)
         return path
 
-    def commit(self) -> None:
-        """Give every staged folder its name. Raises OSError."""
-        self._swap()
-        self._settle()
+    def commit(self) -> OSError | None:
+        """Give every staged folder its name, and the files their texts.
 
-    def _swap(self) -> None:
-        """New folders for old ones. Raises OSError, and then all are the old ones again."""
+        Raises OSError, and then all is as it was. Gives back the error that kept what is replaced
+        from being cleared away; whoever writes or reads the folders next does that.
+        """
         gc.collect()  # what still maps a file of theirs, in a circle of objects
         for new in self._final:
             for folder, _, _ in os.walk(new):
                 sync_folder(Path(folder))
-        done: list[tuple[Path, Path]] = []
+        before = {file: file.read_bytes() if file.exists() else None for file in self._texts}
+        self._commit = Commit(list(self._final.values()), self._texts)
         try:
-            for new, final in self._final.items():
-                if final.exists():
-                    _rename(final, _beside(final, "old"), done)
-                _rename(new, final, done)
+            self._commit.decide()
+            self._commit.carry_out()
         except OSError:
-            for source, target in reversed(done):
-                target.rename(source)
+            with contextlib.suppress(OSError):  # then it stays decided, and is carried out later
+                self._commit.take_back(before)
             raise
-
-    def _settle(self) -> None:
-        for final in self._final.values():
-            sync_folder(final.parent)
-            settle(final, self._is_ours)
+        try:
+            self._commit.finish(self._is_ours)
+        except OSError as error:
+            return error
+        return None
 
     def __enter__(self) -> Self:
         return self
@@ -103,66 +103,17 @@ class StagedFolders:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for new in self._final:  # without a commit
-            shutil.rmtree(new, ignore_errors=True)
+        if self._commit is None or not self._commit.is_decided:
+            for new in self._final:  # without a commit
+                shutil.rmtree(new, ignore_errors=True)
         for lock in self._locks:
             lock.release()
 
 
-@contextlib.contextmanager
-def locked(final: Path) -> Iterator[None]:
-    """Keep other processes from writing the folder. Raises RunError while one does."""
-    lock = take_lock(_lock_of(final), final)
+def _link(file: Path, other: Path) -> None:
+    """The same file once more; a copy where the file system has no second names."""
     try:
-        yield
-    finally:
-        lock.release()
-
-
-def recover(final: Path, is_ours: Callable[[str], bool]) -> None:
-    """Settle what a killed process left, unless another one is writing just now."""
-    if _beside(final, "old").exists():
-        with contextlib.suppress(RunError), locked(final):
-            settle(final, is_ours)
-
-
-def settle(final: Path, is_ours: Callable[[str], bool]) -> None:
-    """Bring the folder to where a commit that was killed was going, or back to the old one."""
-    old = _beside(final, "old")
-    # by another name first: half removed it is never taken for a whole one
-    doomed = old.with_name(f"{old.name}-removed")
-    shutil.rmtree(doomed, ignore_errors=True)
-    if not old.exists():
-        return
-    if not final.exists():
-        old.rename(final)
-        return
-    for file in _files(old):
-        name = file.relative_to(old)
-        if not is_ours(name.as_posix()):
-            (final / name).parent.mkdir(parents=True, exist_ok=True)
-            file.rename(final / name)
-    old.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _lock_of(final: Path) -> Path:
-    return final.with_name(f".{final.name}.lock")
-
-
-def _beside(final: Path, kind: str) -> Path:
-    return final.with_name(f"{TEMPORARY_PREFIX}{final.name}.{kind}")
-
-
-def _rename(source: Path, target: Path, done: list[tuple[Path, Path]]) -> None:
-    source.rename(target)
-    done.append((source, target))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder; a link is one, wherever it leads."""
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _files(entry)
-        else:
-            yield entry
+        os.link(file, other)
+    except OSError:
+        shutil.copy2(file, other)
+        sync_file(other)

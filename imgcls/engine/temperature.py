@@ -9,18 +9,19 @@ The checkpoint's own files stay as they were written.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from imgcls.config.files import read_text
-from imgcls.engine.checkpoint import Checkpoint
-from imgcls.engine.durable import TEMPORARY_PREFIX, strict_json, write_bytes, write_text
+from imgcls.engine.durable import strict_json
 from imgcls.errors import CheckpointError
 from imgcls.metrics.temperature import limit_reached
+
+if TYPE_CHECKING:
+    from imgcls.engine.checkpoint import Checkpoint
 
 CALIBRATION = "calibration.json"
 _FORMAT = "imgcls-calibration"
@@ -39,31 +40,14 @@ class Temperature:
     reason: str | None = None
 
 
-@contextlib.contextmanager
-def saved_temperature(checkpoint: Checkpoint, temperature: Temperature) -> Iterator[None]:
-    """Write `calibration.json` into the checkpoint's folder; a block that fails has the old back.
-
-    Raises OSError.
-    """
+def temperature_file(checkpoint: Checkpoint, temperature: Temperature) -> tuple[Path, str]:
+    """Where a temperature is kept with a checkpoint, and the text of that file."""
     content = {
         "format": _FORMAT,
         "weights_sha256": checkpoint.weights_sha256,
         **asdict(temperature),
     }
-    file = checkpoint.folder / CALIBRATION
-    before = file.read_bytes() if file.exists() else None
-    for part in checkpoint.folder.glob(f"{TEMPORARY_PREFIX}{CALIBRATION}-*"):
-        part.unlink(missing_ok=True)  # of a process that was killed
-    try:
-        # may fail when the file has its name already, so that belongs to what is taken back
-        write_text(file, strict_json(content, indent=2) + "\n")
-        yield
-    except BaseException:
-        if before is None:
-            file.unlink(missing_ok=True)
-        else:
-            write_bytes(file, before)
-        raise
+    return checkpoint.folder / CALIBRATION, strict_json(content, indent=2) + "\n"
 
 
 def read_temperature(checkpoint: Checkpoint) -> Temperature | None:

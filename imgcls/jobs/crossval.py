@@ -165,14 +165,16 @@ def _notes(reports: Sequence[EvalReport], held_out: Sequence[Pictures]) -> Itera
         yield from (f"fold {report.fold}: {n}" for n in report.notes if n not in pictures.notes)
 
 
-def keep_summary(config: EvaluateConfig, run: Path, report: EvalReport) -> EvalReport:
-    """Write the report's `summary.json`, and give the report with a note where that is left alone.
+def keep_summary(
+    config: EvaluateConfig, run: Path, report: EvalReport, results: ResultFolders
+) -> EvalReport:
+    """Let the commit write `summary.json`; the report has a note where that file is left alone.
 
     The file is one thing, whoever wrote it last: an evaluation with the options as by default.
     """
     fields = EvaluateConfig.model_fields
     if all(getattr(config, name) == fields[name].default for name in _OF_THE_SUMMARY):
-        write_json((config.results_dir or run) / SUMMARY, summary_of(report))
+        results.keep_json((config.results_dir or run) / SUMMARY, summary_of(report))
         return report
     note = f"{SUMMARY} is left as it was: it is of an evaluation with the options as by default"
     return replace(report, notes=(*report.notes, note))

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from imgcls.config.files import read_text
 from imgcls.config.report import ReportConfig
+from imgcls.engine.commit import recover
 from imgcls.engine.durable import write_bytes
 from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.sidecar import SIDECAR
-from imgcls.engine.staging import locked, recover
+from imgcls.engine.staging import StagedFolders
 from imgcls.errors import DataError, ImgclsError, OutputError, RunError
 from imgcls.jobs.galleries import galleries_of
 from imgcls.jobs.result_folders import READ_ONLY, results_folder
@@ -26,6 +27,7 @@ from imgcls.metrics.trackers import count_from_one
 from imgcls.report.evaluation_files import (
     METRICS,
     PAGE,
+    PAGE_FILES,
     PER_CLASS,
     is_evaluation_file,
     read_predictions,
@@ -54,12 +56,19 @@ def report(config: ReportConfig) -> PageReport:
     into = folder
     if config.results_dir is not None and not folder.is_relative_to(config.results_dir):
         into = config.results_dir / config.split
+    if config.results_dir is not None and into.exists():
+        for name in PAGE_FILES:
+            require_replaceable("--results-dir:", into / name, force=config.force)
     try:
-        into.mkdir(parents=True, exist_ok=True)
-        if config.results_dir is not None:
-            require_replaceable("--results-dir:", into / PAGE, force=config.force)
-        with locked(into):
-            return make_page(folder, _home(path, folder, config.fold), into)
+        with StagedFolders(is_evaluation_file) as staged:
+            new = staged.stage(into, _is_kept)
+            made = make_page(folder, _home(path, folder, config.fold), new)
+            staged.commit()
+            return replace(
+                made,
+                page=staged.final(made.page),
+                pictures=tuple(map(staged.final, made.pictures)),
+            )
     except OSError as error:
         if error.errno in READ_ONLY:
             raise RunError(
@@ -67,6 +76,10 @@ def report(config: ReportConfig) -> PageReport:
                 "--results-dir DIR"
             ) from error
         raise OutputError(f"{into}: cannot be written ({error.strerror})") from error
+
+
+def _is_kept(name: str) -> bool:
+    return is_evaluation_file(name) and name not in PAGE_FILES
 
 
 def _evaluated(config: ReportConfig, path: Path) -> Path:
@@ -128,7 +141,6 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
             f"{METRICS} is of an earlier version, without hashes: whether the files beside it are "
             "of the same evaluation was not checked"
         )
-    # all is drawn before anything is replaced, and the page comes last
     files = [file for drawing in drawings.values() for file in drawing.files()]
     page = evaluation_page(evaluation, drawings, galleries, notes)
     for name, content in (*files, (PAGE, page.encode("utf-8"))):

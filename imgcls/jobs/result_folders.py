@@ -8,18 +8,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from imgcls.engine.checkpoint import Checkpoint
 from imgcls.engine.staging import StagedFolders
-from imgcls.engine.temperature import Temperature, saved_temperature
+from imgcls.engine.temperature import Temperature, temperature_file
 from imgcls.errors import ConfigError, OutputError, RunError
 from imgcls.report.evaluation_files import is_evaluation, is_evaluation_file
+from imgcls.report.files import json_text
 from imgcls.results import EvalReport
+
+if TYPE_CHECKING:
+    from imgcls.engine.checkpoint import Checkpoint
 
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -45,7 +48,6 @@ class ResultFolders(StagedFolders):
         self._results_dir = results_dir
         self._needed = needed
         self._force = force
-        self._temperatures: list[tuple[Checkpoint, Temperature]] = []
         self._notes: list[str] = []
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
@@ -84,31 +86,36 @@ class ResultFolders(StagedFolders):
         return replace(report, folder=self.final(report.folder), page=page)
 
     def keep(self, checkpoint: Checkpoint, temperature: Temperature) -> None:
-        """Let `commit` keep a temperature with its checkpoint."""
-        self._temperatures.append((checkpoint, temperature))
-
-    def commit(self) -> None:
-        """Give every staged folder its name, and keep the temperatures. Raises OSError."""
-        with contextlib.ExitStack() as undo:
-            for checkpoint, temperature in self._temperatures:
-                self._save(checkpoint, temperature, undo)
-            if self.kept:
-                self._swap()
+        """Let `commit` keep a temperature with its checkpoint; a note says where it cannot."""
+        why = "is read-only"
         if self.kept:
-            self._settle()
+            try:
+                tempfile.TemporaryFile(dir=checkpoint.folder).close()
+            except OSError as error:
+                if error.errno not in READ_ONLY:
+                    raise
+                why = f"cannot be written ({error.strerror})"
+            else:
+                self.put(*temperature_file(checkpoint, temperature))
+                return
+        self._notes.append(
+            f"{checkpoint.folder}: {why}, so the temperature is not kept with it; --calibrate "
+            "temperature fits it again"
+        )
 
-    def _save(
-        self, checkpoint: Checkpoint, temperature: Temperature, undo: contextlib.ExitStack
-    ) -> None:
-        try:
-            undo.enter_context(saved_temperature(checkpoint, temperature))
-        except OSError as error:
-            if error.errno not in READ_ONLY:
-                raise
+    def keep_json(self, file: Path, document: Any) -> None:
+        """Let `commit` write a document beside the results."""
+        self.put(file, json_text(document))
+
+    def commit(self) -> OSError | None:
+        """Give every staged folder its name, and keep what is to be kept. Raises OSError."""
+        error = super().commit() if self.kept else None
+        if error is not None:
             self._notes.append(
-                f"{checkpoint.folder}: cannot be written ({error.strerror}), so the temperature is "
-                "not kept with it; --calibrate temperature fits it again"
+                "the results are whole, but the earlier ones could not be cleared away "
+                f"({error.strerror}: {error.filename}); the next evaluate or report does that"
             )
+        return error
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(None, None, None)

@@ -28,6 +28,7 @@ PLOTS = (
     "confusion_matrix", "confusion_matrix_normalized", "roc_curves", "pr_curves", "reliability",
     "confidence", "training_curves",
 )  # fmt: skip
+PAGE_FILES = (PAGE, *(f"{name}.{kind}" for name in PLOTS for kind in ("png", "svg")))
 FORMAT = "imgcls-evaluation"
 CHANGED, CHANGED_COLUMNS = "changed.csv", ("path", "label", "this", "other", "now_right")
 # beyond it, one column a class would make a table that nothing opens
@@ -37,8 +38,7 @@ _CELLS_PER_TEXT = 64  # a number takes that many times the memory as text, with 
 
 _TABLES = (LOGITS, PREDICTIONS, PER_CLASS, CONFUSION_MATRIX, CHANGED, BAD_IMAGES)
 _OURS = re.compile(
-    "|".join(re.escape(name) for name in (*_TABLES, METRICS, PAGE))
-    + rf"|({'|'.join(PLOTS)})\.(png|svg)"
+    "|".join(re.escape(name) for name in (*_TABLES, METRICS, *PAGE_FILES))
     + rf"|{EXPLANATIONS}/(index\.csv|\d+\.jpg)"
     + rf"|{re.escape(TEMPORARY_PREFIX)}.*"  # left by a process that was killed
 )

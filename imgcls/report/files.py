@@ -69,7 +69,12 @@ def csv_rows(file: Path) -> Iterator[dict[str, str]]:
 
 def write_json(file: Path, document: Any) -> None:
     """Write strict JSON; nan and inf become null."""
-    write_text(file, strict_json(to_plain(document), indent=2) + "\n")
+    write_text(file, json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """What `write_json` writes."""
+    return strict_json(to_plain(document), indent=2) + "\n"
 
 
 def write_history(file: Path, rows: Iterable[Mapping[str, float | None]]) -> None:

@@ -11,7 +11,7 @@ from conftest import OFFLINE
 from PIL import Image
 
 from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
-from imgcls.engine.temperature import Temperature, saved_temperature
+from imgcls.engine.temperature import Temperature, temperature_file
 from imgcls.report.evaluation_files import read_predictions
 
 
@@ -131,8 +131,8 @@ def test_a_temperature_is_told_where_it_harms(command, photos, tmp_path):
     for fold in range(3):
         # as if the val pictures had asked for far more confidence
         checkpoint = read_checkpoint(find_checkpoint(run, fold))
-        with saved_temperature(checkpoint, Temperature(0.02, "val", 7)):
-            pass
+        file, text = temperature_file(checkpoint, Temperature(0.02, "val", 7))
+        file.write_text(text)
     for arguments in (("--fold", "0"), ("--fold", "0", "--tta", "hflip")):
         notes = evaluated(command, *arguments)["notes"]
         assert any("the temperature 0.02, fitted on val, makes these pictures'" in n for n in notes)
