@@ -16,7 +16,7 @@ from imgcls.data.source import SampleTable
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import CheckpointError, DataError, RequestError
 from imgcls.jobs.runs import read_run_config, run_of
-from imgcls.models.card import preprocessing_from_card
+from imgcls.models.card import check_card, preprocessing_from_card
 
 # what other tables of the same hand have in common with the one that was trained on
 _INHERITED = ("path_col", "label_col", "root", "max_image_pixels", "bit_depth")
@@ -155,6 +155,7 @@ def checkpoint_config(checkpoint: Checkpoint) -> TrainConfig:
     For one that imgcls did not train: the defaults, with its model's channels.
     """
     if "config" not in checkpoint.facts:
+        check_card(checkpoint.card)  # before its class names meet any pictures
         channels = preprocessing_from_card(checkpoint.card).input_size[0]
         return TrainConfig.model_validate({"model": {"in_chans": channels}})
     try:

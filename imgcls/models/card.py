@@ -147,7 +147,7 @@ def model_from_card(card: dict[str, Any]) -> nn.Module:
 
     Raises CheckpointError when timm cannot build it.
     """
-    _check_card(card)
+    check_card(card)
     try:
         model: nn.Module = timm.create_model(
             card["architecture"],
@@ -162,7 +162,7 @@ def model_from_card(card: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _check_card(card: dict[str, Any]) -> None:
+def check_card(card: dict[str, Any]) -> None:
     """Refuse what no honest card says, because a card may come from anyone.
 
     timm would take a path for a name and files among the arguments; a size may ask for terabytes.
