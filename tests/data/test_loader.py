@@ -146,7 +146,7 @@ def test_an_unreadable_picture_is_named(photos, workers):
     broken = photos / "china" / "003.jpg"
     broken.write_bytes(b"not a picture")
     loader = train_loader(open_source(str(photos)), workers)
-    with pytest.raises(BadImageError, match=r"003\.jpg: cannot be read \(not a picture\)"):
+    with pytest.raises(BadImageError, match=r"003\.jpg: cannot be read \(not a picture format"):
         flat(loader.steps(0))
 
 
