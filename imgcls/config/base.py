@@ -23,6 +23,8 @@ class Config(BaseModel):
         frozen=True,
         extra="forbid",
         validate_default=True,
+        # no number of an option may be infinite, which 1e400 and 5,000 digits are
+        allow_inf_nan=False,
         protected_namespaces=(),
         defer_build=True,
     )

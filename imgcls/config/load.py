@@ -84,7 +84,7 @@ def _read_file(file: Path, config_class: type[Config]) -> dict[str, Any]:
         raise ConfigError(f"--config {file}: is not UTF-8 (byte {error.start})") from error
     except RecursionError:
         raise ConfigError(f"--config {file}: not valid YAML: nested too deeply") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"--config {file}: not valid YAML: {reason}") from error
     if tree is None:
@@ -104,7 +104,7 @@ def _parse_value(path: str, text: str, config_class: type[Config]) -> Any:
 
     try:
         return parse_setting(path, text, config_class)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--set {path}: cannot read {shown(text)} as a value") from error
 
 

@@ -96,6 +96,41 @@ def test_a_missing_config_file_is_named(tmp_path):
         load_config(TrainConfig, tmp_path / "none.yaml")
 
 
+# nine names of nine, eight deep: its repr would take gigabytes
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("unknown: 2024-13-45", id="a date that is none"),
+        pytest.param(f"unknown: {'9' * 5000}", id="a number beyond Python's limit"),
+        pytest.param("[" * 3000, id="nested too deeply"),
+        pytest.param("a: &a [*a]", id="within itself"),
+        pytest.param("optim: &a\n  <<: *a\n  lr: *a", id="its own group"),
+        pytest.param(f"{BOMB}optim: *i", id="aliases for a group"),
+        pytest.param(f"{BOMB}optim:\n  lr: *i", id="aliases for an option"),
+        pytest.param(f"- {'x' * 10**6}", id="a long text for groups"),
+        pytest.param("optim:\n  lr: 1e400", id="an infinite number"),
+    ],
+)
+def test_hostile_yaml_is_one_short_line(tmp_path, text):
+    """Whatever YAML allows ends in one line that a person can read, at once."""
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(TrainConfig, file)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    if not text.startswith((*BOMB[:1], "-", "[")):
+        path, _, value = text.replace("\n", "").replace("optim:  lr", "optim.lr").partition(": ")
+        with pytest.raises(ConfigError):
+            load_config(TrainConfig, settings=[f"{path}={value}"])
+
+
 @pytest.mark.parametrize("config_class", ALL_CONFIGS)
 def test_every_option_has_its_own_names_and_a_description(config_class):
     """No two options of a command share a flag, and each says what it is for."""
