@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _KINDS = (
     (stat.S_ISFIFO, "named pipe"),
@@ -51,6 +51,27 @@ def read_bytes(path: Path) -> bytes:
 def read_text(path: Path) -> str:
     """The text of the regular file, which is UTF-8. Raises OSError and UnicodeDecodeError."""
     return read_bytes(path).decode().replace("\r\n", "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The document in the regular file. Raises OSError, and ValueError for what is not JSON."""
+    import json  # not before it is wanted: `--help` is quick without
+
+    try:
+        return json.loads(read_text(path))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of the regular file, in hex. Raises OSError."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    with open_file(path) as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _without_waiting(path: str, flags: int) -> int:

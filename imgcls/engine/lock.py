@@ -8,7 +8,6 @@ outputs/<run>/
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from imgcls.config.files import read_text
+from imgcls.config.files import read_json, read_text
 from imgcls.engine.durable import strict_json, why_not_written
 from imgcls.errors import RunError
 
@@ -133,8 +132,8 @@ def _sign(file: Path) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        holder = json.loads(read_text(file))
-    except (OSError, ValueError, RecursionError):
+        holder = read_json(file)
+    except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}
 

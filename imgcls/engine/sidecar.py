@@ -5,14 +5,15 @@ It holds the facts, the state tree, and the size and hash of every other file of
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from imgcls.config.files import open_file, read_text
+from imgcls.config import files
 from imgcls.errors import CheckpointError
 
 FORMAT = "imgcls-checkpoint"
@@ -35,9 +36,9 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     _check_format(file, sidecar)
     if sidecar.pop("sha256", None) != own_hash(sidecar):
         raise CheckpointError(f"{file}: damaged, its content does not match its own hash")
-    files, facts = sidecar.get("files"), sidecar.get("facts")
+    seals, facts = sidecar.get("files"), sidecar.get("facts")
     known = {WEIGHTS, CARD, STATE}
-    if not isinstance(files, dict) or not {WEIGHTS, CARD} <= set(files) <= known:
+    if not isinstance(seals, dict) or not {WEIGHTS, CARD} <= set(seals) <= known:
         raise CheckpointError(f"{file}: does not list the files of a checkpoint")
     names = facts.get("class_names") if isinstance(facts, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -48,22 +49,15 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object of a checkpoint's folder. Raises CheckpointError."""
-    try:
+    with _reading(file):
         if file.stat().st_size > _LARGEST_JSON_BYTES:
             raise CheckpointError(f"{file}: far too large for its kind; use another checkpoint")
-        content = json.loads(read_text(file))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{file.parent}: incomplete checkpoint, {file.name} is missing; use another checkpoint"
-        ) from None
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: cannot be read ({error.strerror}); use another checkpoint"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{file}: damaged, not readable as JSON; use another checkpoint"
-        ) from error
+        try:
+            content = files.read_json(file)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{file}: damaged, not readable as JSON; use another checkpoint"
+            ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: damaged, not a JSON object; use another checkpoint")
     return content
@@ -89,21 +83,13 @@ def own_hash(sidecar: Mapping[str, Any]) -> str:
 
 def seal(file: Path) -> dict[str, Any]:
     """The size and SHA-256 of a file."""
-    return {"bytes": file.stat().st_size, "sha256": _file_hash(file)}
+    return {"bytes": file.stat().st_size, "sha256": files.sha256_of(file)}
 
 
 def verify(file: Path, expected: Any) -> None:
     """Read a whole file and compare it with its seal. Raises CheckpointError."""
-    try:
+    with _reading(file):
         actual = seal(file)
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{file.parent}: incomplete checkpoint, {file.name} is missing; use another checkpoint"
-        ) from None
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: cannot be read ({error.strerror}); use another checkpoint"
-        ) from error
     if actual != expected:
         size = expected.get("bytes") if isinstance(expected, dict) else None
         what = (
@@ -117,9 +103,16 @@ def verify(file: Path, expected: Any) -> None:
         )
 
 
-def _file_hash(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open_file(file) as stream:
-        while chunk := stream.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Tell an OSError of the block, which only reads, as a CheckpointError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{file.parent}: incomplete checkpoint, {file.name} is missing; use another checkpoint"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{file}: cannot be read ({error.strerror}); use another checkpoint"
+        ) from error

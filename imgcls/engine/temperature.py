@@ -9,13 +9,12 @@ The checkpoint's own files stay as they were written.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgcls.config.files import read_text
+from imgcls.config.files import read_json
 from imgcls.engine.durable import strict_json
 from imgcls.errors import CheckpointError
 from imgcls.metrics.temperature import limit_reached
@@ -59,7 +58,7 @@ def read_temperature(checkpoint: Checkpoint) -> Temperature | None:
     file = checkpoint.folder / CALIBRATION
     again = "calibrate again with `imgcls evaluate --calibrate temperature`"
     try:
-        content: Any = json.loads(read_text(file))
+        content: Any = read_json(file)
         if content["format"] != _FORMAT:
             raise ValueError  # noqa: TRY301  answered with the others just below
         found = _usable(content["temperature"], content["fitted_on"], content["samples"])

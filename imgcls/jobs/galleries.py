@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from imgcls.config.files import open_file
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.open import open_source
@@ -44,7 +45,7 @@ def galleries_of(
     notes: list[str] = []
     table = _table(facts["data"], notes)
     names = facts["class_names"]
-    explanations = read_explanations(folder)
+    explanations = _explanations(folder, notes)
     galleries = [
         (
             "The most confident mistakes",
@@ -73,10 +74,19 @@ def worst_mistakes(predictions: Predictions) -> np.ndarray:
 def _table(data: Mapping[str, Any], notes: list[str]) -> SampleTable | None:
     options = {name: value for name, value in data.items() if name != "source"}
     try:
-        return open_source(data["source"], ReadingConfig(**options))
-    except DataError as error:
-        notes.append(f"the pictures are not shown: {error}")
+        # those that have gone since are told one by one
+        return open_source(data["source"], ReadingConfig(**options), keep_missing=True)
+    except (DataError, ValueError, LookupError, TypeError) as error:
+        notes.append(f"the pictures are not shown: {' '.join(str(error).split())}")
         return None
+
+
+def _explanations(folder: Path, notes: list[str]) -> dict[str, Explanation]:
+    try:
+        return read_explanations(folder)
+    except (OSError, ValueError, LookupError) as error:
+        notes.append(f"what the model looked at is not shown: {error}")
+        return {}
 
 
 def _thumbnails(
@@ -108,12 +118,19 @@ def _thumbnails(
                 f"{names[true]}, right" if right else f"{names[true]} taken for {names[said]}",
                 [sure if right else f"{sure}; {own:.1%} for {names[true]}"],
                 key,
-                _overlay_uri(explanations[key]) if key in explanations else None,
+                _overlay_uri(explanations[key], notes) if key in explanations else None,
             )
         )
     return shown
 
 
-def _overlay_uri(explanation: Explanation) -> str:
-    with Image.open(explanation.file, formats=["JPEG"]) as overlay:
-        return picture_uri(overlay)
+def _overlay_uri(explanation: Explanation, notes: list[str]) -> str | None:
+    try:
+        with (
+            open_file(explanation.file) as stream,
+            Image.open(stream, formats=["JPEG"]) as overlay,
+        ):
+            return picture_uri(overlay)
+    except (OSError, ValueError) as error:
+        notes.append(f"{explanation.file.name} is not shown: {error}")
+        return None

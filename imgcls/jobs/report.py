@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgcls.config.files import read_text
+from imgcls.config.files import read_json, read_text
 from imgcls.config.report import ReportConfig
 from imgcls.engine.commit import recover
 from imgcls.engine.durable import write_bytes
-from imgcls.engine.pointers import find_checkpoint
-from imgcls.engine.sidecar import SIDECAR
+from imgcls.engine.pointers import facts_of, find_checkpoint
 from imgcls.engine.staging import StagedFolders
 from imgcls.errors import DataError, ImgclsError, OutputError, RunError
 from imgcls.jobs.galleries import galleries_of
@@ -153,12 +151,13 @@ def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, int | None]:
     """What is on disk, the confusion counts [C, C], and the epoch that was evaluated."""
     predictions = read_predictions(folder)
     try:
-        facts = json.loads(read_text(folder / METRICS))
+        facts = read_json(folder / METRICS)
         classes = len(facts["class_names"])
         confusion = confusion_counts(predictions.labels, predictions.predicted, classes)
         # beside the results, wherever the run was moved to
         name = Path(facts["checkpoint"]).name
-        sidecar = _sidecar(home / "checkpoints" / name) or _sidecar(home / name)
+        # without it the page has no epoch and no versions
+        sidecar = facts_of(home / "checkpoints" / name) or facts_of(home / name) or {}
         history = home / HISTORY
         evaluation = Evaluation(
             facts=facts,
@@ -168,7 +167,7 @@ def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, int | None]:
             history=count_from_one(map(_numbers, read_csv(history))) if history.is_file() else [],
             run=_run_facts(home / CONFIG, facts, sidecar),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
             f"{folder}: its files do not fit together ({error}); make them again with "
             "`imgcls evaluate`"
@@ -199,15 +198,6 @@ def _drawings(
         *([draw_training(evaluation.history, best_epoch)] if _has_epochs(evaluation) else []),
     ]
     return {drawing.name: drawing for drawing in drawings}
-
-
-def _sidecar(checkpoint: Path) -> dict[str, Any]:
-    """The facts of the checkpoint's sidecar; none where it has gone, the page can do without."""
-    try:
-        facts: dict[str, Any] = json.loads(read_text(checkpoint / SIDECAR))["facts"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return facts
 
 
 def _run_facts(inside: Path, facts: Mapping[str, Any], sidecar: Mapping[str, Any]) -> RunFacts:
@@ -248,7 +238,7 @@ def _class_counts(run: Path, class_names: Sequence[str], fold: str) -> list[dict
 def _findings(file: Path) -> list[tuple[str, str]]:
     if not file.is_file():
         return []
-    found = json.loads(read_text(file))
+    found = read_json(file)
     return [
         ("Checked before training", f"{found['pictures']:,} pictures"),
         ("Not readable", f"{len(found['unreadable']):,}"),

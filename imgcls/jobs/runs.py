@@ -9,7 +9,6 @@ outputs/<run>/
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from imgcls.config.files import read_json
 from imgcls.config.load import load_config
 from imgcls.config.run import TrainConfig
 from imgcls.engine.durable import (
@@ -132,9 +132,9 @@ def runs_newest_first(output: Path) -> list[Path]:
 def _began_s(run: Path) -> float:
     """When the run began, in seconds since 1970."""
     try:
-        began = json.loads((run / RUN).read_text("utf-8"))["began"]
+        began = read_json(run / RUN)["began"]
         return datetime.fromisoformat(began).timestamp()
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         # a run of an earlier version: its splits are written once, its config by every resume
         file = run / SPLITS
         return (file if file.is_file() else run / CONFIG).stat().st_mtime

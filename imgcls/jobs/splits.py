@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import csv
 import hashlib
-import json
 import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from imgcls.config.files import read_json
 from imgcls.errors import RunError
 from imgcls.jobs.runs import PREFLIGHT, SPLITS
 from imgcls.report.files import SPLIT_COLUMNS, read_csv
@@ -30,7 +29,7 @@ def read_splits(run: Path) -> list[dict[str, str]]:
         rows = read_csv(file)
     except OSError as error:
         raise RunError(f"{file}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except ValueError as error:
         raise RunError(f"{file}: is damaged ({error}); put it back as it was") from error
     for number, row in enumerate(rows, 2):
         if not _is_whole(row):
@@ -43,9 +42,9 @@ def read_splits(run: Path) -> list[dict[str, str]]:
 def checked_at_s(run: Path) -> float | None:
     """When the contents in splits.csv were read, in seconds since 1970; None where not known."""
     try:
-        found = json.loads((run / PREFLIGHT).read_text("utf-8"))
-        return datetime.fromisoformat(found["started"]).timestamp()
-    except (OSError, ValueError, KeyError, TypeError):
+        started = read_json(run / PREFLIGHT)["started"]
+        return datetime.fromisoformat(started).timestamp()
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
@@ -117,9 +116,8 @@ def keys_in(rows: Sequence[Row], split: str, fold: int) -> list[str]:
     return [row["path"] for row in rows if is_in(row)]
 
 
-def _is_whole(row: Mapping[Any, Any]) -> bool:
-    # csv puts cells without a column under None, and None where one is missing
-    if None in row or any(row.get(name) is None for name in _NEEDED):
+def _is_whole(row: Row) -> bool:
+    if any(name not in row for name in _NEEDED):
         return False
     fold = row["fold"]
     return row["split"] in ("", "train", "val", "test") and (not fold or fold.isdecimal())

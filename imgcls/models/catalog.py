@@ -7,7 +7,6 @@ another timm installed it is made again once, in the user's cache folder.
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from imgcls.config.files import read_text
+from imgcls.config.files import read_json
 from imgcls.errors import ModelError
 from imgcls.results import ModelEntry
 
@@ -148,7 +147,7 @@ def _usable_entries(file: Path, timm_version: str) -> dict[str, ModelEntry] | No
 
 @cache
 def _entries(file: Path, timm_version: str) -> dict[str, ModelEntry]:
-    content: dict[str, Any] = json.loads(read_text(file))
+    content: dict[str, Any] = read_json(file)
     if content["timm"] != timm_version:
         raise ValueError(f"made for timm {content['timm']}")
     return {

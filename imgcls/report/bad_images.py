@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from imgcls.report.files import read_csv, write_csv
+from imgcls.errors import RunError
+from imgcls.report.files import append_csv, read_csv, write_csv
 from imgcls.results import AuditPicture
 
 BAD_IMAGES = "bad_images.csv"
@@ -24,15 +22,7 @@ def append_bad_image(folder: Path, picture: AuditPicture) -> None:
     if not file.exists():
         add_bad_images(folder, [picture])
         return
-    size = file.stat().st_size
-    line = io.StringIO(newline="")
-    csv.DictWriter(line, _COLUMNS, lineterminator="\n").writerow(_row(picture))
-    try:
-        with file.open("ab") as stream:
-            stream.write(line.getvalue().encode())
-    except OSError:
-        os.truncate(file, size)  # no half a line for the next one to go on with
-        raise
+    append_csv(file, _COLUMNS, _row(picture))
 
 
 def add_bad_images(folder: Path, pictures: Iterable[AuditPicture]) -> None:
@@ -54,4 +44,9 @@ def _row(picture: AuditPicture) -> dict[str, str]:
 
 def _rows(folder: Path) -> dict[str, dict[str, str]]:
     file = folder / BAD_IMAGES
-    return {row["path"]: row for row in read_csv(file)} if file.exists() else {}
+    if not file.exists():
+        return {}
+    try:
+        return {row["path"]: row for row in read_csv(file)}
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{file}: is damaged ({error}); put it back, or remove it") from error

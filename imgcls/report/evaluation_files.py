@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.config.files import check_regular, read_text
+from imgcls.config.files import check_regular, read_json, sha256_of
 from imgcls.engine.durable import TEMPORARY_PREFIX
 from imgcls.errors import DataError
 from imgcls.metrics.blocks import blocks
@@ -107,7 +105,7 @@ def write_metrics(folder: Path, report: EvalReport) -> None:
             "notes": list(report.notes),
             "prior": report.prior,
             "trained_on": report.trained_on,
-            "sha256": {file.name: _sha256(file) for file in present},
+            "sha256": {file.name: sha256_of(file) for file in present},
         },
     )
 
@@ -115,7 +113,7 @@ def write_metrics(folder: Path, report: EvalReport) -> None:
 def is_evaluation(folder: Path) -> bool:
     """Whether the folder holds what `imgcls evaluate` wrote, by the mark in its JSON file."""
     try:
-        metrics = json.loads(read_text(folder / METRICS))
+        metrics = read_json(folder / METRICS)
         return bool(metrics["format"] == FORMAT)
     except (OSError, ValueError, LookupError, TypeError):
         return False
@@ -128,7 +126,7 @@ def read_predictions(folder: Path) -> Predictions:
     mapped; the probabilities follow from them and the temperature.
     """
     try:
-        metrics = json.loads(read_text(folder / METRICS))
+        metrics = read_json(folder / METRICS)
         check_regular(folder / LOGITS)
         _require_one_evaluation(folder, metrics)
         logits = np.load(folder / LOGITS, mmap_mode="r")
@@ -144,7 +142,7 @@ def read_predictions(folder: Path) -> Predictions:
             labels=np.array(labels, dtype=np.int64),
             temperature=metrics["temperature"],
         )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
         raise DataError(
             f"{folder}: no whole set of evaluation files ({error}); make them with "
             "`imgcls evaluate`"
@@ -154,19 +152,11 @@ def read_predictions(folder: Path) -> Predictions:
 def _require_one_evaluation(folder: Path, metrics: Mapping[str, Any]) -> None:
     # those of earlier versions have no hashes
     for name, sha256 in metrics.get("sha256", {}).items():
-        if name in _TABLES and _sha256(folder / name) != sha256:
+        if name in _TABLES and sha256_of(folder / name) != sha256:
             raise DataError(
                 f"{folder}: {name} is not the file that {METRICS} was written beside, it is of "
                 "another evaluation or was changed; make them again with `imgcls evaluate`"
             )
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _write_confusion_matrix(file: Path, report: EvalReport) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from imgcls.config.files import open_file
 from imgcls.engine.durable import replacing, strict_json, write_text
@@ -47,24 +48,56 @@ def write_csv(file: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     """
     with replacing(file) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", errors=_BYTES, newline="")
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        quoting = csv.DictWriter(text, columns, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        for row in itertools.chain([dict(zip(columns, columns, strict=True))], rows):
-            # until Python 3.13 a lone \r is not quoted, and read as the end of a line
-            returns = any("\r" in value for value in row.values() if isinstance(value, str))
-            (quoting if returns else writer).writerow(row)
+        titles = dict(zip(columns, columns, strict=True))
+        _write_rows(text, columns, itertools.chain([titles], rows))
         text.detach()
 
 
 def read_csv(file: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, all cells as text. Raises OSError when it cannot be read."""
+    """The rows of a CSV file, all cells as text. Raises as `csv_rows`."""
     return list(csv_rows(file))
 
 
 def csv_rows(file: Path) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file, one at a time. Raises OSError when it cannot be read."""
+    """The rows of a CSV file, one at a time. Raises OSError when it cannot be read.
+
+    Raises ValueError where it is damaged, also for a row with more or fewer cells than the title.
+    """
     with io.TextIOWrapper(open_file(file), encoding="utf-8", errors=_BYTES, newline="") as stream:
-        yield from csv.DictReader(stream)
+        rows = csv.DictReader(stream)
+        try:
+            for row in rows:
+                # cells without a title stand under None, and None where one is missing
+                if None in row or None in row.values():
+                    raise ValueError(f"line {rows.line_num} has not as many cells as the title")
+                yield row
+        except csv.Error as error:
+            raise ValueError(f"line {rows.line_num}: {error}") from error
+
+
+def append_csv(file: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
+    """Add a row to a file that `write_csv` wrote; one that cannot be written leaves no half line.
+
+    Raises OSError.
+    """
+    size = file.stat().st_size
+    line = io.StringIO(newline="")
+    _write_rows(line, columns, [row])
+    try:
+        with file.open("ab") as stream:
+            stream.write(line.getvalue().encode("utf-8", _BYTES))
+    except OSError:
+        os.truncate(file, size)
+        raise
+
+
+def _write_rows(text: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    quoting = csv.DictWriter(text, columns, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        # until Python 3.13 a lone \r is not quoted, and read as the end of a line
+        returns = any("\r" in value for value in row.values() if isinstance(value, str))
+        (quoting if returns else writer).writerow(row)
 
 
 def write_json(file: Path, document: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgcls.config.files import read_text
+from imgcls.config.files import read_json
 from imgcls.errors import ConfigError
 from imgcls.jobs.benchmark.subject import Subject
 from imgcls.metrics.speed import speed_ratio, speed_verdict
@@ -67,7 +67,7 @@ def _command(subject: Subject, best: TimedSetting) -> str:
 def read_baseline(file: Path) -> Mapping[str, Any]:
     """An earlier `imgcls benchmark --json`. Raises ConfigError when it is not one."""
     try:
-        document = json.loads(read_text(file))
+        document = read_json(file)
         for result in document["results"]:
             _ = [result[name] for name in (*_KEY, "block_medians_ms", "speed_metrics")]
             _ = float(result["speed_metrics"]["throughput_samples_per_sec"])
