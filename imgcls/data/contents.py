@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -23,18 +23,14 @@ def digests_of(table: SampleTable, rows: Sequence[int], workers: int | str = "au
     """
     if not len(rows):
         return []
-    images = table.select(np.asarray(rows, dtype=np.int64)).images
-    in_memory = table.defaults.in_memory
-    found = scan(images, len(rows), _digest, workers=0 if in_memory else workers)
-    return [facts.digest.hex() for facts in found]
+    return [facts.digest.hex() for facts in _scanned(table, rows, _digest, workers)]
 
 
 def readable(table: SampleTable, rows: Sequence[int], workers: int | str = "auto") -> list[bool]:
     """Whether each of these rows is a whole picture. Raises as `digests_of`."""
     if not len(rows):
         return []
-    images = table.select(np.asarray(rows, dtype=np.int64)).images
-    return [not facts.reason for facts in scan(images, len(rows), check, workers=workers)]
+    return [not facts.reason for facts in _scanned(table, rows, check, workers)]
 
 
 def changed_since(images: ImageStore, row: int, since_s: float | None) -> bool:
@@ -45,6 +41,16 @@ def changed_since(images: ImageStore, row: int, since_s: float | None) -> bool:
     """
     state = None if since_s is None else images.state(row)
     return since_s is None or state is None or state.changed_s > since_s - _CLOCK_MARGIN_S
+
+
+def _scanned(
+    table: SampleTable,
+    rows: Sequence[int],
+    look: Callable[[bytes, DecodeSettings], PictureFacts],
+    workers: int | str,
+) -> Iterator[PictureFacts]:
+    images = table.select(np.asarray(rows, dtype=np.int64)).images
+    return scan(images, len(rows), look, workers=0 if table.defaults.in_memory else workers)
 
 
 def _digest(content: bytes, _settings: DecodeSettings) -> PictureFacts:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from imgcls.config.files import check_regular, read_bytes
+
 FEATURES = "features"
 _HEAD = struct.Struct("<III")
 
@@ -27,9 +29,13 @@ class FeatureFile:
         self._file = file
 
     def read(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(rows int64 [n], features float32 [n, D]) of each batch; what is not whole is cut off."""
+        """(rows int64 [n], features float32 [n, D]) of each batch; what is not whole is cut off.
+
+        Raises OSError.
+        """
         if not self._file.exists():
             return
+        check_regular(self._file)
         with self._file.open("r+b") as stream:
             while True:
                 start = stream.tell()
@@ -52,8 +58,8 @@ class FeatureFile:
         """Add a batch. Raises OSError."""
         content = rows.astype(np.int64).tobytes() + features.astype(np.float32).tobytes()
         head = _HEAD.pack(len(rows), features.shape[1], zlib.crc32(content))
-        # unbuffered: the system has it when this returns, whatever becomes of the process
-        with self._file.open("ab", buffering=0) as stream:
+        # the system has all of it when the file is closed, or that raises
+        with self._file.open("ab") as stream:
             stream.write(head + content)
 
 
@@ -64,7 +70,7 @@ def feature_folder(run: Path, made_by: str) -> Path:
     """
     folder = run / FEATURES
     note = folder / "made_by"
-    if not note.exists() or note.read_text(encoding="ascii", errors="replace") != made_by:
+    if not note.exists() or read_bytes(note) != made_by.encode():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         note.write_text(made_by, encoding="ascii")

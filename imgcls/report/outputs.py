@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from imgcls.config.files import open_file
 from imgcls.errors import ConfigError
 
 # what the templates of pages and the drawings write
@@ -62,7 +63,7 @@ def require_replaceable(
 def is_ours(file: Path, columns: Sequence[str] | None = None) -> bool:
     """Whether imgcls wrote the file, by the mark that its format has."""
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             head = stream.read(_HEAD_BYTES)
     except OSError:
         return False
