@@ -13,14 +13,13 @@ first, so that all is done, by whoever finds it, or nothing.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imgcls.config.files import read_text
+from imgcls.config.files import read_json
 from imgcls.engine.durable import (
     TEMPORARY_PREFIX,
     remove_parts,
@@ -56,7 +55,7 @@ class Commit:
     def found(cls, final: Path) -> Commit | None:
         """The one that was decided and not carried out to its end, None where there is none."""
         try:
-            facts = json.loads(read_text(beside(final, "commit")))
+            facts = read_json(beside(final, "commit"))
             folders = [_absolute(name, final.parent) for name in facts["folders"]]
             texts = {_absolute(name, final.parent): text for name, text in facts["texts"].items()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):

@@ -14,14 +14,20 @@ from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.engine.score_file import temporary_scores
 from imgcls.engine.temperature import Temperature, read_temperature
-from imgcls.errors import ConfigError, DataError
+from imgcls.errors import ConfigError
 from imgcls.jobs.bad_images import without_unreadable
 from imgcls.jobs.compare import compare
 from imgcls.jobs.crossval import cross_validate, keep_summary
 from imgcls.jobs.ensemble import score_together
 from imgcls.jobs.explain import explain_mistakes
 from imgcls.jobs.gates import passed_gates
-from imgcls.jobs.pictures import Pictures, chosen_pictures, require_columns, run_pictures
+from imgcls.jobs.pictures import (
+    Pictures,
+    chosen_pictures,
+    has_split,
+    require_columns,
+    run_pictures,
+)
 from imgcls.jobs.report import make_page
 from imgcls.jobs.result_folders import ResultFolders
 from imgcls.jobs.robustness import corruption_scores
@@ -131,6 +137,9 @@ class Evaluation:
             self._ready(self._own(checkpoint, "val"), [checkpoint]) for checkpoint in checkpoints
         ]
         require_columns(held_out[0], config)
+        averages = has_split(checkpoints[0], "test")
+        if averages:
+            self._own(checkpoints[0], "test")  # what is wrong with it comes before any scoring
         report = cross_validate(
             run,
             checkpoints,
@@ -141,9 +150,7 @@ class Evaluation:
             results=self.results,
             on_batch=self.on_batch,
         )
-        try:
-            self._own(checkpoints[0], "test")
-        except DataError:
+        if not averages:
             note = "the run has no test split, so the folds' average is not scored"
             report = replace(report, notes=(*report.notes, note))
         else:

@@ -100,6 +100,11 @@ def _chosen(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
     return Pictures(table, indices, f"{_data_name(table)}-{config.split}", table.notes)
 
 
+def has_split(checkpoint: Checkpoint, split: str) -> bool:
+    """True when the run that the checkpoint lies in has pictures in a split. Raises RunError."""
+    return bool(keys_in(read_splits(_run_of(checkpoint)), split, checkpoint.fold))
+
+
 def run_pictures(
     checkpoint: Checkpoint, split: str, reading: ReadingConfig | None = None, *, skip: bool = False
 ) -> Pictures:
@@ -109,12 +114,7 @@ def run_pictures(
     that are gone stay, as ones that cannot be read. Raises DataError when the split has none or the
     data has changed, RunError outside a run and for a splits.csv that was edited.
     """
-    run = run_of(checkpoint.folder)
-    if run is None:
-        raise RunError(
-            f"{checkpoint.folder}: lies outside its run, so the split is not known; say which "
-            "pictures to score with --data"
-        )
+    run = _run_of(checkpoint)
     rows = read_splits(run)
     edited = differing(rows, checkpoint.facts.get("splits"))
     if edited is not None:
@@ -138,6 +138,16 @@ def run_pictures(
             f"--split {split}: this run has no {split} pictures; it has {', '.join(present)}"
         )
     return Pictures(table, indices, split, run=run)
+
+
+def _run_of(checkpoint: Checkpoint) -> Path:
+    run = run_of(checkpoint.folder)
+    if run is None:
+        raise RunError(
+            f"{checkpoint.folder}: lies outside its run, so the split is not known; say which "
+            "pictures to score with --data"
+        )
+    return run
 
 
 def _data_name(table: SampleTable) -> str:

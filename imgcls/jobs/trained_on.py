@@ -70,7 +70,7 @@ def trained_on(
     used = seen["train"] | seen["val"]
     digests = {row["path"]: row.get(DIGEST) or "" for row in rows}
     unknown = [key for key in used if not digests[key]]
-    own = pictures.run is not None and pictures.run == run_of(checkpoints[0].folder)
+    own = pictures.run is not None and pictures.run.absolute() == run_of(checkpoints[0].folder)
     scored = _scored_digests(pictures, workers) if not own or len(unknown) < len(used) else {}
     if not own:
         # within a run, copies are what the check before training looks for

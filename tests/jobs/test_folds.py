@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from imgcls.metrics.intervals import fold_interval
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.resampling import Resampler
 from imgcls.report.evaluation_files import read_predictions
+from imgcls.report.files import read_csv
 
 
 @pytest.fixture
@@ -184,3 +186,25 @@ def test_the_page_counts_the_pictures_of_a_fold(command, photos):
     page = (run / "test_results" / "val" / "report.html").read_text()
     assert "Fold 2" in page
     assert "Left out" in page
+
+
+def test_a_changed_test_picture_is_no_missing_test_split(command, run):
+    """It is named before anything is scored; the run was said to have no test split."""
+    path = next(row["path"] for row in read_csv(run / "splits.csv") if row["split"] == "test")
+    file = next(Path.cwd().rglob(path))
+    file.write_bytes(file.read_bytes() + b"\0")
+    done = command("evaluate", "--fold", "all", "--ci", "none", "--no-report")
+    assert done.code == 2
+    assert path in done.error_lines[0]
+    assert "Scoring" not in done.err
+
+
+def test_training_and_evaluation_know_the_same_of_a_runs_pictures(command, photos):
+    """What chose the best epoch, also by a relative path and without recorded contents."""
+    arguments = ("train", photos, *OFFLINE, "--epochs", "1", "--folds", "2", "--no-preflight")
+    assert command(*arguments, "--name", "plain").code == 0
+    file = Path("outputs/plain/fold_1/test_results/val/test_metrics.json")
+    trained = json.loads(file.read_text())["trained_on"]
+    assert trained["val"] == trained["pictures"]
+    assert command("evaluate", "outputs/plain", "--fold", "all", "--ci", "none").code == 0
+    assert json.loads(file.read_text())["trained_on"] == trained
