@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import BaseFileLock
 
+from imgcls.config.files import read_bytes
 from imgcls.engine.commit import Commit, IsOurs, beside, files_in, lock_of, settle
 from imgcls.engine.durable import TEMPORARY_PREFIX, sync_file, sync_folder
 from imgcls.engine.lock import take_lock
@@ -79,7 +80,7 @@ class StagedFolders:
         for new in self._final:
             for folder, _, _ in os.walk(new):
                 sync_folder(Path(folder))
-        before = {file: file.read_bytes() if file.exists() else None for file in self._texts}
+        before = {file: read_bytes(file) if file.exists() else None for file in self._texts}
         self._commit = Commit(list(self._final.values()), self._texts)
         try:
             self._commit.decide()
