@@ -32,6 +32,8 @@ from imgcls.engine.lock import take_lock
 from imgcls.errors import RunError
 
 IsOurs = Callable[[str], bool]
+# a note comes with a run, perhaps another one's: it may name no other file
+_TEXTS = ("calibration.json", "summary.json")
 
 
 def lock_of(final: Path) -> Path:
@@ -53,12 +55,19 @@ class Commit:
 
     @classmethod
     def found(cls, final: Path) -> Commit | None:
-        """The one that was decided and not carried out to its end, None where there is none."""
+        """The one that was decided and not carried out to its end, None where there is none.
+
+        A note that names other files than an evaluation's, or folders without that note, is none.
+        """
         try:
             facts = read_json(beside(final, "commit"))
             folders = [_absolute(name, final.parent) for name in facts["folders"]]
             texts = {_absolute(name, final.parent): text for name, text in facts["texts"].items()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+        if not all(beside(folder, "commit").is_file() for folder in folders):
+            return None
+        if not all(file.name in _TEXTS and isinstance(text, str) for file, text in texts.items()):
             return None
         commit = cls(folders, texts)
         return commit if folders and commit.is_decided else None

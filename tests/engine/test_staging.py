@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -191,3 +192,25 @@ def test_without_a_commit_nothing_has_changed(tmp_path):
         raise KeyError
     assert [file.read_text() for file in Path(final).iterdir()] == ["old"]
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_note_of_another_ones_run_reaches_no_file_of_ours(tmp_path):
+    """It may come in any copied run: it gives no other file a text, and moves no other folder."""
+    mine, run = tmp_path / "mine", tmp_path / "run" / "test_results"
+    mine.mkdir()
+    (mine / "a").mkdir()
+    (mine / ".tmp-a.new").mkdir()
+    (mine / "b.sh").write_text("mine")
+    (run / "test").mkdir(parents=True)
+    for folders, texts in (
+        (["test"], {"../../mine/b.sh": "theirs"}),
+        (["test", "../../mine/a"], {}),
+        (["test"], {"calibration.json": 3}),
+    ):
+        note = {"folders": folders, "texts": texts}
+        (run / ".tmp-test.commit").write_text(json.dumps(note))
+        recover(run / "test", is_evaluation_file)
+        assert (mine / "b.sh").read_text() == "mine"
+        assert sorted(path.name for path in mine.iterdir()) == [".tmp-a.new", "a", "b.sh"]
+        assert not (run / "calibration.json").exists()
+        assert not (run / ".tmp-test.commit").exists()
