@@ -83,6 +83,9 @@ class _SelectedImages(ImageStore):
     def content(self, index: int) -> bytes:
         return self._images.content(int(self._rows[index]))
 
+    def head(self, index: int, size: int) -> bytes:
+        return self._images.head(int(self._rows[index]), size)
+
     def location(self, index: int) -> str:
         return self._images.location(int(self._rows[index]))
 

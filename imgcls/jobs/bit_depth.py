@@ -10,6 +10,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.data.audit_depth import Depths, measure_depths
 from imgcls.data.source import SampleTable
 from imgcls.errors import DataError
+from imgcls.jobs.preflight import rows_to_check
 
 _PLAIN = 8
 
@@ -19,18 +20,22 @@ def of_one_depth(
 ) -> tuple[SampleTable, str | None]:
     """(the table, decoded by the depth that `--bit-depth` says or its pictures have, why).
 
-    Raises DataError where no one scale suits all pictures.
+    Of very many pictures those that the pre-flight reads are looked at. Raises DataError where no
+    one scale suits all pictures.
     """
     if table.defaults.in_memory or "bit_depth" in config.reading.given:
         return table, None
-    depths = measure_depths(table, workers=config.runtime.workers, on_picture=on_picture)
+    rows = rows_to_check(table, config.runtime.seed)
+    seen = table if len(rows) == len(table) else table.select(rows)
+    depths = measure_depths(seen, workers=config.runtime.workers, on_picture=on_picture)
     if depths.unit_floats:
         first, most = depths.unit_floats[0], max(d.high for d in depths.undeclared.values())
         raise DataError(
-            f"{table.images.location(first)}: holds numbers from 0 to 1 while other pictures go up "
+            f"{seen.images.location(first)}: holds numbers from 0 to 1 while other pictures go up "
             f"to {most:,.10g}, so they have no scale in common; save all in one of the two ways"
         )
-    reason = None if depths.bits is None else f"bit depth: {depths.words()}"
+    drawn = "" if seen is table else f", of {len(seen):,} pictures drawn at random"
+    reason = None if depths.bits is None else f"bit depth: {depths.words()}{drawn}"
     return with_depth(table, config.reading, depths), reason
 
 

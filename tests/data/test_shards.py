@@ -254,6 +254,18 @@ def test_a_tar_that_cannot_be_used_says_why(shards, tmp_path, make, words):
     assert "s-0.tar" in str(caught.value)
 
 
+def test_the_first_bytes_of_a_member_need_no_more(shards, tmp_path):
+    """Whoever asks each picture of a large data set for its depth does not read all of it."""
+    table = open_source(str(tmp_path / "s-{0..1}.tar"))
+    whole = table.images.content(0)
+    for file in tmp_path.glob("s-*.tar"):
+        truncate(file, 512 + 8)
+    chosen = table.select(np.array([0]))
+    assert chosen.images.head(0, 8) == whole[:8]
+    with pytest.raises(UnreadableImageError, match="shorter"):
+        chosen.images.content(0)
+
+
 def test_a_shard_cut_short_after_indexing_is_told(shards, tmp_path):
     """Not a crash of the decoder."""
     table = open_source(shards)

@@ -11,7 +11,7 @@ from torch import nn
 
 from imgcls.data.sampling import EpochSampler, smallest_batch
 from imgcls.engine import backends
-from imgcls.engine.trainable import Trainable
+from imgcls.engine.trainable import Trainable, trains_on_one_picture
 
 
 def test_a_norm_without_parameters_belongs_to_what_is_around_it():
@@ -71,3 +71,17 @@ def test_compiling_without_a_compiler_is_one_line(command, tmp_path, photos, mon
     assert "torch.compile does not work on this machine (InvalidCxxCompiler: No working C++" in line
     assert "it needs a C++ compiler (g++, clang or MSVC); install one, or leave --compile" in line
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_model_that_needs_the_pixels_values_is_not_foretold():
+    """It runs as it did before anybody asked; an error of ours would refuse a good training."""
+
+    class Adaptive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+
+        def forward(self, images):
+            return self.norm(images) if images.mean().item() > 0 else images
+
+    assert trains_on_one_picture(Adaptive(), (3, 8, 8))

@@ -159,3 +159,15 @@ def test_inspect_says_what_the_bits_are(tmp_path, command):
     assert kinds["dim"]["sets"][0][0]["path"] == "large/dark.tif"
     assert kinds["negative_values"]["sets"][0][0]["path"] == "large/below.tif"
     assert "1 have 8 bits" in kinds["mixed_depths"]["title"]
+
+
+def test_the_depth_of_very_many_pictures_is_measured_on_some(tmp_path, command, monkeypatch):
+    """Those that the pre-flight reads; the plan says how many."""
+    cells(tmp_path / "cells", 4095)
+    monkeypatch.setattr("imgcls.jobs.preflight._STRETCH", 2)
+    monkeypatch.setattr("imgcls.jobs.preflight._MOST_PICTURES", 6)
+    done = command(*TRAIN, "--dry-run")
+    assert done.code == 0, done.err
+    assert "by 12 bits, of 6 pictures drawn at random" in " ".join(
+        done.out.replace("│", "").split()
+    )

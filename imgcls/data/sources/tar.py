@@ -53,7 +53,12 @@ class TarImages(ImageStore):
 
     def content(self, index: int) -> bytes:
         """The member's bytes."""
-        shard, start, size = self._members[index]
+        return self.head(index, self._members[index].size)
+
+    def head(self, index: int, size: int) -> bytes:
+        """The member's first bytes."""
+        shard, start, whole = self._members[index]
+        size = min(size, whole)
         try:
             with open_file(self._shards[shard]) as stream:
                 stream.seek(start)
