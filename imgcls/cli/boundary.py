@@ -52,7 +52,7 @@ def _own_warnings_as_notes() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if category.__module__.startswith("imgcls."):
-            sys.stderr.write(f"note: {message}\n")
+            sys.stderr.write(visible(f"note: {' '.join(str(message).splitlines())}") + "\n")
         else:
             shown(message, category, *place)
 

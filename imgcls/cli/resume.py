@@ -54,7 +54,9 @@ def resume(config: ResumeConfig, common: Common) -> None:
             on_reopened=on_reopened,
             on_signal=view.on_signal,
         )
-    assert result is not None
+    if result is None:  # another process has come to its end while torch was loaded
+        console.result({"resumed": None}, f"Nothing to resume: {run} is finished by now.")
+        return
     show_train_result(console, result)
 
 

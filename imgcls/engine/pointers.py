@@ -186,8 +186,11 @@ def _if_pictures(path: Path) -> str:
     """More to say of a folder that holds no model but folders of files, as pictures lie."""
     if not path.is_dir() or (path / "config.yaml").exists():
         return ""
-    files = (file for folder in path.iterdir() if folder.is_dir() for file in folder.iterdir())
-    if next((f for f in files if f.is_file() or f.is_dir()), None) is None:
+    try:
+        files = (file for folder in path.iterdir() if folder.is_dir() for file in folder.iterdir())
+        if next((f for f in files if f.is_file() or f.is_dir()), None) is None:
+            return ""
+    except OSError:  # one that may not be looked into says nothing
         return ""
     return f"; if these are pictures to score: imgcls evaluate --data {shlex.quote(str(path))}"
 

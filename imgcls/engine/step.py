@@ -61,7 +61,7 @@ def train_step(learner: Learner, micro_batches: Sequence[Batch], step: int) -> t
     learner.scaler.unscale_(learner.optimizer)
     gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
-    norm_value = to_host(norm)
+    norm_value = to_host(norm.detach())
     loss_sum = 0.0
     # the one time in a step that a GPU is waited for: behind the gradients, before the update
     for batch, loss_value in zip(micro_batches, losses, strict=True):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -46,6 +47,8 @@ _FORMING = f"{TEMPORARY_PREFIX}run-"
 _LEFTOVER_S = 24 * 3600
 # bytes; a name may have 255, with a model, a time and a prefix in it
 _LONGEST_PART = 100
+# run/fold_0/checkpoints/step-1; further up may lie a config.yaml that is no run's
+_DEEPEST = 3
 
 
 def create_run_folder(
@@ -174,7 +177,8 @@ def find_resumable(run: Path | None, output: Path, *, extend: bool) -> Resumable
         raise RunError(f"{run}: no such folder")
     named = run
     # a fold or checkpoint folder stands for the run it lies in
-    run = next((p for p in (run, *run.absolute().parents) if (p / CONFIG).is_file()), run)
+    around = (run, *run.absolute().parents[:_DEEPEST])
+    run = next((p for p in around if (p / CONFIG).is_file()), run)
     config = read_run_config(run)
     if named.parent.name == CHECKPOINTS:
         _require_last(named, config)
@@ -198,7 +202,7 @@ def _require_last(path: Path, config: TrainConfig) -> None:
         raise RunError(
             f"{path}: resume goes on from the last checkpoint, {last.name}, not from an earlier "
             "one; leave the checkpoint out, or start another training from it with "
-            f"`imgcls train {config.data.source} --weights {path}`"
+            f"`imgcls train {shlex.quote(config.data.source)} --weights {shlex.quote(str(path))}`"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,25 +205,22 @@ def _in_charge(
     run: Path, on_signal: Callable[[int], None] | None, stop: StopRequest | None
 ) -> Iterator[StopRequest]:
     """Hold the run, hear signals, and say of each stop how to go on."""
+    go_on = f"go on with: imgcls resume {shlex.quote(str(run))}"
     with lock_run(run), stop_on_signals(on_signal, stop) as request:
         try:
             yield request
         except InterruptedRunError as error:
-            raise InterruptedRunError(
-                f"{error}; go on with: imgcls resume {run}", error.exit_code - 128
-            ) from error
+            raise InterruptedRunError(f"{error}; {go_on}", error.exit_code - 128) from error
         except SignalledError as error:
             raise InterruptedRunError(
-                f"stopped by a signal before the first step; go on with: imgcls resume {run}",
-                error.signal_number,
+                f"stopped by a signal before the first step; {go_on}", error.signal_number
             ) from None
         except KeyboardInterrupt:
             raise InterruptedRunError(
-                f"stopped at once; the last checkpoint is good; go on with: imgcls resume {run}"
+                f"stopped at once; the last checkpoint is good; {go_on}"
             ) from None
         except OSError as error:
-            then = f"the checkpoints so far are intact; go on with: imgcls resume {run}"
-            raise refused(error, run, then) from error
+            raise refused(error, run, f"the checkpoints so far are intact; {go_on}") from error
 
 
 class Trainer:

@@ -216,3 +216,27 @@ def test_a_copied_run_is_evaluated_timed_reported_and_resumed(photos, command, f
     checkpoints = run / "fold_0" / "checkpoints"
     assert (checkpoints / "best").is_symlink()
     assert read_checkpoint((checkpoints / "last").resolve()).facts["epoch"] == 3
+
+
+def test_a_config_further_up_is_no_run(begin):
+    """A folder of the user's own beside it names itself."""
+    run = begin("r")
+    Path("config.yaml").write_text((run / "config.yaml").read_text())
+    for inner in ("a", "a/b/c/d"):
+        Path("outputs", inner).mkdir(parents=True)
+    with pytest.raises(RunError, match=r"outputs/a/b/c/d: not a run, it has no config\.yaml"):
+        find_resumable(Path("outputs/a/b/c/d"), run.parent, extend=False)
+    fold = run / "fold_0" / "checkpoints" / "step-00000001"
+    fold.mkdir(parents=True)
+    assert find_resumable(fold.parent, run.parent, extend=False).run == run.absolute()
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_nothing_to_resume(
+    begin, command, monkeypatch
+):
+    """Between the look at the folder and the training lie the seconds in which torch loads."""
+    begin("r")
+    monkeypatch.setattr("imgcls.jobs.train.resume", lambda *_config, **_observers: None)
+    done = command("resume")
+    assert done.code == 0, done.err
+    assert "Nothing to resume: outputs/r is finished by now." in done.out
