@@ -40,11 +40,33 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     known = {WEIGHTS, CARD, STATE}
     if not isinstance(seals, dict) or not {WEIGHTS, CARD} <= set(seals) <= known:
         raise CheckpointError(f"{file}: does not list the files of a checkpoint")
-    names = facts.get("class_names") if isinstance(facts, dict) else None
+    facts = facts if isinstance(facts, dict) else {}
+    names = facts.get("class_names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CheckpointError(f"{file}: does not hold the class names of a checkpoint")
+    if not _fit(facts, len(names)):
+        raise CheckpointError(f"{file}: its splits or prior are not those of a checkpoint")
     sidecar.setdefault("state", None)
     return sidecar
+
+
+def _fit(facts: Mapping[str, Any], classes: int) -> bool:
+    """Whether what is known of the splits and of the classes' shares, if anything, has its form."""
+    splits, prior = facts.get("splits"), facts.get("prior")
+    if splits is not None and not (
+        isinstance(splits, dict)
+        and all(isinstance(splits.get(name), str) for name in ("sha256", "assigned"))
+    ):
+        return False
+    if prior is None:
+        return True
+    shares = prior.get("shares") if isinstance(prior, dict) else None
+    return (
+        isinstance(shares, list)
+        and len(shares) == classes
+        and all(isinstance(share, (int, float)) for share in shares)
+        and isinstance(prior.get("imbalance"), str)
+    )
 
 
 def read_json(file: Path) -> dict[str, Any]:
