@@ -235,6 +235,7 @@ class EvalLoader:
     """Batches of pictures in the table's order.
 
     seed: for a transform with random changes, which are those of the first epoch under that seed.
+    is_rest: others of the same pass were read before, so that these may be few, and all be bad.
     """
 
     def __init__(
@@ -248,7 +249,9 @@ class EvalLoader:
         device_type: str,
         bad_images: BadImages | None = None,
         seed: int | None = None,
+        is_rest: bool = False,
     ) -> None:
+        self._is_rest = is_rest
         positions = [(0, position) for position in range(len(indices))]
         self._batches = [
             positions[start : start + batch_size] for start in range(0, len(positions), batch_size)
@@ -262,7 +265,7 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         bad: list[BadImage] = []
-        some = False
+        some = self._is_rest
         for loaded in self._pipeline.run(self._batches):
             bad.extend(loaded.bad)
             if loaded.batch is not None:

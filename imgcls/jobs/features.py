@@ -142,6 +142,8 @@ class FeatureStore:
             device_type=plan.compute.device.type,
             seed=None if view == 0 else derive_seed(plan.config.runtime.seed, "view", view),
             bad_images=bad_images,
+            # of more than a batch none to be read means that a disk or a mount has gone
+            is_rest=next_position > 0 and len(left) <= size,
         )
         normalizer = Normalizer(facts.mean, facts.std, plan.compute)
         remaining = iter(left.tolist())

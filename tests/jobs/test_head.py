@@ -143,6 +143,29 @@ def test_features_outlive_a_stop_wherever_it_comes(photos, weights, monkeypatch,
     assert not (run / "features").exists()
 
 
+def test_a_run_stopped_before_a_last_bad_picture_goes_on(photos, weights, monkeypatch):
+    """What is left of the pass is that one picture alone: skipped as in one sitting."""
+    data = {"batch_size": 20, "on_bad_image": "skip", "preflight": False}
+    config = config_of(photos, weights, recipe={"tune": "head"}, data=data)
+    plan = make_plan(config)
+    rows = np.flatnonzero(plan.assignment.split != "test")
+    assert len(rows) % 20 == 1
+    Path(plan.table.images.location(int(rows[-1]))).write_bytes(b"no picture")
+    whole = features.FeatureFile.append
+
+    def stop(self, rows, found):
+        whole(self, rows, found)
+        if rows[-1] >= 32:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched, pytest.raises(InterruptedRunError):
+        patched.setattr(features.FeatureFile, "append", stop)
+        train(config)
+    [run] = Path("outputs").iterdir()
+    _, pictures = with_pictures(monkeypatch, lambda: resume(ResumeConfig(run=run)))
+    assert pictures == 0
+
+
 def test_a_signal_ends_the_fit_at_once(photos, weights, monkeypatch):
     """It may take long; the features are kept, and it is done again."""
     config = config_of(photos, weights, recipe={"tune": "head"})
