@@ -45,6 +45,7 @@ class FoldResult(Record):
     epochs_run: int
     monitor: str
     best_metrics: dict[str, float | None]
+    val_pictures: int
     stopped_early: bool
     elapsed_s: float
 

@@ -117,6 +117,7 @@ def score_together(
             "tta": tta,
             "views": len(VIEWS[tta]),
             "temperatures": [None if t is None else t.temperature for t in temperatures],
+            "samples": report.metrics["samples"],
             "gain": gain,
         },
     )

@@ -179,6 +179,7 @@ def _result(plan: Plan, fold: int, folder: Path, early: bool, start_s: float) ->
         monitor=plan.recipe.monitor,
         # earlier versions counted the epochs of these from 0
         best_metrics={**facts["metrics"], "epoch": facts["epoch"]},
+        val_pictures=len(plan.assignment.indices("val", fold)),
         stopped_early=early,
         elapsed_s=time.monotonic() - start_s,
     )

@@ -124,6 +124,8 @@ def with_trained_on(
     note = (
         f"of these, {train.sum():,} that were trained on and {val.sum():,} that chose the best "
         f"epoch are left out; the other {(~spoilt).sum():,} are scored"
+        if spoilt.any()
+        else "none of these was trained on or chose the best epoch; all are scored"
     )
     rest = replace(found, train=found.train[:0], val=found.val[:0])
     return replace(
@@ -158,10 +160,16 @@ def other_has_seen(other: Checkpoint, found: TrainedOn) -> str | None:
     train, val = int(found.train.sum()), int((found.val & ~found.train).sum())
     if not train and not val:
         return None
-    return (
-        f"{other.folder} was trained on {train:,} of these pictures, and its best epoch chosen by "
-        f"{val:,}: the comparison favours it"
-    )
+    seen = [
+        words
+        for count, words in (
+            (train, f"was trained on {train:,}"),
+            (val, f"had its best epoch chosen by {val:,}"),
+        )
+        if count
+    ]
+    favours = "the comparison favours it, as far as this model has not seen them too"
+    return f"{other.folder} {' and '.join(seen)} of these pictures: {favours}"
 
 
 def _notes(

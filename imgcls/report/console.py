@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -66,8 +67,13 @@ class Console:
 
     def path(self, label: str, text: str) -> None:
         """Give a path or command as a line of its own that can be copied whole."""
-        if not self.json:
-            _line(sys.stdout, f"{label:<13} {text}")
+        if self.json:
+            return
+        line = f"{label:<13} {text}"
+        # what would be broken at the edge of a terminal starts at its left edge instead
+        if sys.stdout.isatty() and len(line) > shutil.get_terminal_size().columns:
+            line = f"{label}\n{text}"
+        _line(sys.stdout, line)
 
     def open(self, page: Path) -> None:
         """Show a page in the reader's browser, or say that there is none."""

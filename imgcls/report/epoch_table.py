@@ -64,8 +64,10 @@ class EpochTable:
         return f"{line} best" if best else line
 
     def _line(self, first: str, cells: Mapping[str, str], last: str) -> str:
-        middle = "".join(f"  {cells[name]:>{self._width(name)}}" for name in self._titles)
-        return f"{first:>6}{middle[1:]}  {last:>6}"
+        # with all columns and "best" 80 characters are left only by single spaces
+        gap = "  " if len(self._titles) < len(_SHOWN) else " "
+        middle = "".join(f"{gap}{cells[name]:>{self._width(name)}}" for name in self._titles)
+        return f"{first:>6} {middle[len(gap) :]}{gap}{last:>6}"
 
     def _width(self, name: str) -> int:
         width = max(len(self._titles[name]), len("0.1234"))

@@ -9,7 +9,9 @@ from rich.table import Table
 
 from imgcls.report.console import Console
 from imgcls.report.evaluation_tables import further_tables
-from imgcls.report.screen import facts_table, panel, percent, share
+from imgcls.report.metric_names import metric_title, metric_writer
+from imgcls.report.numbers import MISSING, few_pictures, percent, reach, score
+from imgcls.report.screen import facts_table, panel
 from imgcls.report.trained_on import trained_on_in_words
 from imgcls.results import EvalReport
 
@@ -33,7 +35,7 @@ def show_evaluation(console: Console, report: EvalReport) -> None:
     )
     screen = panel(title, Group(_headline(report), "", _facts(report)))
     console.result(
-        report, screen, _weakest_classes(report), _confusions(report), *further_tables(report)
+        report, screen, _weakest_classes(report), _confusions(report), *further_tables(report), ""
     )
     if report.folder is not None:
         console.path("Files", str(report.folder))
@@ -60,49 +62,44 @@ def _headline(report: EvalReport) -> RenderableType:
     table.add_column("", justify="right", no_wrap=True)
     if report.intervals:
         table.add_column("95% interval", justify="right", no_wrap=True)
-    top = [name for name in metrics if name.startswith("top_")]
-    rows = [
-        ("Accuracy", "accuracy"),
-        ("Balanced accuracy", "balanced_accuracy"),
-        ("Precision (macro)", "precision_macro"),
-        ("Recall (macro)", "recall_macro"),
-        ("F1 (macro)", "f1_macro"),
-        *((f"Top {n.split('_')[1]}", n) for n in top if n != "top_1_accuracy"),
-        ("ROC AUC (macro)", "roc_auc_macro"),
-        ("Average precision (macro)", "average_precision_macro"),
-        ("Cohen's kappa", "cohen_kappa"),
-        ("Matthews correlation", "mcc"),
-        ("NLL (log loss)", "nll"),
-        ("Brier score", "brier"),
-    ]
-    shares = {"roc_auc", "average_precision", "cohen_kappa", "mcc", "nll", "brier"}
-    for title, name in rows:
-        stem = name.removesuffix("_macro")
-        written = share if stem in shares else percent
-        cells = [title, written(metrics[name])]
+    for name in _headline_names(report):
+        written = metric_writer(name, metrics["samples"])
+        cells = [metric_title(name), written(metrics[name])]
         if report.intervals:
-            interval = report.intervals.get(name)
-            cells.append("-" if interval is None else " to ".join(map(written, interval)))
+            cells.append(reach(report.intervals.get(name), written) or MISSING)
         table.add_row(*cells)
     return table
 
 
+def _headline_names(report: EvalReport) -> tuple[str, ...]:
+    # of k classes or fewer the top k always hold the right one
+    top = [name for name, value in report.metrics.items() if "top_" in name and value is not None]
+    return (
+        "accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro",
+        *(name for name in top if name != "top_1_accuracy"), "roc_auc_macro",
+        "average_precision_macro", "cohen_kappa", "mcc", "nll", "brier",
+    )  # fmt: skip
+
+
 def _facts(report: EvalReport) -> RenderableType:
     metrics, facts = report.metrics, facts_table()
+    count = metrics["samples"]
     facts.add_row(
         "Weighted",
-        f"precision {percent(metrics['precision_weighted'])}, recall "
-        f"{percent(metrics['recall_weighted'])}, F1 {percent(metrics['f1_weighted'])}",
+        f"precision {percent(metrics['precision_weighted'], count)}, "
+        f"recall {percent(metrics['recall_weighted'], count)}, "
+        f"F1 {percent(metrics['f1_weighted'], count)}",
     )
     facts.add_row(
         "Micro",
-        f"ROC AUC {share(metrics['roc_auc_micro'])}, average precision "
-        f"{share(metrics['average_precision_micro'])}",
+        f"ROC AUC {score(metrics['roc_auc_micro'])}, average precision "
+        f"{score(metrics['average_precision_micro'])}",
     )
     facts.add_row(
         "Calibration error",
-        f"{percent(metrics['ece'])}; equal mass {percent(metrics['ece_equal_mass'])}, classwise "
-        f"{percent(metrics['classwise_ece'])}",
+        f"{percent(metrics['ece'], count)}; "
+        f"equal mass {percent(metrics['ece_equal_mass'], count)}, "
+        f"classwise {percent(metrics['classwise_ece'], count)}",
     )
     _add_folds(facts, report)
     if report.prior is not None and report.prior["imbalance"] in _SHIFTED_PRIORS:
@@ -113,8 +110,9 @@ def _facts(report: EvalReport) -> RenderableType:
         facts.add_row(
             "Calibrated",
             f"temperature {report.calibration['temperature']:.3f}, fitted on "
-            f"{report.calibration['fitted_on']}: NLL {share(before['nll'])} to "
-            f"{share(after['nll'])}, error {percent(before['ece'])} to {percent(after['ece'])}",
+            f"{report.calibration['fitted_on']}: NLL {score(before['nll'])} to "
+            f"{score(after['nll'])}, error {percent(before['ece'], count)} to "
+            f"{percent(after['ece'], count)}",
         )
     facts.add_row("Sure pictures", _coverage(report))
     if report.costs is not None:
@@ -130,7 +128,9 @@ def _facts(report: EvalReport) -> RenderableType:
         scored = f"{metrics['classes_scored']:,} of {metrics['num_classes']:,}"
         facts.add_row("Classes scored", scored)
     if report.intervals_method is not None:
-        facts.add_row("Intervals", report.intervals_method)
+        without = [name for name in _headline_names(report) if name not in report.intervals]
+        none = "; none (-) where all resamples agree or one is undefined"
+        facts.add_row("Intervals", report.intervals_method + none * bool(without))
     speed = report.speed_metrics
     facts.add_row(
         "Speed",
@@ -141,9 +141,10 @@ def _facts(report: EvalReport) -> RenderableType:
 
 def _coverage(report: EvalReport) -> str:
     sure, surer = (row for row in report.coverage if row["wanted"] in _SHOWN_COVERAGES)
+    right, righter = (percent(row["accuracy"], row["pictures"]) for row in (sure, surer))
     return (
-        f"{percent(sure['accuracy'])} right in the surest {sure['coverage']:.0%}, "
-        f"{percent(surer['accuracy'])} in the surest {surer['coverage']:.0%}"
+        f"{right} right in the surest {sure['coverage']:.0%}, "
+        f"{righter} in the surest {surer['coverage']:.0%}"
     )
 
 
@@ -154,13 +155,15 @@ def _temperatures(found: list[float | None]) -> str:
 def _add_folds(facts: Table, report: EvalReport) -> None:
     """What cross-validation and averaging came to, in balanced accuracy and NLL."""
     across, together = report.cross_validation, report.ensemble
+    count = report.metrics["samples"]
     if across is not None:
         for title, name in (("Over folds", "balanced_accuracy"), ("", "accuracy")):
             low, high = across["interval"][name]
             facts.add_row(
                 title or "",
-                f"{name.replace('_', ' ')} {percent(across['mean'][name])} "
-                f"± {percent(across['std'][name])} ({percent(low)} to {percent(high)})",
+                f"{name.replace('_', ' ')} {percent(across['mean'][name], count)} "
+                f"± {percent(across['std'][name], count)} "
+                f"({percent(low, count)} to {percent(high, count)})",
             )
     if together is not None:
         several = len(together["folds"]) > 1
@@ -174,14 +177,13 @@ def _add_folds(facts: Table, report: EvalReport) -> None:
             "Averaged",
             f"{' x '.join(parts)}{on}, against {'one fold' if several else 'one view'} alone:",
         )
-        for name, written in (("balanced_accuracy", percent), ("nll", share)):
-            row = rows[name]
-            interval = row["interval"]
-            reach = "" if interval is None else f" ({' to '.join(map(written, interval))})"
+        for name, title in (("balanced_accuracy", "balanced accuracy"), ("nll", "NLL")):
+            row, written = rows[name], metric_writer(name, together.get("samples", count))
+            within = reach(row["interval"], written)
             facts.add_row(
                 "",
-                f"{name.replace('_', ' ').replace('nll', 'NLL')} {written(row['this'])}, "
-                f"change {written(row['difference'])}{reach}",
+                f"{title} {written(row['this'])}, change {written(row['difference'])}"
+                f"{within and f' ({within})'}",
             )
 
 
@@ -198,16 +200,15 @@ def _weakest_classes(report: EvalReport) -> RenderableType:
         table.add_row(
             row["class"],
             str(row["support"]),
-            percent(row["precision"]),
-            percent(row["recall"]),
-            percent(row["f1"]),
+            *(percent(row[name], row["support"]) for name in ("precision", "recall", "f1")),
         )
-    return table
+    few = few_pictures([(row["class"], row["support"]) for row in report.per_class])
+    return Group(table, *([few] if few else []))
 
 
 def _confusions(report: EvalReport) -> RenderableType:
     if not report.confusions:
-        return "No picture was confused with another class."
+        return Group("", "No picture was confused with another class.")
     table = Table(title="Most confused", title_justify="left", box=None, pad_edge=False)
     for title in ("Class", "Taken for"):
         table.add_column(title, overflow="fold")
@@ -216,8 +217,8 @@ def _confusions(report: EvalReport) -> RenderableType:
         table.add_row(row["true"], row["predicted"], str(row["count"]))
     kinds = _kinds_of_mistakes(report)
     if kinds > _WORST_CLASSES:
-        return Group("", table, f"{_WORST_CLASSES} of {kinds:,} pairs of classes", "")
-    return Group("", table, "")
+        return Group("", table, f"{_WORST_CLASSES} of {kinds:,} pairs of classes")
+    return Group("", table)
 
 
 def _kinds_of_mistakes(report: EvalReport) -> int:

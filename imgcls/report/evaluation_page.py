@@ -9,8 +9,11 @@ from pathlib import PurePath
 from typing import Any
 
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.html.page import Kind, Table, Thumbnail, format_cell, render_page
+from imgcls.report.html.page import Table, Thumbnail, format_cell, render_page
+from imgcls.report.metric_names import metric_title, metric_writer
+from imgcls.report.numbers import few_pictures, reach
 from imgcls.report.page_tables import (
+    class_table,
     comparison_tables,
     confusion_table,
     corruption_table,
@@ -18,22 +21,15 @@ from imgcls.report.page_tables import (
     difference_table,
     fold_table,
     gate_table,
-    metric_title,
-    reach,
     row_table,
     slice_tables,
 )
 from imgcls.report.plots.drawing import Drawing
 from imgcls.report.trained_on import trained_on_in_words
 
-_CARDS: tuple[tuple[str, str, Kind], ...] = (
-    ("accuracy", "Accuracy", "percent"),
-    ("balanced_accuracy", "Balanced accuracy", "percent"),
-    ("f1_macro", "F1, macro", "percent"),
-    ("roc_auc_macro", "ROC AUC, macro", "score"),
-    ("average_precision_macro", "Average precision, macro", "score"),
-    ("ece", "Calibration error", "percent"),
-)
+_CARDS = (
+    "accuracy", "balanced_accuracy", "f1_macro", "roc_auc_macro", "average_precision_macro", "ece",
+)  # fmt: skip
 # browsers take half a minute to sort ten times as many
 _MOST_ROWS = 2_000
 _PRECISIONS = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -103,6 +99,8 @@ def evaluation_page(
     facts = evaluation.facts
     metrics = facts["metrics"]
 
+    support = [(row["class"], row["support"]) for row in evaluation.per_class]
+
     def drawn(*names: str) -> list[Drawing]:
         return [drawings[name] for name in names if name in drawings]
 
@@ -113,7 +111,9 @@ def evaluation_page(
             drawings=drawn("confusion_matrix", "confusion_matrix_normalized"),
         ),
         Section(
-            "Classes", "Click a column's title to sort.", tables=[_classes(evaluation.per_class)]
+            "Classes",
+            " ".join(filter(None, ("Click a column's title to sort.", few_pictures(support)))),
+            tables=[_classes(evaluation.per_class)],
         ),
         Section("Pictures", galleries=galleries),
         Section("Curves", drawings=drawn("roc_curves", "pr_curves")),
@@ -122,7 +122,7 @@ def evaluation_page(
             facts=_calibration(facts),
             drawings=drawn("reliability", "confidence"),
         ),
-        *_further(facts),
+        *_further(facts, dict(support)),
         Section("All metrics", facts=_metrics(metrics, facts.get("undefined", {}))),
         Section("Training", drawings=drawn("training_curves")),
         Section("Data", facts=evaluation.run.findings, tables=_counts(evaluation.run.counts)),
@@ -133,23 +133,26 @@ def evaluation_page(
     count = f"{metrics['samples']:,} pictures of {data}, {metrics['num_classes']:,} classes"
     page = {
         "title": f"{facts['model_name']} on {facts['split']}",
-        "subtitle": f"{count}, fold {facts['fold']}",
+        "subtitle": f"{count}, {_folds(facts['fold'])}",
         "notes": [*facts.get("notes", ()), *notes],
-        "cards": [_card(metrics, facts.get("intervals", {}), *card) for card in _CARDS],
+        "cards": [_card(metrics, facts.get("intervals", {}), name) for name in _CARDS],
         "sections": [section for section in sections if not section.is_empty],
     }
     return render_page("evaluation.html", page=page)
 
 
+def _folds(fold: int | str) -> str:
+    return "all folds" if fold == "all" else f"fold {fold}"
+
+
 def _card(
     metrics: Mapping[str, Any],
     intervals: Mapping[str, Sequence[float]],
-    key: str,
     name: str,
-    kind: Kind,
 ) -> tuple[str, str, str]:
-    detail = reach(intervals.get(key), kind)
-    return name, format_cell(metrics[key], kind), detail and f"95% interval {detail}"
+    written = metric_writer(name, metrics["samples"])
+    detail = reach(intervals.get(name), written)
+    return metric_title(name), written(metrics[name]), detail and f"95% interval {detail}"
 
 
 def _confused(evaluation: Evaluation) -> list[Table]:
@@ -161,10 +164,10 @@ def _confused(evaluation: Evaluation) -> list[Table]:
 
 def _classes(rows: Sequence[Mapping[str, Any]]) -> Table:
     if len(rows) <= _MOST_ROWS:
-        return row_table(rows)
+        return class_table(rows)
     weakest = sorted(rows, key=lambda row: math.inf if row["f1"] is None else row["f1"])
     caption = f"The {_MOST_ROWS:,} weakest of {len(rows):,} classes; all are in per_class.csv"
-    return row_table(weakest[:_MOST_ROWS], caption)
+    return class_table(weakest[:_MOST_ROWS], caption)
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
@@ -172,37 +175,45 @@ def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     return [row_table(rows[:_MOST_ROWS], f"Pictures of each class{some}")] if rows else []
 
 
-def _further(facts: Mapping[str, Any]) -> Iterator[Section]:
+def _further(facts: Mapping[str, Any], support: Mapping[str, int]) -> Iterator[Section]:
     """What was asked for beyond the headline."""
+    pictures = facts["metrics"]["samples"]
     if gates := facts.get("gates"):
         yield Section("Gates", tables=[gate_table(gates)])
     if folds := facts.get("cross_validation"):
-        yield Section("Cross-validation", tables=[fold_table(folds)])
+        yield Section("Cross-validation", tables=[fold_table(folds, pictures)])
     if ensemble := facts.get("ensemble"):
         folds = ", ".join(map(str, ensemble["folds"]))
         caption = "The average (this) against the mean of its members (other)"
         yield Section(
             "Ensemble",
             f"Folds {folds}; views of each picture: {ensemble['views']}.",
-            tables=[difference_table(ensemble["gain"], caption)] if ensemble["gain"] else [],
+            tables=[difference_table(ensemble["gain"], caption, ensemble.get("samples", pictures))]
+            if ensemble["gain"]
+            else [],
         )
     if coverage := facts.get("coverage"):
+        answered = [row["pictures"] for row in coverage]
         text = "Accuracy when only the surest answers are taken (selective prediction)."
-        yield Section("Decisions", text, tables=[row_table(coverage)])
+        yield Section("Decisions", text, tables=[row_table(coverage, pictures=answered)])
     if points := facts.get("operating_points"):
         text = (
             "For each class against the rest, the threshold of the highest F1, where it beats the "
             "predicted class on pictures that it was not chosen by."
         )
-        yield Section("Operating points", text, tables=[row_table(points)])
+        yield Section(
+            "Operating points",
+            text,
+            tables=[row_table(points, pictures=[support[row["class"]] for row in points])],
+        )
     if costs := facts.get("costs"):
         yield Section("Costs", tables=[cost_table(costs)])
     if slices := facts.get("slices"):
         yield Section("Slices", tables=slice_tables(slices))
     if comparison := facts.get("comparison"):
-        yield Section("Comparison", tables=comparison_tables(comparison))
+        yield Section("Comparison", tables=comparison_tables(comparison, pictures))
     if corruptions := facts.get("corruptions"):
-        yield Section("Corruptions", tables=[corruption_table(corruptions)])
+        yield Section("Corruptions", tables=[corruption_table(corruptions, pictures)])
 
 
 def _metrics(metrics: Mapping[str, Any], undefined: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -211,7 +222,9 @@ def _metrics(metrics: Mapping[str, Any], undefined: Mapping[str, str]) -> list[t
             metric_title(name),
             undefined.get(name, "undefined")
             if value is None
-            else format_cell(value, "count" if isinstance(value, int) else "score"),
+            else format_cell(value, "count")
+            if isinstance(value, int)
+            else metric_writer(name, metrics["samples"])(value),
         )
         for name, value in metrics.items()
     ]
@@ -231,12 +244,18 @@ def _calibration(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _data(origin: Mapping[str, Any]) -> str:
+    """Where the pictures are, and what was asked for when they were opened."""
+    asked = (f"{name.replace('_', ' ')} {value}" for name, value in origin.items())
+    return ", ".join([str(origin["source"]), *list(asked)[1:]])
+
+
 def _provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
     facts = evaluation.facts
     speed = facts["speed_metrics"]
     rows = [
         ("Checkpoint", facts["checkpoint"]),
-        ("Data", ", ".join(map(str, facts["data"].values()))),
+        ("Data", _data(facts["data"])),
         ("Trained on", trained_on_in_words(facts["trained_on"]) if facts.get("trained_on") else ""),
         ("Intervals", facts.get("intervals_method") or ""),
         ("Speed", f"{speed['throughput_samples_per_sec']:,.0f} images/s without loading"),

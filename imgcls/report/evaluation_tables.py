@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 
-from imgcls.report.screen import percent, share
+from imgcls.report.metric_names import metric_title, metric_writer
+from imgcls.report.numbers import MISSING, percent, reach, score
 from imgcls.results import EvalReport
 
 _MOST_ROWS = 12
@@ -19,9 +19,9 @@ def further_tables(report: EvalReport) -> list[RenderableType]:
     """The tables of what was asked for, each with an empty line above it."""
     tables = _slices(report)
     if report.comparison is not None:
-        tables += _comparison(report.comparison)
+        tables += _comparison(report.comparison, report.metrics["samples"])
     if report.corruptions is not None:
-        tables += ["", _corruptions(report.corruptions)]
+        tables += ["", _corruptions(report.corruptions, report.metrics["samples"])]
     if report.gates:
         tables += ["", _gates(report.gates)]
     return tables
@@ -35,10 +35,6 @@ def _table(title: str, first: str, *others: str) -> Table:
     return table
 
 
-def _reach(interval: tuple[float, float] | None, written: Callable[[float], str]) -> str:
-    return "-" if interval is None else " to ".join(map(written, interval))
-
-
 def _slices(report: EvalReport) -> list[RenderableType]:
     tables: list[RenderableType] = []
     for column, rows in report.slices.items():
@@ -47,32 +43,31 @@ def _slices(report: EvalReport) -> list[RenderableType]:
         table = _table(f"By {name}", name, *titles)
         for row in rows[:_MOST_ROWS]:
             metrics, interval = row["metrics"], row["intervals"].get("balanced_accuracy")
+            written = metric_writer("balanced_accuracy", row["samples"])
             table.add_row(
                 row["value"] or "(empty)",
                 str(row["samples"]),
-                percent(metrics["balanced_accuracy"]),
-                _reach(interval, percent),
-                percent(metrics["f1_macro"]),
-                share(metrics["nll"]),
+                written(metrics["balanced_accuracy"]),
+                reach(interval, written) or MISSING,
+                written(metrics["f1_macro"]),
+                score(metrics["nll"]),
             )
         more = len(rows) - _MOST_ROWS
         tables += ["", table, *([f"and {more} more in test_metrics.json"] if more > 0 else [])]
     return tables
 
 
-def _comparison(comparison: dict[str, Any]) -> list[RenderableType]:
-    table = _table(
-        f"Against {comparison['checkpoint']}",
-        "", "This", "Other", "Difference", "95% interval",
-    )  # fmt: skip
+def _comparison(comparison: dict[str, Any], pictures: int) -> list[RenderableType]:
+    table = _table("", "", "This", "Other", "Difference", "95% interval")
+    against = f"Against {comparison['checkpoint']}"  # a path, folded by nobody but the terminal
     for name, row in comparison["metrics"].items():
-        written = share if name in ("nll", "brier", "cohen_kappa") else percent
+        written = metric_writer(name, pictures)
         table.add_row(
-            name.replace("_", " "),
+            metric_title(name),
             written(row["this"]),
             written(row["other"]),
             written(row["difference"]),
-            _reach(row["interval"], written),
+            reach(row["interval"], written) or MISSING,
         )
     sides = comparison["mcnemar"]
     words = (
@@ -81,15 +76,15 @@ def _comparison(comparison: dict[str, Any]) -> list[RenderableType]:
     )
     changes = [row for row in comparison["per_class"] if row["difference"]][:_MOST_CHANGES]
     if not changes:
-        return ["", table, words]
+        return ["", against, table, words]
     classes = _table("Recall that changed most", "Class", "Pictures", "This", "Other", "Change")
     for row in changes:
-        numbers = (percent(row[side]) for side in ("this", "other", "difference"))
+        numbers = (percent(row[side], row["support"]) for side in ("this", "other", "difference"))
         classes.add_row(row["class"], str(row["support"]), *numbers)
-    return ["", table, words, "", classes]
+    return ["", against, table, words, "", classes]
 
 
-def _corruptions(corruptions: dict[str, Any]) -> RenderableType:
+def _corruptions(corruptions: dict[str, Any], pictures: int) -> RenderableType:
     severities = len(corruptions["by_corruption"][0]["severities"])
     table = _table(
         "Accuracy on worse pictures, by severity",
@@ -98,12 +93,12 @@ def _corruptions(corruptions: dict[str, Any]) -> RenderableType:
     for row in corruptions["by_corruption"]:
         table.add_row(
             row["corruption"].replace("_", " "),
-            *(f"{scores['accuracy']:.1%}" for scores in row["severities"]),
-            f"{row['mean']['accuracy']:.1%}",
-            f"{row['drop']['accuracy']:.1%}",
+            *(percent(scores["accuracy"], pictures) for scores in row["severities"]),
+            percent(row["mean"]["accuracy"], pictures),
+            percent(row["drop"]["accuracy"], pictures),
         )
-    mean, drop = (corruptions[name]["accuracy"] for name in ("mean", "drop"))
-    table.add_row("all", *[""] * severities, f"{mean:.1%}", f"{drop:.1%}")
+    overall = (percent(corruptions[name]["accuracy"], pictures) for name in ("mean", "drop"))
+    table.add_row("all", *[""] * severities, *overall)
     return table
 
 
@@ -111,5 +106,5 @@ def _gates(gates: dict[str, dict[str, Any]]) -> RenderableType:
     table = _table("Marks", "Metric", "Value", "At least", "")
     for name, gate in gates.items():
         passed = "reached" if gate["passed"] else "missed"
-        table.add_row(name, share(gate["value"]), f"{gate['at_least']:g}", passed)
+        table.add_row(name, score(gate["value"]), f"{gate['at_least']:g}", passed)
     return table

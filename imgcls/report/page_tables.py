@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imgcls.report.html.page import Column, Kind, Table, format_cell
+from imgcls.report.html.page import Column, Kind, Table
+from imgcls.report.metric_names import is_share, metric_title, metric_writer
+from imgcls.report.numbers import Share, percent, reach, score
 
 _MEANINGS = {
     "support": "pictures of the class in this split",
@@ -29,25 +31,31 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("precision", "recall", "f1", "accuracy", "coverage", "wanted"), "percent"),
     **dict.fromkeys(("held_out_f1", "predicted_f1"), "percent"),
 }
-_WORDS = {"f1": "F1", "roc": "ROC", "auc": "AUC", "ece": "ECE", "nll": "NLL", "mcc": "MCC"}
 
 
-def metric_title(name: str) -> str:
-    """The name of a metric or column as it reads: `roc_auc_macro` is "ROC AUC macro"."""
-    text = " ".join(_WORDS.get(word, word) for word in name.split("_"))
-    return text[:1].upper() + text[1:]
+def row_table(
+    rows: Sequence[Mapping[str, Any]], caption: str = "", pictures: Sequence[int] = ()
+) -> Table:
+    """Rows by column name, e.g. those of per_class.csv or the coverage table.
 
-
-def reach(interval: Sequence[float] | None, kind: Kind) -> str:
-    """An interval as it reads, "" where there is none."""
-    return "" if interval is None else " to ".join(format_cell(end, kind) for end in interval)
-
-
-def row_table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
-    """Rows by column name, e.g. those of per_class.csv or the coverage table."""
+    pictures: how many each row's percents are of, where no row has any.
+    """
     names = list(rows[0])
     columns = [Column(metric_title(name), _kind(name), _MEANINGS.get(name, "")) for name in names]
-    return Table(columns, [[row[name] for name in names] for row in rows], caption)
+    cells = [
+        [Share(row[name], count) if _kind(name) == "percent" else row[name] for name in names]
+        for row, count in zip(rows, pictures or [0] * len(rows), strict=True)
+    ]
+    return Table(columns, cells, caption)
+
+
+def class_table(rows: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
+    """The rows of per_class.csv, each with as many digits as its pictures carry."""
+    return row_table(rows, caption, [row["support"] for row in rows])
+
+
+def _cell(name: str, value: float | None, pictures: int) -> Share | float | None:
+    return Share(value, pictures) if is_share(name) else value
 
 
 def _kind(name: str) -> Kind:
@@ -64,14 +72,17 @@ def confusion_table(
         Column("Pictures", "count"),
         Column("Of the class", "percent", "share of the true class's pictures"),
     )
-    rows = [(names[true], names[said], n, n / support[true]) for true, said, n in pairs]
+    rows = [
+        (names[true], names[said], n, Share(n / support[true], support[true]))
+        for true, said, n in pairs
+    ]
     return Table(columns, rows, "The most confused pairs")
 
 
 def cost_table(costs: Mapping[str, Any]) -> Table:
     """Mean cost a picture of the predicted class and of the decision that costs least."""
     rows = [
-        (title, costs[key]["mean"], reach(costs[key]["interval"], "score"))
+        (title, costs[key]["mean"], reach(costs[key]["interval"], score))
         for key, title in (
             ("predicted", "The predicted class"),
             ("least_cost", "The decision that costs least"),
@@ -91,15 +102,18 @@ def slice_tables(slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Tabl
         columns = (
             Column(column),
             Column("Pictures", "count"),
-            *(Column(metric_title(n), "percent" if _is_share(n) else "score") for n in names),
+            *(Column(metric_title(n), "percent" if is_share(n) else "score") for n in names),
             Column("95% interval of balanced accuracy"),
         )
         cells = [
             (
                 row["value"] or "(empty)",
                 row["samples"],
-                *(row["metrics"][name] for name in names),
-                reach(row["intervals"].get("balanced_accuracy"), "percent"),
+                *(_cell(name, row["metrics"][name], row["samples"]) for name in names),
+                reach(
+                    row["intervals"].get("balanced_accuracy"),
+                    metric_writer("balanced_accuracy", row["samples"]),
+                ),
             )
             for row in rows
         ]
@@ -107,22 +121,25 @@ def slice_tables(slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Tabl
     return tables
 
 
-def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
+def comparison_tables(found: Mapping[str, Any], pictures: int) -> list[Table]:
     """Metrics side by side, McNemar's test, classes and pictures that changed."""
     test = found["mcnemar"]
     caption = (
         f"Against {found['checkpoint']}: right only here {test['only_this_right']:,}, right only "
         f"there {test['only_other_right']:,}, McNemar's exact p = {test['p_value']:.3g}"
     )
-    tables = [difference_table(found["metrics"], caption)]
+    tables = [difference_table(found["metrics"], caption, pictures)]
     if found["per_class"]:
         columns = (
             Column("Class"),
             Column("Pictures", "count"),
             *(Column(title, "percent") for title in ("This", "Other", "Change")),
         )
-        keys = ("class", "support", "this", "other", "difference")
-        cells = [[row[key] for key in keys] for row in found["per_class"]]
+        sides = ("this", "other", "difference")
+        cells = [
+            [row["class"], row["support"], *(Share(row[side], row["support"]) for side in sides)]
+            for row in found["per_class"]
+        ]
         tables.append(Table(columns, cells, "Recall of each class"))
     if found["changed"]:
         columns = tuple(map(Column, ("Picture", "True class", "This", "Other", "Now")))
@@ -134,7 +151,9 @@ def comparison_tables(found: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
-def difference_table(metrics: Mapping[str, Mapping[str, Any]], caption: str) -> Table:
+def difference_table(
+    metrics: Mapping[str, Mapping[str, Any]], caption: str, pictures: int
+) -> Table:
     """{metric: this, other, difference, interval} as rows."""
     columns = (
         Column("Metric"),
@@ -144,15 +163,15 @@ def difference_table(metrics: Mapping[str, Mapping[str, Any]], caption: str) -> 
     rows = [
         (
             metric_title(name),
-            *(row[key] for key in ("this", "other", "difference")),
-            reach(row["interval"], "score"),
+            *(_cell(name, row[key], pictures) for key in ("this", "other", "difference")),
+            reach(row["interval"], metric_writer(name, pictures)),
         )
         for name, row in metrics.items()
     ]
     return Table(columns, rows, caption)
 
 
-def corruption_table(found: Mapping[str, Any]) -> Table:
+def corruption_table(found: Mapping[str, Any], pictures: int) -> Table:
     """Accuracy by corruption and severity, its mean and its drop."""
     severities = len(found["by_corruption"][0]["severities"])
     columns = (
@@ -164,18 +183,18 @@ def corruption_table(found: Mapping[str, Any]) -> Table:
     rows = [
         (
             metric_title(row["corruption"]),
-            *(severity["accuracy"] for severity in row["severities"]),
-            row["mean"]["accuracy"],
-            row["drop"]["accuracy"],
+            *(Share(severity["accuracy"], pictures) for severity in row["severities"]),
+            *(Share(row[name]["accuracy"], pictures) for name in ("mean", "drop")),
         )
         for row in found["by_corruption"]
     ]
-    overall = (found["mean"]["accuracy"], found["drop"]["accuracy"])
+    overall = (Share(found[name]["accuracy"], pictures) for name in ("mean", "drop"))
     rows.append(("All", *[None] * severities, *overall))
-    return Table(columns, rows, f"Accuracy; {found['clean']['accuracy']:.2%} when clean")
+    clean = percent(found["clean"]["accuracy"], pictures)
+    return Table(columns, rows, f"Accuracy; {clean} when clean")
 
 
-def fold_table(found: Mapping[str, Any]) -> Table:
+def fold_table(found: Mapping[str, Any], pictures: int) -> Table:
     """Mean, standard deviation and interval over the folds."""
     columns = (
         Column("Metric"),
@@ -184,7 +203,11 @@ def fold_table(found: Mapping[str, Any]) -> Table:
         Column("95% interval of the mean"),
     )
     rows = [
-        (metric_title(name), mean, found["std"][name], reach(found["interval"].get(name), "score"))
+        (
+            metric_title(name),
+            *(_cell(name, value, pictures) for value in (mean, found["std"][name])),
+            reach(found["interval"].get(name), metric_writer(name, pictures)),
+        )
         for name, mean in found["mean"].items()
     ]
     return Table(columns, rows, f"Over {found['folds']} folds, {found['splitter']}")
@@ -203,10 +226,6 @@ def gate_table(gates: Mapping[str, Mapping[str, Any]]) -> Table:
         for n, g in gates.items()
     ]
     return Table(columns, rows)
-
-
-def _is_share(name: str) -> bool:
-    return name.endswith("accuracy") or name.startswith("f1")
 
 
 def _verdict(now_right: bool) -> str:

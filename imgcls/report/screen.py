@@ -11,17 +11,21 @@ from rich.text import Text
 
 from imgcls.report.console import Console
 from imgcls.report.epoch_table import deciding_numbers
+from imgcls.report.metric_names import metric_title
+from imgcls.report.numbers import percent
 from imgcls.report.text import visible
 from imgcls.results import PlanReport, PreflightReport, TrainResult
 
 
 def show_plan(console: Console, plan: PlanReport, *, is_result: bool = False) -> None:
     """What is going to happen: the result of `--dry-run`, else a few lines on the way."""
-    screen = Group(_plan_facts(plan), *([_class_table(plan)] if is_result else []))
+    # a line of its own, that no table folds: it is copied
+    screens = (_plan_facts(plan), f"{'Output':<12}{plan.output}")
     if is_result:
-        console.result(plan, screen)
+        console.result(plan, *screens, _class_table(plan))
     else:
-        console.say(screen)
+        for screen in screens:
+            console.say(screen)
     for note in plan.notes:
         console.warn(note)
 
@@ -30,7 +34,7 @@ def show_train_result(console: Console, result: TrainResult) -> None:
     """Best epoch, where the files are, and what to type next."""
     facts = facts_table()
     for fold in result.folds:
-        best = fold.best_metrics
+        best, val = fold.best_metrics, fold.val_pictures
         label = "Best epoch" if len(result.folds) == 1 else f"Fold {fold.fold}, best epoch"
         early = ", stopped early" if fold.stopped_early else ""
         which = str(fold.best_epoch) if fold.best_epoch else "the fitted head, before any"
@@ -41,17 +45,19 @@ def show_train_result(console: Console, result: TrainResult) -> None:
         facts.add_row("  chosen by", deciding_numbers(fold.monitor, best))
         facts.add_row(
             "  validation",
-            f"accuracy {percent(best['val_accuracy'])}, balanced "
-            f"{percent(best['val_balanced_accuracy'])}, F1 {percent(best['val_macro_f1'])}, "
+            f"accuracy {percent(best['val_accuracy'], val)}, balanced "
+            f"{percent(best['val_balanced_accuracy'], val)}, "
+            f"F1 {percent(best['val_macro_f1'], val)}, "
             f"loss {best['val_loss']:.4f}",
         )
     if result.summary is not None:
         mean, std, pooled = (result.summary[k] for k in ("mean", "std", "pooled"))
+        count = pooled["samples"]
         for name in ("accuracy", "balanced_accuracy", "f1_macro"):
             facts.add_row(
-                name.replace("_", " ").capitalize(),
-                f"{percent(mean[name])} ± {percent(std[name])} over folds, "
-                f"{percent(pooled[name])} pooled",
+                metric_title(name),
+                f"{percent(mean[name], count)} ± {percent(std[name], count)} over folds, "
+                f"{percent(pooled[name], count)} pooled",
             )
     if result.bad_images:
         facts.add_row("Left out", f"{result.bad_images:,} unreadable pictures, see bad_images.csv")
@@ -71,14 +77,13 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
         split: sum(row[split] for row in plan.class_counts.values())
         for split in ("train", "val", "test")
     }
-    folds = f", fold {', '.join(map(str, plan.folds))} of {plan.k_folds}" if plan.k_folds else ""
     facts.add_row(
         "Data", f"{plan.data}: {sum(counts.values()):,} pictures, {len(plan.class_names)} classes"
     )
     facts.add_row(
         "Split",
         f"{counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test "
-        f"({plan.splitter}{folds})",
+        f"({plan.splitter}{_folds(plan)})",
     )
     if plan.preflight is not None:
         facts.add_row("Checked", _checked(plan.preflight))
@@ -92,8 +97,9 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
         accumulated = f" x {plan.grad_accum} batches" if plan.grad_accum > 1 else ""
         facts.add_row(
             "Training",
-            f"{plan.opt}, lr {plan.lr:g}, batch {plan.batch_size}{accumulated}, {plan.epochs} "
-            f"epochs of {plan.steps_per_epoch} steps",
+            f"{plan.opt}, lr {plan.lr:.3g}, batch {plan.batch_size}{accumulated}, {plan.epochs} "
+            f"epoch{'s' * (plan.epochs != 1)} of {plan.steps_per_epoch} "
+            f"step{'s' * (plan.steps_per_epoch != 1)}",
         )
     for index, reason in enumerate(plan.reasons):
         facts.add_row("" if index else "Chosen", reason)
@@ -110,8 +116,13 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
     )
     if plan.memory_mib is not None:
         facts.add_row("Memory", f"about {plan.memory_mib:,.0f} MiB for training (a guess)")
-    facts.add_row("Output", str(plan.output))
     return facts
+
+
+def _folds(plan: PlanReport) -> str:
+    if not plan.k_folds:
+        return ""
+    return f", fold {plan.folds[0]}{' first' if len(plan.folds) > 1 else ''}"
 
 
 def _checked(found: PreflightReport) -> str:
@@ -157,14 +168,6 @@ def panel(title: str, content: RenderableType) -> Panel:
 
 def _precision(amp: str) -> str:
     return {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}[amp]
-
-
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"
-
-
-def share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def duration(seconds: float) -> str:

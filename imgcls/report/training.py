@@ -156,8 +156,10 @@ class TrainingView:
         )
         self._console.say(
             f"Logistic regression on the features of {event.pictures:,} pictures{views}: C "
-            f"{event.c:.2g} {chosen}; {event.elapsed_s:.1f} s, of which "
-            f"{event.features_s:.1f} s for features."
+            f"{event.c:.2g} {chosen}."
+        )
+        self._console.say(
+            f"It took {event.elapsed_s:.1f} s, of which {event.features_s:.1f} s for features."
         )
         if event.reason is not None:
             self._console.warn(f"the classifier's fit: {event.reason}")
@@ -188,7 +190,9 @@ class TrainingView:
             inside = f", step {event.step_in_epoch + 1}" if event.step_in_epoch else ""
             self._console.say(f"Going on with fold {event.fold} at {where}{inside}.")
         if event.epoch < event.epochs or not event.history:
-            self._console.say(self._table.rule())
+            if self._table.rule() not in self._told:  # the folds of a run have the same
+                self._console.say(self._table.rule())
+                self._told.add(self._table.rule())
             self._console.say(self._table.header())
         if not self._console.live:
             return

@@ -181,7 +181,7 @@ def test_what_systems_leave_is_no_class_and_is_counted(folder, tmp_path):
     found, table = read(tmp_path)
     assert (found, len(table)) == ({"": "ant,bee"}, 2)
     [note] = table.notes
-    assert note.startswith("5 files are passed over, as systems leave them beside pictures")
+    assert note.startswith("5 files are passed over as what systems leave beside pictures")
     assert f"2 {folder.partition('/')[0]}" in note
     assert "1 Thumbs.db" in note
 
@@ -191,7 +191,7 @@ def test_masks_are_not_pictures_of_a_class(tmp_path):
     plant(tmp_path, "{ant,bee}/{images,masks}/1.png", "ant/{a,a_mask,a_mask_1,face_mask}.png")
     _, table = read(tmp_path)
     assert table.keys == ("ant/a.png", "ant/face_mask.png", "ant/images/1.png", "bee/images/1.png")
-    assert any("4 files are passed over, as masks" in note for note in table.notes)
+    assert any("4 files are passed over as masks" in note for note in table.notes)
     plant(tmp_path / "faces", "{masks,nomasks}/1.png")
     assert read(tmp_path / "faces")[0] == {"": "masks,nomasks"}
 

@@ -156,7 +156,7 @@ def test_what_a_folder_passes_over_is_told(tmp_path):
     table = open_source(str(tmp_path))
     assert len(table) == 4
     notes = " | ".join(table.notes)
-    assert "2 files are no pictures and are passed over: 1 .cr2, 1 .txt" in notes
+    assert "2 files are passed over as no pictures: 1 .cr2, 1 .txt" in notes
     assert "no split folder, and passed over: extra" in notes
     assert "1 pictures lie in no class folder and are passed over, such as train/loose.png" in notes
 

@@ -261,6 +261,20 @@ def test_the_checkpoint_is_an_ordinary_one(command, photos, weights):
         assert torch.equal(value, backbone[name]) != name.startswith("fc."), name
 
 
+def test_the_page_of_a_fitted_head_has_no_training_curves(command, photos, weights):
+    """There were no epochs: neither an empty plot nor a warning of one; and its row fits 80."""
+    done = command(
+        "train", photos, "--model", "test_resnet", "--weights", weights, "--img-size", "32",
+        "--tune", "head", "--workers", "0", "--device", "cpu",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert all(len(line) <= 80 for line in done.err.splitlines() if "head" in line[:8])
+    assert command("evaluate", "--split", "val").code == 0
+    [page] = (weights.parent / "outputs").glob("*/fold_0/test_results/val/report.html")
+    assert 'id="training"' not in page.read_text(encoding="utf-8")
+    assert not (page.parent / "training_curves.png").exists()
+
+
 def test_the_fitted_head_competes_for_best(photos, weights):
     """With a rate that destroys the model, what is handed back is the head alone."""
     config = config_of(

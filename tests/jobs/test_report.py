@@ -123,7 +123,7 @@ def test_the_page_shows_what_the_files_say(ten_classes, browser):
     browser.open(ten_classes / "report.html")
     metrics = json.loads((ten_classes / "test_metrics.json").read_text())["metrics"]
     text = browser.run("return document.body.textContent")
-    assert f"{metrics['accuracy']:.2%}" in text
+    assert f"{metrics['accuracy']:.1%}" in text  # one of 269 pictures is 0.4%
     assert "test_resnet on test" in text
     assert "269 pictures of digits, 10 classes, fold 0" in text
     assert "img_size: 32" in text  # config.yaml

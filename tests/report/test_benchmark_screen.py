@@ -13,6 +13,7 @@ from imgcls.errors import OutputError
 from imgcls.metrics.timings import (
     Agreement,
     BenchmarkReport,
+    BestSetting,
     PipelineTimes,
     SkippedSetting,
     SpeedChange,
@@ -58,6 +59,22 @@ def screen_of(report):
     console.__dict__["out"] = RichConsole(file=shown, width=80)
     show_benchmark(console, report)
     return shown.getvalue()
+
+
+def test_doubts_stand_above_the_best_figure(capfd):
+    """A machine that drifted is told before the speed-up that it spoils."""
+    best = BestSetting("resnet18", 4874.4, 24.99, 0.01, "imgcls benchmark resnet18")
+    show_benchmark(Console(), report_of(RESULT, RESULT, best=(best,), notes=("it drifted",)))
+    out, err = capfd.readouterr()
+    assert "24.99x" in out
+    assert "it drifted" in err
+
+    order = []
+    console = Console()
+    console.warn = order.append
+    console.path = lambda label, _text: order.append(label)
+    show_benchmark(console, report_of(RESULT, RESULT, best=(best,), notes=("it drifted",)))
+    assert order.index("it drifted") < order.index("Best")
 
 
 def test_several_models_fit_a_screen(capsys):

@@ -26,6 +26,37 @@ def test_a_bar_has_no_count_before_there_is_one_and_then_the_whole(monkeypatch):
     assert "?" not in screen.getvalue().replace("\x1b[?25", "")
 
 
+def test_what_is_copied_starts_at_the_left_edge_where_a_label_would_break_it(monkeypatch):
+    """A command of 70 characters stays whole at 80 columns; a pipe has one line for each."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    command = "imgcls evaluate " + "x" * 54
+    for stream, shown in (
+        (Terminal(), f"Next\n{command}\nNext          short\n"),
+        (io.StringIO(), f"Next          {command}\nNext          short\n"),
+    ):
+        monkeypatch.setattr("sys.stdout", stream)
+        monkeypatch.setenv("COLUMNS", "80")
+        Console().path("Next", command)
+        Console().path("Next", "short")
+        assert stream.getvalue() == shown
+
+
+def test_folds_say_once_how_the_best_epoch_is_chosen(capsys, tmp_path):
+    """Each has its titles, the rule is the same for all."""
+    with TrainingView(Console()) as view:
+        for fold in (0, 1):
+            view(FoldStarted(fold, (0, 1), tmp_path, 2, 2, 3, 0, 0, (), "val_loss",
+                             calibrates=False))  # fmt: skip
+    told = capsys.readouterr().err
+    assert told.count("Best: lowest val loss.") == 1
+    assert told.count("train loss") == 2
+    assert "Fold 1 (2 of 2)" in told
+
+
 def test_the_bar_of_an_epoch_counts_its_steps_and_validation_has_its_own(monkeypatch, tmp_path):
     """2 steps as the plan says, then 3 validation batches, then steps again."""
     console = Console()

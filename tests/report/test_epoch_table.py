@@ -39,6 +39,11 @@ def test_a_best_epoch_is_better_by_the_rule_in_the_columns_shown():
     ("monitor", "calibrates", "rule"),
     [
         ("val_loss", False, "Best: lowest val loss."),
+        (
+            "val_accuracy",
+            True,
+            "Best: highest acc; of two within one standard error (±), lower cal. loss.",
+        ),
         ("val_loss", True, "Best: lowest val loss; of two equal ones, lower cal. loss."),
         ("val_calibrated_loss", True, "Best: lowest cal. loss."),
         ("val_macro_f1", False, "Best: highest F1; of two equal ones, lower val loss."),

@@ -8,7 +8,7 @@ import numpy as np
 
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.evaluation import _confusions, _kinds_of_mistakes, _next
+from imgcls.report.evaluation import _confusions, _headline_names, _kinds_of_mistakes, _next
 from imgcls.results import EvalReport
 
 
@@ -40,6 +40,13 @@ def test_it_says_how_many_confusions_it_leaves_out():
     assert "5 of 7 pairs of classes" in _confusions(report).renderables
     few = report_of([0, 0, 1], [1, 2, 1])
     assert not any("of" in str(part) for part in _confusions(few).renderables if part != "")
+
+
+def test_top_k_of_fewer_classes_has_no_row():
+    """Of 4 classes the top 5 always hold the right one; the top 3 may not."""
+    names = _headline_names(report_of([0, 1], [1, 1]))
+    assert "top_3_accuracy" in names
+    assert "top_5_accuracy" not in names
 
 
 def test_the_next_command_goes_on_from_the_split_that_was_scored():

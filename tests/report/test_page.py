@@ -59,6 +59,35 @@ def test_names_from_outside_stay_text(page, browser):
     assert browser.run("return document.querySelectorAll('[onclick], [onerror]').length") == 0
 
 
+def test_a_table_that_goes_on_shows_a_shadow_and_its_whole_caption(tmp_path, browser):
+    """At 400 pixels a wide table is cut, and is seen to be; a narrow one has no shadow."""
+    wide = Table([Column(f"Column {n}") for n in range(12)], [["cell"] * 12], "a caption " * 20)
+    source = (
+        '{% extends "base.html" %}{% import "parts.html" as parts %}'
+        "{% block main %}{{ parts.table(table) }}{% endblock %}"
+    )
+
+    def right_edge(table):
+        file = tmp_path / "page.html"
+        html = page_environment().from_string(source).render(table=table)
+        file.write_text(html, encoding="utf-8")
+        browser.open(file, width=400)
+        shot = Image.open(io.BytesIO(browser.driver.get_screenshot_as_png())).convert("L")
+        place = browser.run(
+            "const b = document.querySelector('tbody').getBoundingClientRect();"
+            "const s = document.querySelector('.scroll').getBoundingClientRect();"
+            "return [s.right - 3, b.top + b.height / 2]"
+        )
+        return shot.getpixel(tuple(round(at * shot.width / 400) for at in place))
+
+    assert right_edge(wide) < 230
+    caption = browser.run(
+        "return document.querySelector('caption span').getBoundingClientRect().right"
+    )
+    assert caption <= 400
+    assert right_edge(Table([Column("One")], [["cell"]])) == 255
+
+
 def test_a_click_on_a_title_sorts_the_column(page, browser):
     """Texts rise as people count, numbers fall first, and empty cells stay last both ways."""
     browser.open(page)

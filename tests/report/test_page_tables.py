@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from imgcls.report.html.page import format_cell
+from imgcls.report.metric_names import metric_title
 from imgcls.report.page_tables import (
+    class_table,
     comparison_tables,
     corruption_table,
     cost_table,
     fold_table,
     gate_table,
-    metric_title,
-    row_table,
     slice_tables,
 )
 
@@ -26,7 +26,7 @@ def shown(table):
 
 @pytest.mark.parametrize(
     ("name", "title"),
-    [("roc_auc_macro", "ROC AUC macro"), ("f1", "F1"), ("top_3_accuracy", "Top 3 accuracy")],
+    [("roc_auc_macro", "ROC AUC (macro)"), ("f1", "F1"), ("top_3_accuracy", "Top 3 accuracy")],
 )
 def test_names_read_as_words(name, title):
     """Abbreviations keep their capitals."""
@@ -36,7 +36,7 @@ def test_names_read_as_words(name, title):
 def test_rows_keep_their_columns():
     """Counts, percents, scores and what is undefined."""
     row = {"class": "a", "support": 1200, "recall": 0.5, "precision": None, "roc_auc": 0.75}
-    assert shown(row_table([row])) == (
+    assert shown(class_table([row])) == (
         ["Class", "Support", "Recall", "Precision", "ROC AUC"],
         [["a", "1,200", "50.00%", "-", "0.7500"]],
     )
@@ -70,10 +70,10 @@ def test_slices_value_by_value():
     ]  # fmt: skip
     [table] = slice_tables({"site": rows})
     titles, cells = shown(table)
-    assert titles[:4] == ["site", "Pictures", "Balanced accuracy", "NLL"]
+    assert titles[:4] == ["site", "Pictures", "Balanced accuracy", "NLL (log loss)"]
     assert cells == [
-        ["north", "5", "50.00%", "1.0000", "25.00% to 75.00%"],
-        ["(empty)", "2", "50.00%", "1.0000", ""],
+        ["north", "5", "50%", "1.0000", "25% to 75%"],
+        ["(empty)", "2", "50%", "1.0000", ""],
     ]
 
 
@@ -88,12 +88,12 @@ def test_a_comparison_tells_metrics_classes_and_pictures():
         "changed": [{"path": "a/1.png", "label": "a", "this": "a", "other": "b",
                      "now_right": True}],
     }  # fmt: skip
-    metrics, classes, pictures = comparison_tables(found)
+    metrics, classes, pictures = comparison_tables(found, 200)
     assert "right only here 7, right only there 2, McNemar's exact p = 0.18" in metrics.caption
-    assert shown(metrics)[1] == [["Accuracy", "0.5000", "0.2500", "0.2500", "0.1000 to 0.4000"]]
-    assert shown(classes)[1] == [["a", "4", "100.00%", "50.00%", "50.00%"]]
+    assert shown(metrics)[1] == [["Accuracy", "50.0%", "25.0%", "25.0%", "10.0% to 40.0%"]]
+    assert shown(classes)[1] == [["a", "4", "100%", "50%", "50%"]]
     assert shown(pictures)[1] == [["a/1.png", "a", "a", "b", "right"]]
-    assert len(comparison_tables({**found, "per_class": [], "changed": []})) == 1
+    assert len(comparison_tables({**found, "per_class": [], "changed": []}, 200)) == 1
 
 
 def test_corruptions_by_severity():
@@ -108,11 +108,11 @@ def test_corruptions_by_severity():
         "mean": one,
         "drop": {"accuracy": 0.25},
     }  # fmt: skip
-    table = corruption_table(found)
-    assert "75.00% when clean" in table.caption
+    table = corruption_table(found, 40)
+    assert "75% when clean" in table.caption
     assert shown(table)[1] == [
-        ["Gaussian blur", "50.00%", "50.00%", "50.00%", "25.00%"],
-        ["All", "-", "-", "50.00%", "25.00%"],
+        ["Gaussian blur", "50%", "50%", "50%", "25%"],
+        ["All", "-", "-", "50%", "25%"],
     ]
 
 
@@ -122,9 +122,9 @@ def test_folds_and_gates():
         "folds": 3, "splitter": "KFold", "mean": {"accuracy": 0.5, "nll": None},
         "std": {"accuracy": 0.1, "nll": None}, "interval": {"accuracy": [0.4, 0.6]},
     }  # fmt: skip
-    assert shown(fold_table(folds))[1] == [
-        ["Accuracy", "0.5000", "0.1000", "0.4000 to 0.6000"],
-        ["NLL", "-", "-", ""],
+    assert shown(fold_table(folds, 40))[1] == [
+        ["Accuracy", "50%", "10%", "40% to 60%"],
+        ["NLL (log loss)", "-", "-", ""],
     ]
     gates = {"accuracy": {"value": 0.5, "at_least": 0.6, "passed": False}}
     assert shown(gate_table(gates))[1] == [["Accuracy", "0.5000", "0.6000", "missed"]]

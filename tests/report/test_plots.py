@@ -93,7 +93,7 @@ def test_spots_lie_on_what_they_tell_about(tmp_path):
     drawing = draw_confusion(csr_array([[30, 10], [0, 20]]), ["a", "b"], normalized=False)
     told = {spot.text: spot for spot in drawing.spots}
     assert set(told) == {
-        "a, right\n30 of 40 (75.0%)", "a as b\n10 of 40 (25.0%)", "b, right\n20 of 20 (100.0%)",
+        "a, right\n30 of 40 (75%)", "a as b\n10 of 40 (25%)", "b, right\n20 of 20 (100%)",
     }  # fmt: skip
     write_drawing(drawing, tmp_path)
     pixels = np.asarray(Image.open(tmp_path / "confusion_matrix.png").convert("RGB"))
@@ -116,6 +116,17 @@ def test_many_classes_stand_beside_those_they_are_taken_for():
     for one, other in ((3, 250), (40, 120)):
         assert abs(names.index(f"class {one}") - names.index(f"class {other}")) == 1
     assert "200 classes with the most mistakes" in drawing.figure.axes[0].get_title()
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_matrix_of_two_classes_shows_its_whole_title(normalized):
+    """The smallest matrix is narrower than the title on one line would be."""
+    drawing = draw_confusion(csr_array([[3, 0], [3, 0]]), ["a", "b"], normalized=normalized)
+    figure = drawing.figure
+    figure.canvas.draw()
+    extent = figure.axes[0].title.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.x1
 
 
 def test_few_classes_keep_their_order():

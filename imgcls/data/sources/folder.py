@@ -68,12 +68,13 @@ def _rows(root: Path, spec: str, reading: ReadingConfig) -> Rows:
 def _passed_over(left_out: LeftOut) -> Iterator[str]:
     """What lies in the folder and belongs to no class."""
     for counts, what in (
-        (left_out.others, "are no pictures and are passed over"),
-        (left_out.system, "are passed over, as systems leave them beside pictures"),
-        (left_out.masks, "are passed over, as masks and labels of the pictures beside them"),
+        (left_out.others, "no pictures"),
+        (left_out.system, "what systems leave beside pictures"),
+        (left_out.masks, "masks and labels of the pictures beside them"),
     ):
-        if counts.total():
-            yield f"{counts.total()} files {what}: {_kinds(counts)}"
+        if count := counts.total():
+            files = "1 file is" if count == 1 else f"{count:,} files are"
+            yield f"{files} passed over as {what}: {_kinds(counts)}"
 
 
 def _nothing_found(spec: str, left_out: LeftOut) -> str:

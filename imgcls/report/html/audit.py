@@ -30,7 +30,7 @@ def audit_page(report: AuditReport, picture_uri: Callable[[AuditPicture], str | 
         cards=[
             ("Pictures", f"{report.pictures:,}", f"{len(report.class_names):,} classes"),
             *(
-                (f"{harm.capitalize()} harm", harms.count(harm), "findings")
+                (f"{harm.capitalize()} harm", harms.count(harm), _findings(harms.count(harm)))
                 for harm in ("high", "medium", "low")
             ),
         ],
@@ -38,6 +38,10 @@ def audit_page(report: AuditReport, picture_uri: Callable[[AuditPicture], str | 
         classes=_class_table(report),
         sections=[_section(finding, picture_uri) for finding in report.findings],
     )
+
+
+def _findings(count: int) -> str:
+    return "finding" if count == 1 else "findings"
 
 
 def _class_table(report: AuditReport) -> Table:

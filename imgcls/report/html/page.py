@@ -23,9 +23,8 @@ from typing import Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from imgcls.report.numbers import MISSING, Share, score
 from imgcls.report.text import visible
-
-MISSING = "-"
 
 Kind = Literal["text", "count", "percent", "score"]
 
@@ -41,7 +40,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that sorts by a click on a title; a cell may be None. `rows`: cells by column."""
+    """A table that sorts by a click on a title; a cell may be None.
+
+    rows: cells by column; shares of pictures are `Share`s.
+    """
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Any]]
@@ -84,16 +86,21 @@ def picture_uri(image: Image.Image, side: int = 160) -> str:
 
 
 def format_cell(value: Any, kind: Kind) -> str:
-    """A cell as it reads: 1,234 for a count, 98.76% for a percent, 0.9876 for a score."""
+    """A cell as it reads: 1,234 for a count, 98.76% for a share, 0.9876 for a score."""
     if value is None:
         return MISSING
     if kind == "count":
         return f"{value:,}"
-    if kind == "percent":
-        return f"{value:.2%}"
-    if kind == "score":
-        return f"{value:.4f}"
+    if kind == "score" and not isinstance(value, Share):
+        return score(value)
     return str(value)
+
+
+def cell_number(value: Any) -> float | None:
+    """The number that a cell sorts by, with all its digits; None for a text or nothing."""
+    if isinstance(value, Share):
+        return value.value
+    return value if isinstance(value, (int, float)) else None
 
 
 def _shown(value: Any) -> Any:
@@ -112,7 +119,7 @@ def page_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cell"] = format_cell
+    environment.filters.update(cell=format_cell, number=cell_number)
     script = environment.get_template("page.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     environment.globals.update(script_hash=digest, imgcls_version=version("imgcls"))

@@ -8,6 +8,7 @@ import numpy as np
 
 from imgcls.metrics.calibration import expected_calibration_error, reliability_bins
 from imgcls.metrics.predictions import Predictions
+from imgcls.report.numbers import percent
 from imgcls.report.plots.drawing import INK, RIGHT, WRONG, Box, Drawing, canvas, place_spots
 
 _BINS = 20
@@ -33,9 +34,11 @@ def draw_reliability(panels: Sequence[tuple[str, Predictions]]) -> Drawing:
                        label="at mean confidence")  # fmt: skip
             above.plot([0, 1], [0, 1], color=WRONG, linestyle="--", linewidth=1.2,
                        label="perfectly calibrated")  # fmt: skip
-            error = f"expected calibration error {expected_calibration_error(bins):.2%}"
+            error = percent(expected_calibration_error(bins), len(shown.labels))
+            error = f"expected calibration error {error}"
             above.set_title(f"{title}\n{error}" if title else error)
             below.bar(bins.lower, bins.counts, width, align="edge", color=INK, alpha=0.35)
+            below.yaxis.get_major_locator().set_params(integer=True)
             below.set(xlabel="Confidence", xlim=(0, 1))
             above.set(ylim=(0, 1.02))
             for axes in (above, below):
@@ -53,7 +56,7 @@ def draw_reliability(panels: Sequence[tuple[str, Predictions]]) -> Drawing:
             for lower, upper, count, confidence, accuracy in facts:
                 text = (
                     f"confidence {lower:.2f} to {upper:.2f}: {count} pictures\n"
-                    f"mean confidence {confidence:.1%}, accuracy {accuracy:.1%}"
+                    f"mean confidence {confidence:.1%}, accuracy {percent(accuracy, count)}"
                 )
                 boxes.append((lower, 0, upper, 1, text))
             spots += place_spots(figure, grid[0, column], boxes)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.colors import to_rgb
 
+from imgcls.report.numbers import percent
 from imgcls.report.plots.drawing import (
     INK,
     RIGHT,
@@ -66,7 +67,8 @@ def draw_confusion(
     boxes: list[Box] = []
     for row, column in _largest(counts):
         what = f"{names[row]}, right" if row == column else f"{names[row]} as {names[column]}"
-        share = f"{counts[row, column]:,} of {totals[row]:,} ({shares[row, column]:.1%})"
+        share = percent(shares[row, column], totals[row])
+        share = f"{counts[row, column]:,} of {totals[row]:,} ({share})"
         boxes.append((column - 0.5, row - 0.5, column + 0.5, row + 0.5, f"{what}\n{share}"))
     order = ""
     if size > _MOST_IN_OWN_ORDER:

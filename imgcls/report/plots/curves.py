@@ -92,7 +92,7 @@ def draw_roc(
         "roc_curves",
         "ROC curves",
         "Recall against false alarms, each class against the rest. Up and left is better; the "
-        "diagonal is guessing. Named are the three weakest classes.",
+        "diagonal is guessing. Of the classes the weakest are named.",
         ("False positive rate", "True positive rate (recall)", "ROC AUC"),
         curves.step,
         lines={c: line(points) for c, points in curves.by_class.items()},
@@ -113,7 +113,7 @@ def draw_precision_recall(
         "pr_curves",
         "Precision-recall curves",
         "How clean the answers stay as more of a class is found, each class against the rest. Up "
-        "and right is better. Named are the three weakest classes.",
+        "and right is better. Of the classes the weakest are named.",
         ("Recall", "Precision", "AP"),
         curves.step,
         lines={c: (points.recall, points.precision) for c, points in curves.by_class.items()},
