@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from conftest import tiny_config
+from PIL import Image
 
 from imgcls.engine.checkpoint import read_checkpoint, read_state
 from imgcls.engine.pointers import find_checkpoint
@@ -120,7 +121,8 @@ def test_another_model_is_refused_by_its_first_tensor(run, command):
 
 def test_changed_data_are_refused_unless_forced(run, command, photos):
     """A picture that went, one that came: named; with --force the others keep their places."""
-    (photos / "china" / "003.jpg").rename(photos / "china" / "new.jpg")
+    (photos / "china" / "003.jpg").unlink()
+    Image.new("RGB", (48, 48)).save(photos / "china" / "new.jpg")
     done = command("resume", run, "--epochs", "4")
     assert done.code == 2
     assert "china/003.jpg" in done.err
