@@ -12,7 +12,9 @@ outputs/<study>/
 from __future__ import annotations
 
 import math
+import os
 import shlex
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import fields
@@ -21,6 +23,7 @@ from typing import Any, cast
 
 import optuna
 
+from imgcls.config.files import read_text
 from imgcls.config.load import dump_yaml, with_values
 from imgcls.config.run import TrainConfig
 from imgcls.config.tune import TuneConfig, without_password
@@ -39,6 +42,7 @@ from imgcls.report.files import SPLIT_COLUMNS, write_csv
 from imgcls.results import TrialRecord, TuneResult
 
 SEARCH, TRIALS, BEST, DATABASE = "tune.yaml", "trials.csv", "best.yaml", "study.db"
+_FILES = (SEARCH, SPLITS, TRIALS, BEST, DATABASE)
 # what may differ between the processes on one study
 _FREE: dict[str, set[str] | bool] = {
     "data": {"source"},
@@ -73,15 +77,16 @@ def open_search(
     # before the files, which a search on other terms must not touch
     study = _open_study(config, plan, folder, space=space, base=base)
     _make(folder)
-    # one split for all trials, on pictures that were checked once
-    write_csv(folder / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
     kept = with_values(config, {**where, "runtime.experiment": folder.name})
     storage = config.search.storage
     public = None if storage is None else without_password(storage)
     search_kept = kept.search.model_copy(update={"space": space, "storage": public})
     # what is kept without its password must be typed again
     again = "" if storage == public else " --storage URL"
+    # first, because it tells that the folder is a search's
     write_text(folder / SEARCH, dump_yaml(kept.model_copy(update={"search": search_kept})))
+    # one split for all trials, on pictures that were checked once
+    write_csv(folder / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
     search = Search(
         folder=folder,
         command=f"imgcls tune --config {shlex.quote(str(folder / SEARCH))}{again}",
@@ -99,7 +104,28 @@ def _folder(config: TuneConfig, plan: Plan) -> Path:
     folder = config.runtime.output / (config.runtime.experiment or f"tune-{data}-{model}")
     if (folder / CONFIG).exists():
         raise RunError(f"{folder}: a run, not a search; give the search another --experiment NAME")
+    _require_replaceable(folder)
     return folder
+
+
+def _require_replaceable(folder: Path) -> None:
+    """Raise RunError where a file of the search would replace one that no search wrote."""
+    another = "give the search another --experiment NAME"
+    # by links too: what they lead to is not the search's
+    present = [folder / name for name in _FILES if os.path.lexists(folder / name)]
+    for file in present:
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise RunError(f"{file}: is no ordinary file and is never replaced; {another}")
+    if present and not {folder / SEARCH, folder / DATABASE} & set(present):
+        raise RunError(f"{present[0]}: exists, and no search of imgcls wrote it; {another}")
+    if (folder / SEARCH).is_file() and not _is_search(folder / SEARCH):
+        raise RunError(f"{folder / SEARCH}: exists, and imgcls did not write it; {another}")
+
+
+def _is_search(file: Path) -> bool:
+    """Whether the file is the config of a search; an empty one is nobody's loss."""
+    text = read_text(file)
+    return not text or {"data:", "search:"} <= set(text.splitlines())
 
 
 def _make(folder: Path) -> None:

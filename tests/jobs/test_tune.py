@@ -278,6 +278,25 @@ def test_a_run_is_not_a_search(command, photos, search_file):
     assert "mine: a run, not a search" in done.error_lines[0]
 
 
+@pytest.mark.parametrize("name", ["trials.csv", "best.yaml", "splits.csv", "tune.yaml"])
+def test_a_folder_of_something_else_is_not_a_search(command, search_file, name):
+    """What is in it stays as it is, be it a file of the user's or no file at all."""
+    folder = search_file.parent / "outputs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / name).write_text("site,count\nnorth,3\n")
+    done = command("tune", "--config", search_file, "--experiment", "mine")
+    assert done.code == 2
+    assert f"mine/{name}: exists, and " in done.error_lines[0]
+    assert "another --experiment" in done.error_lines[0]
+    assert [file.read_text() for file in folder.iterdir()] == ["site,count\nnorth,3\n"]
+    (folder / name).unlink()
+    (folder / name).symlink_to("elsewhere")
+    done = command("tune", "--config", search_file, "--experiment", "mine")
+    assert done.code == 2
+    assert f"mine/{name}: is no ordinary file" in done.error_lines[0]
+    assert [file.is_symlink() for file in folder.iterdir()] == [True]
+
+
 def _train_part(search_file):
     tree = yaml.safe_load(search_file.read_text())
     del tree["search"]
