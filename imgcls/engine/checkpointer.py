@@ -9,6 +9,7 @@ checkpoints/
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import threading
 import time
@@ -35,7 +36,11 @@ from imgcls.errors import CheckpointError
 
 # what stands where a file should
 _DAMAGE = (SpecialFileError, IsADirectoryError, NotADirectoryError)
-GO_ON = "the checkpoints there are intact, go on with `imgcls resume`"
+
+
+def go_on(run: Path) -> str:
+    """What to do when a run has room to be written again."""
+    return f"the checkpoints there are intact, go on with `imgcls resume {shlex.quote(str(run))}`"
 
 
 class Checkpointer:
@@ -110,7 +115,7 @@ class Checkpointer:
             self._thread = None
         failure, self._failure = self._failure, None
         if failure is not None:
-            with writing(self.folder, GO_ON):
+            with writing(self.folder, go_on(self.folder.parents[1])):
                 raise failure
         pending, self._pending = self._pending, None
         if pending is not None:

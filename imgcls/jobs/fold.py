@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imgcls.data.bad_images import BadImage
 from imgcls.data.split import split_rows
-from imgcls.engine.checkpointer import GO_ON, Checkpointer, find_sound
+from imgcls.engine.checkpointer import Checkpointer, find_sound, go_on
 from imgcls.engine.durable import writing
 from imgcls.engine.events import (
     EpochDone,
@@ -87,7 +87,7 @@ def train_fold(
     state = parts.train_state()
     if saved is not None:
         restore(plan, fold, parts, saved, force=force)
-        with writing(checkpoints, GO_ON):
+        with writing(checkpoints, go_on(run)):
             best = settle(checkpoints, best, saved.folder)
         if best is None and parts.tracker.best_value is not None:
             # one that is damaged must not keep a later epoch from being the best
@@ -130,7 +130,7 @@ def train_fold(
         ) from error
     finally:
         checkpointer.close()
-    with writing(run, GO_ON):
+    with writing(run, go_on(run)):
         add_bad_images(run, map(_as_picture, assembly.bad_images.met))
     return _result(plan, fold, folder, parts.progress.stopped_early, start_s), assembly
 
@@ -138,7 +138,7 @@ def train_fold(
 def _keep_history(folder: Path, event: Event) -> None:
     """Keep a fold's `history.csv` true: one row for each epoch so far."""
     if isinstance(event, (FoldStarted, EpochDone)) and event.history:
-        with writing(folder, GO_ON):
+        with writing(folder, go_on(folder.parent)):
             write_history(folder / "history.csv", event.history)
 
 
@@ -212,7 +212,7 @@ def _features_done(emit: Observer, stop: StopRequest, done: int, total: int) -> 
 
 
 def _image_skipped(run: Path, emit: Observer, bad: BadImage) -> None:
-    with writing(run, GO_ON):
+    with writing(run, go_on(run)):
         append_bad_image(run, _as_picture(bad))
     emit(ImageSkipped(bad.location, bad.reason))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from imgcls.config.load import dump_yaml
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.data.split import split_rows as rows_of
-from imgcls.engine.checkpointer import GO_ON
+from imgcls.engine.checkpointer import go_on
 from imgcls.engine.durable import refused, write_text, writing
 from imgcls.engine.events import Observer
 from imgcls.engine.feature_file import remove_features
@@ -188,7 +188,7 @@ def train_run(
     """
     trainer = Trainer(plan, run, observers, first=first, force=force)
     with _in_charge(run, on_signal, stop) as request:
-        with writing(run, GO_ON):
+        with writing(run, go_on(run)):
             write_text(run / CONFIG, dump_yaml(plan.config))
             # it is made again at the end; until then the run is not finished
             (run / SUMMARY).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+from conftest import OFFLINE
 from rich.console import Console as RichConsole
 
 from imgcls.engine.events import EpochDone, FoldStarted, StepDone, ValidationBatchDone
@@ -83,3 +84,13 @@ def test_the_bar_of_an_epoch_counts_its_steps_and_validation_has_its_own(monkeyp
             assert f"{batch}/3" in lines
         view(EpochDone(1, True, (row,)))
         assert "training" in shown()
+
+
+def test_the_output_of_a_plan_is_copied_whole(command, tmp_path, monkeypatch):
+    """On a terminal of 80 columns, too, its path is one line."""
+    monkeypatch.setattr("imgcls.report.console._PIPE_WIDTH", 80)
+    output = tmp_path / "-".join(["a-folder-with-a-long-name"] * 5)
+    done = command("train", *OFFLINE, "--epochs", "1", "--dry-run", "--output", output)
+    assert done.code == 0, done.err
+    [line] = [line for line in done.out.splitlines() if line.startswith("Output")]
+    assert line.split()[1].startswith(str(output))
