@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -214,3 +215,57 @@ def test_a_note_of_another_ones_run_reaches_no_file_of_ours(tmp_path):
         assert sorted(path.name for path in mine.iterdir()) == [".tmp-a.new", "a", "b.sh"]
         assert not (run / "calibration.json").exists()
         assert not (run / ".tmp-test.commit").exists()
+
+
+def commit_three(root, value):
+    """Two folds, the folder of both, and a file elsewhere; all tell the value."""
+    with StagedFolders(is_evaluation_file) as staged:
+        for name in ("fold_0/val", "fold_1/val", "results/val"):
+            (staged.stage(root / name) / "report.html").write_text(value)
+        staged.put(root / "summary.json", value)
+        staged.commit()
+
+
+PARTS = ("fold_0", "fold_1", "results")
+
+
+def values_of(root):
+    files = [root / part / "val" / "report.html" for part in PARTS]
+    return {file.read_text() for file in (*files, root / "summary.json")}
+
+
+def test_folders_of_one_commit_are_all_old_or_all_new(injector, tmp_path):
+    """Whichever of them is looked at first behind a kill, also where the whole was moved."""
+    commit_three(tmp_path / "begun", "old")
+    (tmp_path / "begun" / "fold_1" / "val" / "notes.txt").write_text("mine")
+    shutil.copytree(tmp_path / "begun", tmp_path / "count")
+    injector.begin(tmp_path / "count")
+    commit_three(tmp_path / "count", "new")
+    injector.end()
+    left = set()
+    for fault in (STOP, "EIO"):
+        for number in range(1, len(injector.seen) + 1):
+            root = tmp_path / f"{fault[:2]}-{number}"
+            shutil.copytree(tmp_path / "begun", root)
+            if fault == STOP:
+                child = os.fork()
+                if child == 0:
+                    injector.begin(root, number, fault)
+                    commit_three(root, "new")
+                    os._exit(0)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+                root = root.rename(tmp_path / f"moved-{number}")
+            else:
+                injector.begin(root, number, fault)
+                with contextlib.suppress(OSError):
+                    commit_three(root, "new")
+                injector.end()
+            recover(root / PARTS[number % 3] / "val", is_evaluation_file)
+            [value] = values_of(root)
+            left.add((fault, value))
+            commit_three(root, "again")
+            assert values_of(root) == {"again"}
+            assert (root / "fold_1" / "val" / "notes.txt").read_text() == "mine"
+            assert not list(root.rglob(".tmp-*"))
+    assert left == {(fault, value) for fault in (STOP, "EIO") for value in ("old", "new")}
+    injector.seen.clear()

@@ -6,14 +6,21 @@ import contextlib
 import errno
 import json
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import OFFLINE, run_process
+from killing import Launcher
+
+from imgcls.engine.commit import recover
+from imgcls.report.evaluation_files import is_evaluation_file, read_predictions
 
 FAST = ("--device", "cpu", "--workers", "0", "--ci", "none")
 
@@ -221,27 +228,99 @@ def test_nothing_is_renamed_while_it_is_mapped_or_open(command, runs, windows_ru
     assert not list(runs.rglob(".tmp-*"))
 
 
+# (module, function, call): instants that a kill by the clock seldom meets
+INSTANTS = [
+    ("imgcls.jobs.evaluation", "write_evaluation", 1),
+    ("imgcls.engine.commit", "write_text", 1),
+    ("imgcls.engine.commit", "write_text", 2),
+    ("imgcls.engine.commit", "_merge", 2),
+    ("imgcls.engine.commit", "sync_folder", 1),
+]
+
+
+@pytest.fixture(scope="module")
+def launcher():
+    server = Launcher()
+    yield server
+    server.close()
+
+
+def kills(launcher, folder, arguments, count):
+    """Really kill the command so many times, wherever it is; yields behind each kill."""
+    begun_s = time.monotonic()
+    assert launcher.run(folder, *arguments) == 0, (folder / "log.txt").read_text()[-2000:]
+    longest_s, rng = time.monotonic() - begun_s, random.Random(0)
+    killed = 0
+    for number in range(10 * count):
+        if number < len(INSTANTS) and arguments[0] == "evaluate":
+            launcher.start(folder, *arguments, kill_at=INSTANTS[number])
+            code = launcher.wait()
+        else:
+            code = launcher.run(folder, *arguments, kill_after_s=rng.uniform(0.02, longest_s))
+        assert code in (0, -signal.SIGKILL), (folder / "log.txt").read_text()[-2000:]
+        killed += code != 0
+        yield
+        if killed == count:
+            return
+    pytest.fail("the command is always done before it is killed")
+
+
 @pytest.mark.slow
-def test_a_killed_evaluation_leaves_the_old_one_and_the_same_command_works(runs, tmp_path):
-    """SIGKILL at several instants of a real process."""
-    arguments = ("evaluate", str(runs / "single"), *FAST)
-    assert run_process(*arguments, cwd=tmp_path).code == 0
-    folder = runs / "single" / "fold_0" / "test_results" / "test"
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    for after_s in (3.0, 4.5, 6.0):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "imgcls", *arguments],
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            process.wait(after_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        left = {file.name: file.read_bytes() for file in folder.iterdir()}
-        assert left.keys() == before.keys()
-        assert run_process("report", str(runs / "single"), cwd=tmp_path).code == 0
-    assert run_process(*arguments, cwd=tmp_path).code == 0
+def test_an_evaluation_killed_at_any_time_is_the_old_one_or_the_new(launcher, runs, tmp_path):
+    """Ten real kills: `report` works behind each, and so does the same command again."""
+    run = runs / "single"
+    folder = run / "fold_0" / "test_results" / "test"
+    # the two differ in what their metrics are, and in their scores
+    commands = [
+        ["evaluate", str(run), *FAST, "--top-k", "1", "--amp", "bf16"],
+        ["evaluate", str(run), *FAST, "--top-k", "1,2", "--calibrate", "temperature"],
+    ]
+    states = []
+    for arguments in commands:
+        assert launcher.run(tmp_path, *arguments) == 0, (tmp_path / "log.txt").read_text()[-2000:]
+        states.append(what_is_there(folder))
+    assert states[0] != states[1]
+    for arguments, state, other in zip(commands, states, reversed(commands), strict=True):
+        for _ in kills(launcher, tmp_path, arguments, 5):
+            assert launcher.run(tmp_path, "report", str(run)) == 0
+            assert what_is_there(folder) in states
+            assert "</html>" in (folder / "report.html").read_text()
+            # so that the next kill, too, is one of a change
+            assert launcher.run(tmp_path, *other) == 0
+        assert launcher.run(tmp_path, *arguments) == 0
+        assert what_is_there(folder) == state
+        assert not list(runs.rglob(".tmp-*"))
+
+
+@pytest.mark.slow
+def test_a_report_killed_at_any_time_leaves_a_whole_page(launcher, runs, tmp_path):
+    """Ten real kills: the evaluation is as it was, and the page the old one or the new."""
+    run = runs / "single"
+    folder = run / "fold_0" / "test_results" / "test"
+    assert launcher.run(tmp_path, "evaluate", str(run), *FAST) == 0
+    state = what_is_there(folder)
+    for _ in kills(launcher, tmp_path, ["report", str(run)], 10):
+        recover(folder, is_evaluation_file)
+        assert what_is_there(folder) == state
+        assert "</html>" in (folder / "report.html").read_text()
+        assert (folder / "roc_curves.svg").is_file()
+    assert launcher.run(tmp_path, "report", str(run)) == 0
     assert not list(runs.rglob(".tmp-*"))
+
+
+def what_is_there(folder):
+    """The scores and the names of the metrics, of files that are of one evaluation."""
+    logits = read_predictions(folder).logits.tobytes()
+    return logits, sorted(json.loads((folder / "test_metrics.json").read_text())["metrics"])
+
+
+def test_a_report_loads_no_torch(runs, tmp_path):
+    """All that the page needs is on disk."""
+    run = str(runs / "single")
+    assert run_process("evaluate", run, *FAST, "--no-report", cwd=tmp_path).code == 0
+    code = (
+        "import sys; from imgcls.cli.boundary import run; code = run(['report', sys.argv[1]]);"
+        "sys.exit(code or int('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, run], cwd=tmp_path, check=False)
+    assert done.returncode == 0

@@ -1,0 +1,298 @@
+"""`evaluate` and `report`, stopped or failing at their file-system operations, through their jobs.
+
+The commands are the real ones, on a run that is small; of a row of equal operations the first and
+the last are taken. Every single operation of the files' way to their names has its test beside
+that of checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import OFFLINE
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+from test_faults import FAULTS, STOP, Injector
+
+from imgcls.config.evaluate import EvaluateConfig
+from imgcls.config.report import ReportConfig
+from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.commit import recover
+from imgcls.engine.pointers import find_checkpoint
+from imgcls.engine.temperature import Temperature, read_temperature, temperature_file
+from imgcls.errors import ImgclsError
+from imgcls.jobs import report as page
+from imgcls.jobs.evaluate import evaluate
+from imgcls.report.evaluation_files import is_evaluation_file, read_predictions
+
+OLD, NEW, AGAIN = "old", "new", "again"
+# the n-th of the instants
+HOW_MANY = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+
+
+@pytest.fixture(scope="module")
+def injector():
+    return Injector()
+
+
+@pytest.fixture(autouse=True)
+def _cheap(injector, monkeypatch):
+    """Counted flushes, one plot, no search for what torch has left."""
+    fsync = os.fsync
+
+    def counted(descriptor):
+        injector.operation("fsync")
+        return fsync(descriptor)
+
+    real = page._drawings
+    monkeypatch.setattr(os, "fsync", counted)
+    monkeypatch.setattr("imgcls.engine.staging.gc.collect", lambda: 0)
+    monkeypatch.setattr("imgcls.engine.score_file.gc.collect", lambda: 0)
+    monkeypatch.setattr(page, "draw_confusion", lambda *_a, normalized, **_k: page_plot(normalized))
+    for name in ("draw_roc", "draw_precision_recall", "draw_reliability", "draw_confidences"):
+        monkeypatch.setattr(page, name, lambda *_a, **_k: page_plot(normalized=False))
+    assert page._drawings is real
+
+
+def page_plot(normalized):
+    """A drawing in no time, that tells what the environment says it is of."""
+    return Plot("confusion_matrix_normalized" if normalized else "confusion_matrix")
+
+
+class Plot:
+    title = meaning = "a plot"
+    width, spots = 100, ()
+
+    def __init__(self, name):
+        self.name = name
+
+    @property
+    def inline_svg(self):
+        return f"<svg><text>{os.environ['PLOT']}</text></svg>"
+
+    def files(self):
+        return [(f"{self.name}.{kind}", os.environ["PLOT"].encode()) for kind in ("png", "svg")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, crops):
+    """Two runs of one epoch, `single` and `folds`, and pictures to evaluate."""
+    from imgcls.cli.boundary import run
+
+    root = tmp_path_factory.mktemp("trained")
+    for name, pictures in crops.items():
+        (root / "photos" / name).mkdir(parents=True)
+        for index in range(12):
+            Image.fromarray(pictures[index]).save(root / "photos" / name / f"{index:03d}.jpg")
+    common = (*OFFLINE, "--epochs", "1", "--device", "cpu", "--quiet", "--no-preflight")
+    for name, more in (("single", ()), ("folds", ("--folds", "2"))):
+        options = ("--experiment", name, "--output", str(root / "outputs"), *more)
+        assert run(["train", str(root / "photos"), *common, *options]) == 0
+    return root
+
+
+def evaluated(run, value, **options):
+    """Evaluate so that the value shows in all files: other intervals, other pictures and plots."""
+    os.environ["PLOT"] = value
+    config = EvaluateConfig(
+        checkpoint=run, device="cpu", workers=0, ci="none", amp="bf16" if value == OLD else "off",
+        top_k="1" if value == OLD else "1,2", **options,
+    )  # fmt: skip
+    return evaluate(config)
+
+
+def digest(file):
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def standing(folder):
+    """What each kind of file is of; whole and of one evaluation, as `report` would take it."""
+    read_predictions(folder)  # which compares the hashes
+    return {
+        name: digest(folder / name)
+        for name in (
+            "logits.npy",
+            "predictions.csv",
+            "confusion_matrix.png",
+            "confusion_matrix.svg",
+        )
+    }
+
+
+def chosen(operations):
+    """Of a row of equal operations the first and the last, counted from 1."""
+    around = [None, *operations, None]
+    return [i for i in range(1, len(operations) + 1) if len({*around[i - 1 : i + 2]}) > 1]
+
+
+def fail(injector, root, number, fault, job):
+    """Do the job while the operation of this number stops the process or fails."""
+    if fault == STOP:
+        child = os.fork()
+        if child == 0:
+            injector.begin(root, number, fault)
+            job()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        return
+    injector.begin(root, number, fault)
+    try:
+        job()
+    except ImgclsError as error:
+        assert os.strerror(FAULTS[fault]) in str(error) or "disk is full" in str(error)
+    finally:
+        injector.end()
+
+
+def count(injector, root, job):
+    injector.begin(root)
+    job()
+    injector.end()
+    return list(injector.seen)
+
+
+def instants(operations):
+    """(fault, number): all chosen ones once, their faults in turn, and kills where names change."""
+    names = {"rename", "remove", "rmdir"}
+    numbers = chosen(operations)
+    kills = [i for i in numbers if operations[i - 1] in names]
+    in_turn = [(tuple(FAULTS)[place % len(FAULTS)], i) for place, i in enumerate(numbers)]
+    return list(dict.fromkeys([*in_turn, *((STOP, i) for i in kills)]))
+
+
+@HOW_MANY
+def test_an_evaluation_that_fails_anywhere_leaves_the_old_one_or_the_new(
+    injector, trained, tmp_path, every
+):
+    """Logits, tables, page, plots and the fitted temperature; `report` and the same again work."""
+    shutil.copytree(trained / "outputs" / "single", tmp_path / "begun", symlinks=True)
+    evaluated(tmp_path / "begun", OLD)
+    results = Path("fold_0/test_results/test")
+    (tmp_path / "begun" / results / "notes.txt").write_text("mine")
+    checkpoint = read_checkpoint(find_checkpoint(tmp_path / "begun", 0))
+    file, text = temperature_file(checkpoint, Temperature(3.0, "val", 7))
+    file.write_text(text)
+    old = standing(tmp_path / "begun" / results)
+
+    def job(root):
+        evaluated(root, NEW, calibrate="temperature")
+
+    shutil.copytree(tmp_path / "begun", tmp_path / "count", symlinks=True)
+    operations = count(injector, tmp_path / "count", lambda: job(tmp_path / "count"))
+    new = standing(tmp_path / "count" / results)
+    assert all(old[name] != new[name] for name in old)
+    fitted = read_temperature(read_checkpoint(find_checkpoint(tmp_path / "count", 0))).temperature
+    left = set()
+    for place, (fault, number) in enumerate(instants(operations)[::every]):
+        root = tmp_path / f"{fault[:2]}-{number}"
+        shutil.copytree(tmp_path / "begun", root, symlinks=True)
+        fail(injector, root, number, fault, lambda root=root: job(root))
+        if place % 6:
+            recover(root / results, is_evaluation_file)
+        else:
+            made = page.report(ReportConfig(run=root, split="test"))
+            assert made.page.is_file()
+            assert os.environ["PLOT"] in made.page.read_text()
+            for kind in ("png", "svg"):  # drawn again; the rest shows which evaluation it is
+                (root / results / f"confusion_matrix.{kind}").write_text(
+                    NEW if standing(root / results)["logits.npy"] == new["logits.npy"] else OLD
+                )
+        found = standing(root / results)
+        assert found in (old, new), (fault, operations[number - 1], number)
+        kept = read_temperature(read_checkpoint(find_checkpoint(root, 0))).temperature
+        assert kept == (3.0 if found == old else fitted)
+        assert (root / results / "notes.txt").read_text() == "mine"
+        left.add((fault, found == new))
+        if place % 6 == 1:
+            job(root)
+            assert standing(root / results) == new
+            assert not list(root.rglob(".tmp-*")), "left-overs are cleared away"
+        shutil.rmtree(root)
+    assert {(STOP, True), (STOP, False)} <= left
+
+
+def test_all_folds_that_fail_anywhere_are_all_old_or_all_new(injector, trained, tmp_path):
+    """Each fold's pictures, the pooled ones, the average on test and summary.json."""
+    shutil.copytree(trained / "outputs" / "folds", tmp_path / "begun", symlinks=True)
+
+    def job(root, value=NEW):
+        os.environ["PLOT"] = value
+        top_k = EvaluateConfig().top_k
+        config = EvaluateConfig(
+            checkpoint=root, fold="all", device="cpu", workers=0, report=False, ci_samples=1000,
+            batch_size=5, top_k=top_k,
+        )  # fmt: skip
+        evaluate(config)
+
+    job(tmp_path / "begun")
+    (tmp_path / "begun" / "summary.json").write_text("old")
+    places = [f"fold_{fold}/test_results/val" for fold in (0, 1)]
+    places += ["test_results/val", "test_results/test"]
+    for name in places:
+        # as if from another time: a mark that an old evaluation has and a new one has not
+        (tmp_path / "begun" / name / "changed.csv").write_text("old")
+    shutil.copytree(tmp_path / "begun", tmp_path / "count", symlinks=True)
+    operations = count(injector, tmp_path / "count", lambda: job(tmp_path / "count"))
+    names = [i for i, operation in enumerate(operations, 1) if operation == "rename"]
+    left = set()
+    for number in names[-18::2]:
+        root = tmp_path / f"killed-{number}"
+        shutil.copytree(tmp_path / "begun", root, symlinks=True)
+        fail(injector, root, number, STOP, lambda root=root: job(root))
+        recover(root / places[number % len(places)], is_evaluation_file)
+        states = {(root / name / "changed.csv").exists() for name in places}
+        states.add((root / "summary.json").read_text() == "old")
+        assert len(states) == 1, number
+        left |= states
+        shutil.rmtree(root)
+    assert left == {True, False}
+
+
+@HOW_MANY
+def test_a_page_that_fails_anywhere_is_the_old_one_or_the_new(injector, trained, tmp_path, every):
+    """With its plots; the evaluation stays as it was, and so do the user's own files."""
+    shutil.copytree(trained / "outputs" / "single", tmp_path / "begun", symlinks=True)
+    evaluated(tmp_path / "begun", OLD)
+    results = Path("fold_0/test_results/test")
+    begun = tmp_path / "begun" / results
+    (begun / "notes.txt").write_text("mine")
+    (begun / "roc_curves.png").write_text("a plot that the page no longer has")
+    tables = ("logits.npy", "predictions.csv", "per_class.csv", "test_metrics.json")
+    before = {name: digest(begun / name) for name in tables}
+
+    def job(root, value=NEW):
+        os.environ["PLOT"] = value
+        page.report(ReportConfig(run=root, split="test"))
+
+    def value_of(root):
+        """OLD or NEW: of the page and of the plots beside it."""
+        folder = root / results
+        [value] = {(folder / f"confusion_matrix.{kind}").read_text() for kind in ("png", "svg")}
+        assert f"<text>{value}</text>" in (folder / "report.html").read_text()
+        assert (folder / "roc_curves.png").exists() == (value == OLD)
+        assert {name: digest(folder / name) for name in tables} == before
+        assert (folder / "notes.txt").read_text() == "mine"
+        return value
+
+    shutil.copytree(tmp_path / "begun", tmp_path / "count", symlinks=True)
+    operations = count(injector, tmp_path / "count", lambda: job(tmp_path / "count"))
+    assert value_of(tmp_path / "count") == NEW
+    left = set()
+    for place, (fault, number) in enumerate(instants(operations)[::every]):
+        root = tmp_path / f"{fault[:2]}-{number}"
+        shutil.copytree(tmp_path / "begun", root, symlinks=True)
+        fail(injector, root, number, fault, lambda root=root: job(root))
+        recover(root / results, is_evaluation_file)
+        left.add((fault, value_of(root)))
+        if not place % 4:
+            job(root, AGAIN)
+            assert value_of(root) == AGAIN
+            assert not list(root.rglob(".tmp-*")), "left-overs are cleared away"
+        shutil.rmtree(root)
+    assert {(STOP, OLD), (STOP, NEW)} <= left
