@@ -17,7 +17,8 @@ _HIDDEN = "***"
 
 
 def without_password(url: str) -> str:
-    """The address of a database, with stars for its password."""
+    """The address of a database, with stars for its password, also for one behind a `?`."""
+    url = re.sub(r"(?i)([?&](?:password|passwd|pwd)=)[^&]*", rf"\g<1>{_HIDDEN}", url)
     return re.sub(r"(://[^:/@]*:)[^@]*@", rf"\g<1>{_HIDDEN}@", url)
 
 
@@ -139,7 +140,7 @@ class SearchConfig(Config):
     def _outlives_the_process(cls, value: str | None) -> str | None:
         if value is not None and re.fullmatch(r"sqlite(\+\w+)?://(/|/?/?:memory:.*)?", value):
             raise ValueError("it names no file, and a study in memory ends with the process")
-        if value is not None and f":{_HIDDEN}@" in value:
+        if value is not None and any(s in value for s in (f":{_HIDDEN}@", f"={_HIDDEN}")):
             raise ValueError("its password is not kept in tune.yaml; give --storage with it again")
         return value
 

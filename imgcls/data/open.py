@@ -63,6 +63,7 @@ def decoding_as_said(usual: DecodeSettings, reading: ReadingConfig) -> DecodeSet
         usual,
         max_pixels=reading.max_image_pixels or usual.max_pixels,
         bit_depth=reading.given.get("bit_depth", usual.bit_depth),
+        declared=usual.declared or "bit_depth" in reading.given,
     )
 
 
@@ -77,6 +78,8 @@ def find_source(spec: str) -> Source:
         raise DataError(f"{spec}: is a file that is no table of pictures; tables are {kinds}")
     if path.exists():
         raise DataError(f"{spec}: is a pipe, a socket or a device, not a folder or a file")
+    if path.is_symlink():
+        raise DataError(f"{spec}: is a link that leads nowhere")
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, [*siblings, "digits"], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import tempfile
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,11 +14,23 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from imgcls.config.files import check_regular
 from imgcls.engine.durable import TEMPORARY_PREFIX
 from imgcls.errors import OutputError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+# what NumPy answers to a damaged header
+_NO_ARRAY = (
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    SyntaxError,
+    OverflowError,
+    tokenize.TokenError,
+)
 
 
 class ScoreFile:
@@ -67,7 +80,7 @@ class ScoreFile:
             self._stream.close()
         except OSError as error:
             raise self._output_error(error) from error
-        return np.asarray(np.load(self._file, mmap_mode="r"))
+        return np.asarray(np.lib.format.open_memmap(self._file, mode="r"))
 
     def __exit__(
         self,
@@ -88,6 +101,22 @@ class ScoreFile:
 
     def _output_error(self, error: OSError) -> OutputError:
         return OutputError(f"{self._file}: cannot be written ({error.strerror})")
+
+
+def read_scores(file: Path) -> np.ndarray:
+    """The rows of a finished file, memory-mapped for reading: floats [N, C].
+
+    Raises OSError when it cannot be read, ValueError for anything but such an array. Nothing is
+    unpickled.
+    """
+    check_regular(file)
+    try:
+        scores = np.lib.format.open_memmap(file, mode="r")
+    except _NO_ARRAY as error:
+        raise ValueError(f"{file.name}: is no whole NumPy array") from error
+    if scores.dtype.kind != "f" or scores.ndim != 2:  # noqa: PLR2004  pictures and classes
+        raise ValueError(f"{file.name}: holds {scores.dtype} {list(scores.shape)}, no scores")
+    return scores
 
 
 @contextlib.contextmanager

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,9 @@ WEIGHTS, CARD, STATE, SIDECAR = (
     "checkpoint.json",
 )
 _LARGEST_JSON_BYTES = 512 * 2**20
+_LARGEST_COUNT = 2**53
+# of a surrogate pair, which JSON can hold and no file can
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def read_sidecar(folder: Path) -> dict[str, Any]:
@@ -40,33 +45,16 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     known = {WEIGHTS, CARD, STATE}
     if not isinstance(seals, dict) or not {WEIGHTS, CARD} <= set(seals) <= known:
         raise CheckpointError(f"{file}: does not list the files of a checkpoint")
-    facts = facts if isinstance(facts, dict) else {}
-    names = facts.get("class_names")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(facts, dict) or not _are_names(facts.get("class_names")):
         raise CheckpointError(f"{file}: does not hold the class names of a checkpoint")
-    if not _fit(facts, len(names)):
-        raise CheckpointError(f"{file}: its splits or prior are not those of a checkpoint")
+    for name, is_usable in _FACTS.items():
+        # one that is not there is of an earlier version
+        if facts.get(name) is not None and not is_usable(facts[name]):
+            raise CheckpointError(f"{file}: its {name} is not usable; use another checkpoint")
+    if facts.get("prior") and len(facts["prior"]["shares"]) != len(facts["class_names"]):
+        raise CheckpointError(f"{file}: its prior is not of its classes; use another checkpoint")
     sidecar.setdefault("state", None)
     return sidecar
-
-
-def _fit(facts: Mapping[str, Any], classes: int) -> bool:
-    """Whether what is known of the splits and of the classes' shares, if anything, has its form."""
-    splits, prior = facts.get("splits"), facts.get("prior")
-    if splits is not None and not (
-        isinstance(splits, dict)
-        and all(isinstance(splits.get(name), str) for name in ("sha256", "assigned"))
-    ):
-        return False
-    if prior is None:
-        return True
-    shares = prior.get("shares") if isinstance(prior, dict) else None
-    return (
-        isinstance(shares, list)
-        and len(shares) == classes
-        and all(isinstance(share, (int, float)) for share in shares)
-        and isinstance(prior.get("imbalance"), str)
-    )
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -95,6 +83,54 @@ def _check_format(file: Path, sidecar: dict[str, Any]) -> None:
             f"{file}: format {'.'.join(map(str, number))} is newer than this imgcls "
             f"{version('imgcls')} reads ({FORMAT_VERSION[0]}.x); install imgcls>={writer}"
         )
+
+
+def _are_names(value: Any) -> bool:
+    """True for one or more texts, no two alike, that can be written into a file."""
+    if not isinstance(value, list) or not value or not all(map(_is_text, value)):
+        return False
+    return len(set(value)) == len(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not _HALF.search(value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST_COUNT
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < math.inf
+
+
+def _is_prior(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("imbalance"), str):
+        return False
+    return isinstance(value.get("shares"), list) and all(map(_is_number, value["shares"]))
+
+
+def _all_values(value: Any, is_usable: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(map(is_usable, value.values()))
+
+
+# what commands use of a checkpoint's facts; its own hash does not tell who wrote them
+_FACTS: Mapping[str, Callable[[Any], bool]] = {
+    "fold": _is_count,
+    "epoch": _is_count,
+    "step": _is_count,
+    "val_pictures": _is_count,
+    "model_name": _is_text,
+    "data_fingerprint": _is_text,
+    "splitter": _is_text,
+    "finished": lambda value: isinstance(value, bool),
+    "best": lambda value: isinstance(value, bool),
+    "prior": _is_prior,
+    "metrics": lambda value: _all_values(value, lambda v: v is None or _is_number(v)),
+    "config": lambda value: _all_values(value, lambda v: isinstance(v, dict)),
+    "splits": lambda value: _all_values(value, _is_text) and {"sha256", "assigned"} <= set(value),
+    "versions": lambda value: _all_values(value, lambda v: v is None or _is_text(v)),
+}
 
 
 def own_hash(sidecar: Mapping[str, Any]) -> str:

@@ -45,6 +45,7 @@ def evaluate(
         ci_samples=config.ci_samples if config.ci == "bootstrap" else 0,
         seed=config.seed,
         by=config.by_columns,
+        skips=config.on_bad_image == "skip",
         costs=None if costs is None else read_costs(costs, checkpoints[0].class_names),
     )
     require_gates(config.gates, config.top_ks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,18 +130,19 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
     one evaluation, OSError when nothing can be written.
     """
     into = into or folder
-    evaluation, confusion, best_epoch = _read(folder, home or folder.parent.parent)
-    facts, predictions = evaluation.facts, evaluation.predictions
-    drawings = _drawings(evaluation, confusion, best_epoch)
-    galleries, notes = galleries_of(folder, facts, predictions)
-    if "sha256" not in facts:
-        notes.append(
-            f"{METRICS} is of an earlier version, without hashes: whether the files beside it are "
-            "of the same evaluation was not checked"
-        )
-    files = [file for drawing in drawings.values() for file in drawing.files()]
-    page = evaluation_page(evaluation, drawings, galleries, notes)
-    for name, content in (*files, (PAGE, page.encode("utf-8"))):
+    with _of_one_evaluation(folder):
+        evaluation, confusion, best_epoch = _read(folder, home or folder.parent.parent)
+        facts, predictions = evaluation.facts, evaluation.predictions
+        drawings = _drawings(evaluation, confusion, best_epoch)
+        galleries, notes = galleries_of(folder, facts, predictions)
+        if "sha256" not in facts:
+            notes.append(
+                f"{METRICS} is of an earlier version, without hashes: whether the files beside it "
+                "are of the same evaluation was not checked"
+            )
+        files = [file for drawing in drawings.values() for file in drawing.files()]
+        page = evaluation_page(evaluation, drawings, galleries, notes).encode("utf-8")
+    for name, content in (*files, (PAGE, page)):
         write_bytes(into / name, content)
     pictures = tuple(into / f"{name}.png" for name in drawings)
     return PageReport(page=into / PAGE, pictures=pictures, notes=tuple(notes))
@@ -150,29 +151,41 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
 def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, int | None]:
     """What is on disk, the confusion counts [C, C], and the epoch that was evaluated."""
     predictions = read_predictions(folder)
-    try:
-        facts = read_json(folder / METRICS)
-        classes = len(facts["class_names"])
-        confusion = confusion_counts(predictions.labels, predictions.predicted, classes)
-        # beside the results, wherever the run was moved to
-        name = Path(facts["checkpoint"]).name
-        # without it the page has no epoch and no versions
-        sidecar = facts_of(home / "checkpoints" / name) or facts_of(home / name) or {}
-        history = home / HISTORY
-        evaluation = Evaluation(
-            facts=facts,
-            predictions=predictions,
-            per_class=[_numbers(row) for row in read_csv(folder / PER_CLASS)],
-            confusions=confused_pairs(confusion, _MOST_PAIRS),
-            history=count_from_one(map(_numbers, read_csv(history))) if history.is_file() else [],
-            run=_run_facts(home / CONFIG, facts, sidecar),
-        )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{folder}: its files do not fit together ({error}); make them again with "
-            "`imgcls evaluate`"
-        ) from error
+    facts = read_json(folder / METRICS)
+    names = facts["class_names"]
+    confusion = confusion_counts(predictions.labels, predictions.predicted, len(names))
+    per_class = [_numbers(row) for row in read_csv(folder / PER_CLASS)]
+    if [row["class"] for row in per_class] != names:
+        raise ValueError(f"{PER_CLASS} has other classes than {METRICS}")
+    # beside the results, wherever the run was moved to
+    name = Path(facts["checkpoint"]).name
+    # without it the page has no epoch and no versions
+    sidecar = facts_of(home / "checkpoints" / name) or facts_of(home / name) or {}
+    history = home / HISTORY
+    evaluation = Evaluation(
+        facts=facts,
+        predictions=predictions,
+        per_class=per_class,
+        confusions=confused_pairs(confusion, _MOST_PAIRS),
+        history=count_from_one(map(_numbers, read_csv(history))) if history.is_file() else [],
+        run=_run_facts(home / CONFIG, facts, sidecar),
+    )
     return evaluation, confusion, sidecar.get("epoch")
+
+
+@contextlib.contextmanager
+def _of_one_evaluation(folder: Path) -> Iterator[None]:
+    """Say which files are no whole evaluation, whatever comes of reading and drawing them.
+
+    Anyone may have changed them, and each value is only looked at where it is shown.
+    """
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise DataError(
+            f"{folder}: its files, or those of its run, do not fit together ({error}); make them "
+            "again with `imgcls evaluate`"
+        ) from error
 
 
 def _drawings(

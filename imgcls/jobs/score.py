@@ -84,7 +84,7 @@ def prepare(
             device_type=compute.device.type,
         ),
         device_type=compute.device.type,
-        bad_images=BadImages(),
+        bad_images=BadImages(may_skip=not scoring.skips),
     )
     normalizer = Normalizer(facts.mean, facts.std, compute)
     return Prepared(compute.place(model), batches, normalizer, compute)

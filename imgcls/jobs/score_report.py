@@ -32,7 +32,8 @@ class Scoring:
     """How pictures are fed and which numbers are wanted.
 
     ci_samples: 0 gives no intervals. by: columns of the data whose values are scored apart.
-    costs: what each decision costs, and the file that says so.
+    costs: what each decision costs, and the file that says so. skips: pictures that cannot be read
+    were looked for and left out.
     """
 
     batch_size: int
@@ -42,6 +43,7 @@ class Scoring:
     seed: int = 0
     by: tuple[str, ...] = ()
     costs: CostTable | None = None
+    skips: bool = False
 
     @property
     def cost_matrix(self) -> np.ndarray | None:

@@ -19,6 +19,7 @@ from imgcls.report.files import SPLIT_COLUMNS, read_csv
 Row = Mapping[str, str]
 _SHOWN = 5
 _LONGEST_PLACE = 32
+_LONGEST_FOLD = 9  # digits
 _NEEDED = ("path", "label", "split", "fold")
 
 
@@ -120,7 +121,8 @@ def _is_whole(row: Row) -> bool:
     if any(name not in row for name in _NEEDED):
         return False
     fold = row["fold"]
-    return row["split"] in ("", "train", "val", "test") and (not fold or fold.isdecimal())
+    is_fold = fold.isascii() and fold.isdecimal() and len(fold) <= _LONGEST_FOLD
+    return row["split"] in ("", "train", "val", "test") and (not fold or is_fold)
 
 
 def _place(row: Row) -> str:

@@ -15,6 +15,7 @@ from imgcls.data.recorded import find_recorded
 from imgcls.data.source import SampleTable
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import CheckpointError, DataError, RequestError
+from imgcls.jobs.bit_depth import of_one_depth
 from imgcls.jobs.runs import read_run_config, run_of
 from imgcls.models.card import check_card, preprocessing_from_card
 
@@ -68,7 +69,7 @@ def checkpoint_table(
             checkpoint_decoding(config),
             keep_missing=keep_missing,
         )
-    return table.relabel(checkpoint.class_names)
+    return _by_own_depth(checkpoint, table, reading).relabel(checkpoint.class_names)
 
 
 def with_data_at(config: TrainConfig, data: str | None, root: Path | None) -> TrainConfig:
@@ -145,8 +146,23 @@ def table_for(checkpoint: Checkpoint, table: SampleTable, reading: ReadingConfig
     reading: what was asked for now. Raises DataError for classes that the model does not know, and
     CheckpointError when its config is not usable.
     """
-    decoding = decoding_of(checkpoint, reading)
-    return table.decoded(decoding).relabel(checkpoint.class_names)
+    decoded = table.decoded(decoding_of(checkpoint, reading))
+    return _by_own_depth(checkpoint, decoded, reading).relabel(checkpoint.class_names)
+
+
+def _by_own_depth(
+    checkpoint: Checkpoint, table: SampleTable, reading: ReadingConfig
+) -> SampleTable:
+    """The table as it is; for a model that imgcls did not train, scaled by its pictures' depth.
+
+    Nothing says what such a model was trained on, so 12 bits must not pass for a dark 16.
+    """
+    if "config" in checkpoint.facts or "bit_depth" in reading.given:
+        return table
+    table.images.decoding = replace(table.images.decoding, declared=True)
+    config = checkpoint_config(checkpoint)
+    table, reason = of_one_depth(config, table, lambda _done, _total: None)
+    return table if reason is None else replace(table, notes=(*table.notes, reason))
 
 
 def checkpoint_config(checkpoint: Checkpoint) -> TrainConfig:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.config.files import check_regular, read_json, sha256_of
+from imgcls.config.files import read_json, sha256_of
 from imgcls.engine.durable import TEMPORARY_PREFIX
+from imgcls.engine.score_file import read_scores
 from imgcls.errors import DataError
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.decisions import least_cost_classes
@@ -127,9 +128,8 @@ def read_predictions(folder: Path) -> Predictions:
     """
     try:
         metrics = read_json(folder / METRICS)
-        check_regular(folder / LOGITS)
         _require_one_evaluation(folder, metrics)
-        logits = np.load(folder / LOGITS, mmap_mode="r")
+        logits = read_scores(folder / LOGITS)
         position = {name: index for index, name in enumerate(metrics["class_names"])}
         keys: list[str] = []
         labels: list[int] = []

@@ -66,6 +66,9 @@ def csv_rows(file: Path) -> Iterator[dict[str, str]]:
     with io.TextIOWrapper(open_file(file), encoding="utf-8", errors=_BYTES, newline="") as stream:
         rows = csv.DictReader(stream)
         try:
+            columns = rows.fieldnames or ()
+            if len(set(columns)) < len(columns):
+                raise ValueError("a column comes twice")
             for row in rows:
                 # cells without a title stand under None, and None where one is missing
                 if None in row or None in row.values():

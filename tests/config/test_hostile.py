@@ -49,6 +49,8 @@ def test_passwords_are_not_shown_or_kept():
     url = "postgresql://me:s3cret@host/db"
     assert load_config(TuneConfig, options={"search.storage": url}).search.storage == url
     assert without_password(url) == "postgresql://me:***@host/db"
+    by_name = "postgresql://host/db?user=me&password=s3cret&x=1"
+    assert without_password(by_name) == "postgresql://host/db?user=me&password=***&x=1"
     assert without_password("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
     with pytest.raises(ConfigError, match="give --storage with it again"):
         load_config(TuneConfig, options={"search.storage": without_password(url)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import random
 import shutil
@@ -11,11 +10,11 @@ import time
 
 import pytest
 import torch
+from forging import FILES, flip, forge, reseal
 
 from imgcls.config.load import load_config
 from imgcls.config.model import ModelConfig
 from imgcls.config.run import TrainConfig
-from imgcls.engine import sidecar as sidecar_of
 from imgcls.engine.checkpoint import (
     load_checkpoint,
     read_checkpoint,
@@ -27,12 +26,6 @@ from imgcls.errors import ImgclsError
 from imgcls.jobs.runs import fold_is_finished
 from imgcls.models.build import create_model
 from imgcls.models.card import model_card, model_from_card, preprocessing, preprocessing_from_card
-
-FILES = ("checkpoint.json", "config.json", "model.safetensors", "state.safetensors")
-FORGED = (
-    None, True, -1, 0, 10**30, 1e308, "", "../../etc/passwd", "/etc/passwd", "hf-hub:x/y",
-    "local-dir:/", [], {}, [[]], {"$tensor": "x"}, {"$dict": [[1, 2, 3]]}, "\0", "a" * 10000,
-)  # fmt: skip
 
 # files opened while a forged checkpoint is read
 opened: list[str] = []
@@ -67,61 +60,6 @@ def original(tmp_path_factory):
         ),
         tmp_path_factory.mktemp("fuzz") / "step-00000005",
     )
-
-
-def flip(content: bytes, rng: random.Random) -> bytes:
-    """The content with a few bytes changed, cut, doubled or put in."""
-    changed = bytearray(content)
-    for _ in range(rng.randint(1, 4)):
-        # headers matter most
-        span = len(changed) if rng.random() < 0.3 else min(len(changed), 400)
-        at = rng.randrange(max(span, 1))
-        kind = rng.randrange(4)
-        if kind == 0 and changed:
-            changed[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            del changed[at : at + rng.randint(1, 50)]
-        elif kind == 2:
-            changed[at:at] = rng.randbytes(rng.randint(1, 9))
-        else:
-            changed[at : at + 8] = (rng.choice([0, 2**31, 2**63 - 1])).to_bytes(8, "little")
-    return bytes(changed)
-
-
-def forge(tree, rng: random.Random):
-    """The JSON tree with one or two of its values replaced by something else."""
-    for _ in range(rng.randint(1, 2)):
-        node = tree
-        while True:
-            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-            if not keys:
-                break
-            key = rng.choice(keys)
-            inner = node[key]
-            if isinstance(inner, (dict, list)) and inner and rng.random() < 0.8:
-                node = inner
-                continue
-            if rng.random() < 0.15 and isinstance(node, dict):
-                del node[key]
-            else:
-                node[key] = copy.deepcopy(rng.choice(FORGED))
-            break
-    return tree
-
-
-def reseal(folder) -> None:
-    """Give a damaged checkpoint hashes that fit, as whoever forges it would."""
-    sidecar = json.loads((folder / "checkpoint.json").read_text())
-    if not isinstance(sidecar, dict):
-        return
-    sidecar.pop("sha256", None)
-    for name, seal in (sidecar.get("files") or {}).items() if isinstance(
-        sidecar.get("files"), dict
-    ) else ():  # fmt: skip
-        if name in FILES and (folder / name).exists() and isinstance(seal, dict):
-            seal.update(sidecar_of.seal(folder / name))
-    sidecar["sha256"] = sidecar_of.own_hash(sidecar)
-    (folder / "checkpoint.json").write_text(json.dumps(sidecar))
 
 
 def use(folder) -> None:

@@ -173,3 +173,21 @@ def test_the_depth_of_very_many_pictures_is_measured_on_some(tmp_path, command, 
     assert "by 12 bits, of 6 pictures drawn at random" in " ".join(
         done.out.replace("│", "").split()
     )
+
+
+@pytest.mark.parametrize("said", [(), ("--bit-depth", "12")])
+def test_a_model_of_another_trainer_sees_all_levels(trained, tmp_path, command, said):
+    """Its folder says nothing of bits: the depth of those to score decides, or the option."""
+    run, _ = trained
+    checkpoint = run / "fold_0" / "checkpoints" / "last"
+    (tmp_path / "model").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "model" / name).write_bytes((checkpoint / name).read_bytes())
+    model = read_checkpoint(tmp_path / "model")
+    reading = ReadingConfig(**({"bit_depth": 12} if said else {}))
+    table = checkpoint_table(model, str(tmp_path / "cells"), reading)
+    assert levels(table) > 200
+    score = ("--data", "cells", "--device", "cpu", "--ci", "none", "--no-report")
+    done = command("evaluate", "model", *score, *said)
+    assert done.code == 0, done.err
+    assert said or "scaled by 12 bits" in done.err

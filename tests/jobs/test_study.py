@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+
 import optuna
 import pytest
 
@@ -224,3 +227,15 @@ def test_a_file_that_is_no_database_is_one_line(tmp_path, open_study, monkeypatc
     with pytest.raises(RunError, match="file is not a database"):
         open_study()
     assert file.read_bytes() == before
+
+
+def test_a_locked_database_is_told_and_not_waited_for(open_study, tmp_path, monkeypatch):
+    """Another process may hold it for ever; the time it is waited for is made short here."""
+    monkeypatch.setattr("imgcls.jobs.study._LOCKED_S", 0.1)
+    open_study()
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RunError, match="another process has held it locked") as caught:
+            open_study()
+    assert str(tmp_path) in str(caught.value)
+    assert len(open_study().records()) == 1

@@ -388,3 +388,15 @@ def test_two_processes_share_a_study_and_repeat_no_trial(search_file, tmp_path):
     assert sorted(p.name for p in study.glob("trial-*")) == sorted(
         t.user_attrs["run"] for t in trained
     )
+
+
+def test_no_file_of_a_search_holds_the_password(photos, tmp_path):
+    """Neither its config nor the table; what to type to go on says that it is to be typed again."""
+    url = f"sqlite:///file:{tmp_path}/s.db?uri=true&password=s3cret"
+    config = tune_config(photos, tmp_path / "outputs", search={"trials": 1, "storage": url})
+    search, *_ = open_search(config)
+    result = run_search(search, Watcher())
+    assert "--storage URL" in search.command
+    for file in (tmp_path / "outputs").rglob("*"):
+        assert file.is_dir() or b"s3cret" not in file.read_bytes(), file
+    assert "s3cret" not in json.dumps(result.to_json(), default=str)
