@@ -20,7 +20,7 @@ from imgcls.results import PlanReport, PreflightReport, TrainResult
 def show_plan(console: Console, plan: PlanReport, *, is_result: bool = False) -> None:
     """What is going to happen: the result of `--dry-run`, else a few lines on the way."""
     # a line of its own, that no table folds: it is copied
-    screens = (_plan_facts(plan), f"{'Output':<12}{plan.output}")
+    screens = (_plan_facts(plan), f"{'Output':<{len('Parameters')}}  {plan.output}")
     if is_result:
         console.result(plan, *screens, _class_table(plan))
     else:
@@ -72,7 +72,7 @@ def show_train_result(console: Console, result: TrainResult) -> None:
 
 
 def _plan_facts(plan: PlanReport) -> RenderableType:
-    facts = facts_table()
+    facts = facts_table(len("Parameters"))
     counts = {
         split: sum(row[split] for row in plan.class_counts.values())
         for split in ("train", "val", "test")
@@ -154,9 +154,9 @@ def _class_table(plan: PlanReport) -> RenderableType:
     return Group("", table)
 
 
-def facts_table() -> Table:
+def facts_table(label_width: int = 0) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True, min_width=label_width)
     table.add_column(overflow="fold")
     return table
 

@@ -296,6 +296,16 @@ def test_aliases_of_other_tools_work(command, photos, tmp_path):
     assert (plan["batch_size"], plan["img_size"], plan["opt"]) == (9, 48, "sgd")
 
 
+def test_the_plan_breaks_no_path_at_80_columns(command, photos, monkeypatch):
+    """The folder of the run is copied, so no table may fold it; it stands below the others."""
+    monkeypatch.setattr("imgcls.report.console._PIPE_WIDTH", 80)
+    folder = "outputs/" + "a_long_name/" * 8 + "of_runs"
+    done = command("train", photos, *TRAIN, "--dry-run", "--output", folder)
+    lines = done.out.splitlines()
+    assert f"Output      {folder}" in lines
+    assert any(line.startswith("Split       ") for line in lines)
+
+
 def test_a_dry_run_tells_everything_and_writes_nothing(command, photos, tmp_path):
     """Counts per class and split, model, parameters, steps, memory, output."""
     done = command("train", photos, *TRAIN, "--dry-run")
