@@ -29,18 +29,27 @@ def _lines(entries: Sequence[ModelEntry]) -> list[str]:
             entry.family,
             f"{entry.parameters / 1e6:.1f} M",
             str(entry.input_size[-1]),
-            ", ".join(entry.pretrained_tags) or "-",
+            entry.pretrained_tags,
         )
         for entry in entries
     ]
-    rows.insert(0, ("Name", "Family", "Parameters", "Input", "Pretrained"))
-    name_width, family_width = (max(len(row[column]) for row in rows) for column in (0, 1))
-    lines = [
-        f"{name:<{name_width}}  {family:<{family_width}}  {parameters:>10}  {size:>5}  {tags}"
-        for name, family, parameters, size, tags in rows
-    ]
-    if not sys.stdout.isatty():
-        return lines
-    # only the tags are cut at the edge of a terminal
-    width = max(shutil.get_terminal_size().columns, len(lines[0]))
-    return [line if len(line) <= width else f"{line[: width - 3]}..." for line in lines]
+    titles = ("Name", "Family", "Parameters", "Input", ("Pretrained",))
+    name_width, family_width = (
+        max(len(titles[column]), *(len(row[column]) for row in rows)) for column in (0, 1)
+    )
+    lines = []
+    for name, family, parameters, size, tags in (titles, *rows):
+        start = f"{name:<{name_width}}  {family:<{family_width}}  {parameters:>10}  {size:>5}  "
+        room = shutil.get_terminal_size().columns - len(start) if sys.stdout.isatty() else None
+        lines.append(start + (_whole_tags(tags, room) or "-"))
+    return lines
+
+
+def _whole_tags(tags: Sequence[str], room: int | None) -> str:
+    """The tags that fit, each whole because it is copied, and how many more there are."""
+    for shown in range(len(tags), 0, -1):
+        more = f" +{len(tags) - shown}" if shown < len(tags) else ""
+        text = ", ".join(tags[:shown]) + more
+        if room is None or len(text) <= room:
+            return text
+    return f"{len(tags)} tag{'s' * (len(tags) > 1)}" if tags else ""
