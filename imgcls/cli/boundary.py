@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import sys
 import warnings
@@ -11,7 +12,7 @@ from typing import Any, cast
 
 import typer
 
-from imgcls.cli.hints import instead_of
+from imgcls.cli.hints import instead_of, too_many
 from imgcls.engine.interrupt import SignalledError, end_on_signals
 from imgcls.errors import ImgclsError
 from imgcls.report.text import visible
@@ -37,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
         number = getattr(error, "signal_number", signal.SIGINT)
         return _report(f"stopped by {signal.Signals(number).name}", 128 + number)
     except typer.TyperException as error:
-        return _report_usage(error)
+        return _report_usage(error, list(arguments[1:]))
     except Exception as error:  # noqa: BLE001  a defect of ours still ends in one line
         if debug:
             _print_traceback()
@@ -79,20 +80,30 @@ def _print_traceback() -> None:
     traceback.print_exc()
 
 
-def _report_usage(error: typer.TyperException) -> int:
+def _report_usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
     message = getattr(error, "format_message", lambda: str(error))()
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
+    kind = type(error).__name__
+    if kind == "NoArgsIsHelpError":
         typer.echo(message)
         return 0
-    if "extra argument" in message and any(f"{s})" in message for s in (".parquet", ".tar")):
-        message = "DATA is one name; quote a pattern, or the shell makes many names of it"
-    option = getattr(error, "option_name", None)
-    if type(error).__name__ == "NoSuchOption" and option and context is not None:
-        better = instead_of(option, context.command)
-        message = f"{error.message}; {better}" if better else message
+    if context is not None:
+        message = _in_words(error, kind, message, arguments, context.command)
     hint = f" (see `{context.command_path} --help`)" if context is not None else ""
     return _report(f"{message}{hint}", 2)
+
+
+def _in_words(error: Any, kind: str, message: str, arguments: Sequence[str], command: Any) -> str:
+    """What was wrong with the command line, and what to type instead."""
+    extra = re.fullmatch(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)", message, re.DOTALL)
+    if extra:
+        return too_many(extra[1], arguments, command)
+    option = getattr(error, "option_name", None)
+    if kind == "NoSuchOption" and option:
+        better = instead_of(option, command)
+        return f"{error.message}; {better}" if better else str(error.message)
+    # ours alone: no option of ours has a type that typer checks
+    return str(error.message) if kind == "BadParameter" else message
 
 
 def _report(message: str, exit_code: int) -> int:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
+from imgcls.cli.hints import misplaced
 from imgcls.config.base import Config, OptionField, choices, default_text, option_fields
 from imgcls.config.load import load_config
 
@@ -30,6 +31,13 @@ class Common:
 
 class GroupedCommand(TyperCommand):
     """A command whose help lists its options under the names of their groups."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; refuse a value that is missing, or stands where none goes."""
+        wrong = misplaced(args, self)
+        if wrong is not None:
+            raise typer.BadParameter(wrong, ctx)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write one section for each group, in the order of declaration."""

@@ -24,6 +24,18 @@ HERE = ("--device", "cpu", "--workers", "0")
         (("benchmark", "--model_name", "x"), "give it without an option: benchmark MODEL"),
         (("benchmark", "--num_inference_samples", "9"), "did you mean --num-samples?"),
         (("train", "--learning-rate", "1"), "did you mean --lr?"),
+        (("train", "--gpus", "1"), "did you mean --device?"),
+        (("train", "--loss", "focal"), "did you mean --imbalance?"),
+        (("train", "--freeze", "10"), "write --tune head"),
+        (("train", "--val-split", "0.2"), "did you mean --val-size?"),
+        (("train", "--early-stopping", "3"), "did you mean --patience?"),
+        (("train", "--initial-checkpoint", "x"), "did you mean --weights?"),
+        (("train", "--resume", "x"), "`imgcls resume RUN`"),
+        (("train", "--num-classes", "3"), "the classes are those of the data"),
+        (("evaluate", "--model", "x"), "give it without an option: evaluate CHECKPOINT"),
+        (("benchmark", "--checkpoint", "x"), "give it without an option: benchmark MODEL"),
+        (("evaluate", "--freeze"), "No such option: --freeze (see"),
+        (("train", "-e", "3"), "No such option: -e (see"),
         (("evaluate", "--device", "gpu"), "did you mean cuda?"),
         (("train", "--device", "1"), "did you mean cuda:1?"),
         (("train", "--group-regex", "("), "not a regular expression"),
@@ -32,6 +44,25 @@ HERE = ("--device", "cpu", "--workers", "0")
 )
 def test_names_of_elsewhere_are_answered_with_ours(command, arguments, words):
     """Those of the predecessor, of timm and of other trainers."""
+    done = command(*arguments)
+    assert (done.code, len(done.error_lines)) == (2, 1), done.err
+    assert words in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "x", "--pretrained", "True"), "write --pretrained or --no-pretrained"),
+        (("train", "--pretrained", "false"), "write --pretrained or --no-pretrained"),
+        (("train", "x", "--amp"), "--amp needs a value: auto|off|bf16|fp16"),
+        (("train", "--output", "--epochs", "3"), "--output needs a value: PATH"),
+        (("train", "x", "--img-size", "224", "224"), "--img-size takes one value"),
+        (("train", "x/a", "x/b", "x/c"), "DATA is one name, and 'x/b x/c' is too many"),
+        (("evaluate", "run", "test"), "CHECKPOINT is one name, and 'test' is too many"),
+    ],
+)
+def test_values_in_the_wrong_place_are_named(command, arguments, words):
+    """A switch with a value, an option without one, two values, a pattern the shell took apart."""
     done = command(*arguments)
     assert (done.code, len(done.error_lines)) == (2, 1), done.err
     assert words in done.err
