@@ -92,6 +92,7 @@ class _Pipeline:
         self._dataset = dataset
         self._batches = _BatchList()
         self._bad_images = bad_images or BadImages(may_skip=False)
+        workers = min(workers, len(dataset))  # more would have nothing to load
         dataset.show_in_hand(workers)
         self._reader = Reader()
         pinned = device_type == "cuda"

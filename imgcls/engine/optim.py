@@ -15,12 +15,12 @@ from imgcls.config.optim import OptimConfig
 from imgcls.errors import ConfigError
 
 # the batch that the rates below are for
-_BATCH = 32
+BASE_BATCH = 32
 _SGD_LIKE = ("sgd", "momentum", "nesterov", "lars", "larc")
 _SIGN_LIKE = ("lion",)
 
 
-def default_lr(opt: str, *, fine_tuning: bool, batch_size: int = _BATCH) -> tuple[float, str]:
+def default_lr(opt: str, *, fine_tuning: bool, batch_size: int = BASE_BATCH) -> tuple[float, str]:
     """The peak learning rate that `--lr auto` stands for, and why.
 
     Adam-like optimizers: 1e-4 when layers of a pretrained model are tuned, else 1e-3. sgd and its
@@ -37,13 +37,13 @@ def default_lr(opt: str, *, fine_tuning: bool, batch_size: int = _BATCH) -> tupl
     elif any(word in name for word in _SIGN_LIKE):
         lr /= 10
     what = "fine-tuning" if fine_tuning else "fresh weights"
-    usual = f"usual for {what} with {name} at batch {_BATCH}"
-    if batch_size == _BATCH:
+    usual = f"usual for {what} with {name} at batch {BASE_BATCH}"
+    if batch_size == BASE_BATCH:
         return lr, f"lr {lr:.3g}: {usual}"
-    ratio = batch_size / _BATCH
+    ratio = batch_size / BASE_BATCH
     grown = lr * (ratio if sgd_like else math.sqrt(ratio))
     times = "times" if sgd_like else "times the square root of"
-    return grown, f"lr {grown:.3g}: {lr:.3g}, {usual}, {times} {batch_size}/{_BATCH}"
+    return grown, f"lr {grown:.3g}: {lr:.3g}, {usual}, {times} {batch_size}/{BASE_BATCH}"
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> torch.optim.Optimizer:

@@ -33,7 +33,7 @@ def describe_plan(
         memory_mib = guess_training_memory_mib(
             model,
             assembly.preprocessing.input_size,
-            plan.pace.batch_size,
+            min(plan.pace.batch_size, int(counts["train"].sum())),
             half=plan.compute.precision is not None,
         )
     return PlanReport(

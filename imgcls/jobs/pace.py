@@ -17,7 +17,7 @@ from imgcls.engine.memory import (
     fits_when_tried,
     guess_training_memory_mib,
 )
-from imgcls.engine.optim import default_lr
+from imgcls.engine.optim import BASE_BATCH, default_lr
 from imgcls.jobs.benchmark.single import training_step
 from imgcls.models.card import preprocessing
 
@@ -67,7 +67,9 @@ def plan_pace(
         batch_size = data.batch_size
     per_update = batch_size * optim.grad_accum
     if optim.lr == "auto":
-        lr, reason = default_lr(optim.opt, fine_tuning=fine_tuning, batch_size=per_update)
+        # an update of a set that is smaller than the batch has no more pictures than the set
+        seen = min(per_update, max(pictures, BASE_BATCH))
+        lr, reason = default_lr(optim.opt, fine_tuning=fine_tuning, batch_size=seen)
         reasons.append(reason)
     else:
         lr = optim.lr

@@ -33,6 +33,13 @@ def test_the_batch_found_is_the_largest_that_fits_and_leaves_enough_updates(
     assert not (twice_fits and twice_learns) or batch == 256
 
 
+def test_the_rate_does_not_follow_a_batch_beyond_the_set():
+    """40 pictures in a batch of 1,000,000 are an update of 40."""
+    config = tiny_config(data={"batch_size": 10**6}, optim={"lr": "auto"})
+    pace = plan_pace(config, pictures=40, fine_tuning=False, memory=lambda: memory(1))
+    assert pace.lr == pytest.approx(1e-3 * (40 / 32) ** 0.5)
+
+
 @pytest.mark.parametrize(
     ("pictures", "largest", "reason"),
     [
