@@ -43,7 +43,7 @@ class Config(BaseModel):
         """YAML's `off`, `no` and `null`, and python's False, as the word that the option has."""
         if value is None or value is False or (isinstance(value, str) and value.lower() in _NOES):
             field = cls.model_fields[str(info.field_name)]
-            words, kinds = choices(field), {part for part, _ in _alternatives(field)}
+            words, kinds = choices(field), {part for part, _ in alternatives(field)}
             if value not in words and not kinds & {bool, NoneType, str}:
                 return next((word for word in ("off", "none") if word in words), value)
         return value
@@ -90,12 +90,12 @@ class OptionField:
     @property
     def is_mapping(self) -> bool:
         """True for fields that take a mapping, which no single text can say."""
-        return any(get_origin(part) is dict for part, _ in _alternatives(self.field))
+        return any(get_origin(part) is dict for part, _ in alternatives(self.field))
 
     @property
     def is_switch(self) -> bool:
         """True for yes/no fields, which take `--x/--no-x` instead of a value."""
-        return any(part is bool for part, _ in _alternatives(self.field))
+        return any(part is bool for part, _ in alternatives(self.field))
 
 
 def option_fields(config_class: type[Config], prefix: str = "") -> Iterator[OptionField]:
@@ -109,7 +109,7 @@ def option_fields(config_class: type[Config], prefix: str = "") -> Iterator[Opti
         yield OptionField(path, prefix.rstrip("."), name, info, flag)
 
 
-def _alternatives(info: FieldInfo) -> Iterator[tuple[Any, list[Any]]]:
+def alternatives(info: FieldInfo) -> Iterator[tuple[Any, list[Any]]]:
     """The types a field accepts, each with its own bounds and patterns."""
     yield from _expand(info.annotation, info.metadata)
 
@@ -132,7 +132,7 @@ def choices(info: FieldInfo) -> tuple[str, ...]:
     """The fixed words a field accepts, e.g. ("auto", "off", "bf16"); () when it has none."""
     return tuple(
         str(word)
-        for part, _ in _alternatives(info)
+        for part, _ in alternatives(info)
         if get_origin(part) is Literal
         for word in get_args(part)
     )
@@ -140,7 +140,7 @@ def choices(info: FieldInfo) -> tuple[str, ...]:
 
 def takes_whole_numbers_only(info: FieldInfo) -> bool:
     """True for a field whose numbers are counts."""
-    kinds = {part for part, _ in _alternatives(info)}
+    kinds = {part for part, _ in alternatives(info)}
     return int in kinds and float not in kinds
 
 
@@ -148,7 +148,7 @@ def allowed_values(info: FieldInfo) -> str:
     """What a field accepts, in words: "a whole number >= 1", "auto, off, bf16 or fp16"."""
     names = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}
     words: list[str] = []
-    for part, metadata in _alternatives(info):
+    for part, metadata in alternatives(info):
         if part is NoneType or get_origin(part) is Literal:
             continue
         word = names.get(part, "a path")

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from imgcls.config.base import Config, OptionField, allowed_values, option_fields
 from imgcls.config.files import read_text
+from imgcls.config.meant import meant_by
 from imgcls.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -40,9 +41,10 @@ def load_config(
         if not separator or not path.strip():
             raise ConfigError(f"--set {setting}: write it as group.name=value")
         _put(tree, path.strip(), _parse_value(path.strip(), text, config_class))
+    where = str(file) if file is not None else None
     for path, value in (options or {}).items():
-        _put(tree, path, value)
-    return validate(config_class, tree, where=str(file) if file is not None else None)
+        _put(tree, path, value, where)
+    return validate(config_class, tree, where)
 
 
 def validate(config_class: type[ConfigT], tree: Any, where: str | None = None) -> ConfigT:
@@ -93,7 +95,7 @@ def _read_file(file: Path, config_class: type[Config]) -> dict[str, Any]:
         raise ConfigError(f"--config {file}: expected groups such as `optim:`, found {shown(tree)}")
     whole: dict[str, Any] = {key: value for key, value in tree.items() if "." not in key}
     for path in tree.keys() - whole.keys():
-        _put(whole, path, tree[path])
+        _put(whole, path, tree[path], str(file))
     return whole
 
 
@@ -108,13 +110,16 @@ def _parse_value(path: str, text: str, config_class: type[Config]) -> Any:
         raise ConfigError(f"--set {path}: cannot read {shown(text)} as a value") from error
 
 
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+def _put(tree: dict[str, Any], path: str, value: Any, where: str | None = None) -> None:
     *groups, name = path.split(".")
     for group in groups:
         child = tree.setdefault(group, {})
         if not isinstance(child, dict):
             raise ConfigError(
-                f"{path}: `{group}` is set to {shown(child)}, not to a group of options"
+                f"{where}: "
+                * (where is not None)
+                + f"`{group}` is a group of options and cannot be {shown(child)}; one of them is "
+                f"{path}"
             )
         tree = child
     tree[name] = value
@@ -152,6 +157,8 @@ def _first_problem(config_class: type[Config], error: ValidationError) -> str:
             "put quotes around a value with one)"
         )
     why = f" ({problem['ctx']['error']})" if problem["type"] == "value_error" else ""
+    meant = None if why else meant_by(given, option.field)
+    why = f" (did you mean {meant}?)" if meant else why
     return f"{_spoken(option)}: {shown(given)} is not allowed{why}; expected {expected}"
 
 

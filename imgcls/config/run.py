@@ -90,14 +90,14 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _groups_agree(self) -> TrainConfig:
         if self.data.folds == 1:
-            raise ValueError("data.folds: 1 fold has nothing to validate on; give 0 or at least 2")
+            raise ValueError(
+                "data.folds (--folds): 1 fold has nothing to validate on; give 0 or at least 2"
+            )
         if self.data.folds and self.data.fold != "all" and self.data.fold >= self.data.folds:
             raise ValueError(
-                f"data.fold: {self.data.fold} is out of range; with {self.data.folds} folds it is "
-                f"0 to {self.data.folds - 1}, or all"
+                f"data.fold (--fold): {self.data.fold} is out of range; with {self.data.folds} "
+                f"folds it is 0 to {self.data.folds - 1}, or all"
             )
-        if not self.data.folds and self.data.fold not in ("all", 0):
-            raise ValueError(f"data.fold: {self.data.fold} needs --folds K")
         if self.augment.auto_augment and self.model.in_chans in (2, 4):
             raise ValueError(
                 f"augment.auto_augment (--aa): its changes of colour do not know transparency, the "
@@ -105,14 +105,15 @@ class TrainConfig(Config):
             )
         if self.data.val_size + self.data.test_size >= 1.0:
             raise ValueError(
-                f"data.val_size: {self.data.val_size} and data.test_size: {self.data.test_size} "
-                "leave nothing to train on; together they must stay below 1"
+                f"data.val_size (--val-size): {self.data.val_size} and data.test_size "
+                f"(--test-size): {self.data.test_size} leave nothing to train on; together they "
+                "must stay below 1"
             )
         warmup, epochs = self.optim.warmup_epochs, self.optim.epochs
         if warmup != "auto" and epochs != "auto" and warmup > epochs:
             raise ValueError(
-                f"optim.warmup_epochs: {self.optim.warmup_epochs} is longer than "
-                f"optim.epochs: {self.optim.epochs}"
+                f"optim.warmup_epochs (--warmup-epochs): {self.optim.warmup_epochs} is longer than "
+                f"optim.epochs (--epochs): {self.optim.epochs}"
             )
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,10 +13,15 @@ from imgcls.config.base import Config, Flag
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
 
+_DEVICE = r"^(auto|cpu|cuda(:\d+)?|mps)$"
+
+
 def _as_torch_says(value: object) -> object:
     """The value, unless it is what other tools call a device. Raises ValueError."""
     name = str(value).lower()
     meant = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "m1": "mps"}.get(name)
+    if name != value and re.fullmatch(_DEVICE, name):
+        meant = name
     if name.isdecimal():
         meant = f"cuda:{name}"
     if meant is not None:
@@ -26,7 +32,7 @@ def _as_torch_says(value: object) -> object:
 DeviceField = Annotated[
     str,
     BeforeValidator(_as_torch_says),
-    Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", examples=["auto, cpu, cuda, cuda:1 or mps"]),
+    Field(pattern=_DEVICE, examples=["auto, cpu, cuda, cuda:1 or mps"]),
 ]
 
 

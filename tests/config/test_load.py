@@ -52,7 +52,16 @@ def test_json_is_read_as_yaml(tmp_path):
         ("data.batch_size=0", ["--batch-size", "a whole number >= 1"]),
         ("data.folds=1", ["1 fold has nothing to validate on"]),
         ("data=3", ["data", "a group of options"]),
-        ("data.fold=2", ["needs --folds"]),
+        ("early_stopping.metric=accuracy", ["did you mean val_accuracy?"]),
+        ("early_stopping.metric=f1", ["did you mean val_macro_f1?"]),
+        ("recipe.imbalance=weighted", ["did you mean weighted-loss?"]),
+        ("optim.sched=cosineannealing", ["did you mean cosine?"]),
+        ("augment.preset=Light", ["did you mean light?"]),
+        ("data.val_size=20", ["did you mean 0.2?"]),
+        ("data.val_size=15%", ["did you mean 0.15?"]),
+        ("optim.lr=0,001", ["did you mean 0.001?"]),
+        ("model.img_size=224x224", ["did you mean 224?"]),
+        ("runtime.device=CPU", ["did you mean cpu?"]),
         ("checkpoint.keep=some", ["--keep", "last:3 or all"]),
         ("runtime.device=tpu", ["--device", "cuda"]),
         ("optim.warmup_epochs=99", ["99", "longer than optim.epochs"]),
@@ -201,3 +210,11 @@ def test_a_comment_that_swallows_a_value_is_explained(tmp_path):
     file.write_text("data:\n  background: #808080\n")
     with pytest.raises(ConfigError, match=r"has no value.*# begins a comment"):
         load_config(TrainConfig, file)
+
+
+def test_a_file_with_a_value_for_a_group_is_named(tmp_path):
+    """`model: resnet18` beside a typed --model is the file's mistake, not the option's."""
+    file = tmp_path / "flat.yaml"
+    file.write_text("model: resnet18\n")
+    with pytest.raises(ConfigError, match=r"flat\.yaml: `model` is a group .* one of them is mod"):
+        load_config(TrainConfig, file, options={"model.name": "resnet50"})
