@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import io
 import re
+import struct
+import warnings
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -64,6 +66,9 @@ _TEXTS = (
         f"SVG, {_NOT_READ}",
     ),
 )
+# tags of TIFF 6.0
+_BITS, _SAMPLES, _SAMPLE_FORMAT, _STRIPS, _TILES = 258, 277, 339, 273, 324
+_SAMPLE_KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _FTYP, _LONGEST_FTYP = slice(4, 8), 256
 _DICM = slice(128, 132)
 _HEIF_BRANDS = frozenset([b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"])
@@ -121,7 +126,30 @@ def describe(content: bytes) -> str:
     for beginning, words in _TEXTS:
         if beginning.match(content[:1024]):
             return words
-    return _describe_kind(kind_of(content))
+    kind = kind_of(content)
+    return (kind == "TIFF" and _tiff_layout(content)) or _describe_kind(kind)
+
+
+def _tiff_layout(content: bytes) -> str:
+    """What a whole TIFF has in each pixel that Pillow does not read, "" for a damaged one."""
+    directory = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+    file = io.BytesIO(content)
+    try:
+        file.seek(directory.next)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what is cut off is only warned of
+            directory.load(file)
+        bits, kinds = directory.get(_BITS, (1,)), directory.get(_SAMPLE_FORMAT, (1,))
+        samples = int(directory.get(_SAMPLES, 1))
+        kind = _SAMPLE_KINDS.get(kinds[0], "")
+    except (ValueError, LookupError, TypeError, OSError, SyntaxError, struct.error, UserWarning):
+        return ""
+    if not directory.keys() >= {_BITS, _STRIPS} and not directory.keys() >= {_BITS, _TILES}:
+        return ""
+    return (
+        f"TIFF with {samples} {kind} samples of {bits[0]} bits a pixel, or a compression, that "
+        "imgcls does not read; save it as 8-bit or 16-bit grey or RGB"
+    )
 
 
 def _describe_kind(kind: str) -> str:

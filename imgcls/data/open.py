@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import DecodeSettings
+from imgcls.data.formats import IMAGE_SUFFIXES
 from imgcls.data.rows import refuse
 from imgcls.data.source import SampleTable, Source
 from imgcls.data.sources.digits import DigitsSource
@@ -25,6 +26,28 @@ SOURCES: tuple[Source, ...] = (
     TarSource(),
 )
 _ALWAYS = frozenset({"max_image_pixels", "bit_depth"})
+_NO_TABLES = (
+    (IMAGE_SUFFIXES, "is one picture; name the folder of class folders that it is in, or a table"),
+    (
+        frozenset({".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}),
+        "is an archive; unpack it, and name the folder",
+    ),
+    (
+        frozenset({".xlsx", ".xls", ".ods"}),
+        "is a spreadsheet; save it as .csv",
+    ),
+    (
+        frozenset({".yaml", ".yml", ".json"}),
+        (
+            "is no table of pictures; name the folder with them, or a .csv or .jsonl with paths "
+            "and labels (a file of options is for --config)"
+        ),
+    ),
+    (
+        frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".onnx"}),
+        "is a model's file, not pictures",
+    ),
+)
 
 
 def open_source(
@@ -69,21 +92,50 @@ def decoding_as_said(usual: DecodeSettings, reading: ReadingConfig) -> DecodeSet
 
 def find_source(spec: str) -> Source:
     """The source for what `spec` names. Raises DataError when there is none."""
+    if not spec.strip():
+        # a path of nothing is the current folder: $DATA that is not set would train on that
+        raise DataError("DATA is empty; name a folder or a table (. is the current folder)")
+    path = Path(spec).expanduser()
+    if _is_trained(path):
+        raise DataError(
+            f"{spec}: is a trained model's folder, not pictures; `imgcls evaluate {spec}` scores "
+            f"it, `imgcls resume {spec}` goes on with an unfinished run"
+        )
     for source in SOURCES:
         if source.matches(spec):
             return source
-    path = Path(spec).expanduser()
     if path.is_file():
-        kinds = ", ".join((*SUFFIXES, ".parquet", ".tar"))
-        raise DataError(f"{spec}: is a file that is no table of pictures; tables are {kinds}")
+        raise DataError(f"{spec}: {_not_a_table(path)}")
     if path.exists():
         raise DataError(f"{spec}: is a pipe, a socket or a device, not a folder or a file")
     if path.is_symlink():
         raise DataError(f"{spec}: is a link that leads nowhere")
+    raise DataError(f"{spec}: no such folder or file{_hint(spec, path)}")
+
+
+def _is_trained(path: Path) -> bool:
+    is_run = (path / "config.yaml").is_file() and (path / "fold_0").is_dir()
+    is_fold = (path / "checkpoints").is_dir() and (path / "history.csv").is_file()
+    return is_run or is_fold or (path / "model.safetensors").is_file()
+
+
+def _not_a_table(path: Path) -> str:
+    suffix = path.suffix.lower()
+    for suffixes, words in _NO_TABLES:
+        if suffix in suffixes:
+            return words
+    kinds = ", ".join((*SUFFIXES, ".parquet", ".tar"))
+    return f"is a file that is no table of pictures; tables are {kinds}"
+
+
+def _hint(spec: str, path: Path) -> str:
+    if "://" in spec:
+        return "; pictures are read from disk: download them first, and name the folder"
+    if any(mark in spec for mark in "*?"):
+        return "; name the folder: patterns are for .parquet and .tar shards"
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, [*siblings, "digits"], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise DataError(f"{spec}: no such folder or file{hint}")
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def absolute_spec(spec: str) -> str:

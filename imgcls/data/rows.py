@@ -105,8 +105,8 @@ def column(
         if name in columns:
             return name
     sought = " or ".join(map(repr, usual if wanted is None else (wanted,)))
-    there = shortened(columns, _COLUMNS_SHOWN) or "none"
-    raise DataError(f"{spec}: has no column {sought}; its columns are {there}; name one by {flag}")
+    there = f"its columns are {shortened(columns, _COLUMNS_SHOWN)}; name one by {flag}"
+    raise DataError(f"{spec}: has no column {sought}; {there if columns else 'it is empty'}")
 
 
 def refuse(spec: str, what: str, found: Iterable[str]) -> None:
@@ -146,6 +146,10 @@ def _role(
     """Take a role's column out of the others; None when it is not there and was not asked for."""
     if wanted is None and usual not in columns:
         return None
+    if wanted is not None and wanted not in columns and not columns:
+        raise DataError(
+            f"{spec}: has no column {wanted!r} beside those of path and label; leave {flag} out"
+        )
     return columns.pop(column(spec, columns, wanted, (usual,), flag))
 
 

@@ -234,9 +234,13 @@ def _deal_folds(
         if 0 < count < folds
     ]
     if small:
+        most = counts[counts > 0].min()
+        advice = f"use at most {most} folds or add pictures"
+        if most == 1:  # which no number of folds can divide
+            advice = "add pictures, leave such classes out, or train without --folds"
         raise DataError(
             f"--folds {folds}: more folds than pictures outside the test split in class "
-            f"{', '.join(small)}; use at most {counts[counts > 0].min()} folds or add pictures"
+            f"{shortened(small)}; {advice}"
         )
     # dealt in hash order, so that the order of files cannot matter
     ordered = _hash_order(table, pool, seed)
@@ -280,6 +284,8 @@ def _check_trainable(table: SampleTable, assignment: SplitAssignment, val_size: 
             advice = "give --val-size above 0, a val folder, or --folds"
         elif has_groups(table):
             advice = "divide it into more groups, or bring a val split of your own"
+        elif largest == 1:
+            advice = "no class has more than one; add some, or bring a val folder"
         else:
             advice = (
                 f"no class has more than {largest} pictures; add some, bring a val folder, or "

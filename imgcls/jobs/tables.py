@@ -14,7 +14,7 @@ from imgcls.data.open import decoding_as_said, find_source, open_source
 from imgcls.data.recorded import find_recorded
 from imgcls.data.source import SampleTable
 from imgcls.engine.checkpoint import Checkpoint
-from imgcls.errors import CheckpointError, DataError, RequestError
+from imgcls.errors import CheckpointError, ConfigError, DataError, RequestError
 from imgcls.jobs.bit_depth import of_one_depth
 from imgcls.jobs.runs import read_run_config, run_of
 from imgcls.models.card import check_card, preprocessing_from_card
@@ -30,15 +30,31 @@ _SHOWN = 5
 def training_table(config: TrainConfig, *, begun: bool = False) -> SampleTable:
     """The pictures to train on; begun: by a run that decodes them as it did before.
 
-    Raises DataError, and ConfigError for a colour that is none.
+    Raises DataError, and ConfigError for a colour that is none or a fold that is not there.
     """
     decoding = (checkpoint_decoding if begun else decode_settings)(config)
-    return open_source(
+    table = open_source(
         config.data.source,
         config.reading,
         decoding,
         keep_missing=config.data.on_bad_image == "skip",
     )
+    _check_fold(config, table)
+    return table
+
+
+def _check_fold(config: TrainConfig, table: SampleTable) -> None:
+    """Refuse a --fold that neither --folds nor the data have."""
+    fold = config.data.fold
+    if config.data.folds or fold == "all":
+        return
+    own = 0 if table.folds is None else len({int(n) for n in table.folds if n >= 0})
+    if fold and not own:
+        raise ConfigError(f"data.fold (--fold): {fold} needs --folds K, or data with folds")
+    if own and fold >= own:
+        raise ConfigError(
+            f"data.fold (--fold): {fold} is out of range; the data's own folds are 0 to {own - 1}"
+        )
 
 
 def checkpoint_table(

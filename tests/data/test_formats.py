@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 
 import pytest
 from odd_pictures import PHOTO, encoded
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 from imgcls.data.audit_picture import check, examine
 from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
-from imgcls.data.formats import FORMATS, describe
+from imgcls.data.formats import FORMATS, describe, open_image
 
 Image.init()
 READ = {*FORMATS, "MPO"}
@@ -94,3 +95,25 @@ def test_what_is_no_picture_is_said_by_name(content, words):
     with pytest.raises(UnreadableImageError) as caught:
         decode(content)
     assert str(caught.value) == describe(content)
+
+
+def test_a_tiff_that_pillow_does_not_read_is_not_called_damaged():
+    """Microscopes write five channels, and programs floats of 64 bits."""
+
+    def tiff(samples, bits, kind):
+        data = b"\0" * (8 * 8 * samples * bits // 8)
+        tags = [
+            (256, 8), (257, 8), (258, bits), (259, 1), (262, 1), (273, 8), (277, samples),
+            (278, 8), (279, len(data)), (339, kind),
+        ]  # fmt: skip
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+        directory = struct.pack("<H", len(tags)) + entries + b"\0" * 4
+        return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
+
+    for samples, bits, kind, words in (
+        (5, 8, 1, "TIFF with 5 unsigned samples of 8 bits"),
+        (1, 64, 3, "TIFF with 1 floating-point samples of 64 bits"),
+    ):
+        with pytest.raises(UnidentifiedImageError, match=words):
+            open_image(tiff(samples, bits, kind))
+        assert "damaged or cut off" in describe(tiff(samples, bits, kind)[:-90])

@@ -134,6 +134,50 @@ def test_a_missing_path_suggests_its_neighbour(tmp_path):
         open_source(str(file))
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a.zip", "unpack it"),
+        ("a.tar.gz", "unpack it"),
+        ("a.xlsx", "save it as .csv"),
+        ("a.jpg", "is one picture; name the folder"),
+        ("data.yaml", "name the folder with them"),
+        ("best.pt", "is a model's file"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_what_to_do(tmp_path, name, words):
+    """What people hand to other tools: archives, spreadsheets, descriptions of data."""
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=words):
+        open_source(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("", "DATA is empty"),
+        (" ", "DATA is empty"),
+        ("https://example.org/a.zip", "download them first"),
+        ("photos/*.jpg", "name the folder"),
+    ],
+)
+def test_names_that_are_no_path_are_told_what_to_do(tmp_path, monkeypatch, spec, words):
+    """An unset variable would otherwise be the current folder, with all that lies in it."""
+    put(tmp_path / "a", "1.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=words):
+        open_source(spec)
+
+
+def test_a_run_is_no_data(tmp_path):
+    """Its splits.csv would be found and advised, and heat maps in it are pictures."""
+    run = tmp_path / "run"
+    put(run / "fold_0" / "test_results", "1.png")
+    (run / "config.yaml").write_text("")
+    with pytest.raises(DataError, match=r"is a trained model's folder.*`imgcls evaluate"):
+        open_source(str(run))
+
+
 def test_doubtful_class_folders_are_noted(tmp_path):
     """An empty class folder, and names that differ only by case or spaces."""
     put(tmp_path / "bee", "1.png")

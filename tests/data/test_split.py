@@ -133,6 +133,8 @@ def test_more_folds_than_pictures_names_the_class():
     """The smallest class decides."""
     with pytest.raises(DataError, match=r"class rare \(3\); use at most 3 folds"):
         shares(table_of({"common": 50, "rare": 4}), folds=5)
+    with pytest.raises(DataError, match="leave such classes out, or train without --folds"):
+        shares(table_of({"common": 50, "rare": 1}), folds=5, test=0.0)
 
 
 def test_one_class_is_nothing_to_learn():

@@ -208,3 +208,16 @@ def test_training_and_evaluation_know_the_same_of_a_runs_pictures(command, photo
     assert trained["val"] == trained["pictures"]
     assert command("evaluate", "outputs/plain", "--fold", "all", "--ci", "none").code == 0
     assert json.loads(file.read_text())["trained_on"] == trained
+
+
+def test_one_of_the_data_s_own_folds_needs_no_number_of_folds(command, photos, tmp_path):
+    """--fold N chooses among them; one that is not there is named with those that are."""
+    rows = [f"{p.relative_to(tmp_path)},{p.parent.name},{i % 3}" for i, p in
+            enumerate(sorted(photos.rglob("*.jpg")))]  # fmt: skip
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,fold", *rows]))
+    done = command("train", "t.csv", *OFFLINE, "--fold", "2", "--dry-run", "--json")
+    assert json.loads(done.out)["folds"] == [2]
+    done = command("train", "t.csv", *OFFLINE, "--fold", "3", "--dry-run")
+    assert (done.code, "own folds are 0 to 2" in done.err) == (2, True), done.err
+    done = command("train", photos, *OFFLINE, "--fold", "1", "--dry-run")
+    assert (done.code, "needs --folds K" in done.err) == (2, True), done.err
