@@ -85,7 +85,7 @@ class RuntimeConfig(Config):
     )
     experiment: Annotated[str | None, Flag(aliases=("--name",))] = Field(
         None,
-        pattern=r"^[^/\\\x00]+$",
+        pattern=r"^\.*[^/\\\x00.][^/\\\x00]*$",
         examples=["beetles-1"],
         description="Name of the run's folder; by default data, model and time.",
     )

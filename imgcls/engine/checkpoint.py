@@ -243,7 +243,13 @@ def _load_tensors(file: Path) -> dict[str, torch.Tensor]:
             )
         else:
             tensors = load_file(file)
-    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
+    except UnpicklingError as error:
+        # torch's own words advise to run what is in it
+        raise CheckpointError(
+            f"{file}: holds more than tensors, or is damaged; nothing is read that could run code: "
+            "save the model as safetensors"
+        ) from error
+    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{file}: cannot be read as named tensors ({reason})") from error
     if not isinstance(tensors, dict) or not all(torch.is_tensor(t) for t in tensors.values()):

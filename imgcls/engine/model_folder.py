@@ -7,10 +7,11 @@ folder/
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from imgcls.engine.sidecar import CARD, SIDECAR, STATE, WEIGHTS, read_json
+from imgcls.engine.sidecar import CARD, SIDECAR, STATE, WEIGHTS, are_names, read_json
 from imgcls.errors import CheckpointError
 
 _PICKLED = "pytorch_model.bin"
@@ -51,7 +52,16 @@ def read_card(folder: Path) -> dict[str, Any]:
     outputs = card.get("num_classes", facts.get("num_classes"))
     names = _names(card, facts)
     if names is None and type(outputs) is int and outputs > 0:
+        # each output has weights, so that a number alone cannot ask for terabytes of names
+        if outputs > weights_of(folder).stat().st_size:
+            raise CheckpointError(
+                f"{folder / CARD}: num_classes is {outputs}, more than its weights have outputs"
+            )
         names = [str(number) for number in range(outputs)]
+    if names is not None:
+        names = _told_apart(names)
+        if not are_names(names):
+            raise CheckpointError(f"{folder / CARD}: its classes are not all different texts")
     arguments = card.get("model_args") or {}
     if isinstance(arguments, dict):
         arguments = {k: v for k, v in arguments.items() if k not in _OF_TRAINING}
@@ -62,6 +72,12 @@ def read_card(folder: Path) -> dict[str, Any]:
         "pretrained_cfg": facts,
         "model_args": arguments,
     }
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """The names, with its number behind each that comes twice, as ImageNet's crane does."""
+    counts = Counter(names)
+    return [n if counts[n] == 1 else f"{n} ({number})" for number, n in enumerate(names)]
 
 
 def _names(card: dict[str, Any], facts: dict[str, Any]) -> list[str] | None:

@@ -45,7 +45,7 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     known = {WEIGHTS, CARD, STATE}
     if not isinstance(seals, dict) or not {WEIGHTS, CARD} <= set(seals) <= known:
         raise CheckpointError(f"{file}: does not list the files of a checkpoint")
-    if not isinstance(facts, dict) or not _are_names(facts.get("class_names")):
+    if not isinstance(facts, dict) or not are_names(facts.get("class_names")):
         raise CheckpointError(f"{file}: does not hold the class names of a checkpoint")
     for name, is_usable in _FACTS.items():
         # one that is not there is of an earlier version
@@ -85,7 +85,7 @@ def _check_format(file: Path, sidecar: dict[str, Any]) -> None:
         )
 
 
-def _are_names(value: Any) -> bool:
+def are_names(value: Any) -> bool:
     """True for one or more texts, no two alike, that can be written into a file."""
     if not isinstance(value, list) or not value or not all(map(_is_text, value)):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from imgcls.jobs.runs import SPLITS, run_of
 from imgcls.jobs.splits import checked_at_s, differing, keys_in, read_splits
 from imgcls.jobs.tables import checkpoint_table, recorded_table
 from imgcls.results import AuditPicture
+
+_LONGEST_NAME = 150  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,4 +155,9 @@ def _run_of(checkpoint: Checkpoint) -> Path:
 
 def _data_name(table: SampleTable) -> str:
     # kept apart from the run's own splits, whose files must not be replaced
-    return f"data-{table.name}"
+    name = table.name.encode(errors="surrogateescape")
+    if len(name) <= _LONGEST_NAME:
+        return f"data-{table.name}"
+    # file systems allow 255 bytes, and more is put before and behind it
+    digest = hashlib.sha256(name).hexdigest()[:8]
+    return f"data-{name[:_LONGEST_NAME].decode(errors='ignore')}-{digest}"

@@ -59,6 +59,13 @@ def create_run_folder(
     It appears whole or not at all; a name that is taken gets a number behind it. Raises RunError
     when it cannot be made.
     """
+    try:
+        str(output.absolute()).encode()
+    except UnicodeEncodeError:
+        raise RunError(
+            f"--output {output}: its name is not UTF-8, which safetensors cannot read from; name "
+            "another folder"
+        ) from None
     name = experiment or f"{plain_name(data)}-{plain_name(model)}-{time.strftime('%Y%m%d-%H%M%S')}"
     forming = output / f"{_FORMING}{time.time_ns()}-{os.getpid()}"
     try:

@@ -95,7 +95,8 @@ def _read(file: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
             f"dict ({type(error).__name__}: {reason})"
         ) from error
     wrappers: list[str] = []
-    while isinstance(content, dict):
+    # one that holds itself would be opened for ever
+    while isinstance(content, dict) and len(wrappers) < len(_WRAPPERS):
         inner = next((w for w in _WRAPPERS if isinstance(content.get(w), dict)), None)
         if inner is None:
             break
@@ -187,9 +188,14 @@ def _with_channels(
     adapted = {}
     for layer in (layers,) if isinstance(layers, str) else layers or ():
         key = f"{layer}.weight"
-        if key in own and key in weights and own[key].shape[1] != weights[key].shape[1] == _RGB:
+        if key in own and key in weights and _is_of_rgb(weights[key], own[key]):
             adapted[key] = adapt_input_conv(own[key].shape[1], weights[key])
     return {**weights, **adapted}
+
+
+def _is_of_rgb(given: torch.Tensor, own: torch.Tensor) -> bool:
+    """True for a first layer of RGB where the model has other channels."""
+    return given.ndim == own.ndim > 1 and own.shape[1] != given.shape[1] == _RGB
 
 
 def _without_prefixes(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import tiny_config
+from conftest import OFFLINE, tiny_config
 
 from imgcls.engine.checkpoint import read_checkpoint
 from imgcls.engine.lock import lock_run
@@ -240,3 +241,20 @@ def test_a_run_that_another_process_finished_meanwhile_is_nothing_to_resume(
     done = command("resume")
     assert done.code == 0, done.err
     assert "Nothing to resume: outputs/r is finished by now." in done.out
+
+
+@pytest.mark.parametrize("name", [".", "..", "..."])
+def test_a_run_is_not_named_by_dots_alone(command, name):
+    """They are the folder itself and the one above it."""
+    done = command("train", "digits", *OFFLINE, "--name", name, "--dry-run")
+    assert (done.code, len(done.error_lines)) == (2, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names there are always UTF-8")
+def test_an_output_folder_that_is_not_utf8_is_refused_before_training(command, tmp_path):
+    """The weights could be written there, and not be read again."""
+    output = os.fsdecode(b"out\xff")
+    done = command("train", "digits", *OFFLINE, "--epochs", "1", "--output", output)
+    assert (done.code, len(done.error_lines)) == (2, 1)
+    assert "not UTF-8" in done.error_lines[0]
+    assert list(tmp_path.iterdir()) == []

@@ -222,6 +222,11 @@ def test_a_model_folder_of_others_is_evaluated_and_timed(command, tmp_path, phot
         ({"model_type": "resnet"}, "not a timm model's of a resnet"),
         ({"architecture": "nope", "num_classes": 2}, "timm has no architecture 'nope'"),
         ({"architecture": "test_resnet", "num_classes": 3, "label_names": ["a"]}, "not 3 names"),
+        ({"architecture": "test_resnet", "num_classes": 10**9}, "more than its weights have"),
+        (
+            {"architecture": "test_resnet", "num_classes": 2, "label_names": ["a", "\ud800"]},
+            "not all different texts",
+        ),
     ],
 )
 def test_a_model_folder_that_timm_cannot_build_is_refused(
@@ -237,6 +242,18 @@ def test_a_model_folder_that_timm_cannot_build_is_refused(
         done = command(*arguments)
         assert done.code == 2
         assert words in done.error_lines[0]
+
+
+def test_classes_of_one_name_are_told_apart(command, tmp_path, photos, model):
+    """ImageNet has two kinds of crane: which one the data's are is not guessed."""
+    card = {**imgcls.model_card(model, NAMES), "label_names": ["china", "china", "violet"]}
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "config.json").write_text(as_json(card))
+    save_file(model.state_dict(), folder / "model.safetensors")
+    done = command("evaluate", folder, "--data", photos)
+    assert done.code == 2
+    assert "knows: china (0), china (1), violet" in done.error_lines[0]
 
 
 def test_changed_weights_are_told_how_to_be_taken(command, tmp_path, photos, model):

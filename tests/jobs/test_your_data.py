@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import tiny_config
+from conftest import OFFLINE, tiny_config
 from safetensors.torch import load_file
 
 from imgcls.config.reading import ReadingConfig
@@ -304,3 +304,15 @@ def test_wrong_ways_to_read_are_one_line(photos, command, options, words):
     assert done.code == 2
     assert len(done.error_lines) == 1
     assert words in done.error_lines[0]
+
+
+def test_data_with_the_longest_name_can_be_scored(command, photos, tmp_path):
+    """Its results get a folder of a shorter name, and two such folders get two."""
+    assert command("train", "photos", *OFFLINE, "--epochs", "1", "--name", "r").code == 0
+    for end in "ab":
+        long = "\u00e9" * 127 + end
+        (tmp_path / long).symlink_to(photos)
+        score = ("--data", long, "--ci", "none", "--no-report", "--exclude-trained")
+        done = command("evaluate", "outputs/r", *score, "--device", "cpu")
+        assert done.code == 0, done.err
+    assert len(list((tmp_path / "outputs/r/fold_0/test_results").glob("data-*"))) == 2

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from imgcls.config.model import ModelConfig
 from imgcls.errors import ModelError
 from imgcls.models.build import create_model
-from imgcls.models.weights import quiet_resizing
+from imgcls.models.weights import load_backbone, quiet_resizing
 
 
 class Dangerous:
@@ -266,3 +266,22 @@ def test_a_first_layer_for_rgb_is_adapted_to_other_channels(tmp_path, trained, i
     else:
         expected = torch.cat([before, before], 1)[:, :in_chans] * (3 / in_chans)
         assert torch.allclose(first, expected)
+
+
+def test_wrappers_that_hold_themselves_come_to_an_end(tmp_path):
+    """A pickle may hold itself; opening it layer by layer would never end."""
+    content = {}
+    content["state_dict"] = content
+    torch.save(content, tmp_path / "w.pth")
+    model = create_model(ModelConfig(name="test_resnet", pretrained=False, num_classes=2))
+    with pytest.raises(ModelError, match="no state dict"):
+        load_backbone(model, tmp_path / "w.pth", ("fc",))
+
+
+def test_a_first_layer_of_one_dimension_is_of_another_shape(tmp_path):
+    """It has no channels that could be adapted."""
+    model = create_model(ModelConfig(name="test_resnet", pretrained=False, num_classes=2))
+    weights = {**model.state_dict(), model.pretrained_cfg["first_conv"] + ".weight": torch.ones(3)}
+    torch.save(weights, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"is \[3\] in the file"):
+        load_backbone(model, tmp_path / "w.pth", ("fc",))
