@@ -8,6 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import typer
@@ -23,6 +24,10 @@ def run(arguments: Sequence[str]) -> int:
     from imgcls.cli.app import app_for
 
     debug = "--debug" in arguments
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return _report("the current folder is gone, so no path can be told; `cd` to another one", 2)
     try:
         with end_on_signals(), _own_warnings_as_notes():
             app, name, rest = app_for(arguments)

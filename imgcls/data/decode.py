@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ _OF_THE_FILE = frozenset(
 )
 
 
+# a sparse file may claim a terabyte, and all that is there would be filled with it
+_LARGEST_FILE_BYTES = 8 * 2**30
+
+
 class UnreadableImageError(Exception):
     """The picture cannot be decoded; the message is the reason, without the file's name."""
 
@@ -90,6 +95,11 @@ def read_content(file: Path, size: int = -1) -> bytes:
     """
     try:
         with open_file(file) as stream:
+            stored = os.fstat(stream.fileno()).st_size
+            if size < 0 and stored > _LARGEST_FILE_BYTES:
+                raise UnreadableImageError(
+                    f"is {stored / 2**30:,.0f} GiB large, as no picture is that could be read"
+                )
             return stream.read(size)
     except FileNotFoundError:
         raise UnreadableImageError("the file is gone") from None

@@ -16,6 +16,7 @@ from imgcls.data.split_words import is_plain, split_of
 from imgcls.errors import DataError
 
 _SHOWN = 10
+_LONGEST_PLACE = 200
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))(\.0+)?")
 _COLUMNS_SHOWN = 30
 
@@ -47,8 +48,10 @@ def sample_table(
     """The table of these rows, sorted by key.
 
     images: gets the rows' numbers in the table's order and gives their store. Raises DataError for
-    a row without class, a split or fold that is none, and a name that no file could hold.
+    no rows, a row without class, a split or fold that is none, and a name that no file could hold.
     """
+    if not rows.keys:
+        raise DataError(f"{spec}: no pictures in it")
     refuse(
         spec,
         "rows without a label",
@@ -58,6 +61,11 @@ def sample_table(
         spec,
         "names that are not UTF-8, which no table can hold, rename them",
         (repr(key) for key in rows.keys if not is_text(key)),
+    )
+    refuse(
+        spec,
+        "names with a NUL character, which no file can have",
+        (repr(key) for key in rows.keys if "\0" in key),
     )
     for title, texts in {"label": rows.labels, **rows.columns}.items():
         if is_text("".join(texts)):
@@ -113,8 +121,16 @@ def refuse(spec: str, what: str, found: Iterable[str]) -> None:
     """Raise DataError when anything was found, with the first ten and the count."""
     places = list(found)
     if places:
-        shown = ", ".join(places[:_SHOWN]) + (", ..." if len(places) > _SHOWN else "")
+        shown = ", ".join(map(_clipped, places[:_SHOWN])) + (
+            ", ..." if len(places) > _SHOWN else ""
+        )
         raise DataError(f"{spec}: {len(places)} {what}: {shown}")
+
+
+def _clipped(place: str) -> str:
+    """The place without the middle of what fills a screen: what is wrong, and where it stands."""
+    end = _LONGEST_PLACE // 2
+    return place if len(place) <= _LONGEST_PLACE else f"{place[:end]}...{place[-end:]}"
 
 
 def _composed(label: str) -> str:

@@ -23,6 +23,7 @@ _MOST_STEPS, _LONGEST_S = 40, 5.0
 _VAL_BATCHES = 8
 # what is not left for building the model, checkpoints, and a machine that slows down when warm
 _SHARE = 0.9
+_MOST_EPOCHS = 10**6
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def fit_to_time(plan: Plan) -> Plan:
     folds = len(plan.folds)
     left_s = 60 * minutes - (time.monotonic() - start_s) - measured.head_s
     epoch_s = measured.epoch_s
-    fitting = int(_SHARE * left_s / (folds * epoch_s))
+    # so many minutes may be given that their seconds are inf
+    fitting = int(min(_SHARE * left_s / (folds * epoch_s), _MOST_EPOCHS))
     if fitting < 1:
         each = f" in each of {folds} folds" if folds > 1 else ""
         raise ConfigError(

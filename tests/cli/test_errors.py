@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import pytest
 from conftest import OFFLINE
@@ -103,3 +104,14 @@ def test_debug_shows_the_traceback(command):
 def test_no_arguments_show_the_help(command):
     """Like --help, and no error."""
     assert "Commands" in command().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be removed there")
+def test_a_current_folder_that_is_gone_is_one_line(command, tmp_path, monkeypatch):
+    """Every path starts from it."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = command("inspect", "digits")
+    assert (done.code, len(done.error_lines)) == (2, 1)
+    assert "folder is gone" in done.error_lines[0]

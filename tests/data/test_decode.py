@@ -96,3 +96,12 @@ def test_a_decompression_bomb_names_the_option(tmp_path, monkeypatch):
         with pytest.raises(UnreadableImageError, match=f"more than {limit} .* --max-image-pixels"):
             decode(tmp_path / "a.png", DecodeSettings(max_pixels=limit))
     assert decode(tmp_path / "a.png", DecodeSettings(max_pixels=5000)).size == (100, 50)
+
+
+def test_a_sparse_file_of_a_terabyte_is_no_picture(tmp_path):
+    """It would fill the memory, which is no fault of the machine."""
+    file = tmp_path / "huge.png"
+    with file.open("wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(UnreadableImageError, match="1,024 GiB large"):
+        decode(file)

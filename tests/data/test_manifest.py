@@ -151,7 +151,7 @@ def test_a_path_twice(images):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("m.csv", "", "no column 'path'; its columns are none"),
+        ("m.csv", "", "no column 'path'; it is empty"),
         ("m.csv", "path,label\n", "has no rows"),
         ("m.csv", "path,label\na/1.png,x\na/2.png\n", "line 3 has 1 cells, the header 2"),
         ("m.csv", "path,label\na/1.png,x,y\n", "line 2 has 3 cells, the header 2"),
@@ -338,3 +338,20 @@ def test_a_csv_may_be_separated_otherwise(separator, images):
     """What the header has none of separates nothing."""
     text = "path,label\na/1.png,x\na/2.png,y\n".replace(",", separator)
     assert labels(table_of(images, text)) == {"a/1.png": "x", "a/2.png": "y"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("path,label\na\0.png,x\n", "NUL character"),
+        ("path,label,fold\na.png,x," + "9" * 5000 + "\n", "not a whole number from 0"),
+    ],
+)
+def test_a_cell_that_no_name_and_no_number_can_be_is_shown_in_short(tmp_path, rows, words):
+    """What is wrong, and where it stands."""
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "t.csv").write_text(rows + "b.png,y" + ",1" * rows.count("fold") + "\n")
+    with pytest.raises(DataError, match=words) as caught:
+        open_source(str(tmp_path / "t.csv"), keep_missing=True)
+    assert len(str(caught.value)) < 500

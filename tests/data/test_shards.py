@@ -342,3 +342,11 @@ def test_an_empty_json_object_is_no_column(tmp_path):
     """It says nothing of the picture."""
     write_tar(tmp_path / "t.tar", {"1.png": png(1), "1.cls": b"x", "1.json": b"{}"})
     assert open_source(str(tmp_path / "t.tar")).columns == {}
+
+
+def test_a_parquet_file_without_rows_holds_no_pictures(tmp_path):
+    """Its columns are there all the same."""
+    columns = {"image": pa.array([], pa.binary()), "label": pa.array([], pa.string())}
+    pq.write_table(pa.table(columns), tmp_path / "empty.parquet")
+    with pytest.raises(DataError, match="no pictures in it"):
+        open_source(str(tmp_path / "empty.parquet"))

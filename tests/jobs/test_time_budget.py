@@ -49,6 +49,13 @@ def test_no_more_epochs_than_fit_and_no_more_than_asked(
     assert plan.reasons[-1] == reason
 
 
+def test_minutes_without_end_leave_the_epochs_as_they_are(epoch_takes, photos):
+    """In seconds they are infinite."""
+    epoch_takes(5.0)
+    plan = make_plan(tiny_config(photos, optim={"epochs": 3, "max_minutes": 1e308}))
+    assert fit_to_time(plan).pace.epochs == 3
+
+
 def test_what_comes_before_the_first_epoch_counts(epoch_takes, photos):
     """The classifier's features take their part of the minutes."""
     epoch_takes(5.0, head_s=60.0)
