@@ -57,6 +57,10 @@ class Resampler:
         for rows in blocks(self._samples, len(self._units)):
             yield draw(rng, self._strata, rows.stop - rows.start)[:, self._units]
 
+    def whole(self) -> np.ndarray:
+        """Every picture once, as one resample: float64 [1, N]."""
+        return np.ones((1, len(self._labels)))
+
     def fold_left_out(self) -> np.ndarray:
         """One resample for each of K folds, of all pictures but the fold's: float64 [K, N].
 

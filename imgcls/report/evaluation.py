@@ -129,7 +129,7 @@ def _facts(report: EvalReport) -> RenderableType:
         facts.add_row("Classes scored", scored)
     if report.intervals_method is not None:
         without = [name for name in _headline_names(report) if name not in report.intervals]
-        none = "; none (-) where all resamples agree or one is undefined"
+        none = "; none (-) where all resamples agree, miss the value or are undefined"
         facts.add_row("Intervals", report.intervals_method + none * bool(without))
     speed = report.speed_metrics
     facts.add_row(

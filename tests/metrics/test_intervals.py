@@ -37,6 +37,20 @@ def test_an_interval_encloses_the_value():
         assert low < metrics[name] < high, name
 
 
+def test_an_interval_that_misses_its_own_value_is_not_given():
+    """Two pictures of each of 100 classes, drawn twice, make average precision look better."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(200, 100)).astype(np.float32)
+    p = Predictions(tuple(map(str, range(200))), logits, np.repeat(np.arange(100), 2))
+    metrics = MetricsCalculator([f"c{i}" for i in range(100)]).compute(p).metrics
+    drawn = Tally(p.facts, (), RankTally(p)).metrics(next(Resampler(p.labels, 200, 0).weights()))
+    assert np.quantile(drawn["average_precision_macro"], 0.025) > metrics["average_precision_macro"]
+    intervals = bootstrap_intervals(p, samples=200)
+    assert "average_precision_macro" not in intervals
+    for name, (low, high) in intervals.items():
+        assert low <= metrics[name] <= high, name
+
+
 def test_each_resample_scores_as_scikit_learn_scores_its_pictures():
     """The vectorised counts equal scikit-learn on pictures that are really repeated."""
     p = some_predictions(40, 5, seed=3)
