@@ -57,7 +57,7 @@ class CheckpointConfig(Config):
     )
     keep: str = Field(
         "last:1",
-        pattern=r"^(all|last:[1-9]\d*)$",
+        pattern=r"^(all|last:[1-9]\d{0,8})$",
         examples=["last:3 or all"],
         description="Checkpoints to keep beside the best one.",
     )

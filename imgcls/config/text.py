@@ -56,13 +56,28 @@ def _value(
         return [loader.construct_object(child, deep=True) for child in node.value]
     is_group = not path or any(known.startswith(f"{path}.") for known in options)
     if option is None and is_group and isinstance(node, yaml.MappingNode):
+        _check_keys(node)
         loader.flatten_mapping(node)
         return {
             key.value: _value(loader, child, f"{path}.{key.value}".lstrip("."), options)
             for key, child in node.value
-            if isinstance(key, yaml.ScalarNode)
         }
     return loader.construct_object(node, deep=True)
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Raise yaml.YAMLError for a key that is no text, and for one that comes twice.
+
+    YAML forbids the second; PyYAML takes the last, and the first would be gone without a word.
+    """
+    seen = set()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key is no text", key.start_mark)
+        if key.value in seen and key.value != "<<":
+            where, what = key.start_mark, f"{key.value!r} comes twice"
+            raise yaml.constructor.ConstructorError(None, None, what, where)
+        seen.add(key.value)
 
 
 def _plain(text: str) -> str | None:
