@@ -13,7 +13,8 @@ from imgcls.config.base import alternatives, choices, takes_whole_numbers_only
 
 _LIKENESS = 0.7
 _PERCENT, _FEWEST_PERCENT = 100, 5
-_LONG_ENOUGH = 4
+_LONG_ENOUGH = 3
+_LONGEST = 100
 
 
 def meant_by(given: Any, field: FieldInfo) -> str | None:
@@ -22,7 +23,10 @@ def meant_by(given: Any, field: FieldInfo) -> str | None:
     One of the field's words for a part of it (`f1`, `accuracy`) or other capitals; 0.2 for the
     shares `20` and `20%`; 224 for `224x224`; 0.001 for `0,001`.
     """
-    text = str(given).strip()
+    # a file may hold lists of lists whose text takes gigabytes, or numbers of a million digits
+    if not isinstance(given, str) or len(given) > _LONGEST:
+        return None
+    text = given.strip()
     return _word(text, choices(field)) or _number(text, field)
 
 

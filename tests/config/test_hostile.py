@@ -20,6 +20,11 @@ FILES = {
     "an option twice": ("optim:\n  lr: 1\n  lr: 2", "'lr' comes twice"),
     "a list as key": ("? [a, b]\n: 1", "a key is no text"),
     "a count of 5,000 digits": ("checkpoint:\n  keep: last:" + "9" * 5000, "checkpoint.keep"),
+    "bomb in an option": (
+        f"optim:\n  lr:\n  - &a0 [{', '.join(['x'] * 9)}]\n"
+        + "".join(f"  {line}\n" for line in BOMB.splitlines()),
+        "not allowed",
+    ),
     "date": ("2024-01-01: 1", "no such option"),
     "NUL in a path": ('runtime:\n  output: "a\\0b"', "NUL"),
     "NUL in a name": ('data:\n  source: "a\\0b"', "NUL"),
