@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import typer
 
-from imgcls.cli.hints import instead_of, too_many
+from imgcls.cli.hints import instead_of, too_many, verb_instead_of
 from imgcls.engine.interrupt import SignalledError, end_on_signals
 from imgcls.errors import ImgclsError
 from imgcls.report.text import visible
@@ -103,6 +103,9 @@ def _in_words(error: Any, kind: str, message: str, arguments: Sequence[str], com
     extra = re.fullmatch(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)", message, re.DOTALL)
     if extra:
         return too_many(extra[1], arguments, command)
+    verb = re.match(r"No such command '(.*?)'", message)
+    if verb and (better := verb_instead_of(verb[1])):
+        return f"no command {verb[1]!r}; {better}"
     option = getattr(error, "option_name", None)
     if kind == "NoSuchOption" and option:
         better = instead_of(option, command)

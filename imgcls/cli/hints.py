@@ -60,7 +60,18 @@ _OTHERWISE = {
     **dict.fromkeys(("freeze", "freeze-backbone", "linear-probe"), "write --tune head"),
     "version": "write `imgcls --version`",
 }
-_LIKENESS = 0.7
+# other tools' commands -> ours
+_VERBS = {
+    **dict.fromkeys(("test", "eval", "val", "validate", "score"), "evaluate"),
+    **dict.fromkeys(("fit", "finetune", "fine-tune"), "train"),
+    **dict.fromkeys(("models", "list", "ls-models"), "list-models"),
+    **dict.fromkeys(("audit", "check", "verify"), "inspect"),
+    **dict.fromkeys(("search", "sweep", "hpo"), "tune"),
+    **dict.fromkeys(("bench", "speed", "time"), "benchmark"),
+    **dict.fromkeys(("continue", "restart"), "resume"),
+    "help": "--help",
+}
+_LIKENESS = 0.8
 _YES_OR_NO = frozenset(["true", "false", "yes", "no", "on", "off", "1", "0"])
 
 
@@ -87,6 +98,12 @@ def instead_of(option: str, command: Any) -> str | None:
     is_word = len(name) > 1
     near = is_word and difflib.get_close_matches(f"--{name}", shown, n=1, cutoff=_LIKENESS)
     return f"did you mean {near[0]}?" if near else None
+
+
+def verb_instead_of(word: str) -> str | None:
+    """Our command for another tool's, or None where nobody knows."""
+    verb = _VERBS.get(word.lower().replace("_", "-"))
+    return f"did you mean `imgcls {verb}`?" if verb else None
 
 
 def misplaced(arguments: Sequence[str], command: Any) -> str | None:

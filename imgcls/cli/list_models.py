@@ -30,10 +30,31 @@ def list_models(config: ListModelsConfig, common: Common) -> None:
         on_rebuild=console.say,
     )
     if not entries:
-        near = catalog.nearest_names(config.pattern) if config.pattern else []
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise ModelError(f"no model fits {config.pattern or 'these filters'}{hint}")
+        raise ModelError(_nothing_fits(config))
     show_models(console, entries, config)
+
+
+def _nothing_fits(config: ListModelsConfig) -> str:
+    """What was asked for together, and what is near to a name that is in no model's."""
+    from imgcls.models import catalog
+
+    filters = [
+        f"{flag} {value}"
+        for flag, value in (
+            ("--family", config.family),
+            ("--max-params", config.max_params),
+            ("--img-size", config.img_size),
+            ("--pretrained", "" if config.pretrained else None),
+        )
+        if value is not None
+    ]
+    asked = " ".join([*([config.pattern] if config.pattern else []), *filters]).strip()
+    if config.pattern and not catalog.list_models(config.pattern, limit=1):
+        near = catalog.nearest_names(config.pattern)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+    else:
+        hint = "; leave one of these out" if len(filters) + bool(config.pattern) > 1 else ""
+    return f"no model fits {asked}{hint}"
 
 
 add_command(app, "list-models", ListModelsConfig, list_models)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -35,6 +35,15 @@ class Config(BaseModel):
         """No path, name or address holds a NUL; the system's calls would raise far from here."""
         if isinstance(value, (str, PurePath)) and "\0" in str(value):
             raise ValueError("it holds a NUL character")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_empty_path(cls, value: Any, info: ValidationInfo) -> Any:
+        """An empty path would be the current folder, as of a variable that is not set."""
+        kinds = {part for part, _ in alternatives(cls.model_fields[str(info.field_name)])}
+        if value == "" and Path in kinds:
+            raise ValueError("it is empty; . is the current folder")
         return value
 
     @field_validator("*", mode="before")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from imgcls.config.base import Config, Flag
 from imgcls.config.reading import ReadingConfig
@@ -161,6 +161,14 @@ class EvaluateConfig(Config):
             raise ValueError("--open: there is no page to show with --no-report")
         return self
 
+    @field_validator("fail_under")
+    @classmethod
+    def _marks_can_be_met(cls, value: str | None) -> str | None:
+        for name, mark in _marks(value).items():
+            if mark > 1:
+                raise ValueError(f"{name} is at most 1: 90% is 0.9")
+        return value
+
     @model_validator(mode="after")
     def _scores_what_nothing_was_fitted_on(self) -> EvaluateConfig:
         fitted = self.calibrate == "temperature" and self.fold != "all"
@@ -189,5 +197,9 @@ class EvaluateConfig(Config):
     @property
     def gates(self) -> dict[str, float]:
         """The marks of `fail_under`, by metric."""
-        pairs = (part.split("=") for part in (self.fail_under or "").split(",") if part)
-        return {name: float(mark) for name, mark in pairs}
+        return _marks(self.fail_under)
+
+
+def _marks(fail_under: str | None) -> dict[str, float]:
+    pairs = (part.split("=") for part in (fail_under or "").split(",") if part)
+    return {name: float(mark) for name, mark in pairs}

@@ -187,6 +187,9 @@ def _if_pictures(path: Path) -> str:
     if not path.is_dir() or (path / "config.yaml").exists():
         return ""
     try:
+        runs = sorted(file.parent.name for file in path.glob("*/config.yaml"))
+        if runs:
+            return f"; its folders are runs: name one of them, such as {path / runs[-1]}"
         files = (file for folder in path.iterdir() if folder.is_dir() for file in folder.iterdir())
         if next((f for f in files if f.is_file() or f.is_dir()), None) is None:
             return ""

@@ -22,7 +22,7 @@ from imgcls.jobs.compute import compute_settings
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.plan import Plan
 from imgcls.jobs.result_folders import ResultFolders
-from imgcls.jobs.runs import SUMMARY
+from imgcls.jobs.runs import CONFIG, SUMMARY, read_run_config
 from imgcls.jobs.score import OnBatch, ignore_batches, score
 from imgcls.jobs.score_report import Scoring, measured_speed, report_on
 from imgcls.jobs.trained_on import together, with_trained_on
@@ -76,6 +76,12 @@ def fold_checkpoints(run: Path, option: str) -> list[Checkpoint]:
     folders = sorted(run.glob("fold_*"), key=lambda path: (len(path.name), path.name))
     found = [best for folder in folders if (best := best_of(folder / "checkpoints"))]
     if len(found) < 2:  # noqa: PLR2004
+        folds = read_run_config(run).data.folds if (run / CONFIG).is_file() else 0
+        if folds:
+            raise RunError(
+                f"{option}: {run} has {len(found)} of its {folds} folds trained, and this takes "
+                f"several; train them with `imgcls train --folds {folds} --fold all`"
+            )
         raise RunError(
             f"{option}: {run} is not a run of several folds; train one with "
             "`imgcls train --folds 5`"

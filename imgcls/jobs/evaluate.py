@@ -19,6 +19,7 @@ from imgcls.jobs.robustness import require_corruptible
 from imgcls.jobs.runs import how_far, newest_run_with_checkpoint
 from imgcls.jobs.score import OnBatch, ignore_batches
 from imgcls.jobs.score_report import Scoring
+from imgcls.jobs.tables import require_outside
 from imgcls.results import EvalReport
 
 
@@ -65,6 +66,11 @@ def evaluate(
     unfinished = how_far(path, config.fold if isinstance(config.fold, int) else None)
     notes = (f"{unfinished}; its best so far is evaluated",) if unfinished else ()
     where = config.results_dir or path
+    if config.results_dir is not None:
+        source = config.data or checkpoints[0].facts.get("config", {}).get("data", {}).get("source")
+        require_outside(source or "", config.results_dir, "--results-dir")
+        if config.results_dir.is_file():
+            raise ConfigError(f"--results-dir {config.results_dir}: is a file; name a folder")
     needed = files_needed or config.results_dir is not None
     try:
         with ResultFolders(config.results_dir, needed=needed, force=config.force) as results:

@@ -32,6 +32,8 @@ def training_table(config: TrainConfig, *, begun: bool = False) -> SampleTable:
 
     Raises DataError, and ConfigError for a colour that is none or a fold that is not there.
     """
+    if not begun:
+        require_outside(config.data.source, config.runtime.output, "--output")
     decoding = (checkpoint_decoding if begun else decode_settings)(config)
     table = open_source(
         config.data.source,
@@ -41,6 +43,23 @@ def training_table(config: TrainConfig, *, begun: bool = False) -> SampleTable:
     )
     _check_fold(config, table)
     return table
+
+
+def require_outside(source: str, folder: Path, option: str) -> None:
+    """Raise ConfigError for results that would lie among the data's class folders.
+
+    The pictures in them would be a class of the next training.
+    """
+    data = Path(source).expanduser()
+    if (
+        source.strip()
+        and data.is_dir()
+        and folder.absolute().resolve().is_relative_to(data.resolve())
+    ):
+        raise ConfigError(
+            f"{option} {folder}: lies in the folder of the data, where the pictures of results "
+            f"would become a class; name one outside {source}"
+        )
 
 
 def _check_fold(config: TrainConfig, table: SampleTable) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -242,6 +243,11 @@ def _one_line(error: Exception) -> str:
 
 def _check_known(name: str) -> None:
     if not timm.is_model(name):
+        if Path(name).exists():
+            raise ModelError(
+                f"--model {name}: is a file or folder, not a timm model; trained weights are for "
+                "--weights, beside the --model that they are of"
+            )
         near = ", ".join(nearest_names(name, among=timm.list_models()))
         hint = f"; did you mean {near}?" if near else ""
         raise ModelError(f"--model {name}: timm has no such model{hint} (see `imgcls list-models`)")

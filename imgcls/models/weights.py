@@ -80,7 +80,9 @@ def _read(file: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
             return dict(load_file(file)), ()
         content = _unpickle(file)
     except FileNotFoundError:
-        raise ModelError(f"--weights {file}: no such file") from None
+        found = sorted(file.parent.glob("fold_*/checkpoints/step-*/model.safetensors"))
+        hint = f"; give a checkpoint of the run, such as {found[-1].parent}" if found else ""
+        raise ModelError(f"--weights {file}: no such file{hint}") from None
     except SpecialFileError as error:
         raise ModelError(f"--weights {file}: {error.strerror}") from error
     except pickle.UnpicklingError as error:

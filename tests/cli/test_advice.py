@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from conftest import OFFLINE, tiny_config
@@ -40,6 +41,10 @@ HERE = ("--device", "cpu", "--workers", "0")
         (("train", "--device", "1"), "did you mean cuda:1?"),
         (("train", "--group-regex", "("), "not a regular expression"),
         (("list-models", "resnet81"), "did you mean"),
+        (("list-models", "resnet18", "--img-size", "9"), "no model fits resnet18 --img-size 9"),
+        (("eval", "run"), "did you mean `imgcls evaluate`?"),
+        (("fit", "photos"), "did you mean `imgcls train`?"),
+        (("tune", "--sampler", "tpe"), "No such option: --sampler (see"),
     ],
 )
 def test_names_of_elsewhere_are_answered_with_ours(command, arguments, words):
@@ -66,6 +71,44 @@ def test_values_in_the_wrong_place_are_named(command, arguments, words):
     done = command(*arguments)
     assert (done.code, len(done.error_lines)) == (2, 1), done.err
     assert words in done.err
+
+
+def test_runs_and_pictures_are_not_taken_for_each_other(command, photos):
+    """`cd photos; imgcls train .` would put outputs/ there, whose pictures become a class."""
+    train = ("train", photos, *OFFLINE, "--device", "cpu", "--epochs", "1")
+    assert command(*train, "--name", "r").code == 0
+    for arguments in (
+        (*train, "--output", photos / "outputs"),
+        ("evaluate", "outputs/r", "--results-dir", photos / "results", *HERE),
+    ):
+        done = command(*arguments)
+        assert (done.code, len(done.error_lines)) == (2, 1), done.err
+        assert "lies in the folder of the data" in done.err
+    assert sorted(path.name for path in photos.iterdir()) == ["china", "flower", "violet"]
+    assert (
+        "its folders are runs: name one of them, such as outputs/r"
+        in command("evaluate", "outputs", *HERE).err
+    )
+    done = command("train", photos, *OFFLINE, "--model", "outputs/r")
+    assert (done.code, "trained weights are for --weights" in done.err) == (2, True), done.err
+    weights = ("--model", "test_resnet", "--weights", "outputs/r", "--workers", "0")
+    done = command("train", photos, *weights)
+    assert (done.code, "such as " in done.err, "/step-" in done.err) == (2, True, True), done.err
+    (photos.parent / "file").write_text("x")
+    done = command("evaluate", "outputs/r", "--results-dir", photos.parent / "file", *HERE)
+    assert (done.code, "is a file; name a folder" in done.err) == (2, True)
+    done = command("evaluate", "outputs/r", "--fail-under", "accuracy=90", *HERE)
+    assert (done.code, "90% is 0.9" in done.err) == (2, True), done.err
+
+
+def test_fewer_epochs_than_are_trained_are_refused(command, photos):
+    """The run would say that it is finished after fewer than it has."""
+    train = ("train", photos, *OFFLINE, "--device", "cpu", "--epochs", "2", "--name", "r")
+    assert command(*train).code == 0
+    config = Path("outputs/r/config.yaml").read_bytes()
+    done = command("resume", "outputs/r", "--epochs", "1")
+    assert (done.code, "2 are trained already" in done.err) == (2, True), done.err
+    assert Path("outputs/r/config.yaml").read_bytes() == config
 
 
 def options_of(command, verb):
