@@ -18,7 +18,7 @@ def resume(config: ResumeConfig, common: Common) -> None:
     from imgcls.report.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
-    from imgcls.jobs.runs import find_resumable
+    from imgcls.jobs.runs import epochs_trained, find_resumable, read_run_config
 
     found = find_resumable(config.run, config.output, extend=config.epochs is not None)
     run = found.run
@@ -32,6 +32,12 @@ def resume(config: ResumeConfig, common: Common) -> None:
         )
         console.result({"resumed": None}, f"Nothing to resume: {reason}.")
         return
+    if config.epochs is not None:
+        trained = min(epochs_trained(run, read_run_config(run)))
+        if trained > config.epochs:
+            reason = f"{run} has {trained:,} epochs trained, more than --epochs {config.epochs}"
+            console.result({"resumed": None}, f"Nothing to resume: {reason}.")
+            return
     console.say("Loading torch ...", transient=True)
     from imgcls.engine.runtime import keep_freed_memory
     from imgcls.jobs.describe import describe_plan

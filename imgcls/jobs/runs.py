@@ -129,6 +129,13 @@ def read_run_config(run: Path) -> TrainConfig:
     return load_config(TrainConfig, run / CONFIG)
 
 
+def epochs_trained(run: Path, config: TrainConfig) -> tuple[int, ...]:
+    """The epochs that each of a run's folds has behind it, by its last checkpoint."""
+    lasts = [last_of(run / f"fold_{fold}" / CHECKPOINTS) for fold in planned_folds(config)]
+    epochs = [None if last is None else (facts_of(last) or {}).get("epoch") for last in lasts]
+    return tuple(epoch or 0 for epoch in epochs)
+
+
 def runs_newest_first(output: Path) -> list[Path]:
     """The runs in an output folder by the time they began, newest first."""
     runs = [

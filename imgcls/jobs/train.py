@@ -31,6 +31,7 @@ from imgcls.jobs.runs import (
     SPLITS,
     SUMMARY,
     create_run_folder,
+    epochs_trained,
     find_resumable,
     fold_folder,
     fold_is_finished,
@@ -67,7 +68,7 @@ def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
     Raises RunError, DataError or CheckpointError when the run cannot go on as it was.
     """
     config = read_run_config(run)
-    done = max((_epochs_done(fold) for fold in run.glob("fold_*")), default=0)
+    done = max(epochs_trained(run, config))
     if changes.epochs is not None and changes.epochs < done:
         raise ConfigError(
             f"--epochs {changes.epochs}: {done} are trained already; give as many or more, or "
@@ -89,12 +90,6 @@ def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
         since_s=None if moved else checked_at_s(run),
         class_names=_class_names(run) if moved else None,
     )
-
-
-def _epochs_done(fold: Path) -> int:
-    last = last_of(fold / "checkpoints")
-    epoch = None if last is None else (facts_of(last) or {}).get("epoch")
-    return epoch if isinstance(epoch, int) else 0
 
 
 def _class_names(run: Path) -> tuple[str, ...] | None:

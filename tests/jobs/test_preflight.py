@@ -71,7 +71,7 @@ def test_what_the_system_says_of_an_unreadable_file_is_told(command, photos, mon
     monkeypatch.chdir(photos / "china")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("zzz.jpg")  # a file that is there and cannot be opened
-        done = command("train", photos, *TRAIN)
+        done = command("train", photos, *TRAIN, "--output", photos.parent / "outputs")
     assert done.code == 2
     [line] = [line for line in done.err.splitlines() if line.startswith(str(photos))]
     reason = line.removeprefix(f"{photos / 'china/zzz.jpg'}: ")
