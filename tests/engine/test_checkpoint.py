@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from imgcls.config import files
 from imgcls.config.model import ModelConfig
-from imgcls.engine import sidecar
 from imgcls.engine.checkpoint import (
     load_checkpoint,
     load_weights,
@@ -29,7 +29,7 @@ from imgcls.engine.sidecar import own_hash, seal
 from imgcls.errors import CheckpointError
 from imgcls.models.build import create_model
 
-real = sidecar._file_hash
+real = files.sha256_of
 FACTS = {"class_names": ["a", "b"], "epoch": 1, "step": 5}
 STATE = {"progress": {"epoch": 1}, "optimizer": {"m": torch.arange(4.0)}}
 
@@ -71,9 +71,7 @@ def test_without_its_state_it_can_be_evaluated_but_not_resumed(model, saved):
 def test_each_file_is_hashed_once_and_the_state_only_to_resume(model, saved, monkeypatch):
     """Evaluation reads a third of what training wrote; what was verified is not read again."""
     hashed = []
-    monkeypatch.setattr(
-        "imgcls.engine.sidecar._file_hash", lambda f: hashed.append(f.name) or real(f)
-    )
+    monkeypatch.setattr("imgcls.config.files.sha256_of", lambda f: hashed.append(f.name) or real(f))
     load_checkpoint(model, saved)
     assert sorted(hashed) == ["config.json", "model.safetensors"]
     hashed.clear()
@@ -185,7 +183,7 @@ def test_run_fold_link_and_folder_lead_to_the_same_place(model, tmp_path):
     for path in (run, run / "fold_0", folder, folder / "best", saved):
         assert find_checkpoint(path) == saved
     (run / "fold_1" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(CheckpointError, match=r"several folds; choose one with --fold \(0, 1\)"):
+    with pytest.raises(CheckpointError, match=r"has several folds \(0, 1\); name the folder of one"):
         find_checkpoint(run)
     assert find_checkpoint(run, fold=0) == saved
     with pytest.raises(CheckpointError, match="has no fold 7"):
@@ -321,7 +319,7 @@ def test_what_cannot_be_read_at_the_moment_is_not_passed_over(model, tmp_path, m
             raise OSError(errno.EIO, "Input/output error")
         return real(file)
 
-    monkeypatch.setattr("imgcls.engine.sidecar._file_hash", broken)
+    monkeypatch.setattr("imgcls.config.files.sha256_of", broken)
     with pytest.raises(CheckpointError, match=r"step-00000002.*cannot be read \(Input/output"):
         find_sound(tmp_path)
 
