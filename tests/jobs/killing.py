@@ -73,7 +73,8 @@ def _kill_group(pid: int) -> None:
 
 
 def only_run(folder: Path) -> Path:
-    [run] = (folder / "outputs").iterdir()
+    # what a killed start leaves is hidden
+    [run] = (folder / "outputs").glob("[!.]*")
     return run
 
 
@@ -93,7 +94,7 @@ def kill_until_done(
     killed = inside_a_write = 0
     while True:
         outputs = folder / "outputs"
-        begun = outputs.exists() and any((r / "config.yaml").exists() for r in outputs.iterdir())
+        begun = any((run / "config.yaml").exists() for run in outputs.glob("[!.]*"))
         command = ["resume"] if begun else ["train", *arguments]
         if not begun and outputs.exists():
             subprocess.run(["rm", "-rf", str(outputs)], check=True)
