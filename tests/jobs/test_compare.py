@@ -110,7 +110,8 @@ def test_models_of_other_classes_are_not_compared(command, photos, runs):
     ("gate", "code", "words"),
     [
         ("accuracy=0", 0, "reached"),
-        ("accuracy=0,balanced_accuracy=1.01", 1, "below 1.01"),
+        ("accuracy=0,balanced_accuracy=1", 1, "below 1"),
+        ("balanced_accuracy=90", 2, "90% is 0.9"),
         ("top_5_accuracy=0.5", 1, "top_5_accuracy is undefined"),
         ("nll=0.5", 2, "--fail-under nll: choose from accuracy"),
         ("accuracy", 2, "is not allowed"),
