@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import folded, is_text, shortened
 from imgcls.data.source import ImageStore, SampleTable
-from imgcls.data.split_words import is_plain, split_of
+from imgcls.data.split_words import is_plain, read_as_splits, splits_of
 from imgcls.errors import DataError
 
 _SHOWN = 10
@@ -84,7 +86,7 @@ def sample_table(
     position = {name: index for index, name in enumerate(class_names)}
     order = np.array(sorted(range(len(rows.keys)), key=rows.keys.__getitem__), dtype=np.int64)
     columns = dict(rows.columns)
-    splits = _splits(spec, rows, columns, reading)
+    splits, meant = _splits(spec, rows, columns, reading)
     groups = _groups(spec, rows, columns, reading)
     folds = _folds(spec, rows, columns, reading, splits)
 
@@ -101,7 +103,7 @@ def sample_table(
         groups=None if groups is None else arranged(groups),
         folds=None if folds is None else folds[order],
         columns={title: arranged(values) for title, values in columns.items()},
-        notes=(*rows.notes, *numbers, *_notes(class_names, labels, splits)),
+        notes=(*rows.notes, *numbers, *meant, *_notes(class_names, labels, splits)),
     )
 
 
@@ -109,12 +111,20 @@ def column(
     spec: str, columns: Mapping[str, object], wanted: str | None, usual: Iterable[str], flag: str
 ) -> str:
     """The name of a column that must be there. Raises DataError with the names that are."""
-    for name in (wanted,) if wanted is not None else usual:
-        if name in columns:
+    for name in (wanted,) if wanted is not None else map(partial(titled, columns), usual):
+        if name is not None and name in columns:
             return name
     sought = " or ".join(map(repr, usual if wanted is None else (wanted,)))
     there = f"its columns are {shortened(columns, _COLUMNS_SHOWN)}; name one by {flag}"
     raise DataError(f"{spec}: has no column {sought}; {there if columns else 'it is empty'}")
+
+
+def titled(columns: Collection[str], usual: str) -> str | None:
+    """The column of a usual name, or the only one that differs from it by case; None without."""
+    if usual in columns:
+        return usual
+    alike = [title for title in columns if title.casefold() == usual]
+    return alike[0] if len(alike) == 1 else None
 
 
 def refuse(spec: str, what: str, found: Iterable[str]) -> None:
@@ -160,7 +170,7 @@ def _role(
     spec: str, columns: dict[str, Sequence[str]], wanted: str | None, usual: str, flag: str
 ) -> Sequence[str] | None:
     """Take a role's column out of the others; None when it is not there and was not asked for."""
-    if wanted is None and usual not in columns:
+    if wanted is None and titled(columns, usual) is None:
         return None
     if wanted is not None and wanted not in columns and not columns:
         raise DataError(
@@ -171,29 +181,43 @@ def _role(
 
 def _splits(
     spec: str, rows: Rows, columns: dict[str, Sequence[str]], reading: ReadingConfig
-) -> Sequence[str] | None:
+) -> tuple[Sequence[str] | None, Sequence[str]]:
+    """The split of each row, None where nothing says it, and a note of words read as splits."""
     said = _role(spec, columns, reading.split_col, "split", "--split-col")
     if said is None:
-        return rows.splits
+        return rows.splits, () if rows.splits is not None else _unread_splits(columns)
+    first = dict(zip(reversed(said), reversed(rows.places), strict=True))
+    texts = sorted(first)
+    split_by = splits_of(texts)
     refuse(
         spec,
-        "rows whose split is not train, val or test",
-        (
-            f"{text!r} at {place}"
-            for text, place in zip(said, rows.places, strict=True)
-            if split_of(text) is None
-        ),
+        f"words of column {reading.split_col or 'split'!r} that are not train, val or test",
+        (f"{text!r} at {first[text]}" for text in texts if split_by[text] is None),
     )
-    splits = {text: split_of(text) or "" for text in set(said)}
+    splits = {text: split for text, split in split_by.items() if split is not None}
     for split in sorted(set(splits.values())):
-        texts = sorted({text.strip().lower() for text in splits if splits[text] == split})
-        if len(texts) > 1 and not all(map(is_plain, texts)):
+        alike = {text.strip().lower(): text for text in texts if splits[text] == split}
+        if len(alike) > 1 and not all(map(is_plain, alike)):
             raise DataError(
-                f"{spec}: {shortened(map(repr, texts))} in column "
+                f"{spec}: {shortened(map(repr, alike.values()))} in column "
                 f"{reading.split_col or 'split'!r} all mean {split}; write train, val and test, "
                 "and leave out the rows that are in none"
             )
-    return [splits[text] for text in said]
+    return [splits[text] for text in said], read_as_splits(splits)
+
+
+def _unread_splits(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """Notes of columns that look like splits by another name, so that none is lost in silence."""
+    notes = []
+    for title, values in columns.items():
+        splits = splits_of(sorted(set(values)))
+        told = set(splits.values())
+        if None not in told and len(told) > 1:
+            notes.append(
+                f"column {title!r} says {shortened(splits)} and is not read; --split-col "
+                f"{shlex.quote(title)} takes it for the splits"
+            )
+    return notes
 
 
 def _groups(
@@ -228,14 +252,18 @@ def _folds(
         (
             f"{text!r} at {place}"
             for text, place, out in zip(said, rows.places, outside, strict=True)
-            # a column with gaps comes from pandas as 0.0
-            if not out and not re.fullmatch(r"\s*\d{1,9}(\.0*)?\s*", text)
+            # a column with gaps comes from pandas as 0.0, by way of some spreadsheets as 0,0
+            if not out and not re.fullmatch(r"\s*\d{1,9}([.,]0*)?\s*", text)
         ),
     )
     if all(outside):
         return None
     return np.array(
-        [-1 if o else int(float(t)) for t, o in zip(said, outside, strict=True)], np.int64
+        [
+            -1 if out else int(re.split("[.,]", text)[0])
+            for text, out in zip(said, outside, strict=True)
+        ],
+        np.int64,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -78,6 +80,18 @@ def test_evaluation_is_the_test_split_and_it_is_said(tmp_path):
     assert "read as splits: Evaluation_set is test" in table.notes
 
 
+@pytest.mark.parametrize("place", ["{split}/{name}/1.png", "{name}/{split}/1.png"])
+def test_a_public_test_beside_a_private_one_is_for_validation(place, tmp_path):
+    """FER2013, as folders; a public test alone is the test split."""
+    for split in ("Training", "PublicTest", "PrivateTest"):
+        for name in ("ant", "bee"):
+            plant(tmp_path, place.format(split=split, name=name))
+    assert sorted(read(tmp_path)[0]) == ["test", "train", "val"]
+    for folder in list(tmp_path.rglob("PrivateTest")):
+        shutil.rmtree(folder)
+    assert sorted(read(tmp_path)[0]) == ["test", "train"]
+
+
 CLASSES = {
     "plain": (["{ant,bee}/1.png"], "ant,bee"),
     "nested": (["ant/{2020,2021}/1.png", "bee/2020/1.png"], "ant,bee"),
@@ -128,6 +142,16 @@ def test_in_doubt_nothing_is_guessed(case, tmp_path):
     with pytest.raises(DataError) as caught:
         open_source(str(tmp_path))
     assert DOUBT[case][1] in str(caught.value)
+
+
+def test_a_table_beside_pictures_without_class_folders_is_named(tmp_path, monkeypatch):
+    """As Hugging Face's metadata.csv lies among its pictures, and Roboflow's in each split."""
+    plant(tmp_path, "flat/1.png", "flat/metadata.csv", "s/{train,test}/{1.png,_classes.csv}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"a table \(there is flat/metadata.csv: name it as DATA\)"):
+        open_source("flat")
+    with pytest.raises(DataError, match=r"\(there is s/test/_classes.csv, s/train/_classes.csv: n"):
+        open_source("s")
 
 
 def test_the_option_chooses_between_the_readings(tmp_path):

@@ -51,8 +51,24 @@ def test_paths_start_from_the_table_and_pictures_are_theirs(images):
         "path , label\na/1.png,x\n\na/2.png,y\n\n",
         '"path","label"\n"a/1.png","x"\n"./a/../a/2.png","y"',
         "label,path,\nx,a/1.png,\ny,a\\2.png,\n",
+        "\ufeffsep=;\r\npath;label\r\na/1.png;x\r\na/2.png;y\r\n",
+        'path, label\na/1.png, "x"\na/2.png, y\n',
+        "Path,LABEL\na/1.png,x\na/2.png,y\n",
+        "path,label\n a/1.png,x\na/2.png ,y\n",
+        "path,label\na/1.PNG,x\na/2.Png,y\n",
     ],
-    ids=["BOM and CRLF", "semicolons", "blanks", "quotes", "backslashes and a last comma"],
+    ids=[
+        "BOM and CRLF",
+        "semicolons",
+        "blanks",
+        "quotes",
+        "backslashes and a last comma",
+        "Excel's sep",
+        "a blank after each comma",
+        "capitals",
+        "blanks around paths",
+        "suffixes in another case",
+    ],
 )
 def test_csv_is_read_as_programs_write_it(images, text):
     """Excel's marks, a German Excel's semicolons, Windows paths."""
@@ -324,13 +340,90 @@ def test_where_absolute_paths_start_is_not_claimed_to_be_the_root(images):
     assert "start from" not in str(caught.value)
 
 
-def test_words_of_a_split_column_may_not_be_two_splits_in_one(images):
-    """FER2013's PublicTest and PrivateTest: which is for validation, its user knows."""
+def test_a_public_test_beside_a_private_one_is_for_validation(images):
+    """FER2013's Usage: Training, PublicTest, PrivateTest; and it is said."""
     rows = "path,label,Usage\na/1.png,x,Training\na/2.png,y,PublicTest\na/3.png,x,PrivateTest\n"
-    with pytest.raises(DataError, match="'privatetest', 'publictest' in column 'Usage' all mean"):
-        table_of(images, rows, split_col="Usage")
-    table = table_of(images, rows.replace("PublicTest", "dev"), split_col="Usage")
+    table = table_of(images, rows, split_col="Usage")
     assert table.splits == ("train", "val", "test")
+    assert "read as splits: PrivateTest is test, PublicTest is val" in table.notes
+    alone = table_of(images, rows.replace("Private", "Public"), split_col="Usage")
+    assert alone.splits == ("train", "test", "test")
+
+
+def test_a_split_under_another_name_is_not_lost_in_silence(images):
+    """`Split` is `split`; of `phase` and `Usage` a note says how to read them."""
+    rows = "path,label,{}\na/1.png,x,train\na/2.png,y,test\n"
+    assert table_of(images, rows.format("Split")).splits == ("train", "test")
+    table = table_of(images, rows.format("data set"))
+    assert table.splits is None
+    assert (
+        "column 'data set' says test, train and is not read; --split-col 'data set' takes it for "
+        "the splits" in table.notes
+    )
+    for silent in ("north,south", "train,train", "train,"):
+        one, other = silent.split(",")
+        text = f"path,label,site\na/1.png,x,{one}\na/2.png,y,{other}\n"
+        assert table_of(images, text).notes == ()
+
+
+def test_what_is_no_split_is_told_once_a_word(images):
+    """Not ten times the same."""
+    rows = "path,label,split\n" + "".join(f"a/{n}.png,x,{n % 2}\n" for n in range(1, 10))
+    with pytest.raises(DataError) as caught:
+        table_of(images, rows)
+    assert str(caught.value).endswith(
+        "2 words of column 'split' that are not train, val or test: '0' at line 3, '1' at line 2"
+    )
+
+
+def test_words_of_a_split_column_may_not_be_two_splits_in_one(images):
+    """Which of two tests is meant, only its user knows."""
+    rows = "path,label,Usage\na/1.png,x,Training\na/2.png,y,EasyTest\na/3.png,x,HardTest\n"
+    with pytest.raises(DataError, match="'EasyTest', 'HardTest' in column 'Usage' all mean test"):
+        table_of(images, rows, split_col="Usage")
+    table = table_of(images, rows.replace("EasyTest", "dev"), split_col="Usage")
+    assert table.splits == ("train", "val", "test")
+
+
+def test_folds_with_a_decimal_comma_are_folds(images):
+    """A German spreadsheet's 1,0."""
+    table = table_of(images, "path;label;fold\na/1.png;x;1,0\na/2.png;y;0,0\n")
+    assert table.folds.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a/1.png,x\na/2.png,y\n", "its first line names no columns but a picture, a/1.png"),
+        ("TRAIN,gs://b/a/1.png,x\nTEST,gs://b/a/2.png,y\n", "such as path,label or split,path"),
+        ("filename,class\na/1.png,x\n", "name one by --path-col, and the one of the labels by"),
+        ("filename,label\na/1.png,x\n", "name one by --path-col$"),
+        ("filename,X,Y\na/1.png,1,0\n", "name one by --path-col$"),
+    ],
+)
+def test_a_table_without_the_usual_titles_says_all_that_is_to_do(images, text, words):
+    """Google's lines without titles, Keras' filename and class."""
+    with pytest.raises(DataError, match=words):
+        table_of(images, text)
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        (("1.png", "2.png"), r"; in {0}/a all are there: add --root {0}/a\)"),
+        (("set/a/1.png", "set/a/2.png"), r"; in {1} all are there: add --root {1}\)"),
+        (("1.png", "b.png"), r"; see --root; there is a/1\.png\)"),
+        (("a/1.jpg", "a/2.jpg"), r"; see --root; with another suffix there is a/1\.png\)"),
+    ],
+)
+def test_paths_that_lead_nowhere_are_looked_for_nearby(tmp_path, paths, words):
+    """In the folders above and below, and by the name alone."""
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    for number in (1, 2):
+        Image.new("L", (4, 4)).save(tmp_path / f"set/a/{number}.png")
+    text = "path,label\n" + "".join(f"{path},x\n" for path in paths)
+    with pytest.raises(DataError, match=words.format(tmp_path / "set", tmp_path)):
+        table_of(tmp_path / "set", text)
 
 
 @pytest.mark.parametrize("separator", ["\t", "|", ";"])

@@ -21,10 +21,8 @@ from imgcls.data.rows import Rows, sample_table
 from imgcls.data.source import SampleTable
 from imgcls.data.sources.files import FileImages
 from imgcls.data.sources.layout import lay_out
-from imgcls.data.sources.tree import LeftOut, walk
+from imgcls.data.sources.tree import TABLE_SUFFIXES, LeftOut, walk
 from imgcls.errors import DataError
-
-_TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".tar")
 
 
 class FolderSource:
@@ -79,7 +77,7 @@ def _passed_over(left_out: LeftOut) -> Iterator[str]:
 
 def _nothing_found(spec: str, left_out: LeftOut) -> str:
     others = left_out.others
-    tables = [suffix for suffix in _TABLES if others[suffix]]
+    tables = [suffix for suffix in TABLE_SUFFIXES if others[suffix]]
     if tables:
         return f"{spec}: has no pictures, but {tables[0]} files; name them instead of the folder"
     for suffix, count in others.most_common():

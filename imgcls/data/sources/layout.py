@@ -16,12 +16,13 @@ from typing import Literal, NoReturn
 
 from imgcls.config.files import open_file
 from imgcls.data.names import shortened
-from imgcls.data.sources.tree import PICTURE_FOLDERS, Folder
-from imgcls.data.split_words import is_plain, split_of
+from imgcls.data.sources.tree import PICTURE_FOLDERS, TABLE_SUFFIXES, Folder, suffix_of
+from imgcls.data.split_words import read_as_splits, split_of, splits_of
 from imgcls.errors import DataError
 
 # a data set has this many splits; more folders with the same folders in them are classes
 _MOST_SPLITS = 3
+_TABLES_SHOWN = 3
 _CLASSES = "--layout classes"
 _SPLITS = "--layout splits"
 
@@ -63,19 +64,20 @@ def lay_out(root: Folder, spec: str, chosen: Literal["classes", "splits"] | None
     if not tops or (len(tops) == 1 and _is_heap(tops[0])):
         raise DataError(
             f"{spec}: has pictures but no class folders; put each class's into its own folder, or "
-            "name the pictures and their classes in a table"
+            f"name the pictures and their classes in a table{_tables_in(place, *tops)}"
         )
+    split_by = splits_of([folder.name for folder in tops])
     named = [
         _Split(folder, split, _place(folder))
         for folder in tops
-        if (split := split_of(folder.name)) is not None
+        if (split := split_by[folder.name]) is not None
     ]
     if chosen == "splits" and not named:
         raise DataError(
             f"{spec}: {_SPLITS} wants folders whose names have train, val or test in them; there "
             f"are {shortened(folder.name for folder in tops)}"
         )
-    if chosen == "splits" or (chosen is None and _are_splits(spec, tops, named)):
+    if chosen == "splits" or (chosen is None and _are_splits(spec, place, tops, named)):
         _read_splits(spec, place, named, layout)
     else:
         _read_classes(place, layout, by_split=chosen is None and _have_splits_inside(tops))
@@ -112,7 +114,7 @@ def _is_heap(folder: Folder) -> bool:
     return bool(folder.pictures) and folder.name.lower() in PICTURE_FOLDERS
 
 
-def _are_splits(spec: str, tops: list[Folder], named: list[_Split]) -> bool:
+def _are_splits(spec: str, root: Folder, tops: list[Folder], named: list[_Split]) -> bool:
     """Whether the top folders are splits. Raises DataError where they may well be either."""
     if not named:
         _refuse_twins(spec, tops)
@@ -120,7 +122,7 @@ def _are_splits(spec: str, tops: list[Folder], named: list[_Split]) -> bool:
     several = len({split.split for split in named}) > 1
     if not any(split.place.classes() for split in named):
         if several or len(named) == len(tops):
-            _refuse_flat(spec, named)
+            _refuse_flat(spec, root, named)
         return False  # a class that happens to be called test
     if several or len(named) == len(tops):
         return True
@@ -146,13 +148,25 @@ def _refuse_twins(spec: str, tops: list[Folder]) -> None:
     )
 
 
-def _refuse_flat(spec: str, named: list[_Split]) -> NoReturn:
+def _refuse_flat(spec: str, root: Folder, named: list[_Split]) -> NoReturn:
     folders = shortened(f"{split.folder.name}/" for split in named)
+    tables = _tables_in(root, *(split.folder for split in named))
     raise DataError(
         f"{spec}: {folders} have pictures but no class folders in them. As splits they need a "
-        "folder for each class, or a table that says each picture's class; if these names are the "
-        f"classes themselves, add {_CLASSES}"
+        f"folder for each class, or a table that says each picture's class{tables}; if these names "
+        f"are the classes themselves, add {_CLASSES}"
     )
+
+
+def _tables_in(*folders: Folder) -> str:
+    """The tables that lie in these folders, as words of a sentence, "" for none."""
+    found = {
+        os.path.relpath(os.path.join(folder.path, name)): None  # noqa: PTH118
+        for folder in folders
+        for name in folder.files
+        if suffix_of(name) in TABLE_SUFFIXES
+    }
+    return f" (there is {shortened(found, _TABLES_SHOWN)}: name it as DATA)" if found else ""
 
 
 def _refuse_odd_one(spec: str, tops: list[Folder], named: list[_Split]) -> NoReturn:
@@ -168,7 +182,7 @@ def _refuse_odd_one(spec: str, tops: list[Folder], named: list[_Split]) -> NoRet
 
 def _have_splits_inside(tops: list[Folder]) -> bool:
     """True for beetle/train beetle/test wasp/train wasp/test."""
-    inside = [[split_of(folder.name) for folder in top.classes()] for top in tops]
+    inside = [list(_splits_inside(top).values()) for top in tops]
     return (
         not any(top.pictures for top in tops)
         and all(splits and None not in splits for splits in inside)
@@ -177,11 +191,16 @@ def _have_splits_inside(tops: list[Folder]) -> bool:
     )
 
 
+def _splits_inside(top: Folder) -> dict[str, str | None]:
+    return splits_of([folder.name for folder in top.classes()])
+
+
 def _read_classes(place: Folder, layout: Layout, *, by_split: bool) -> None:
     for folder in place.classes():
         if by_split:
+            split_by = _splits_inside(folder)
             for part in folder.classes():
-                layout.add(part, folder.name, split_of(part.name) or "")
+                layout.add(part, folder.name, split_by[part.name] or "")
         else:
             layout.add(folder, folder.name)
     if by_split:
@@ -217,10 +236,8 @@ def _read_splits(spec: str, root: Folder, named: list[_Split], layout: Layout) -
         loose += one.place.pictures
         layout.notes += _empty(root, one.place)
     if not layout.paths:
-        _refuse_flat(spec, named)
-    meant = [f"{one.folder.name} is {one.split}" for one in named if not is_plain(one.folder.name)]
-    if meant:
-        layout.notes.append(f"read as splits: {shortened(meant)}")
+        _refuse_flat(spec, root, named)
+    layout.notes += read_as_splits({one.folder.name: one.split for one in named})
     layout.notes += _loose(root.path, loose)
     split_folders = [one.folder for one in named]
     strange = [folder.name for folder in root.folders if folder not in split_folders]

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +22,17 @@ from typing import Any, NamedTuple
 from imgcls.config.files import read_bytes
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import is_text, shortened
-from imgcls.data.rows import Rows, column, refuse, sample_table
+from imgcls.data.rows import Rows, column, refuse, sample_table, titled
 from imgcls.data.source import SampleTable
 from imgcls.data.sources.files import FileImages
-from imgcls.data.sources.one_hot import one_hot_labels
+from imgcls.data.sources.one_hot import class_columns, one_hot_labels
 from imgcls.data.sources.table_paths import locate
+from imgcls.data.sources.tree import is_picture
 from imgcls.errors import DataError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# Excel's first line for "the cells are separated so"
+_NAMED_DELIMITER = re.compile(r'"?sep=(.)"?\s*')
 _OTHERS = (";", "\t", "|", ",")
 SUFFIXES = (*_DELIMITERS, ".jsonl")
 
@@ -68,11 +72,17 @@ class ManifestSource:
 def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) -> SampleTable:
     """The table of picture files that `cells`, read from `file`, name. Raises DataError."""
     columns = dict(cells.columns)
-    path_col = column(spec, columns, reading.path_col, ("path",), "--path-col")
-    if path_col == (reading.label_col or "label"):
+    path_flag = "--path-col" + (
+        ""
+        if reading.label_col is not None or titled(columns, "label") or class_columns(columns)
+        else ", and the one of the labels by --label-col"
+    )
+    path_col = column(spec, columns, reading.path_col, ("path",), path_flag)
+    if path_col == (reading.label_col or titled(columns, "label")):
         raise DataError(f"{spec}: column {path_col!r} cannot hold both path and label")
     paths = columns.pop(path_col)
-    said = (reading.split_col or "split", reading.group_col or "group", reading.fold_col or "fold")
+    wanted = {"split": reading.split_col, "group": reading.group_col, "fold": reading.fold_col}
+    said = [title or titled(columns, usual) or usual for usual, title in wanted.items()]
     labels, label_notes = _labels(spec, cells, columns, reading, said)
     root = (reading.root or file.parent).expanduser().absolute()
     if not paths:
@@ -112,7 +122,7 @@ def _labels(
     roles: Sequence[str],
 ) -> tuple[Sequence[str], tuple[str, ...]]:
     """The labels, taken out of the columns: of one column, or of one column a class. And a note."""
-    if reading.label_col is None and "label" not in columns:
+    if reading.label_col is None and titled(columns, "label") is None:
         found = one_hot_labels(spec, columns, cells.places, roles)
         if found is not None:
             labels, titles = found
@@ -174,16 +184,24 @@ def _without_repeats(
 def _read_csv(file: Path, spec: str) -> Cells:
     with io.StringIO(_text_of(file, spec), newline="") as stream:
         first = stream.readline()
-        stream.seek(0)
-        delimiter = _DELIMITERS[file.suffix.lower()]
-        if delimiter not in first:
+        named = _NAMED_DELIMITER.fullmatch(first)
+        above = 1 if named else 0
+        titles = stream.readline() if named else first
+        stream.seek(len(first) if named else 0)
+        delimiter = named[1] if named else _DELIMITERS[file.suffix.lower()]
+        if delimiter not in titles:
             # what spreadsheets write where the comma is the decimal point, and what others do
-            delimiter = next((other for other in _OTHERS if other in first), delimiter)
-        lines = csv.reader(stream, delimiter=delimiter, strict=True)
+            delimiter = next((other for other in _OTHERS if other in titles), delimiter)
+        further = titles.split(delimiter)[1:]
+        lines = csv.reader(
+            stream,
+            delimiter=delimiter,
+            # where each title has a blank before it, the blank separates too
+            skipinitialspace=bool(further) and all(title[:1] == " " for title in further),
+            strict=True,
+        )
         header = [title.strip() for title in next(lines, [])]
-        twice = {title for title in header if title and header.count(title) > 1}
-        if twice:
-            raise DataError(f"{spec}: two columns are called {min(twice)!r}")
+        _refuse_header(spec, header)
         rows: list[list[str]] = []
         places: list[str] = []
         try:
@@ -192,15 +210,27 @@ def _read_csv(file: Path, spec: str) -> Cells:
                     continue
                 if len(cells) < len(header) or any(cells[len(header) :]):
                     raise DataError(
-                        f"{spec}: line {lines.line_num} has {len(cells)} cells, the header "
+                        f"{spec}: line {above + lines.line_num} has {len(cells)} cells, the header "
                         f"{len(header)}; a cell with {delimiter!r} in it must be quoted"
                     )
                 rows.append(cells)
-                places.append(f"line {lines.line_num}")
+                places.append(f"line {above + lines.line_num}")
         except csv.Error as error:
-            raise DataError(f"{spec}: line {lines.line_num}: {error}") from error
+            raise DataError(f"{spec}: line {above + lines.line_num}: {error}") from error
     columns = {t: [cells[i] for cells in rows] for i, t in enumerate(header) if t}
     return Cells(columns, places)
+
+
+def _refuse_header(spec: str, header: Sequence[str]) -> None:
+    twice = {title for title in header if title and header.count(title) > 1}
+    if twice:
+        raise DataError(f"{spec}: two columns are called {min(twice)!r}")
+    picture = next((title for title in header if is_picture(title)), None)
+    if picture is not None:
+        raise DataError(
+            f"{spec}: its first line names no columns but a picture, {shortened([picture])}; put "
+            "a line with the names of its columns above it, such as path,label or split,path,label"
+        )
 
 
 def _text_of(file: Path, spec: str) -> str:

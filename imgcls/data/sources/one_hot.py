@@ -22,19 +22,11 @@ def one_hot_labels(
 
     roles: columns that say something else. Raises DataError for a row with no label, or several.
     """
-    cells = {
-        title: [cell.strip().lower() for cell in values]
-        for title, values in columns.items()
-        if title not in roles
-    }
-    titles = [
-        title
-        for title, values in cells.items()
-        if set(values) <= _YES | _NO and not set(values) <= {""}
-    ]
-    if len(titles) < _FEWEST or not places:
+    titles = class_columns({t: values for t, values in columns.items() if t not in roles})
+    if not titles:
         return None
-    said = [[t for t in titles if cells[t][row] in _YES] for row in range(len(places))]
+    yes = {title: [_plain(cell) in _YES for cell in columns[title]] for title in titles}
+    said = [[t for t in titles if yes[t][row]] for row in range(len(places))]
     refuse(
         spec,
         f"rows that do not have exactly one 1 in the columns {shortened(titles)}, which look like "
@@ -46,3 +38,17 @@ def one_hot_labels(
         ),
     )
     return [own[0] for own in said], titles
+
+
+def class_columns(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """The columns that hold nothing but 1 and 0, yes and no; none where there is only one."""
+    titles = []
+    for title, values in columns.items():
+        cells = set(map(_plain, set(values)))
+        if cells <= _YES | _NO and not cells <= {""}:
+            titles.append(title)
+    return titles if len(titles) >= _FEWEST else []
+
+
+def _plain(cell: str) -> str:
+    return cell.strip().lower()

@@ -1,14 +1,17 @@
 """From the paths that a table writes to the files that they mean, as tools and machines differ.
 
 What is there as written is taken as written. For the rest, one reading after the other: ids without
-a suffix, Label Studio's paths, absolute paths of another machine. What finds something is told.
+a suffix, .JPG for .jpg, Label Studio's paths, absolute paths of another machine. What finds
+something is told.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -24,6 +27,7 @@ _DRIVE = re.compile(r"[A-Za-z]:/")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 # so many paths tell which of their leading folders are another machine's
 _SAMPLE = 64
+_MOST_FOLDERS = 1000
 
 
 class Located(NamedTuple):
@@ -43,18 +47,20 @@ def locate(spec: str, root: Path, paths: Sequence[str]) -> Located:
     there = _Files(root)
     lost = [row for row, key in enumerate(keys) if not there.has(key)]
     notes = []
-    for found, words in (
-        (_with_suffix(spec, there, keys, lost), "have no suffix and are found as pictures"),
-        (_below_root(there, keys, lost), "are another machine's and are found below the root"),
+    for reading, words in (
+        (_without_blanks, "have blanks around them and are found without"),
+        (partial(_with_suffix, spec), "have no suffix and are found as pictures"),
+        (_with_suffix_of_other_case, "write their suffix in another case than the files"),
+        (_below_root, "are another machine's and are found below the root"),
     ):
-        if found:
+        if found := reading(there, keys, lost):
             row, key = next(iter(found.items()))
             notes.append(f"{len(found):,} paths {words}, such as {shortened([key])}")
             for row, key in found.items():
                 keys[row] = key
             lost = [row for row in lost if row not in found]
     foreign = [row for row in lost if _is_foreign(keys[row])]
-    missing = f"they start from {root}; see --root"
+    missing = f"they start from {root}; {_way_out(there, keys, lost)}"
     if foreign and len(foreign) == len(lost):
         missing = (
             f"they are absolute, as on another machine, and none of their ends is below {root}"
@@ -90,6 +96,7 @@ class _Files:
     """What is below a root, each folder listed once."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self._root = str(root)
         self._by_stem: dict[str, dict[str, list[str]]] = {}
 
@@ -113,6 +120,12 @@ class _Files:
         return [f"{folder}/{entry}" if folder else entry for entry in names]
 
 
+def _without_blanks(there: _Files, keys: Sequence[str], lost: Sequence[int]) -> dict[int, str]:
+    """Rows whose cell has blanks before or after the path."""
+    bare = {row: keys[row].strip() for row in lost}
+    return {row: key for row, key in bare.items() if key != keys[row] and there.has(key)}
+
+
 def _with_suffix(
     spec: str, there: _Files, keys: Sequence[str], lost: Sequence[int]
 ) -> dict[int, str]:
@@ -132,6 +145,19 @@ def _with_suffix(
     return found
 
 
+def _with_suffix_of_other_case(
+    there: _Files, keys: Sequence[str], lost: Sequence[int]
+) -> dict[int, str]:
+    """Rows that say .JPG of a .jpg."""
+    found = {}
+    for row in lost:
+        stem, suffix = os.path.splitext(keys[row])  # noqa: PTH122
+        alike = [key for key in there.with_stem(stem) if key[len(stem) :].lower() == suffix.lower()]
+        if len(alike) == 1:
+            found[row] = alike[0]
+    return found
+
+
 def _below_root(there: _Files, keys: Sequence[str], lost: Sequence[int]) -> dict[int, str]:
     """Rows whose absolute path ends in one below the root, all cut behind the same folder."""
     foreign = [row for row in lost if _is_foreign(keys[row])]
@@ -147,6 +173,40 @@ def _below_root(there: _Files, keys: Sequence[str], lost: Sequence[int]) -> dict
             ends = {row: _file_below(there, keys[row][len(start) :]) for row in tried}
             return {row: key for row, key in ends.items() if key is not None}
     return {}
+
+
+def _way_out(there: _Files, keys: Sequence[str], lost: Sequence[int]) -> str:
+    """What to do about paths that lead to no file, by where files of these names are."""
+    sample = [keys[row] for row in lost[:: max(1, len(lost) // _SAMPLE)]]
+    folders = _folders_around(there.root) if sample else []
+    for folder in folders:
+        if all((folder / key).is_file() for key in sample):
+            return f"in {folder} all are there: add --root {shlex.quote(str(folder))}"
+    for key in sample:
+        other = there.with_stem(os.path.splitext(key)[0])  # noqa: PTH122
+        if other and is_picture(key):
+            return f"see --root; with another suffix there is {other[0]}"
+        lies = next((folder / key for folder in folders if (folder / key).is_file()), None)
+        if lies is not None:
+            return f"see --root; there is {os.path.relpath(lies, there.root)}"
+    return "see --root"
+
+
+def _folders_around(root: Path) -> list[Path]:
+    """The two folders above, and those below to a depth of two, a thousand of them at most."""
+    found = [*root.parents[:2], *_folders_in(root)][:_MOST_FOLDERS]
+    for folder in found[len(root.parents[:2]) :]:
+        if len(found) < _MOST_FOLDERS:
+            found += _folders_in(folder)
+    return found[:_MOST_FOLDERS]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+    except OSError:
+        return []
 
 
 def _file_below(there: _Files, key: str) -> str | None:

@@ -27,6 +27,7 @@ _SYSTEM_FILES = frozenset(
     {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"}
 )
 _CHKDSK = re.compile(r"found\.\d{3}")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".tar")
 PICTURE_FOLDERS = frozenset({"images", "image", "imgs", "img", "pictures", "jpegimages"})
 MASK_FOLDERS = frozenset(
     {
