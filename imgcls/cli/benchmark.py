@@ -13,10 +13,11 @@ def benchmark(config: BenchmarkConfig, common: Common) -> None:
 
     MODEL may be a timm name or a checkpoint, fold or run folder; name several to compare them.
     """
-    from imgcls.jobs.early import check_data, check_file
+    from imgcls.jobs.early import check_data, check_file, check_models
     from imgcls.report.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
+    check_models(config.models)
     check_data(config.data)
     check_file("--baseline", config.baseline)
     console.say("Loading torch ...", transient=True)

@@ -75,7 +75,8 @@ def _report_unexpected(error: Exception) -> int:
     if isinstance(error, MemoryError) or any(
         name in what for name in ("OutOfMemoryError", "DefaultCPUAllocator")
     ):
-        return _report(f"out of memory; take a smaller model, batch or data set ({what})", 1)
+        said = what.removesuffix(":")
+        return _report(f"out of memory; take a smaller model, batch or data set ({said})", 1)
     return _report(f"unexpected error, please report it; --debug shows more: {what}", 1)
 
 

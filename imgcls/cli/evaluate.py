@@ -14,7 +14,7 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     Model, classes, preprocessing, pictures and splits all come from the run; CHECKPOINT may be a
     checkpoint, fold or run folder.
     """
-    from imgcls.jobs.early import check_checkpoint, check_data, check_file
+    from imgcls.jobs.early import check_checkpoint, check_data, check_file, check_folder
     from imgcls.report.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
@@ -22,6 +22,7 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     check_checkpoint(config.compare)
     check_data(config.data)
     check_file("--costs", config.costs)
+    check_folder("--results-dir", config.results_dir)
     console.say("Loading torch ...", transient=True)
     from imgcls.engine.runtime import keep_freed_memory
     from imgcls.jobs.evaluate import evaluate as job

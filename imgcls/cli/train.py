@@ -16,12 +16,13 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     Without DATA it trains on the embedded digits. The run, with its checkpoints, history and
     exact config, goes to a new folder in --output.
     """
-    from imgcls.jobs.early import check_data, check_weights
+    from imgcls.jobs.early import check_data, check_folder, check_weights
     from imgcls.report.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
     check_data(config.data.source)
     check_weights(config.model.weights)
+    check_folder("--output", config.runtime.output)
     console.say("Loading torch ...")
     from imgcls.engine.runtime import keep_freed_memory
     from imgcls.jobs.describe import describe_plan

@@ -107,6 +107,10 @@ class BenchmarkConfig(Config):
 
     @model_validator(mode="after")
     def _options_agree(self) -> BenchmarkConfig:
+        for name in self.models:
+            if "," in name and not Path(name).exists():
+                apart = " ".join(filter(None, name.split(",")))
+                raise ValueError(f"{name}: models are typed with spaces between them: {apart}")
         if self.data is not None and self.batch_size == "auto":
             raise ValueError("--data: needs a --batch-size in numbers")
         if self.find_best and (self.data is not None or self.compile or self.backend != "torch"):

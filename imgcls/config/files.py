@@ -43,9 +43,13 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def read_bytes(path: Path) -> bytes:
-    """What is in the regular file. Raises OSError."""
+    """What is in the regular file. Raises OSError, also for one that memory does not hold."""
     with open_file(path) as stream:
-        return stream.read()
+        try:
+            return stream.read()
+        except (MemoryError, OverflowError) as error:
+            reason = f"is larger than memory: {path.stat().st_size / 2**30:,.1f} GiB"
+            raise OSError(errno.ENOMEM, reason, os.fspath(path)) from error
 
 
 def read_text(path: Path) -> str:

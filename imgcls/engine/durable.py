@@ -27,6 +27,8 @@ _REASONS = {
     errno.ENOENT: "the folder is gone; put it back",
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# what making a folder answers where a file is; on Windows the last, below a file
+_IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 _LONGEST_POINTER_BYTES = 4096
 # what a file system answers that has no flushing of folders
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
@@ -68,7 +70,16 @@ def sync_folder(folder: Path) -> None:
 
 def why_not_written(error: OSError) -> str:
     """Why something cannot be written and, where there is a way, what to do about it."""
+    place = error.filename if error.errno in _IN_THE_WAY else None
+    if isinstance(place, (str, os.PathLike)) and (file := file_in_the_way(Path(place))):
+        return f"{file} is a file, not a folder; name another place"
     return _REASONS.get(error.errno or 0) or error.strerror or str(error)
+
+
+def file_in_the_way(folder: Path) -> Path | None:
+    """The part of a folder's path that is no folder, so that it cannot be made; None for none."""
+    there = next((part for part in (folder, *folder.parents) if os.path.lexists(part)), None)
+    return None if there is None or there.is_dir() else there
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from imgcls.engine.interrupt import StopRequest
 from imgcls.engine.optim import OptimizerState
 from imgcls.engine.runtime import derive_seed, set_seed
 from imgcls.engine.state import History, Progress, RandomState, Stateful, TrainState
-from imgcls.engine.step import Learner, train_step
+from imgcls.engine.step import Learner, calmer, rates, train_step
 from imgcls.errors import (
     BadImageError,
     InterruptedRunError,
@@ -221,10 +221,10 @@ def validate_epoch(
             on_batch,
         )
     except NonFiniteError as error:
-        progress, lr = parts.progress, parts.learner.schedule.lr
+        progress, learner = parts.progress, parts.learner
         raise NonFiniteError(
-            f"after step {progress.step} (lr {lr:.2g}) {error}; the last checkpoint is as it was; "
-            "train again with a lower --lr or --clip-grad 1.0"
+            f"after step {progress.step} ({rates(learner, progress.lr)}) {error}; the last "
+            f"checkpoint is as it was; {calmer(learner)}"
         ) from error
     metrics = validation_metrics(result.predictions)
     if parts.calibrates:

@@ -33,7 +33,7 @@ def find_checkpoint(path: Path, fold: int | None = None, which: str = BEST) -> P
 
     which: "best" or "last". Raises CheckpointError when there is none, saying what was looked for.
     """
-    if not path.exists() and not (path.name in (BEST, LAST) and path.parent.is_dir()):
+    if is_gone(path):
         raise CheckpointError(f"{path}: no such file or folder")
     pointer = pointed_at(path)
     if pointer is not None:
@@ -58,6 +58,11 @@ def find_checkpoint(path: Path, fold: int | None = None, which: str = BEST) -> P
             f"run folder, or a timm model folder{_if_pictures(path)}"
         )
     return target
+
+
+def is_gone(path: Path) -> bool:
+    """True where no checkpoint, fold or run is: not even a link that a copy has left leading on."""
+    return not path.exists() and not (path.name in (BEST, LAST) and path.parent.is_dir())
 
 
 def best_of(folder: Path) -> Path | None:

@@ -54,6 +54,13 @@ class Schedule:
         """The largest learning rate of any parameter group, for the update about to be made."""
         return max(float(group["lr"]) for group in self._optimizer.param_groups)
 
+    @property
+    def peak_lr(self) -> float:
+        """The largest learning rate of any parameter group at the end of the warm-up."""
+        # timm keeps what each group began with, and how its layer's rate is scaled
+        groups = self._optimizer.param_groups
+        return max(float(g["initial_lr"] * g.get("lr_scale", 1.0)) for g in groups)
+
     def step(self) -> None:
         """Set the rates for the next update."""
         self.updates += 1

@@ -101,12 +101,22 @@ def _non_finite_gradient(step: int, batches: Sequence[Batch], learner: Learner) 
 
 def _diverged(what: str, step: int, keys: Sequence[str], learner: Learner) -> str:
     shown = ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "")  # noqa: PLR2004
-    advice = (
-        "train again with a lower --lr or --amp off"
-        if learner.compute.precision is not None
-        else "train again with a lower --lr or --clip-grad 1.0"
-    )
     return (
-        f"{what} at step {step} (lr {learner.schedule.lr:.2g}); the update was not made and the "
-        f"last checkpoint is as it was; {advice}; pictures of the batch: {shown}"
+        f"{what} at step {step} ({rates(learner, learner.schedule.lr)}); the update was not made "
+        f"and the last checkpoint is as it was; {calmer(learner)}; pictures of the batch: {shown}"
     )
+
+
+def rates(learner: Learner, lr: float) -> str:
+    """A step's learning rate and the highest: while warming up they are far apart."""
+    return f"lr {lr:.2g}, highest {learner.schedule.peak_lr:.2g}"
+
+
+def calmer(learner: Learner) -> str:
+    """What to do about a training that diverged."""
+    ways = [f"a --lr below {learner.schedule.peak_lr:.2g}"]
+    if learner.compute.precision is not None:
+        ways.append("--amp off")
+    elif learner.clip_grad is None:
+        ways.append("--clip-grad 1.0")
+    return f"train again with {' or '.join(ways)}"

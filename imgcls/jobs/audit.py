@@ -25,7 +25,7 @@ from imgcls.jobs.bit_depth import with_depth
 from imgcls.report.files import write_csv
 from imgcls.report.html.audit import audit_page
 from imgcls.report.html.page import picture_uri
-from imgcls.report.outputs import require_replaceable
+from imgcls.report.outputs import require_parent, require_replaceable
 from imgcls.results import AuditPicture, AuditReport
 
 
@@ -89,8 +89,7 @@ def _check_outputs(config: InspectConfig, table: SampleTable) -> None:
         raise ConfigError(f"--fix-manifest {out}: the manifest is a .csv file")
     if out.exists():
         raise ConfigError(f"--fix-manifest {out}: exists already; name a new file")
-    if not out.absolute().parent.is_dir():
-        raise ConfigError(f"--fix-manifest {out}: there is no folder {out.parent}")
+    require_parent("--fix-manifest", out)
     # a picture in a shard or in memory has a location that is no file
     if not any(Path(table.images.location(row)).exists() for row in range(min(len(table), 100))):
         raise ConfigError(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from imgcls.data.open import find_source
+from imgcls.engine.durable import file_in_the_way
+from imgcls.engine.pointers import is_gone
 from imgcls.errors import CheckpointError, ConfigError, ModelError
 
 
@@ -26,8 +29,21 @@ def check_file(option: str, path: Path | None) -> None:
         raise ConfigError(f"{option} {path}: no such file")
 
 
+def check_folder(option: str, path: Path | None) -> None:
+    """Raise ConfigError for an option's folder that a file stands in the way of."""
+    if path is not None and (file := file_in_the_way(path)):
+        raise ConfigError(f"{option} {path}: {file} is a file, not a folder; name another place")
+
+
 def check_checkpoint(path: Path | None) -> None:
     """Raise CheckpointError for a checkpoint, fold or run that is not there."""
-    # a link of a copied run may lead nowhere and still be known
-    if path is not None and not path.exists() and not path.parent.is_dir():
+    if path is not None and is_gone(path):
         raise CheckpointError(f"{path}: no such file or folder")
+
+
+def check_models(names: Iterable[str]) -> None:
+    """Raise CheckpointError for a path among names of models that leads nowhere."""
+    for name in names:
+        # no model of timm has a folder in its name
+        if Path(name).name != name:
+            check_checkpoint(Path(name))

@@ -11,6 +11,7 @@ from imgcls.jobs.compare import read_other
 from imgcls.jobs.compute import compute_settings
 from imgcls.jobs.costs import read_costs
 from imgcls.jobs.crossval import fold_checkpoints
+from imgcls.jobs.early import check_folder
 from imgcls.jobs.evaluation import Evaluation
 from imgcls.jobs.explain import explainable_model
 from imgcls.jobs.gates import require_gates
@@ -69,8 +70,7 @@ def evaluate(
     if config.results_dir is not None:
         source = config.data or checkpoints[0].facts.get("config", {}).get("data", {}).get("source")
         require_outside(source or "", config.results_dir, "--results-dir")
-        if config.results_dir.is_file():
-            raise ConfigError(f"--results-dir {config.results_dir}: is a file; name a folder")
+        check_folder("--results-dir", config.results_dir)
     needed = files_needed or config.results_dir is not None
     try:
         with ResultFolders(config.results_dir, needed=needed, force=config.force) as results:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from imgcls.config.files import read_json, read_text
 from imgcls.config.report import ReportConfig
 from imgcls.engine.commit import recover
-from imgcls.engine.durable import write_bytes
+from imgcls.engine.durable import why_not_written, write_bytes
 from imgcls.engine.pointers import facts_of, find_checkpoint
 from imgcls.engine.staging import StagedFolders
 from imgcls.errors import DataError, ImgclsError, OutputError, RunError
@@ -68,12 +68,13 @@ def report(config: ReportConfig) -> PageReport:
                 pictures=tuple(map(staged.final, made.pictures)),
             )
     except OSError as error:
+        why = why_not_written(error)
         if error.errno in READ_ONLY:
             raise RunError(
-                f"{into}: cannot be written ({error.strerror}); name a folder for the page with "
+                f"{into}: cannot be written ({why}); name a folder for the page with "
                 "--results-dir DIR"
             ) from error
-        raise OutputError(f"{into}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"{into}: cannot be written ({why})") from error
 
 
 def _is_kept(name: str) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgcls.engine.durable import why_not_written
 from imgcls.engine.staging import StagedFolders
 from imgcls.engine.temperature import Temperature, temperature_file
 from imgcls.errors import ConfigError, OutputError, RunError
@@ -94,7 +95,7 @@ class ResultFolders(StagedFolders):
             except OSError as error:
                 if error.errno not in READ_ONLY:
                     raise
-                why = f"cannot be written ({error.strerror})"
+                why = f"cannot be written ({why_not_written(error)})"
             else:
                 self.put(*temperature_file(checkpoint, temperature))
                 return
@@ -131,16 +132,17 @@ class ResultFolders(StagedFolders):
             return self.stage(final)
         except OSError as error:
             if error.errno not in READ_ONLY:
-                raise OutputError(f"{final}: cannot be made ({error.strerror})") from error
+                raise OutputError(f"{final}: cannot be made ({why_not_written(error)})") from error
+            why = why_not_written(error)
             if self._results_dir is not None:
                 raise ConfigError(
-                    f"--results-dir {self._results_dir}: cannot be written ({error.strerror}); "
-                    "name another folder"
+                    f"--results-dir {self._results_dir}: cannot be written ({why}); name another "
+                    "folder"
                 ) from error
             if self._needed:
                 raise RunError(
-                    f"{final}: cannot be written ({error.strerror}); name a folder for the results "
-                    "with --results-dir DIR"
+                    f"{final}: cannot be written ({why}); name a folder for the results with "
+                    "--results-dir DIR"
                 ) from error
             self._temporary = tempfile.TemporaryDirectory(prefix="imgcls-")
             return self._open(final)

@@ -28,7 +28,7 @@ from imgcls.config.load import dump_yaml, with_values
 from imgcls.config.run import TrainConfig
 from imgcls.config.tune import TuneConfig, without_password
 from imgcls.data.split import split_rows
-from imgcls.engine.durable import write_text
+from imgcls.engine.durable import why_not_written, write_text
 from imgcls.engine.interrupt import stop_on_signals
 from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
 from imgcls.jobs.assemble import Assembly, assemble
@@ -132,7 +132,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder}: cannot be made ({error.strerror})") from error
+        raise RunError(f"{folder}: cannot be made ({why_not_written(error)})") from error
 
 
 def _open_study(

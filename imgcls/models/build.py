@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from imgcls.models.hub import Hub, check_has_weights, not_to_be_had, quick_hub, 
 from imgcls.models.weights import load_backbone, quiet_resizing
 
 _RGB = 3
+# as torch tells it on a CPU, with the bytes, and on a device
+_TOO_LARGE = re.compile(r"tried to allocate (\d+) bytes|out of memory|overflow")
 _FIELDS = {"drop_rate": "dropout", "drop_path_rate": "drop_path_rate"}
 
 
@@ -171,7 +174,9 @@ def _build(config: ModelConfig, hub: Hub | None = None) -> nn.Module:
         if "img_size" not in options:
             raise
         raise _size_error(config.name, options["img_size"], error) from error
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError, MemoryError) as error:
+        if "img_size" in options and _TOO_LARGE.search(str(error)):
+            raise _size_error(config.name, options["img_size"], error) from error
         if hub is None:
             raise
         here = hub.problem is None or not isinstance(error, OSError)
@@ -223,7 +228,14 @@ def _forward_error(model: nn.Module, size: tuple[int, int, int]) -> Exception | 
         # not inference_mode: some attention layers keep tensors that training uses again
         with torch.no_grad():
             model(torch.zeros(1, *size, device=device))
-    except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+    except (
+        AssertionError,
+        RuntimeError,
+        ValueError,
+        IndexError,
+        ZeroDivisionError,
+        MemoryError,
+    ) as error:
         return error
     finally:
         model.train()
@@ -231,6 +243,13 @@ def _forward_error(model: nn.Module, size: tuple[int, int, int]) -> Exception | 
 
 
 def _size_error(name: str, img_size: int, error: Exception) -> ModelError:
+    asked = _TOO_LARGE.search(str(error))
+    if isinstance(error, MemoryError) or asked:
+        size = f" ({int(asked[1]) / 2**30:,.0f} GiB at once)" if asked and asked[1] else ""
+        return ModelError(
+            f"--model {name}: --img-size {img_size} takes more memory than there is{size}; take a "
+            f"smaller one, its own is {native_img_size(name)}"
+        )
     return ModelError(
         f"--model {name}: does not take --img-size {img_size} "
         f"({_one_line(error) or 'the size does not fit'}); its own is {native_img_size(name)}"

@@ -35,7 +35,7 @@ def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> 
     path: a safetensors file, a PyTorch state dict or a trainer's checkpoint with one inside (read
     without running code), or a folder with model.safetensors. classifier: names of the
     classifier's layers. Raises ModelError when the file cannot be read or a tensor is missing,
-    unexpected or of another shape, naming the first.
+    unexpected, of another shape or holds inf or nan, naming the first.
     """
     file = path / "model.safetensors" if path.is_dir() else path
     prefixes = tuple(f"{name}." for name in classifier)
@@ -58,6 +58,12 @@ def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> 
         if unexpected:
             problems.append(f"has {unexpected[0]}{_more(unexpected)}, which the model has not")
         raise ModelError(f"--weights {path}: {' and '.join(problems)}; is it another --model?")
+    broken = [k for k, v in given.items() if v.is_floating_point() and not v.isfinite().all()]
+    if broken:
+        raise ModelError(
+            f"--weights {path}: {broken[0]}{_more(broken)} holds inf or nan, as a training that "
+            "diverged leaves it; give another file"
+        )
     model.load_state_dict(given, strict=False)
     inside = f" of {'.'.join(wrappers)}" if wrappers else ""
     without = f" under the prefix {prefix}" if prefix else ""

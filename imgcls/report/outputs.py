@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from imgcls.config.files import open_file
+from imgcls.engine.durable import file_in_the_way
 from imgcls.errors import ConfigError
 
 # what the templates of pages and the drawings write
@@ -39,8 +40,7 @@ def require_replaceable(
     titles of a CSV table, where it is one. force: also replace what imgcls did not write.
     """
     named = f"{option} {file}"
-    if not file.absolute().parent.is_dir():
-        raise ConfigError(f"{named}: there is no folder {file.parent}")
+    require_parent(option, file)
     try:
         found = file.stat()
     except FileNotFoundError:
@@ -58,6 +58,15 @@ def require_replaceable(
             f"{named}: exists, and imgcls did not write it; name another, or replace it with "
             "--force"
         )
+
+
+def require_parent(option: str, file: Path) -> None:
+    """Raise ConfigError where the folder that a new file is to lie in is none."""
+    if file.absolute().parent.is_dir():
+        return
+    if blocked := file_in_the_way(file.parent):
+        raise ConfigError(f"{option} {file}: {blocked} is a file, not a folder; name another place")
+    raise ConfigError(f"{option} {file}: there is no folder {file.parent}")
 
 
 def is_ours(file: Path, columns: Sequence[str] | None = None) -> bool:

@@ -96,7 +96,7 @@ def test_runs_and_pictures_are_not_taken_for_each_other(command, photos):
     assert (done.code, "such as " in done.err, "/step-" in done.err) == (2, True, True), done.err
     (photos.parent / "file").write_text("x")
     done = command("evaluate", "outputs/r", "--results-dir", photos.parent / "file", *HERE)
-    assert (done.code, "is a file; name a folder" in done.err) == (2, True)
+    assert (done.code, "file is a file, not a folder" in done.err) == (2, True)
     done = command("evaluate", "outputs/r", "--fail-under", "accuracy=90", *HERE)
     assert (done.code, "90% is 0.9" in done.err) == (2, True), done.err
 

@@ -228,7 +228,8 @@ def truncate(file, size):
         (lambda f: f.write_bytes(f.read_bytes()[:1024] + b"x" * 512), "damaged at byte 1024"),
         (lambda f: f.write_bytes(b"hello" * 200), "cannot be read"),
         (lambda f: write_tar(f, {"1.cls": b"0"}), "no pictures in it"),
-        (lambda f: write_tar(f, {"1.png": png(0)}), "no column 'cls' or 'label'"),
+        (lambda f: write_tar(f, {"1.png": png(0)}), "have no label beside them"),
+        (lambda f: write_tar(f, {"1.png": png(0), "1.json": b'{"a": 1}'}), "no column 'cls' or"),
         (
             lambda f: write_tar(f, {"1.png": b"", "2.png": b"", "2.cls": b"0"}),
             "1 rows without a label: s-0.tar/1.png",

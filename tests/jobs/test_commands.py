@@ -364,4 +364,4 @@ def test_an_output_that_cannot_be_written_is_one_line(command, photos, tmp_path)
     (tmp_path / "taken").write_text("x")
     done = command("train", photos, *TRAIN, "--output", tmp_path / "taken")
     assert done.code == 2
-    assert "cannot make a folder for the run: Not a directory" in done.err
+    assert "taken is a file, not a folder; name another place" in done.err

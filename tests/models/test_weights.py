@@ -285,3 +285,12 @@ def test_a_first_layer_of_one_dimension_is_of_another_shape(tmp_path):
     torch.save(weights, tmp_path / "w.pth")
     with pytest.raises(ModelError, match=r"is \[3\] in the file"):
         load_backbone(model, tmp_path / "w.pth", ("fc",))
+
+
+def test_weights_that_a_training_broke_are_refused(tmp_path, trained):
+    """A single nan would be found only by the first loss."""
+    state = trained.state_dict()
+    state["conv1.1.weight"][3] = torch.nan
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"w\.safetensors: conv1\.1\.weight holds inf or nan"):
+        load(tmp_path / "w.safetensors")

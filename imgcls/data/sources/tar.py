@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import os
 import posixpath
+import shlex
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,6 +105,12 @@ class TarSource:
             wanted = reading.path_col or " ".join(sorted(s[1:] for s in IMAGE_SUFFIXES))
             raise DataError(f"{spec}: no pictures in it; looked for members with {wanted}")
         titles = dict.fromkeys(title for sample in samples for title in sample.cells)
+        if not titles:
+            raise DataError(
+                f"{spec}: its pictures have no label beside them, as those of a WebDataset shard "
+                "have (0001.jpg and 0001.cls or 0001.json); if folders of pictures were packed "
+                f"into it, unpack it with `tar -xf {shlex.quote(spec)}` and name the folder"
+            )
         label = column(spec, titles, reading.label_col, ("cls", "label"), "--label-col")
         keys = [sample.key for sample in samples]
         splits = splits_of_names(names)
