@@ -36,7 +36,7 @@ def show_audit(console: Console, report: AuditReport) -> None:
 def audit_facts(report: AuditReport) -> list[tuple[str, str]]:
     """Pairs of a name and what the set has under it."""
     groups = f", {report.groups:,} groups" if report.groups is not None else ""
-    classes = f"{report.pictures:,} pictures, {len(report.class_names)} classes{groups}"
+    classes = f"{report.pictures:,} pictures, {_counted(len(report.class_names))}{groups}"
     facts = [("Data", f"{report.data}: {classes}")]
     splits = split_counts(report)
     if set(splits) != {""}:

@@ -145,13 +145,53 @@ def test_in_doubt_nothing_is_guessed(case, tmp_path):
 
 
 def test_a_table_beside_pictures_without_class_folders_is_named(tmp_path, monkeypatch):
-    """As Hugging Face's metadata.csv lies among its pictures, and Roboflow's in each split."""
-    plant(tmp_path, "flat/1.png", "flat/metadata.csv", "s/{train,test}/{1.png,_classes.csv}")
+    """Which columns of it are meant, its user says."""
+    plant(tmp_path, "flat/1.png", "flat/birds.csv", "s/{train,test}/{1.png,mine.csv}")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"a table \(there is flat/metadata.csv: name it as DATA\)"):
+    with pytest.raises(DataError, match=r"a table \(there is flat/birds.csv: name it as DATA\)"):
         open_source("flat")
-    with pytest.raises(DataError, match=r"\(there is s/test/_classes.csv, s/train/_classes.csv: n"):
+    with pytest.raises(DataError, match=r"\(there is s/test/mine.csv, s/train/mine.csv: name one"):
         open_source("s")
+
+
+TOLD = {
+    "metadata.csv": "file_name,label\n1.png,ant\n2.png,bee\n",
+    "metadata.jsonl": (
+        '{"file_name": "1.png", "label": "ant"}\n{"file_name": "2.png", "label": "bee"}'
+    ),
+    "_classes.csv": "filename, ant, bee\n1.png, 1, 0\n2.png, 0, 1\n",
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_classes_may_be_told_by_the_usual_table_in_each_folder(name, tmp_path):
+    """Hugging Face's metadata and Roboflow's _classes.csv, in each split or in the only folder."""
+    plant(tmp_path, "{sets/train,sets/valid,sets/test,flat}/{1,2}.png")
+    for folder in tmp_path.glob("*/*/"):
+        (folder / name).write_text(TOLD[name])
+    found, table = read(tmp_path / "sets")
+    assert found == {"train": "ant,bee", "val": "ant,bee", "test": "ant,bee"}
+    assert table.class_names[table.labels[table.keys.index("valid/2.png")]] == "bee"
+    (tmp_path / "flat" / name).write_text(TOLD[name])
+    assert read(tmp_path / "flat")[0] == {"": "ant,bee"}
+    plant(tmp_path, "sets/test/3.png")
+    with pytest.raises(DataError, match=rf"{name}: does not name 1 pictures, such as .*3\.png"):
+        open_source(str(tmp_path / "sets"))
+    for lost in (1, 3):
+        (tmp_path / f"sets/test/{lost}.png").unlink()
+    with pytest.raises(DataError, match=rf"{name}: names 1 pictures that are not there.*1\.png"):
+        open_source(str(tmp_path / "sets"))
+
+
+def test_a_table_of_something_else_gives_no_classes(tmp_path):
+    """Roboflow writes _classes.csv for masks too, and captions have a metadata.csv."""
+    plant(tmp_path, "masks/{train,test}/1.png", "captions/1.png")
+    for split in ("train", "test"):
+        (tmp_path / "masks" / split / "_classes.csv").write_text("Pixel Value, Class\n0, road\n")
+    (tmp_path / "captions" / "metadata.csv").write_text("file_name,text\n1.png,an ant\n")
+    for folder in ("masks", "captions"):
+        with pytest.raises(DataError, match=r"no class folders.*\(there is .*csv"):
+            open_source(str(tmp_path / folder))
 
 
 def test_the_option_chooses_between_the_readings(tmp_path):

@@ -4,6 +4,8 @@ photos/                      photos/
   beetle/  a.jpg  b.jpg        train/  beetle/  wasp/
   wasp/    c.jpg               val/    beetle/  wasp/     (or Validation/, dev/, seg_val/, ...)
                                test/   beetle/
+
+Instead of class folders a metadata.csv or _classes.csv may give each picture's class.
 """
 
 from __future__ import annotations

@@ -7,22 +7,21 @@ both and the option that chooses, --layout.
 
 from __future__ import annotations
 
-import io
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NoReturn
 
-from imgcls.config.files import open_file
 from imgcls.data.names import shortened
-from imgcls.data.sources.tree import PICTURE_FOLDERS, TABLE_SUFFIXES, Folder, suffix_of
+from imgcls.data.sources.annotated import annotated, tables_in
+from imgcls.data.sources.tree import PICTURE_FOLDERS, Folder
 from imgcls.data.split_words import read_as_splits, split_of, splits_of
 from imgcls.errors import DataError
 
 # a data set has this many splits; more folders with the same folders in them are classes
 _MOST_SPLITS = 3
-_TABLES_SHOWN = 3
 _CLASSES = "--layout classes"
 _SPLITS = "--layout splits"
 
@@ -43,6 +42,12 @@ class Layout:
         self.labels += [label] * len(found)
         self.splits += [split] * len(found)
 
+    def add_told(self, told: Sequence[tuple[str, str]], split: str = "") -> None:
+        """Pictures whose classes a table among them gives."""
+        self.paths += [path for path, _ in told]
+        self.labels += [label for _, label in told]
+        self.splits += [split] * len(told)
+
 
 @dataclass(frozen=True)
 class _Split:
@@ -51,6 +56,14 @@ class _Split:
     folder: Folder
     split: str
     place: Folder
+
+    @cached_property
+    def told(self) -> list[tuple[str, str]] | None:
+        """Its pictures and their classes by a table among them, None where folders are classes."""
+        if self.place.classes():
+            return None
+        below = None if self.place is self.folder else annotated(self.place, self.split)
+        return annotated(self.folder, self.split) if below is None else below
 
 
 def lay_out(root: Folder, spec: str, chosen: Literal["classes", "splits"] | None) -> Layout:
@@ -62,9 +75,12 @@ def lay_out(root: Folder, spec: str, chosen: Literal["classes", "splits"] | None
     place = root if chosen == "classes" else _unwrapped(root, layout)
     tops = place.classes()
     if not tops or (len(tops) == 1 and _is_heap(tops[0])):
+        if (told := annotated(place)) is not None:
+            layout.add_told(told)
+            return layout
         raise DataError(
             f"{spec}: has pictures but no class folders; put each class's into its own folder, or "
-            f"name the pictures and their classes in a table{_tables_in(place, *tops)}"
+            f"name the pictures and their classes in a table{tables_in(place, *tops)}"
         )
     split_by = splits_of([folder.name for folder in tops])
     named = [
@@ -120,7 +136,7 @@ def _are_splits(spec: str, root: Folder, tops: list[Folder], named: list[_Split]
         _refuse_twins(spec, tops)
         return False
     several = len({split.split for split in named}) > 1
-    if not any(split.place.classes() for split in named):
+    if not any(one.place.classes() or one.told is not None for one in named):
         if several or len(named) == len(tops):
             _refuse_flat(spec, root, named)
         return False  # a class that happens to be called test
@@ -150,23 +166,12 @@ def _refuse_twins(spec: str, tops: list[Folder]) -> None:
 
 def _refuse_flat(spec: str, root: Folder, named: list[_Split]) -> NoReturn:
     folders = shortened(f"{split.folder.name}/" for split in named)
-    tables = _tables_in(root, *(split.folder for split in named))
+    tables = tables_in(root, *(split.folder for split in named))
     raise DataError(
         f"{spec}: {folders} have pictures but no class folders in them. As splits they need a "
         f"folder for each class, or a table that says each picture's class{tables}; if these names "
         f"are the classes themselves, add {_CLASSES}"
     )
-
-
-def _tables_in(*folders: Folder) -> str:
-    """The tables that lie in these folders, as words of a sentence, "" for none."""
-    found = {
-        os.path.relpath(os.path.join(folder.path, name)): None  # noqa: PTH118
-        for folder in folders
-        for name in folder.files
-        if suffix_of(name) in TABLE_SUFFIXES
-    }
-    return f" (there is {shortened(found, _TABLES_SHOWN)}: name it as DATA)" if found else ""
 
 
 def _refuse_odd_one(spec: str, tops: list[Folder], named: list[_Split]) -> NoReturn:
@@ -216,13 +221,9 @@ def _read_splits(spec: str, root: Folder, named: list[_Split], layout: Layout) -
     }
     loose = list(root.pictures)
     for one in named:
-        annotated = _annotated(one)
         inside = one.place.classes()
-        if annotated is not None:
-            for path, label in annotated:
-                layout.paths.append(path)
-                layout.labels.append(label)
-                layout.splits.append(one.split)
+        if one.told is not None:
+            layout.add_told(one.told, one.split)
             continue
         if not inside:
             layout.notes.append(
@@ -264,25 +265,6 @@ def _refuse_strangers(spec: str, one: _Split, trained: set[str]) -> None:
             f"class of the train split ({shortened(sorted(trained))}); sort its pictures into "
             "folders of these classes, or take it away"
         )
-
-
-def _annotated(one: _Split) -> list[tuple[str, str]] | None:
-    """Pictures and classes by Tiny ImageNet's val_annotations.txt: name, class and a box a line.
-
-    None where there is no such file. Raises DataError for a picture that it does not name.
-    """
-    name = f"{one.split}_annotations.txt"
-    if name not in one.folder.files:
-        return None
-    file = os.path.join(one.folder.path, name)  # noqa: PTH118  as all paths here
-    with io.TextIOWrapper(open_file(file), encoding="utf-8", errors="replace") as stream:
-        cells = [line.rstrip("\n").split("\t") for line in stream]
-    label_of = {row[0]: row[1] for row in cells if len(row) > 1 and row[1]}
-    found = [(path, label_of.get(os.path.basename(path), "")) for path in one.folder.all_pictures()]  # noqa: PTH119
-    unknown = [path for path, label in found if not label]
-    if unknown:
-        raise DataError(f"{file}: does not name {len(unknown)} pictures, such as {unknown[0]}")
-    return found
 
 
 def _loose(root: str, paths: list[str]) -> Iterator[str]:

@@ -59,14 +59,18 @@ class ManifestSource:
     def read(self, spec: str, reading: ReadingConfig) -> SampleTable:
         """The pictures that the table names. Raises DataError when it cannot be used."""
         file = Path(spec).expanduser().absolute()
-        try:
-            read = _read_jsonl if file.suffix.lower() == ".jsonl" else _read_csv
-            cells = read(file, spec)
-        except OSError as error:
-            raise DataError(f"{spec}: cannot be read ({error.strerror})") from error
-        except csv.Error as error:
-            raise DataError(f"{spec}: line 1: {error}") from error
-        return manifest_table(spec, file, cells, reading)
+        return manifest_table(spec, file, read_cells(file, spec), reading)
+
+
+def read_cells(file: Path, spec: str) -> Cells:
+    """What a .csv, .tsv or .jsonl says. Raises DataError, which begins with `spec`."""
+    try:
+        read = _read_jsonl if file.suffix.lower() == ".jsonl" else _read_csv
+        return read(file, spec)
+    except OSError as error:
+        raise DataError(f"{spec}: cannot be read ({error.strerror})") from error
+    except csv.Error as error:
+        raise DataError(f"{spec}: line 1: {error}") from error
 
 
 def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) -> SampleTable:
