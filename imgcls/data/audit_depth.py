@@ -81,12 +81,12 @@ class Depths:
             if high < _DIM * (2 ** (self.bits or 0) - 1):
                 scale += ", so they are dark; save them on a larger scale"
             parts.append(
-                f"{len(self.undeclared):,} of more than 8 bits go up to {high:,.10g}: "
-                f"scaled {scale}"
+                f"{len(self.undeclared):,} of more than 8 bits go up to {high:,.10g} and "
+                f"are scaled {scale}"
             )
         if self.negative:
             parts.append(
-                f"{len(self.negative):,} go below zero: each is stretched over its own range"
+                f"{len(self.negative):,} go below zero and are each stretched over their own range"
             )
         return "; ".join(parts)
 

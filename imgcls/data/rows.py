@@ -14,13 +14,14 @@ import numpy as np
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import folded, is_text, shortened
 from imgcls.data.source import ImageStore, SampleTable
-from imgcls.data.split_words import is_plain, read_as_splits, splits_of
+from imgcls.data.split_words import is_plain, read_as_splits, split_of, splits_of
 from imgcls.errors import DataError
 
 _SHOWN = 10
 _LONGEST_PLACE = 200
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))(\.0+)?")
 _COLUMNS_SHOWN = 30
+_YES_OR_NO = ({"true", "false"}, {"1", "0"}, {"1.0", "0.0"}, {"yes", "no"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +217,11 @@ def _unread_splits(columns: Mapping[str, Sequence[str]]) -> list[str]:
             notes.append(
                 f"column {title!r} says {shortened(splits)} and is not read; --split-col "
                 f"{shlex.quote(title)} takes it for the splits"
+            )
+        elif split_of(title) and {text.strip().lower() for text in splits} in _YES_OR_NO:
+            notes.append(
+                f"column {title!r} may tell the splits and is not read; write train, val and test "
+                "into a column split"
             )
     return notes
 

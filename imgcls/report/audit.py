@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imgcls.report.console import Console
+from imgcls.report.numbers import counted, pictures_and_classes
 from imgcls.report.screen import facts_table
 from imgcls.report.text import visible
 from imgcls.results import AuditPicture, AuditReport, Finding
@@ -35,9 +36,9 @@ def show_audit(console: Console, report: AuditReport) -> None:
 
 def audit_facts(report: AuditReport) -> list[tuple[str, str]]:
     """Pairs of a name and what the set has under it."""
-    groups = f", {report.groups:,} groups" if report.groups is not None else ""
-    classes = f"{report.pictures:,} pictures, {_counted(len(report.class_names))}{groups}"
-    facts = [("Data", f"{report.data}: {classes}")]
+    groups = "" if report.groups is None else f", {counted(report.groups, 'group', 'groups')}"
+    size = pictures_and_classes(report.pictures, len(report.class_names))
+    facts = [("Data", f"{report.data}: {size}{groups}")]
     splits = split_counts(report)
     if set(splits) != {""}:
         counts = ", ".join(f"{count:,} {name or 'in none'}" for name, count in splits.items())

@@ -10,7 +10,14 @@ from rich.table import Table
 from imgcls.report.console import Console
 from imgcls.report.evaluation_tables import further_tables
 from imgcls.report.metric_names import metric_title, metric_writer
-from imgcls.report.numbers import MISSING, few_pictures, percent, reach, score
+from imgcls.report.numbers import (
+    MISSING,
+    few_pictures,
+    percent,
+    pictures_and_classes,
+    reach,
+    score,
+)
 from imgcls.report.screen import facts_table, panel
 from imgcls.report.trained_on import trained_on_in_words
 from imgcls.results import EvalReport
@@ -29,10 +36,8 @@ _SHIFTED_PRIORS = {
 def show_evaluation(console: Console, report: EvalReport) -> None:
     """The headline numbers, the weakest classes, the commonest confusions, the files."""
     metrics = report.metrics
-    title = (
-        f"{report.model_name} on {report.split}: {metrics['samples']:,} pictures, "
-        f"{metrics['num_classes']:,} classes"
-    )
+    size = pictures_and_classes(metrics["samples"], metrics["num_classes"])
+    title = f"{report.model_name} on {report.split}: {size}"
     screen = panel(title, Group(_headline(report), "", _facts(report)))
     console.result(
         report, screen, _weakest_classes(report), _confusions(report), *further_tables(report), ""

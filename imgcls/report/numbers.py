@@ -22,6 +22,17 @@ def percent(value: float | None, pictures: int) -> str:
     return f"{value:.{_decimals(pictures)}%}"
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """1 class, 2 classes, 1,000 classes."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def pictures_and_classes(pictures: int, classes: int) -> str:
+    """How large a data set is: "1,797 pictures, 10 classes"."""
+    of = counted(classes, "class", "classes")
+    return f"{counted(pictures, 'picture', 'pictures')}, {of}"
+
+
 def score(value: float | None) -> str:
     """A number that is no share of pictures, such as an area or a loss, with four decimals."""
     return MISSING if value is None else f"{value:.4f}"

@@ -12,7 +12,7 @@ from rich.text import Text
 from imgcls.report.console import Console
 from imgcls.report.epoch_table import deciding_numbers
 from imgcls.report.metric_names import metric_title
-from imgcls.report.numbers import percent
+from imgcls.report.numbers import percent, pictures_and_classes
 from imgcls.report.text import visible
 from imgcls.results import PlanReport, PreflightReport, TrainResult
 
@@ -77,9 +77,8 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
         split: sum(row[split] for row in plan.class_counts.values())
         for split in ("train", "val", "test")
     }
-    facts.add_row(
-        "Data", f"{plan.data}: {sum(counts.values()):,} pictures, {len(plan.class_names)} classes"
-    )
+    size = pictures_and_classes(sum(counts.values()), len(plan.class_names))
+    facts.add_row("Data", f"{plan.data}: {size}")
     facts.add_row(
         "Split",
         f"{counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test "

@@ -360,6 +360,8 @@ def test_a_split_under_another_name_is_not_lost_in_silence(images):
         "column 'data set' says test, train and is not read; --split-col 'data set' takes it for "
         "the splits" in table.notes
     )
+    fastai = table_of(images, "path,label,is_valid\na/1.png,x,True\na/2.png,y,False\n")
+    assert any(note.startswith("column 'is_valid' may tell the splits") for note in fastai.notes)
     for silent in ("north,south", "train,train", "train,"):
         one, other = silent.split(",")
         text = f"path,label,site\na/1.png,x,{one}\na/2.png,y,{other}\n"

@@ -53,7 +53,7 @@ def test_the_plan_says_the_depth(tmp_path, command, preflight):
     cells(tmp_path / "cells", 3000)
     done = command(*TRAIN, preflight, "--dry-run")
     assert done.code == 0, done.err
-    assert "16 of more than 8 bits go up to 3,000: scaled by 12 bits" in done.out
+    assert "16 of more than 8 bits go up to 3,000 and are scaled by 12 bits" in done.out
 
 
 def test_the_depth_is_kept_with_the_model(trained, tmp_path, command):
@@ -145,7 +145,7 @@ def test_inspect_says_what_the_bits_are(tmp_path, command):
     """The depth as a fact, unused bits, mixed depths, pictures in the dark, values below zero."""
     folder = cells(tmp_path / "cells", 4095)
     found = json.loads(command("inspect", folder, "--json").out)
-    assert found["bit_depth"] == "16 of more than 8 bits go up to 4,095: scaled by 12 bits"
+    assert found["bit_depth"] == "16 of more than 8 bits go up to 4,095 and are scaled by 12 bits"
     assert [f["kind"] for f in found["findings"]] == ["few_pictures", "bit_depth"]
     rng = np.random.default_rng(1)
     extra = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from imgcls.report.audit import audit_facts, split_counts
 from imgcls.report.html.page import Column, Table, Thumbnail, render_page
+from imgcls.report.numbers import counted
 from imgcls.results import AuditPicture, AuditReport, Finding
 
 # a page is to open at once; --json has every one
@@ -28,7 +29,11 @@ def audit_page(report: AuditReport, picture_uri: Callable[[AuditPicture], str | 
         "audit.html",
         report=report,
         cards=[
-            ("Pictures", f"{report.pictures:,}", f"{len(report.class_names):,} classes"),
+            (
+                "Pictures",
+                f"{report.pictures:,}",
+                counted(len(report.class_names), "class", "classes"),
+            ),
             *(
                 (f"{harm.capitalize()} harm", harms.count(harm), _findings(harms.count(harm)))
                 for harm in ("high", "medium", "low")
