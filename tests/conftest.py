@@ -121,12 +121,48 @@ def crops():
 @pytest.fixture
 def photos(tmp_path, crops):
     """A bare folder of three classes with 20, 16 and 12 JPEGs."""
-    root = tmp_path / "photos"
-    for (name, pictures), count in zip(crops.items(), (20, 16, 12), strict=True):
+    return save_crops(crops, tmp_path / "photos", (20, 16, 12))
+
+
+def save_crops(crops, root, counts):
+    """A new folder of three classes with so many JPEGs of the crops."""
+    for (name, pictures), count in zip(crops.items(), counts, strict=True):
         (root / name).mkdir(parents=True)
         for index in range(count):
             Image.fromarray(pictures[index]).save(root / name / f"{index:03d}.jpg", quality=92)
     return root
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, crops):
+    """A folder with photos/ and two runs of one epoch, `single`, and `folds` of two folds.
+
+    Tests read it, and change copies of it only.
+    """
+    from imgcls.cli.boundary import run
+
+    root = tmp_path_factory.mktemp("trained")
+    save_crops(crops, root / "photos", (12, 12, 12))
+    common = (*OFFLINE, "--epochs", "1", "--device", "cpu", "--quiet", "--no-preflight")
+    for name, more in (("single", ()), ("folds", ("--folds", "2"))):
+        options = ("--experiment", name, "--output", str(root / "outputs"), *more)
+        assert run(["train", str(root / "photos"), *common, *options]) == 0
+    return root
+
+
+@pytest.fixture(scope="session")
+def _audited():
+    # an audit hook stays for as long as the process does: one for all tests
+    from faults import Injector
+
+    return Injector()
+
+
+@pytest.fixture
+def injector(_audited, monkeypatch):
+    """An Injector that counts flushes too, and does none: a dead process loses nothing it wrote."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: _audited.operation("fsync"))
+    return _audited
 
 
 def tiny_config(source: object = "digits", **groups: dict[str, object]):

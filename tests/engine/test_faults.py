@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from faults import FAULTS
 from torch import nn
 
 from imgcls.engine import checkpoint as cp
@@ -20,69 +20,10 @@ from imgcls.engine.checkpointer import find_sound, prune, write_and_link
 from imgcls.engine.durable import pointed_at, write_text
 from imgcls.engine.pointers import best_of, last_of, settle
 
-STOP = "power cut"
-FAULTS = {STOP: None, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
-AUDITED = {
-    "open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.truncate",
-}  # fmt: skip
-
-
-class Injector:
-    """Counts the operations that change a folder, and lets the n-th one fail.
-
-    Python's audit events announce opens, renames, links, removals and new folders before they
-    happen; writing bytes and flushing them to the disk are wrapped, because no event tells them.
-    """
-
-    def __init__(self) -> None:
-        self.folder = ""
-        self.armed = False
-        self.seen: list[str] = []
-        self.fail_at = 0
-        self.fault: str | None = None
-        sys.addaudithook(self._audit)
-
-    def begin(self, folder, fail_at=0, fault=None) -> None:
-        self.folder, self.fail_at, self.fault = str(folder), fail_at, fault
-        self.seen = []
-        self.armed = True
-
-    def end(self) -> None:
-        self.armed = False
-
-    def operation(self, name: str) -> None:
-        if not self.armed:
-            return
-        self.seen.append(name)
-        if len(self.seen) != self.fail_at:
-            return
-        if self.fault == STOP:
-            os._exit(9)
-        self.armed = False  # clean-up is not part of the fault
-        raise OSError(FAULTS[self.fault], os.strerror(FAULTS[self.fault]))
-
-    def _audit(self, event: str, arguments: tuple) -> None:
-        if not self.armed or event not in AUDITED:
-            return
-        if event == "open":
-            path, _mode, flags = arguments
-            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-            if not writes or not str(path).startswith(self.folder):
-                return
-        self.operation(event.removeprefix("os."))
-
-
-@pytest.fixture(scope="module")
-def injector():
-    return Injector()
-
 
 @pytest.fixture(autouse=True)
 def _wrap(injector, monkeypatch):
     save_file = cp.save_file
-
-    def counted_fsync(_descriptor):
-        injector.operation("fsync")  # a process that dies loses nothing of what it wrote
 
     def counted_save_file(tensors, file, **keywords):
         injector.operation("write tensors")
@@ -91,7 +32,6 @@ def _wrap(injector, monkeypatch):
             os.truncate(file, file.stat().st_size // 2)  # the cut came in the middle
         injector.operation("written")
 
-    monkeypatch.setattr(os, "fsync", counted_fsync)
     monkeypatch.setattr(cp, "save_file", counted_save_file)
 
 
@@ -155,22 +95,9 @@ def begun(folder, before):
 
 def save_with_fault(injector, training, number, fault, *, best):
     """Save once more, while the operation of this number fails or stops the process."""
-    if fault == STOP:
-        child = os.fork()
-        if child == 0:
-            injector.begin(training.folder, number, fault)
-            training.save(best=best)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-        return
-    injector.begin(training.folder, number, fault)
-    try:
-        training.save(best=best)
-    except OSError as error:
-        # what is being removed anyway may fail in silence
-        assert error.errno == FAULTS[fault]
-    finally:
-        injector.end()
+    error = injector.fail(training.folder, number, fault, lambda: training.save(best=best))
+    # what is being removed anyway may fail in silence
+    assert error is None or isinstance(error, OSError)
 
 
 def assert_it_goes_on(folder):
@@ -198,11 +125,8 @@ def test_every_operation_survives_every_fault(injector, tmp_path, name):
     before, is_best = SAVES[name]
     training = begun(tmp_path / "count", before)
     states = [standing(training.folder)]
-    injector.begin(training.folder)
-    training.save(best=is_best)
-    injector.end()
+    operations = injector.count(training.folder, lambda: training.save(best=is_best))
     states.append(standing(training.folder))
-    operations = list(injector.seen)
     assert len(operations) > 20
     survived, between = Counter(), 0
     for fault in FAULTS:
@@ -244,7 +168,7 @@ def test_a_file_that_may_not_grow_is_no_checkpoint(tmp_path, share):
 FULL = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from test_faults import Training, standing
 folder = Path(sys.argv[1])
 training = Training(folder)
@@ -270,12 +194,10 @@ assert standing(folder) == (2, 2)
 def test_a_disk_that_is_full_for_real_keeps_what_was_saved(tmp_path):
     """On a file system of its own, where this machine lets one be mounted."""
     here = Path(__file__).parent
-    mount = 'mount -t tmpfs -o size=64k tmpfs "$1" && exec "$2" -c "$3" "$1" "$4"'
+    mount = 'mount -t tmpfs -o size=64k tmpfs "$1" && exec "$2" -c "$3" "$1" "$4" "$5"'
+    command = ["unshare", "-m", "sh", "-c", mount, "sh", tmp_path, sys.executable, FULL]
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", mount, "sh", tmp_path, sys.executable, FULL, here],
-        capture_output=True,
-        text=True,
-        check=False,
+        [*command, here, here.parent], capture_output=True, text=True, check=False
     )
     if "unshare:" in done.stderr or "mount:" in done.stderr:
         pytest.skip("no file system can be mounted here")
@@ -287,15 +209,10 @@ def test_a_text_file_is_the_old_or_the_new_one(injector, tmp_path):
     """history.csv, metrics and configs are replaced at once."""
     file = tmp_path / "history.csv"
     write_text(file, "old")
-    injector.begin(tmp_path)
-    write_text(file, "new")
-    injector.end()
-    for number in range(1, len(injector.seen) + 1):
+    operations = injector.count(tmp_path, lambda: write_text(file, "new"))
+    for number in range(1, len(operations) + 1):
         write_text(file, "old")
-        injector.begin(tmp_path, number, "ENOSPC")
-        with pytest.raises(OSError, match="No space left"):
-            write_text(file, "new")
-        injector.end()
+        assert injector.fail(tmp_path, number, "ENOSPC", lambda: write_text(file, "new"))
         assert file.read_text() in ("old", "new")
         assert list(tmp_path.iterdir()) == [file]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -10,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import FAULTS, STOP
 from PIL import Image
-from test_faults import FAULTS, STOP, Injector
 
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.engine.commit import recover
 from imgcls.engine.score_file import ScoreFile
 from imgcls.engine.staging import StagedFolders
 from imgcls.engine.temperature import Temperature, read_temperature
-from imgcls.errors import ImgclsError, RunError
+from imgcls.errors import RunError
 from imgcls.jobs.result_folders import ResultFolders
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
@@ -29,20 +28,8 @@ from imgcls.results import EvalReport
 NAMES = ("a", "b", "c")
 
 
-@pytest.fixture(scope="module")
-def injector():
-    return Injector()
-
-
 @pytest.fixture(autouse=True)
-def _count_fsync(injector, monkeypatch):
-    fsync = os.fsync
-
-    def counted(descriptor):
-        injector.operation("fsync")
-        return fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", counted)
+def _quick(monkeypatch):
     # of all that torch has in memory, a hundred times over
     monkeypatch.setattr("imgcls.engine.staging.gc.collect", lambda: 0)
 
@@ -114,33 +101,14 @@ def test_every_operation_survives_every_fault(injector, tmp_path):
     """The old or the new evaluation is there, whole, never a mixture; the same again works."""
     begin(tmp_path / "begun")
     shutil.copytree(tmp_path / "begun", tmp_path / "count")
-    injector.begin(tmp_path / "count")
-    evaluate(tmp_path / "count", 2)
-    injector.end()
-    operations = list(injector.seen)
+    operations = injector.count(tmp_path / "count", lambda: evaluate(tmp_path / "count", 2))
     assert len(operations) > 40
     left = set()
-    for fault, code in FAULTS.items():
+    for fault in FAULTS:
         for number in range(1, len(operations) + 1):
             fold = tmp_path / f"{fault[:2]}-{number}"
             shutil.copytree(tmp_path / "begun", fold)
-            if fault == STOP:
-                child = os.fork()
-                if child == 0:
-                    injector.begin(fold, number, fault)
-                    evaluate(fold, 2)
-                    os._exit(0)
-                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-            else:
-                injector.begin(fold, number, fault)
-                try:
-                    evaluate(fold, 2)
-                except OSError as error:
-                    assert error.errno == code
-                except ImgclsError as error:
-                    assert os.strerror(code) in str(error)
-                finally:
-                    injector.end()
+            injector.fail(fold, number, fault, lambda fold=fold: evaluate(fold, 2))
             value = assert_whole(fold)
             left.add((fault, value))
             evaluate(fold, 2)
@@ -217,6 +185,30 @@ def test_a_note_of_another_ones_run_reaches_no_file_of_ours(tmp_path):
         assert not (run / ".tmp-test.commit").exists()
 
 
+def test_a_commit_outlives_a_checkpoint_that_was_removed(injector, tmp_path):
+    """Decided, then killed; resuming has pruned the checkpoint that got a temperature with it."""
+    final, checkpoint = tmp_path / "test", tmp_path / "step-1"
+    checkpoint.mkdir()
+
+    def job(value):
+        with StagedFolders(is_evaluation_file) as staged:
+            (staged.stage(final) / "report.html").write_text(value)
+            if value == "one":
+                staged.put(checkpoint / "calibration.json", value)
+            staged.commit()
+
+    operations = injector.count(tmp_path, lambda: job("other"))
+    first = operations.index("rename") + 3  # the first of carrying out, behind the decision
+    injector.fail(tmp_path, first, STOP, lambda: job("one"))
+    assert (tmp_path / ".tmp-test.commit").exists()
+    checkpoint.rmdir()
+    recover(final, is_evaluation_file)
+    assert (final / "report.html").read_text() == "one"
+    job("two")
+    assert (final / "report.html").read_text() == "two"
+    assert not checkpoint.exists()
+
+
 def commit_three(root, value):
     """Two folds, the folder of both, and a file elsewhere; all tell the value."""
     with StagedFolders(is_evaluation_file) as staged:
@@ -239,27 +231,15 @@ def test_folders_of_one_commit_are_all_old_or_all_new(injector, tmp_path):
     commit_three(tmp_path / "begun", "old")
     (tmp_path / "begun" / "fold_1" / "val" / "notes.txt").write_text("mine")
     shutil.copytree(tmp_path / "begun", tmp_path / "count")
-    injector.begin(tmp_path / "count")
-    commit_three(tmp_path / "count", "new")
-    injector.end()
+    operations = injector.count(tmp_path / "count", lambda: commit_three(tmp_path / "count", "new"))
     left = set()
     for fault in (STOP, "EIO"):
-        for number in range(1, len(injector.seen) + 1):
+        for number in range(1, len(operations) + 1):
             root = tmp_path / f"{fault[:2]}-{number}"
             shutil.copytree(tmp_path / "begun", root)
+            injector.fail(root, number, fault, lambda root=root: commit_three(root, "new"))
             if fault == STOP:
-                child = os.fork()
-                if child == 0:
-                    injector.begin(root, number, fault)
-                    commit_three(root, "new")
-                    os._exit(0)
-                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
                 root = root.rename(tmp_path / f"moved-{number}")
-            else:
-                injector.begin(root, number, fault)
-                with contextlib.suppress(OSError):
-                    commit_three(root, "new")
-                injector.end()
             recover(root / PARTS[number % 3] / "val", is_evaluation_file)
             [value] = values_of(root)
             left.add((fault, value))
@@ -268,4 +248,3 @@ def test_folders_of_one_commit_are_all_old_or_all_new(injector, tmp_path):
             assert (root / "fold_1" / "val" / "notes.txt").read_text() == "mine"
             assert not list(root.rglob(".tmp-*"))
     assert left == {(fault, value) for fault in (STOP, "EIO") for value in ("old", "new")}
-    injector.seen.clear()

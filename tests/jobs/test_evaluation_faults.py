@@ -10,15 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import OFFLINE
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
-from test_faults import FAULTS, STOP, Injector
+from faults import FAULTS, STOP
 
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.report import ReportConfig
@@ -26,7 +21,6 @@ from imgcls.engine.checkpoint import read_checkpoint
 from imgcls.engine.commit import recover
 from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.temperature import Temperature, read_temperature, temperature_file
-from imgcls.errors import ImgclsError
 from imgcls.jobs import report as page
 from imgcls.jobs.evaluate import evaluate
 from imgcls.report.evaluation_files import is_evaluation_file, read_predictions
@@ -36,28 +30,14 @@ OLD, NEW, AGAIN = "old", "new", "again"
 HOW_MANY = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 
 
-@pytest.fixture(scope="module")
-def injector():
-    return Injector()
-
-
 @pytest.fixture(autouse=True)
-def _cheap(injector, monkeypatch):
-    """Counted flushes, one plot, no search for what torch has left."""
-    fsync = os.fsync
-
-    def counted(descriptor):
-        injector.operation("fsync")
-        return fsync(descriptor)
-
-    real = page._drawings
-    monkeypatch.setattr(os, "fsync", counted)
+def _cheap(monkeypatch):
+    """One plot, no search for what torch has left."""
     monkeypatch.setattr("imgcls.engine.staging.gc.collect", lambda: 0)
     monkeypatch.setattr("imgcls.engine.score_file.gc.collect", lambda: 0)
     monkeypatch.setattr(page, "draw_confusion", lambda *_a, normalized, **_k: page_plot(normalized))
     for name in ("draw_roc", "draw_precision_recall", "draw_reliability", "draw_confidences"):
         monkeypatch.setattr(page, name, lambda *_a, **_k: page_plot(normalized=False))
-    assert page._drawings is real
 
 
 def page_plot(normalized):
@@ -78,23 +58,6 @@ class Plot:
 
     def files(self):
         return [(f"{self.name}.{kind}", os.environ["PLOT"].encode()) for kind in ("png", "svg")]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, crops):
-    """Two runs of one epoch, `single` and `folds`, and pictures to evaluate."""
-    from imgcls.cli.boundary import run
-
-    root = tmp_path_factory.mktemp("trained")
-    for name, pictures in crops.items():
-        (root / "photos" / name).mkdir(parents=True)
-        for index in range(12):
-            Image.fromarray(pictures[index]).save(root / "photos" / name / f"{index:03d}.jpg")
-    common = (*OFFLINE, "--epochs", "1", "--device", "cpu", "--quiet", "--no-preflight")
-    for name, more in (("single", ()), ("folds", ("--folds", "2"))):
-        options = ("--experiment", name, "--output", str(root / "outputs"), *more)
-        assert run(["train", str(root / "photos"), *common, *options]) == 0
-    return root
 
 
 def evaluated(run, value, **options):
@@ -133,28 +96,7 @@ def chosen(operations):
 
 def fail(injector, root, number, fault, job):
     """Do the job while the operation of this number stops the process or fails."""
-    if fault == STOP:
-        child = os.fork()
-        if child == 0:
-            injector.begin(root, number, fault)
-            job()
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-        return
-    injector.begin(root, number, fault)
-    try:
-        job()
-    except ImgclsError as error:
-        assert os.strerror(FAULTS[fault]) in str(error) or "disk is full" in str(error)
-    finally:
-        injector.end()
-
-
-def count(injector, root, job):
-    injector.begin(root)
-    job()
-    injector.end()
-    return list(injector.seen)
+    assert not isinstance(injector.fail(root, number, fault, job), OSError)
 
 
 def instants(operations):
@@ -184,7 +126,7 @@ def test_an_evaluation_that_fails_anywhere_leaves_the_old_one_or_the_new(
         evaluated(root, NEW, calibrate="temperature")
 
     shutil.copytree(tmp_path / "begun", tmp_path / "count", symlinks=True)
-    operations = count(injector, tmp_path / "count", lambda: job(tmp_path / "count"))
+    operations = injector.count(tmp_path / "count", lambda: job(tmp_path / "count"))
     new = standing(tmp_path / "count" / results)
     assert all(old[name] != new[name] for name in old)
     fitted = read_temperature(read_checkpoint(find_checkpoint(tmp_path / "count", 0))).temperature
@@ -238,7 +180,7 @@ def test_all_folds_that_fail_anywhere_are_all_old_or_all_new(injector, trained, 
         # as if from another time: a mark that an old evaluation has and a new one has not
         (tmp_path / "begun" / name / "changed.csv").write_text("old")
     shutil.copytree(tmp_path / "begun", tmp_path / "count", symlinks=True)
-    operations = count(injector, tmp_path / "count", lambda: job(tmp_path / "count"))
+    operations = injector.count(tmp_path / "count", lambda: job(tmp_path / "count"))
     names = [i for i, operation in enumerate(operations, 1) if operation == "rename"]
     left = set()
     for number in names[-18::2]:
@@ -281,7 +223,7 @@ def test_a_page_that_fails_anywhere_is_the_old_one_or_the_new(injector, trained,
         return value
 
     shutil.copytree(tmp_path / "begun", tmp_path / "count", symlinks=True)
-    operations = count(injector, tmp_path / "count", lambda: job(tmp_path / "count"))
+    operations = injector.count(tmp_path / "count", lambda: job(tmp_path / "count"))
     assert value_of(tmp_path / "count") == NEW
     left = set()
     for place, (fault, number) in enumerate(instants(operations)[::every]):

@@ -8,9 +8,8 @@ import sys
 import tempfile
 
 import pytest
-from conftest import OFFLINE
+from conftest import OFFLINE, save_crops
 from forging import damage
-from PIL import Image
 
 COMMON = ("--device", "cpu", "--quiet")
 SCORE = (*COMMON, "--workers", "0", "--ci", "none", "--no-report")
@@ -55,10 +54,7 @@ def original(tmp_path_factory, crops):
     from imgcls.cli.boundary import run
 
     root = tmp_path_factory.mktemp("original")
-    for name, pictures in crops.items():
-        (root / "photos" / name).mkdir(parents=True)
-        for index in range(8):
-            Image.fromarray(pictures[index]).save(root / "photos" / name / f"{index}.jpg")
+    save_crops(crops, root / "photos", (8, 8, 8))
     (root / "photos" / "china" / "bad.jpg").write_bytes(b"no picture")
     data = ("photos", *OFFLINE, "--epochs", "1", "--batch-size", "8", "--on-bad-image", "skip")
     with pytest.MonkeyPatch.context() as patch:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
 import random
@@ -16,32 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import OFFLINE, run_process
+from conftest import run_process
 from killing import Launcher
+
+sys.path.append(str(Path(__file__).parents[1] / "promises" / "as_windows"))
+from files_in_use import RESTRICTED, refused_while_in_use
 
 from imgcls.engine.commit import recover
 from imgcls.report.evaluation_files import is_evaluation_file, read_predictions
 
 FAST = ("--device", "cpu", "--workers", "0", "--ci", "none")
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, crops):
-    """A folder with pictures and two runs of one epoch: `single`, and `folds` of two folds."""
-    from PIL import Image
-
-    from imgcls.cli.boundary import run
-
-    root = tmp_path_factory.mktemp("trained")
-    for name, pictures in crops.items():
-        (root / "photos" / name).mkdir(parents=True)
-        for index in range(12):
-            Image.fromarray(pictures[index]).save(root / "photos" / name / f"{index:03d}.jpg")
-    common = (*OFFLINE, "--epochs", "1", "--device", "cpu", "--quiet", "--no-preflight")
-    for name, more in (("single", ()), ("folds", ("--folds", "2"))):
-        options = ("--experiment", name, "--output", str(root / "outputs"), *more)
-        assert run(["train", str(root / "photos"), *common, *options]) == 0
-    return root
 
 
 @pytest.fixture
@@ -74,7 +56,7 @@ def test_a_read_only_run_is_scored_with_its_results_elsewhere(runs, tmp_path):
     done = read_only(runs, "evaluate", run, *FAST, "--no-report", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     [line] = done.stderr.splitlines()
-    assert "Read-only" in line or "Permission" in line
+    assert "the disk is read-only" in line or "no permission" in line
     assert "--results-dir" in line
     done = read_only(runs, "evaluate", run, *FAST, "--results-dir", "mine", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -175,36 +157,11 @@ def test_a_page_of_an_earlier_version_says_what_it_could_not_check(command, runs
     assert "was not checked" in done.err
 
 
-def mapped_or_open():
-    """The files of this process that Windows would let nobody rename or remove."""
-    maps = Path("/proc/self/maps").read_text().splitlines()
-    found = {line.split(maxsplit=5)[5] for line in maps if len(line.split(maxsplit=5)) == 6}
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            target = descriptor.readlink()
-            if not target.is_dir():
-                found.add(str(target))
-    return found
-
-
 @pytest.fixture
 def windows_rules(monkeypatch):
     """os.rename, replace, unlink and rmdir as Windows has them."""
-
-    def guarded(function):
-        def call(path, *rest, **keywords):
-            names = [Path.cwd() / name for name in (path, *rest[:1])]
-            if keywords.get("dir_fd") is not None:
-                names = [Path(f"/proc/self/fd/{keywords['dir_fd']}").readlink() / path]
-            for used in mapped_or_open():
-                if any(Path(used).is_relative_to(name) for name in names):
-                    raise PermissionError(errno.EACCES, f"in use: {used}")
-            return function(path, *rest, **keywords)
-
-        return call
-
-    for name in ("rename", "replace", "unlink", "remove", "rmdir"):
-        monkeypatch.setattr(os, name, guarded(getattr(os, name)))
+    for name in RESTRICTED:
+        monkeypatch.setattr(os, name, refused_while_in_use(getattr(os, name)))
 
 
 @pytest.mark.parametrize(

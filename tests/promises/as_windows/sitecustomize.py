@@ -8,14 +8,14 @@ console stay those of this system.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import multiprocessing
 import os
 import signal
 import sys
 from multiprocessing.context import DefaultContext
-from pathlib import Path
+
+from files_in_use import RESTRICTED, refused_while_in_use
 
 if sys.platform != "linux":
     raise RuntimeError("this plays another system on Linux")
@@ -25,34 +25,6 @@ _LACKING = {
     signal: ("SIGHUP", "SIGUSR1", "SIGUSR2", "pthread_sigmask", "sigtimedwait"),
 }
 _MODULES = ("pwd", "grp", "termios")
-
-
-def _in_use() -> set[str]:
-    found = set()
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        if len(parts := line.split(maxsplit=5)) == 6:
-            found.add(parts[5])
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            target = descriptor.readlink()
-            if not target.is_dir():
-                found.add(str(target))
-    return found
-
-
-def _refused_while_in_use(function):
-    def call(path, *rest, **keywords):
-        names = [Path.cwd() / os.fsdecode(name) for name in (path, *rest[:1])]
-        if keywords.get("dir_fd") is not None:
-            names = [Path(f"/proc/self/fd/{keywords['dir_fd']}").readlink() / os.fsdecode(path)]
-        for used in _in_use():
-            if any(Path(used).is_relative_to(name) for name in names):
-                raise PermissionError(errno.EACCES, "in use by this process", str(used))
-        if function.__name__ == "replace" and Path(rest[0]).is_dir():
-            raise PermissionError(errno.EACCES, "a folder cannot be replaced", str(rest[0]))
-        return function(path, *rest, **keywords)
-
-    return call
 
 
 def _no_links(source, target, target_is_directory=False, **keywords):
@@ -71,8 +43,8 @@ def _sysconf(name, _sysconf=os.sysconf):
 
 
 os.sysconf = _sysconf
-for name in ("rename", "replace", "unlink", "remove", "rmdir"):
-    setattr(os, name, _refused_while_in_use(getattr(os, name)))
+for name in RESTRICTED:
+    setattr(os, name, refused_while_in_use(getattr(os, name)))
 os.symlink = _no_links
 DefaultContext.get_context = _spawned
 multiprocessing.get_context = multiprocessing.context._default_context.get_context
