@@ -89,7 +89,8 @@ def in_eight_bits(image: Image.Image, content: bytes, bits: int | None) -> Image
 
 def _scaled(samples: np.ndarray, bits: int, full_scale: float) -> np.ndarray:
     if samples.dtype.kind == "f":
-        samples = np.where(np.isfinite(samples), samples, np.nanmin(samples, initial=0.0))
+        finite = np.isfinite(samples)
+        samples = np.where(finite, samples, samples.min(initial=0.0, where=finite))
     low, high = float(samples.min()), float(samples.max())
     if low < 0:
         spread = high - low or 1.0

@@ -100,6 +100,8 @@ class Commit:
                 final.rename(beside(final, "old"))
             new.rename(final)
         for file, text in self.texts.items():
+            if not file.parent.is_dir():  # a checkpoint that was removed since
+                continue
             remove_parts(file)
             write_text(file, text)
 

@@ -22,8 +22,9 @@ def own_split_in(
 
     Data hold the split when each of its pictures is there, by its name and content or by its
     content alone. Of a picture without a recorded content the name has to do, and then all names
-    of the run have to be there. skip: those that are missing stay, as ones that cannot be read.
-    Raises DataError where only half of the split, or more, is there, and for a changed class.
+    of the run have to be there. skip: those that are missing stay, as ones that cannot be read;
+    those that have other contents are passed over, as the note says. Raises DataError where only
+    half of the split, or more, is there, and for a changed class.
     """
     run = run_of(checkpoint.folder)
     if run is None:
@@ -37,7 +38,8 @@ def own_split_in(
     if by_name and not {row["path"] for row in rows} <= set(table.keys):
         return None
     found = find_recorded(table, mine, keep_gone=skip)
-    here = found.found - set(found.changed)
+    changed = set(found.changed)
+    here = found.found - changed
     missing = sorted(wanted - here)
     if 2 * len(missing) > len(wanted):
         return None
@@ -49,11 +51,14 @@ def own_split_in(
             "skip, or leave --split out to score all that is there"
         )
     keys = found.table.keys
-    own = found.table.select(np.array([row for row, k in enumerate(keys) if k in wanted]))
-    assignment_from_rows(own, mine)  # refuses other classes than the run's
+    own = found.table.select(np.array([row for row, k in enumerate(keys) if k in wanted - changed]))
+    unchanged = [row for row in mine if row["path"] not in changed]
+    assignment_from_rows(own, unchanged)  # refuses other classes than the run's
     note = f"{data} holds the run's own {split} split, and that is what is scored"
     if found.renamed:
         note += f"; {found.renamed:,} of its pictures have other names there"
+    if changed:
+        note += f"; {len(changed):,} have other contents there, and are passed over"
     if by_name:
         note += f"; {by_name:,} are known by their names alone"
     if others := len(table) - len(here):

@@ -154,6 +154,15 @@ def test_a_set_has_the_smallest_depth_that_holds_its_largest_sample(tmp_path, to
     assert measure_depths(table, workers=0).bits == bits
 
 
+def test_an_endless_sample_is_the_darkest(tmp_path):
+    """Whatever its sign, as nan is; the others keep their scale."""
+    samples = RAMP.astype(np.float32)
+    samples[0, :3] = -np.inf, np.nan, np.inf
+    expected = eight(np.where(np.isfinite(samples), samples, 0))
+    found = decode(encoded(Image.fromarray(samples), "TIFF"), DecodeSettings(bit_depth=12))
+    assert np.array_equal(np.asarray(found.convert("L")), expected)
+
+
 def test_floats_from_nought_to_one_and_others(tmp_path):
     """1 stands for floats up to 1; above that they are scaled as whole numbers are."""
     unit, counts = (

@@ -293,6 +293,20 @@ def test_half_of_a_split_is_no_split(command, run, photos):
     assert [picture["path"] for picture in report["bad_images"]] == [gone]
 
 
+def test_a_changed_picture_is_not_scored_as_the_runs_own(command, run, photos, tmp_path):
+    """Another picture under the old name, among data that hold the split: passed over, and told."""
+    shutil.copytree(photos, tmp_path / "moved")
+    changed = in_split(run, "test")[0]
+    Image.new("RGB", (48, 48), (1, 9, 99)).save(tmp_path / "moved" / changed)
+    named = (run, "--split", "test", "--data", tmp_path / "moved")
+    refused = command("evaluate", *named)
+    assert refused.code == 2
+    assert f"missing are {changed}" in refused.error_lines[0]
+    report = evaluated(command, *named, "--on-bad-image", "skip")
+    assert report["metrics"]["samples"] == 6
+    assert any("1 have other contents there" in note for note in report["notes"])
+
+
 def test_a_picture_that_is_gone_is_a_bad_one_where_these_are_skipped(command, run, photos):
     """Counted and listed by resume and by evaluate; refused otherwise."""
     for split in ("train", "test"):
