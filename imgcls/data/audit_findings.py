@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from imgcls.data.audit import Audit
 from imgcls.data.audit_duplicates import linked
+from imgcls.data.audit_sets import RowSets, group_sets, near_sets, places, straddling
 from imgcls.data.names import folded, shortened
 from imgcls.data.source import SampleTable
 from imgcls.results import AuditPicture, Finding
@@ -22,8 +23,6 @@ _TINY_SIDE = 32
 _LISTED = 5
 
 _HARMS = ("high", "medium", "low")
-
-RowSets = list[tuple[int, ...]]
 
 _TIE = "a split at random may part them; --fix-manifest ties them together"
 # kind -> harm, what is wrong, what to do
@@ -114,35 +113,6 @@ def picture(table: SampleTable, row: int, note: str = "") -> AuditPicture:
         group=None if table.groups is None else table.groups[row],
         note=note,
     )
-
-
-def straddling(
-    values: Sequence[object] | np.ndarray | None, sets: Iterable[Sequence[int]]
-) -> RowSets:
-    """The sets whose rows have more than one value, such as a split; none without values."""
-    if values is None:
-        return []
-    return [tuple(rows) for rows in sets if len({values[row] for row in rows}) > 1]
-
-
-def places(table: SampleTable) -> list[tuple[object, ...]] | None:
-    """The split and fold that the table gives each row, None where it gives neither."""
-    given = [values for values in (table.splits, table.folds) if values is not None]
-    return list(zip(*given, strict=True)) or None
-
-
-def group_sets(table: SampleTable) -> list[list[int]]:
-    """The rows of each group that the table gives."""
-    by_group: defaultdict[str, list[int]] = defaultdict(list)
-    for row, group in enumerate(table.groups or ()):
-        if group:
-            by_group[group].append(row)
-    return list(by_group.values())
-
-
-def near_sets(audit: Audit) -> RowSets:
-    """The pairs of near duplicates."""
-    return [(int(one), int(other)) for one, other in audit.near]
 
 
 def _unreadable(audit: Audit) -> Iterator[Finding]:

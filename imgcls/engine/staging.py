@@ -7,7 +7,6 @@ import gc
 import os
 import shutil
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from filelock import BaseFileLock
@@ -98,12 +97,7 @@ class StagedFolders:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self._commit is None or not self._commit.is_decided:
             for new in self._final:  # without a commit
                 shutil.rmtree(new, ignore_errors=True)

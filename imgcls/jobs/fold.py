@@ -115,7 +115,12 @@ def train_fold(
     try:
         if saved is None and plan.recipe.fits_head:
             with stop.at_once():
-                fit_head(plan, assembly, emit)
+                features_of = partial(
+                    assembly.store.of,
+                    facts=assembly.preprocessing,
+                    bad_images=assembly.bad_images,
+                )
+                fit_head(plan, fold, parts.learner, features_of, emit)
         fit(parts, settings, checkpointer, emit, stop)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

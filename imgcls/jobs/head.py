@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
+from imgcls.data.features import FeatureSet
 from imgcls.engine.events import Event, HeadFitted
 from imgcls.engine.features import ClassifierAlone, set_classifier
 from imgcls.engine.runtime import derive_seed
+from imgcls.engine.step import Learner
 from imgcls.errors import ModelError
 from imgcls.jobs.logistic import fit_logistic
 from imgcls.jobs.plan import Plan
 from imgcls.models.build import classifier_names
-
-if TYPE_CHECKING:
-    from imgcls.jobs.assemble import Assembly
 
 
 def classifier_alone(model: nn.Module, dropout: float = 0.0) -> ClassifierAlone:
@@ -32,24 +30,30 @@ def classifier_alone(model: nn.Module, dropout: float = 0.0) -> ClassifierAlone:
     return ClassifierAlone(model, names[0], dropout)
 
 
-def fit_head(plan: Plan, assembly: Assembly, emit: Callable[[Event], None]) -> None:
+def fit_head(
+    plan: Plan,
+    fold: int,
+    learner: Learner,
+    features_of: Callable[[ClassifierAlone], FeatureSet],
+    emit: Callable[[Event], None],
+) -> None:
     """Fit the fold's classifier by logistic regression, and give it to the model and its average.
 
-    Raises ModelError when the classifier is not one linear layer behind the backbone.
+    features_of: the features that a classifier's backbone gives of the run's pictures. Raises
+    ModelError when the classifier is not one linear layer behind the backbone.
     """
     start_s = time.monotonic()
-    learner = assembly.parts.learner
     model = learner.model
     alone = model if isinstance(model, ClassifierAlone) else classifier_alone(model)
-    features = assembly.store.of(alone, assembly.preprocessing, assembly.bad_images)
+    features = features_of(alone)
     features_s = time.monotonic() - start_s
-    rows = features.readable(plan.assignment.indices("train", assembly.fold))
+    rows = features.readable(plan.assignment.indices("train", fold))
     fitted = fit_logistic(
         np.stack([features.of(rows, view) for view in range(len(features.values))]),
         plan.table.labels[rows],
         len(plan.class_names),
         imbalance=plan.recipe.imbalance,
-        seed=derive_seed(plan.config.runtime.seed, "head", assembly.fold),
+        seed=derive_seed(plan.config.runtime.seed, "head", fold),
     )
     set_classifier(alone.classifier, fitted.weight, fitted.bias)
     if learner.average is not None:

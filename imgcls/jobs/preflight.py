@@ -12,9 +12,10 @@ import numpy as np
 
 from imgcls.config.run import TrainConfig
 from imgcls.data.audit_duplicates import same_content
-from imgcls.data.audit_findings import picture, straddling
+from imgcls.data.audit_findings import picture
 from imgcls.data.audit_picture import check
 from imgcls.data.audit_scan import scan
+from imgcls.data.audit_sets import straddling
 from imgcls.data.contents import digests_of
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.source import SampleTable

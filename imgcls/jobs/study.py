@@ -6,35 +6,27 @@ under a new number, with the number it began under in `root`; the newest of a ro
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from imgcls.config.tune import without_password
 from imgcls.engine.lock import is_alive
 from imgcls.engine.runtime import derive_seed
 from imgcls.errors import RunError
 from imgcls.jobs.restore import changes
+from imgcls.jobs.study_database import DATABASE_ERRORS, Direction, open_study
 from imgcls.results import TrialRecord
 
-_HEARTBEAT_S, _GRACE_S = 60, 300
 # a trial whose process dies this often is at fault itself: it may be what kills it
 _SITTINGS = 3
 # fewer trials cannot tell the parameters apart
 _ENOUGH = 5
-# how long sqlite waits for another writer
-_LOCKED_S = 20
-# two processes that make the tables at the same time get into each other's way: try again
-_PAUSES_S = (0.1, 0.3, 0.6, 1.0)
-DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError)
 _STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -42,9 +34,6 @@ _STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-
-
-Direction = Literal["minimize", "maximize"]
 
 
 class Study:
@@ -67,7 +56,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._name = name
         self._sampler = _Sampler(seed)
-        self._optuna = _open(url, name, direction, self._sampler, pruner)
+        self._optuna = open_study(url, name, direction, self._sampler, pruner, on_dead=_bury)
         known = self._optuna.user_attrs.get("terms")
         if known is None:
             self._optuna.set_user_attr("terms", dict(terms))
@@ -227,62 +216,6 @@ class _Sampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
-
-
-def _open(
-    url: str,
-    name: str,
-    direction: Direction,
-    sampler: BaseSampler,
-    pruner: optuna.pruners.BasePruner,
-) -> optuna.Study:
-    pauses_s, shown = list(_PAUSES_S), without_password(url)
-    while True:
-        try:
-            return _connect(url, name, direction, sampler, pruner)
-        except (*DATABASE_ERRORS, RuntimeError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:200]
-            reason = reason.replace(url, shown)
-            if "database is locked" in reason:  # for as long as was waited already
-                raise RunError(
-                    f"--storage {shown}: another process has held it locked for {_LOCKED_S} s; end "
-                    "that one, or give another --storage"
-                ) from error
-            if not pauses_s:
-                raise RunError(f"--storage {shown}: cannot be used: {reason}") from error
-        time.sleep(pauses_s.pop(0))
-
-
-def _connect(
-    url: str,
-    name: str,
-    direction: Direction,
-    sampler: BaseSampler,
-    pruner: optuna.pruners.BasePruner,
-) -> optuna.Study:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            storage = optuna.storages.RDBStorage(
-                url,
-                # sqlite waits for the other writers instead of giving up
-                {"connect_args": {"timeout": _LOCKED_S}} if url.startswith("sqlite") else None,
-                heartbeat_interval=_HEARTBEAT_S,
-                grace_period=_GRACE_S,
-                heartbeat_stale_trial_callback=_bury,
-            )
-    except ImportError as error:
-        raise RunError(
-            f"--storage {without_password(url)}: its driver is missing ({error.__cause__})"
-        ) from error
-    return optuna.create_study(
-        storage=storage,
-        study_name=name,
-        direction=direction,
-        sampler=sampler,
-        pruner=pruner,
-        load_if_exists=True,
-    )
 
 
 def _bury(study: optuna.Study, trial: FrozenTrial) -> None:

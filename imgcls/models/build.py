@@ -88,18 +88,6 @@ def set_pretrained_facts(model: nn.Module, facts: dict[str, Any]) -> None:
     model.pretrained_cfg = facts  # type: ignore[assignment]
 
 
-def head_in_features(model: nn.Module) -> int:
-    """The number of features that the classifier takes.
-
-    Asked from the classifier itself: in timm's MobileNetV3 it is not `num_features`.
-    """
-    layer = model.get_submodule(classifier_names(model)[0])
-    for name in ("in_features", "in_channels"):
-        if hasattr(layer, name):
-            return int(getattr(layer, name))
-    return int(model.head_hidden_size)  # type: ignore[arg-type]
-
-
 def freeze_backbone(model: nn.Module) -> None:
     """Leave the classifier's parameters as the only trainable ones."""
     prefixes = tuple(f"{name}." for name in classifier_names(model))

@@ -87,11 +87,6 @@ def nearest_names(name: str, n: int = 3, *, among: Iterable[str] | None = None) 
     return difflib.get_close_matches(name.strip().lower().partition(".")[0], sorted(known), n)
 
 
-def families() -> list[str]:
-    """The families of all architectures."""
-    return sorted({entry.family for entry in load_catalog().values()})
-
-
 def load_catalog(
     on_rebuild: Callable[[str], None] = lambda _message: None,
 ) -> dict[str, ModelEntry]:

@@ -6,7 +6,6 @@ import contextlib
 import signal
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.progress import (
@@ -59,12 +58,7 @@ class TrainingView:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._close_bars()
 
     def on_signal(self, number: int) -> None:

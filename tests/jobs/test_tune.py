@@ -307,7 +307,7 @@ def _train_part(search_file):
 
 def test_a_storage_that_cannot_be_used_leaves_nothing_behind(command, search_file, monkeypatch):
     """Exit code 2, before any file."""
-    monkeypatch.setattr("imgcls.jobs.study._PAUSES_S", ())
+    monkeypatch.setattr("imgcls.jobs.study_database._PAUSES_S", ())
     done = command("tune", "--config", search_file, "--storage", "sqlite:////no/such/folder/s.db")
     assert done.code == 2
     assert "--storage sqlite:////no/such/folder/s.db: cannot be used" in done.error_lines[0]

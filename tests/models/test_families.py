@@ -9,7 +9,6 @@ from imgcls.config.model import ModelConfig
 from imgcls.models.build import (
     classifier_names,
     create_model,
-    head_in_features,
     pretrained_facts,
 )
 from imgcls.models.catalog import CURATED, load_catalog
@@ -61,13 +60,3 @@ def test_a_small_model_builds_and_steps(name):
 def test_a_large_model_builds_and_steps(name):
     """The same for models of more than 32 million parameters."""
     check_step(*build(name))
-
-
-@pytest.mark.parametrize("name", ["mobilenetv3_small_100", "mobilenetv3_large_100", "resnet18"])
-def test_the_heads_width_is_asked_from_the_model(name):
-    """mobilenetv3's pooled features are wider than its num_features."""
-    model, _ = build(name)
-    width = head_in_features(model)
-    assert width == model.get_classifier().in_features
-    if name.startswith("mobilenetv3"):
-        assert width != model.num_features
