@@ -6,7 +6,6 @@ import errno
 import glob
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from imgcls.config.files import read_text
+from imgcls.config.unprintable import UNPRINTABLE
 from imgcls.errors import OutputError, RunFailedError
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -33,8 +33,6 @@ _LONGEST_POINTER_BYTES = 4096
 # what a file system answers that has no flushing of folders
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
-_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
 
 def strict_json(value: Any, *, indent: int | None = None) -> str:
     """The value as strict JSON text. Raises ValueError for nan and inf.
@@ -42,7 +40,7 @@ def strict_json(value: Any, *, indent: int | None = None) -> str:
     What a terminal acts upon, and halves of surrogate pairs, which UTF-8 lacks, are escaped.
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
-    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def sync_file(file: Path) -> None:

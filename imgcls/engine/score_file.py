@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from imgcls.config.files import check_regular
-from imgcls.engine.durable import TEMPORARY_PREFIX
-from imgcls.errors import OutputError
+from imgcls.engine.durable import TEMPORARY_PREFIX, writing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -48,16 +47,14 @@ class ScoreFile:
         self._stream: BinaryIO | None = None
 
     def __enter__(self) -> Self:
-        try:
+        with writing(self._file):
             self._stream = self._file.open("wb")
-        except OSError as error:
-            raise self._output_error(error) from error
         return self
 
     def append(self, scores: np.ndarray) -> None:
         """Add the rows of a batch: float32 [B, ...], of the same shape behind B every time."""
         assert self._stream is not None
-        try:
+        with writing(self._file):
             if not self._written:
                 header = {
                     "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
@@ -66,20 +63,16 @@ class ScoreFile:
                 }
                 np.lib.format.write_array_header_1_0(self._stream, header)
             self._stream.write(np.ascontiguousarray(scores, dtype=np.float32).data)
-        except OSError as error:
-            raise self._output_error(error) from error
         self._written += len(scores)
 
     def mapped(self) -> np.ndarray:
         """All rows, memory-mapped for reading. No row may be added behind this."""
         assert self._stream is not None
         assert self._written == self._count, f"{self._written} of {self._count} rows"
-        try:
+        with writing(self._file):
             self._stream.flush()
             os.fsync(self._stream.fileno())
             self._stream.close()
-        except OSError as error:
-            raise self._output_error(error) from error
         return np.asarray(np.lib.format.open_memmap(self._file, mode="r"))
 
     def __exit__(
@@ -89,18 +82,14 @@ class ScoreFile:
         trace: TracebackType | None,
     ) -> None:
         assert self._stream is not None
-        try:
+        if error is None:
+            with writing(self._file):
+                self._stream.close()
+            return
+        with contextlib.suppress(OSError):
             self._stream.close()
-        except OSError as failure:
-            if error is None:
-                raise self._output_error(failure) from failure
-        finally:
-            if error is not None:
-                with contextlib.suppress(OSError):  # Windows keeps what is mapped
-                    self._file.unlink()
-
-    def _output_error(self, error: OSError) -> OutputError:
-        return OutputError(f"{self._file}: cannot be written ({error.strerror})")
+        with contextlib.suppress(OSError):  # Windows keeps what is mapped
+            self._file.unlink()
 
 
 def read_scores(file: Path) -> np.ndarray:
@@ -125,10 +114,8 @@ def temporary_scores(folder: Path, count: int) -> Iterator[ScoreFile]:
 
     No array of its rows may be kept. Raises OutputError when the disk does not take it.
     """
-    try:
+    with writing(folder):
         temporary = tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY_PREFIX)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
     with temporary as place, ScoreFile(Path(place) / "scores.npy", count) as file:
         yield file
         gc.collect()  # what still maps it, in a circle of objects

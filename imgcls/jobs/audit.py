@@ -19,8 +19,8 @@ from imgcls.data.audit_scan import scan
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.open import open_source
 from imgcls.data.source import SampleTable
-from imgcls.engine.durable import write_text
-from imgcls.errors import ConfigError, OutputError
+from imgcls.engine.durable import write_text, writing
+from imgcls.errors import ConfigError
 from imgcls.jobs.bit_depth import with_depth
 from imgcls.report.files import write_csv
 from imgcls.report.html.audit import audit_page
@@ -113,10 +113,8 @@ def _write_manifest(out: Path, table: SampleTable, fixed: FixedRows) -> None:
     for name, values in table.columns.items():
         columns.setdefault(name, values.__getitem__)
     rows = ({name: value(row) for name, value in columns.items()} for row in fixed.keep.tolist())
-    try:
+    with writing(out):
         write_csv(out, list(columns), rows)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror})") from error
 
 
 def _write_page(out: Path, report: AuditReport, table: SampleTable) -> None:
@@ -128,10 +126,9 @@ def _write_page(out: Path, report: AuditReport, table: SampleTable) -> None:
         except UnreadableImageError:
             return None
 
-    try:
-        write_text(out, audit_page(report, thumbnail))
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror})") from error
+    page = audit_page(report, thumbnail)
+    with writing(out):
+        write_text(out, page)
 
 
 def _relative(location: str, out: Path) -> str:

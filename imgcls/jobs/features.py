@@ -18,7 +18,7 @@ from imgcls.data.loader import EvalLoader
 from imgcls.data.pixel_cache import reserve
 from imgcls.data.transforms import eval_transform, train_transform
 from imgcls.engine.batches import Normalizer
-from imgcls.engine.durable import writing
+from imgcls.engine.durable import why_not_written, writing
 from imgcls.engine.feature_file import FeatureFile, feature_folder
 from imgcls.engine.features import ClassifierAlone, extract_features
 from imgcls.engine.runtime import derive_seed, versions
@@ -162,8 +162,8 @@ class FeatureStore:
 
 def _warn_not_kept(error: OSError) -> None:
     warnings.warn(
-        f"computed features are not kept ({error.strerror}): a run that is stopped before its "
-        "first epoch computes them again",
+        f"computed features are not kept ({why_not_written(error)}): a run that is stopped before "
+        "its first epoch computes them again",
         NotKeptWarning,
         stacklevel=2,
     )

@@ -71,10 +71,10 @@ def report(config: ReportConfig) -> PageReport:
         why = why_not_written(error)
         if error.errno in READ_ONLY:
             raise RunError(
-                f"{into}: cannot be written ({why}); name a folder for the page with "
+                f"{into}: cannot be written: {why}; name a folder for the page with "
                 "--results-dir DIR"
             ) from error
-        raise OutputError(f"{into}: cannot be written ({why})") from error
+        raise OutputError(f"{into}: cannot be written: {why}") from error
 
 
 def _is_kept(name: str) -> bool:

@@ -95,7 +95,7 @@ class ResultFolders(StagedFolders):
             except OSError as error:
                 if error.errno not in READ_ONLY:
                     raise
-                why = f"cannot be written ({why_not_written(error)})"
+                why = f"cannot be written: {why_not_written(error)}"
             else:
                 self.put(*temperature_file(checkpoint, temperature))
                 return
@@ -119,7 +119,7 @@ class ResultFolders(StagedFolders):
         return error
 
     def __exit__(self, *error: object) -> None:
-        super().__exit__(None, None, None)
+        super().__exit__(*error)
         if self._temporary is not None:
             self._temporary.cleanup()
 
@@ -132,16 +132,16 @@ class ResultFolders(StagedFolders):
             return self.stage(final)
         except OSError as error:
             if error.errno not in READ_ONLY:
-                raise OutputError(f"{final}: cannot be made ({why_not_written(error)})") from error
+                raise OutputError(f"{final}: cannot be made: {why_not_written(error)}") from error
             why = why_not_written(error)
             if self._results_dir is not None:
                 raise ConfigError(
-                    f"--results-dir {self._results_dir}: cannot be written ({why}); name another "
+                    f"--results-dir {self._results_dir}: cannot be written: {why}; name another "
                     "folder"
                 ) from error
             if self._needed:
                 raise RunError(
-                    f"{final}: cannot be written ({why}); name a folder for the results with "
+                    f"{final}: cannot be written: {why}; name a folder for the results with "
                     "--results-dir DIR"
                 ) from error
             self._temporary = tempfile.TemporaryDirectory(prefix="imgcls-")

@@ -35,7 +35,8 @@ from imgcls.jobs.assemble import Assembly, assemble
 from imgcls.jobs.plan import Plan, make_plan
 from imgcls.jobs.runs import CONFIG, SPLITS, plain_name
 from imgcls.jobs.space import combinations, search_space, starting_point
-from imgcls.jobs.study import DATABASE_ERRORS, Study
+from imgcls.jobs.study import Study
+from imgcls.jobs.study_database import DATABASE_ERRORS
 from imgcls.jobs.trial import OutOfTimeError, Search, SearchView, trial_of
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.report.files import SPLIT_COLUMNS, write_csv
@@ -132,7 +133,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder}: cannot be made ({why_not_written(error)})") from error
+        raise RunError(f"{folder}: cannot be made: {why_not_written(error)}") from error
 
 
 def _open_study(

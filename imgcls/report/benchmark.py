@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -13,7 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from imgcls.config.benchmark import BenchmarkConfig
-from imgcls.errors import OutputError
+from imgcls.engine.durable import writing
 from imgcls.metrics.timings import (
     BenchmarkReport,
     PipelineTimes,
@@ -83,24 +82,16 @@ def write_benchmark(
     """Write the files that were asked for; the label of each with its path. Raises OutputError."""
     written: dict[str, Path] = {}
     if csv is not None:
-        with _naming(csv):
+        with writing(csv):
             write_csv(csv, _COLUMNS, map(_row, report.results))
         written["Table"] = csv
     if plot is not None:
         from imgcls.report.plots.speed import draw_speed
 
-        with _naming(plot):
+        with writing(plot):
             draw_speed(report).write_file(plot)
         written["Picture"] = plot
     return written
-
-
-@contextlib.contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{file}: cannot be written ({error.strerror})") from error
 
 
 def setting_name(result: TimedSetting) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from imgcls.config.files import open_file
-from imgcls.engine.durable import file_in_the_way
+from imgcls.engine.durable import file_in_the_way, why_not_written
 from imgcls.errors import ConfigError
 
 # what the templates of pages and the drawings write
@@ -46,7 +46,7 @@ def require_replaceable(
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ConfigError(f"{named}: cannot be written ({error.strerror})") from error
+        raise ConfigError(f"{named}: cannot be written: {why_not_written(error)}") from error
     if stat.S_ISDIR(found.st_mode):
         raise ConfigError(f"{named}: is a folder; name a file")
     if not stat.S_ISREG(found.st_mode):

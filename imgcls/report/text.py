@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import re
 
-# control characters but tab and newline, which lay text out; line separators; marks that turn the
-# direction of what follows; halves of surrogate pairs, as Python reads file names that are no UTF-8
-_NOT_SHOWN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+from imgcls.config.unprintable import UNPRINTABLE
+
 _BYTES = range(0xDC80, 0xDD00)
 
 
 def visible(text: str) -> str:
     r"""The text with each character that is not to be shown spelt out, such as \x1b or \u202e."""
-    return _NOT_SHOWN.sub(_spelt, text)
+    return UNPRINTABLE.sub(_spelt, text)
 
 
 def _spelt(found: re.Match[str]) -> str:

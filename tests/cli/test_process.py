@@ -104,7 +104,7 @@ def test_a_closed_pipe_is_no_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stream", "reason"), [(">&-", "Bad file descriptor"), ("> /dev/full", "No space left")]
+    ("stream", "reason"), [(">&-", "Bad file descriptor"), ("> /dev/full", "the disk is full")]
 )
 def test_output_that_cannot_be_written_is_one_line_and_exit_1(tmp_path, stream, reason):
     """As of cat and ls."""

@@ -36,7 +36,7 @@ def test_a_full_disk_is_one_line(tmp_path, rows):
     """/dev/full takes nothing, whether that is seen at the first batch or at the end."""
     scores = ScoreFile(tmp_path / "logits.npy", rows)
     (tmp_path / "logits.npy").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match=r"logits\.npy: cannot be written \(No space left"):
+    with pytest.raises(OutputError, match=r"logits\.npy: cannot be written: the disk is full"):
         with scores:
             scores.append(np.zeros((rows, 3), dtype=np.float32))
             scores.mapped()
