@@ -126,6 +126,18 @@ DOUBT = {
         ["{Entrenamiento,Prueba}/{ant,bee}/1.png"],
         "Entrenamiento, Prueba have the same folders in them, ant, bee",
     ),
+    "folds": (
+        ["fold_{1,2,3,4,5}/{ant,bee}/1.png"],
+        "fold_1, fold_2, fold_3, fold_4, fold_5 have the same folders in them, ant, bee",
+    ),
+    "domains with images": (
+        ["{amazon,webcam}/images/{mug,pen}/1.png"],
+        "amazon, webcam have the same folders in them, mug, pen",
+    ),
+    "splits between two readings": (
+        ["{color,grey}/{train,test}/{ant,bee}/1.png"],
+        "color, grey have splits in them, and these the folders ant, bee",
+    ),
     "one heap": (["images/1.png", "annotations/a/1.png"], "has pictures but no class folders"),
     "twice": (["{test,evaluation,train}/{ant,bee}/1.png"], "evaluation, test all mean the test"),
     "strangers": (
@@ -133,6 +145,14 @@ DOUBT = {
         "test/ has the folders unknown, none of which is a class of the train split (ant, bee)",
     ),
 }  # fmt: skip
+
+
+def test_folders_in_a_class_are_told_to_be_parts_of_it(tmp_path):
+    """So that cat and dog do not become animal in silence."""
+    plant(tmp_path, "animal/{cat,dog}/1.png", "plant/{rose,tulip}/1.png")
+    found, table = read(tmp_path)
+    assert found == {"": "animal,plant"}
+    assert table.notes == ("folders in the classes are parts of them, such as animal/cat",)
 
 
 @pytest.mark.parametrize("case", DOUBT)

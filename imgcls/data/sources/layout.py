@@ -8,20 +8,28 @@ both and the option that chooses, --layout.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal, NoReturn
 
 from imgcls.data.names import shortened
 from imgcls.data.sources.annotated import annotated, tables_in
+from imgcls.data.sources.shape import (
+    SplitFolder,
+    have_splits_inside,
+    is_heap,
+    place_of,
+    splits_inside,
+)
 from imgcls.data.sources.tree import PICTURE_FOLDERS, Folder
 from imgcls.data.split_words import read_as_splits, split_of, splits_of
 from imgcls.errors import DataError
 
 # a data set has this many splits; more folders with the same folders in them are classes
 _MOST_SPLITS = 3
+_FOLD = re.compile(r"(?:.*[ _-])?(?:cv|fold|split|part)[ _-]?\d+", re.IGNORECASE)
 _CLASSES = "--layout classes"
 _SPLITS = "--layout splits"
 
@@ -49,23 +57,6 @@ class Layout:
         self.splits += [split] * len(told)
 
 
-@dataclass(frozen=True)
-class _Split:
-    """A split's folder, and the one, itself or below, that has the class folders."""
-
-    folder: Folder
-    split: str
-    place: Folder
-
-    @cached_property
-    def told(self) -> list[tuple[str, str]] | None:
-        """Its pictures and their classes by a table among them, None where folders are classes."""
-        if self.place.classes():
-            return None
-        below = None if self.place is self.folder else annotated(self.place, self.split)
-        return annotated(self.folder, self.split) if below is None else below
-
-
 def lay_out(root: Folder, spec: str, chosen: Literal["classes", "splits"] | None) -> Layout:
     """The pictures below `root` with their classes and splits; `chosen` is --layout.
 
@@ -74,7 +65,7 @@ def lay_out(root: Folder, spec: str, chosen: Literal["classes", "splits"] | None
     layout = Layout()
     place = root if chosen == "classes" else _unwrapped(root, layout)
     tops = place.classes()
-    if not tops or (len(tops) == 1 and _is_heap(tops[0])):
+    if not tops or (len(tops) == 1 and is_heap(tops[0])):
         if (told := annotated(place)) is not None:
             layout.add_told(told)
             return layout
@@ -84,7 +75,7 @@ def lay_out(root: Folder, spec: str, chosen: Literal["classes", "splits"] | None
         )
     split_by = splits_of([folder.name for folder in tops])
     named = [
-        _Split(folder, split, _place(folder))
+        SplitFolder(folder, split, place_of(folder))
         for folder in tops
         if (split := split_by[folder.name]) is not None
     ]
@@ -96,7 +87,10 @@ def lay_out(root: Folder, spec: str, chosen: Literal["classes", "splits"] | None
     if chosen == "splits" or (chosen is None and _are_splits(spec, place, tops, named)):
         _read_splits(spec, place, named, layout)
     else:
-        _read_classes(place, layout, by_split=chosen is None and _have_splits_inside(tops))
+        by_split = chosen is None and have_splits_inside(tops)
+        if by_split:
+            _refuse_classes_below(spec, tops)
+        _read_classes(place, layout, by_split=by_split)
     return layout
 
 
@@ -114,23 +108,7 @@ def _unwrapped(root: Folder, layout: Layout) -> Folder:
     return place
 
 
-def _place(folder: Folder) -> Folder:
-    """Below a split's folder, past `seg_train/seg_train` and `train/images`."""
-    while not folder.pictures and len(folder.classes()) == 1:
-        [only] = folder.classes()
-        same = only.name.lower() == folder.name.lower()
-        if not same and only.name.lower() not in PICTURE_FOLDERS:
-            break
-        folder = only
-    return folder
-
-
-def _is_heap(folder: Folder) -> bool:
-    """True for pictures of all classes in one folder, `images` or the like."""
-    return bool(folder.pictures) and folder.name.lower() in PICTURE_FOLDERS
-
-
-def _are_splits(spec: str, root: Folder, tops: list[Folder], named: list[_Split]) -> bool:
+def _are_splits(spec: str, root: Folder, tops: list[Folder], named: list[SplitFolder]) -> bool:
     """Whether the top folders are splits. Raises DataError where they may well be either."""
     if not named:
         _refuse_twins(spec, tops)
@@ -146,14 +124,18 @@ def _are_splits(spec: str, root: Folder, tops: list[Folder], named: list[_Split]
 
 
 def _refuse_twins(spec: str, tops: list[Folder]) -> None:
-    """Two or three folders with the same folders in them look like splits by other names."""
-    inside = [{folder.name for folder in top.classes()} for top in tops]
+    """Two or three folders with the same folders in them look like splits by other names.
+
+    So do any number of folds.
+    """
+    inside = [{folder.name for folder in place_of(top).classes()} for top in tops]
     if (
-        not 1 < len(tops) <= _MOST_SPLITS
+        len(tops) < 2  # noqa: PLR2004
+        or (len(tops) > _MOST_SPLITS and not all(_FOLD.fullmatch(top.name) for top in tops))
         or any(top.pictures for top in tops)
         or len(inside[0]) < 2  # noqa: PLR2004  one folder in each says nothing
         or any(names != inside[0] for names in inside)
-        or _have_splits_inside(tops)
+        or have_splits_inside(tops)
     ):
         return
     outer, inner = shortened(top.name for top in tops), shortened(sorted(inside[0]))
@@ -164,7 +146,7 @@ def _refuse_twins(spec: str, tops: list[Folder]) -> None:
     )
 
 
-def _refuse_flat(spec: str, root: Folder, named: list[_Split]) -> NoReturn:
+def _refuse_flat(spec: str, root: Folder, named: list[SplitFolder]) -> NoReturn:
     folders = shortened(f"{split.folder.name}/" for split in named)
     tables = tables_in(root, *(split.folder for split in named))
     raise DataError(
@@ -174,7 +156,7 @@ def _refuse_flat(spec: str, root: Folder, named: list[_Split]) -> NoReturn:
     )
 
 
-def _refuse_odd_one(spec: str, tops: list[Folder], named: list[_Split]) -> NoReturn:
+def _refuse_odd_one(spec: str, tops: list[Folder], named: list[SplitFolder]) -> NoReturn:
     own = shortened(split.folder.name for split in named)
     others = shortened(top.name for top in tops if split_of(top.name) is None)
     inner = shortened(folder.name for folder in named[0].place.classes())
@@ -185,36 +167,39 @@ def _refuse_odd_one(spec: str, tops: list[Folder], named: list[_Split]) -> NoRet
     )
 
 
-def _have_splits_inside(tops: list[Folder]) -> bool:
-    """True for beetle/train beetle/test wasp/train wasp/test."""
-    inside = [list(_splits_inside(top).values()) for top in tops]
-    return (
-        not any(top.pictures for top in tops)
-        and all(splits and None not in splits for splits in inside)
-        and all(len(splits) == len(set(splits)) for splits in inside)
-        and len({split for splits in inside for split in splits}) > 1
-    )
-
-
-def _splits_inside(top: Folder) -> dict[str, str | None]:
-    return splits_of([folder.name for folder in top.classes()])
+def _refuse_classes_below(spec: str, tops: list[Folder]) -> None:
+    """Raise DataError for color/train/beetle: what is above the splits is hardly the class."""
+    parts = [part for top in tops for part in top.classes()]
+    below = sorted({folder.name for part in parts for folder in place_of(part).classes()})
+    if len(below) > 1 and not any(part.pictures for part in parts):
+        outer, first = shortened(top.name for top in tops), tops[0].name
+        raise DataError(
+            f"{spec}: {outer} have splits in them, and these the folders {shortened(below)}. If "
+            f"the classes are {outer}, add {_CLASSES} or give a table; if they are "
+            f"{shortened(below)}, name one folder as DATA, such as {first}"
+        )
 
 
 def _read_classes(place: Folder, layout: Layout, *, by_split: bool) -> None:
     for folder in place.classes():
         if by_split:
-            split_by = _splits_inside(folder)
+            split_by = splits_inside(folder)
             for part in folder.classes():
                 layout.add(part, folder.name, split_by[part.name] or "")
         else:
             layout.add(folder, folder.name)
+    inner = [part for top in place.classes() for part in top.classes()]
+    parts = [part for part in inner if part.name.lower() not in PICTURE_FOLDERS]
     if by_split:
         layout.notes.append("the folders in each class are read as its splits")
+    elif parts:
+        example = os.path.relpath(parts[0].path, place.path).replace(os.sep, "/")
+        layout.notes.append(f"folders in the classes are parts of them, such as {example}")
     layout.notes += _loose(place.path, place.pictures)
     layout.notes += _empty(place, place)
 
 
-def _read_splits(spec: str, root: Folder, named: list[_Split], layout: Layout) -> None:
+def _read_splits(spec: str, root: Folder, named: list[SplitFolder], layout: Layout) -> None:
     _refuse_same(spec, named)
     trained = {
         folder.name for one in named if one.split == "train" for folder in one.place.classes()
@@ -246,7 +231,7 @@ def _read_splits(spec: str, root: Folder, named: list[_Split], layout: Layout) -
         layout.notes.append(f"no split folder, and passed over: {shortened(strange)}")
 
 
-def _refuse_same(spec: str, named: list[_Split]) -> None:
+def _refuse_same(spec: str, named: list[SplitFolder]) -> None:
     for split, count in Counter(one.split for one in named).items():
         if count > 1:
             names = shortened(one.folder.name for one in named if one.split == split)
@@ -256,7 +241,7 @@ def _refuse_same(spec: str, named: list[_Split]) -> None:
             )
 
 
-def _refuse_strangers(spec: str, one: _Split, trained: set[str]) -> None:
+def _refuse_strangers(spec: str, one: SplitFolder, trained: set[str]) -> None:
     """Raise DataError for a split of which no class is trained."""
     inside = [folder.name for folder in one.place.classes()]
     if trained and one.split != "train" and not trained & set(inside):
