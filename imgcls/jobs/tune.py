@@ -17,6 +17,7 @@ import shlex
 import stat
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +29,7 @@ from imgcls.config.load import dump_yaml, with_values
 from imgcls.config.run import TrainConfig
 from imgcls.config.tune import TuneConfig, without_password
 from imgcls.data.split import split_rows
-from imgcls.engine.durable import why_not_written, write_text
+from imgcls.engine.durable import why_not_written, write_text, writing
 from imgcls.engine.interrupt import stop_on_signals
 from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
 from imgcls.jobs.assemble import Assembly, assemble
@@ -84,10 +85,11 @@ def open_search(
     search_kept = kept.search.model_copy(update={"space": space, "storage": public})
     # what is kept without its password must be typed again
     again = "" if storage == public else " --storage URL"
-    # first, because it tells that the folder is a search's
-    write_text(folder / SEARCH, dump_yaml(kept.model_copy(update={"search": search_kept})))
-    # one split for all trials, on pictures that were checked once
-    write_csv(folder / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
+    with writing(folder):
+        # first, because it tells that the folder is a search's
+        write_text(folder / SEARCH, dump_yaml(kept.model_copy(update={"search": search_kept})))
+        # one split for all trials, on pictures that were checked once
+        write_csv(folder / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
     search = Search(
         folder=folder,
         command=f"imgcls tune --config {shlex.quote(str(folder / SEARCH))}{again}",
@@ -191,7 +193,8 @@ def run_search(search: Search, view: SearchView) -> TuneResult:
                 f"on with: {search.command}"
             ) from error
     records = study.records()
-    write_csv(search.folder / TRIALS, _columns(search.space), map(_row, records))
+    with _writing_into(search):
+        write_csv(search.folder / TRIALS, _columns(search.space), map(_row, records))
     if stop.signal_number is not None:
         done = sum(r.state in ("complete", "pruned", "failed") for r in records)
         raise InterruptedRunError(
@@ -200,6 +203,10 @@ def run_search(search: Search, view: SearchView) -> TuneResult:
             stop.signal_number,
         )
     return _summed_up(search, records)
+
+
+def _writing_into(search: Search) -> AbstractContextManager[None]:
+    return writing(search.folder, f"the trials are intact, go on with: {search.command}")
 
 
 def _summed_up(search: Search, records: list[TrialRecord]) -> TuneResult:
@@ -218,7 +225,8 @@ def _summed_up(search: Search, records: list[TrialRecord]) -> TuneResult:
     sign = -1 if study.maximize else 1
     # among equals the earlier: the settings that the search started from win a tie
     best = min(complete, key=lambda r: (sign * cast("float", r.value), r.number))
-    write_text(search.folder / BEST, dump_yaml(with_values(search.base, best.params)))
+    with _writing_into(search):
+        write_text(search.folder / BEST, dump_yaml(with_values(search.base, best.params)))
     return TuneResult(
         study=search.folder,
         metric=search.metric,

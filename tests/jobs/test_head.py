@@ -241,13 +241,18 @@ def test_features_train_as_the_backbone_would(photos, weights):
         assert torch.allclose(value, best[1][name], atol=1e-4), name
 
 
-def test_the_checkpoint_is_an_ordinary_one(command, photos, weights):
-    """timm loads it without imgcls, and an evaluation gives the validation's numbers."""
+def fit_head_alone(command, photos, weights):
     done = command(
         "train", photos, "--model", "test_resnet", "--weights", weights, "--img-size", "32",
         "--tune", "head", "--workers", "0", "--device", "cpu",
     )  # fmt: skip
     assert done.code == 0, done.err
+    return done
+
+
+def test_the_checkpoint_is_an_ordinary_one(command, photos, weights):
+    """timm loads it without imgcls, and an evaluation gives the validation's numbers."""
+    done = fit_head_alone(command, photos, weights)
     assert "Logistic regression on the features of" in done.err
     best = find_checkpoint(next(iter((weights.parent / "outputs").iterdir())))
     metrics = read_checkpoint(best).facts["metrics"]
@@ -263,11 +268,7 @@ def test_the_checkpoint_is_an_ordinary_one(command, photos, weights):
 
 def test_the_page_of_a_fitted_head_has_no_training_curves(command, photos, weights):
     """There were no epochs: neither an empty plot nor a warning of one; and its row fits 80."""
-    done = command(
-        "train", photos, "--model", "test_resnet", "--weights", weights, "--img-size", "32",
-        "--tune", "head", "--workers", "0", "--device", "cpu",
-    )  # fmt: skip
-    assert done.code == 0, done.err
+    done = fit_head_alone(command, photos, weights)
     assert all(len(line) <= 80 for line in done.err.splitlines() if "head" in line[:8])
     assert command("evaluate", "--split", "val").code == 0
     [page] = (weights.parent / "outputs").glob("*/fold_0/test_results/val/report.html")

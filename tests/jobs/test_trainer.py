@@ -101,12 +101,20 @@ def test_what_cannot_be_assembled_leaves_no_run(tmp_path, photos, how):
     assert find_resumable(None, output, extend=False).run is None
 
 
+def trainer_of_two_folds(photos, output):
+    """Of one epoch each."""
+    config = tiny_config(
+        photos,
+        runtime={"output": str(output)},
+        data={"folds": 2, "fold": "all"},
+        optim={"epochs": 1},
+    )
+    return imgcls.Trainer.begin(config)
+
+
 def test_a_fold_that_the_run_has_not_is_refused(tmp_path, photos):
     """Before anything of it is made."""
-    config = tiny_config(
-        photos, runtime={"output": str(tmp_path / "out")}, data={"folds": 2, "fold": "all"}
-    )
-    trainer = imgcls.Trainer.begin(config)
+    trainer = trainer_of_two_folds(photos, tmp_path / "out")
     with pytest.raises(ConfigError, match="folds 0 to 1"):
         trainer.train_fold(2)
     assert not (trainer.run / "fold_2").exists()
@@ -114,13 +122,7 @@ def test_a_fold_that_the_run_has_not_is_refused(tmp_path, photos):
 
 def test_folds_trained_one_by_one_are_summed_up(tmp_path, photos):
     """With the last of them, in whatever order; then the run is finished."""
-    config = tiny_config(
-        photos,
-        runtime={"output": str(tmp_path / "out")},
-        data={"folds": 2, "fold": "all"},
-        optim={"epochs": 1},
-    )
-    trainer = imgcls.Trainer.begin(config)
+    trainer = trainer_of_two_folds(photos, tmp_path / "out")
     trainer.train_fold(1)
     assert not is_finished(trainer.run)
     trainer.train_fold(0)
@@ -302,13 +304,7 @@ def test_a_resumption_says_what_is_not_as_it_was(tmp_path, photos, capsys):
 
 def test_a_checkpoint_of_another_fold_is_refused(tmp_path, photos):
     """Its pictures were others."""
-    config = tiny_config(
-        photos,
-        runtime={"output": str(tmp_path / "out")},
-        data={"folds": 2, "fold": "all"},
-        optim={"epochs": 1},
-    )
-    trainer = imgcls.Trainer.begin(config)
+    trainer = trainer_of_two_folds(photos, tmp_path / "out")
     trainer.train_fold(0)
     shutil.copytree(trainer.run / "fold_0", trainer.run / "fold_1", symlinks=True)
     with pytest.raises(CheckpointError, match="was trained on fold 0, not on fold 1"):

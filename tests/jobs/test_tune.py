@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import optuna
 import pytest
@@ -328,6 +330,24 @@ def test_a_database_that_fails_on_the_way_is_one_line(tmp_path, photos, monkeypa
     (tmp_path / "away.db").replace(database)
     # the process that had the trial would have ended by now
     monkeypatch.setattr("imgcls.jobs.study.is_alive", lambda _worker: False)
+    assert [r.state for r in search_for(config).trials] == ["complete"]
+
+
+@pytest.mark.parametrize("name", ["tune.yaml", "splits.csv", "trials.csv", "best.yaml"])
+def test_a_full_disk_is_one_line(tmp_path, photos, monkeypatch, name):
+    """Whichever file of the search is not written; with room again the search goes on."""
+    config = tune_config(photos, tmp_path, search={"trials": 1}, optim={"epochs": 1})
+    replace = os.replace
+
+    def full(source, target):
+        if Path(target) == tmp_path / "s" / name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OutputError, match="cannot be written: the disk is full; free some"):
+            search_for(config)
     assert [r.state for r in search_for(config).trials] == ["complete"]
 
 
