@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -63,7 +63,8 @@ class EvalBatches(Protocol):
 class Parts:
     """One fold's parts. Those with state are also in its TrainState.
 
-    calibrates: a temperature is fitted on the validation pictures of each epoch.
+    calibrates: a temperature is fitted on the validation pictures of each epoch. val_groups: the
+    group of each of them by its key, "" for one of its own; None where no picture has one.
     """
 
     learner: Learner
@@ -75,6 +76,7 @@ class Parts:
     history: History
     random_state: RandomState
     calibrates: bool
+    val_groups: Mapping[str, str] | None
 
     @property
     def eval_model(self) -> nn.Module:
@@ -228,12 +230,12 @@ def validate_epoch(
         ) from error
     metrics = validation_metrics(result.predictions)
     if parts.calibrates:
+        predictions, of = result.predictions, parts.val_groups
+        groups = None if of is None else [of[key] for key in predictions.keys]
         # the pictures have also chosen the epoch: only ever soften by them
-        predictions = result.predictions
-        found = fit_temperature(predictions.logits, predictions.labels, lowest=1.0)
-        temperature = found.temperature
-        calibrated = replace(predictions, temperature=temperature)
-        metrics["val_temperature"] = temperature
+        found = fit_temperature(predictions.logits, predictions.labels, lowest=1.0, groups=groups)
+        calibrated = replace(predictions, temperature=found.temperature)
+        metrics["val_temperature"] = found.temperature
         metrics["val_calibrated_loss"] = float(calibrated.picture_losses.mean())
     return metrics
 

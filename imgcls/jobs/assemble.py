@@ -12,6 +12,7 @@ from torch import nn
 
 from imgcls.data.bad_images import BadImages
 from imgcls.data.features import FeatureEvalLoader, FeatureSet, FeatureTrainLoader
+from imgcls.data.grouping import has_groups
 from imgcls.data.loader import EvalLoader, TrainLoader
 from imgcls.data.sampling import smallest_batch
 from imgcls.data.transforms import eval_transform, train_transform
@@ -141,9 +142,17 @@ def assemble(
         history=History(),
         random_state=RandomState(device),
         calibrates=plan.recipe.from_weights,
+        val_groups=_groups(plan, "val", fold),
     )
     card = model_card(whole, plan.class_names, facts)
     return Assembly(fold, parts, facts, card, bad_images, store, next(iter(taken), None))
+
+
+def _groups(plan: Plan, split: str, fold: int) -> dict[str, str] | None:
+    table = plan.table
+    if table.groups is None or not has_groups(table):
+        return None
+    return {table.keys[i]: table.groups[i] for i in plan.assignment.indices(split, fold)}
 
 
 def _require_trainable_batches(

@@ -19,6 +19,8 @@ from imgcls.config.optim import OptimConfig
 from imgcls.engine.batches import ComputeSettings, Normalizer
 from imgcls.engine.checkpoint import read_checkpoint
 from imgcls.engine.events import EpochDone, StepDone, Stopped
+from imgcls.engine.fit import validate_epoch
+from imgcls.engine.inference import predict
 from imgcls.engine.memory import guess_training_memory_mib
 from imgcls.engine.optim import build_optimizer, default_lr
 from imgcls.engine.runtime import get_device, resolve_precision
@@ -29,6 +31,7 @@ from imgcls.errors import ConfigError, DeviceError, NonFiniteError
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer
+from imgcls.metrics.temperature import fit_temperature
 from imgcls.metrics.trackers import MetricTracker
 
 
@@ -204,6 +207,42 @@ def test_every_way_of_training_learns(photos, groups):
     trainer.train_fold(0)
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert all(math.isfinite(row["val_loss"]) for row in rows)
+
+
+def test_the_temperature_of_training_keeps_groups_together(photos, tmp_path):
+    """It is what fit_temperature finds with the groups of the data; a blank cell is no group."""
+
+    def validated(group_of):
+        """The val metrics of a classifier that is too sure; its val pictures' groups."""
+        table = tmp_path / "table.csv"
+        rows = []
+        for name in ("china", "flower", "violet"):
+            for i in range(12):
+                split = "val" if i % 2 else "train"
+                file = f"photos/{name}/{i:03d}.jpg"
+                rows.append(f"{file},{name},{split},{group_of(name, i) if i % 2 else ''}")
+        table.write_text("\n".join(["path,label,split,group", *rows]))
+        parts = parts_of(tiny_config(table))
+        parts.calibrates = True
+        with torch.no_grad():
+            parts.learner.model.get_classifier().weight.mul_(300)
+        p = predict(
+            parts.eval_model, parts.val_batches, parts.normalizer, parts.learner.compute
+        ).predictions
+        groups = [dict(row.split(",")[::3] for row in rows)[key] for key in p.keys]
+        return validate_epoch(parts), p, groups
+
+    for group_of in (lambda _name, i: f"g{i // 6}", lambda name, i: name if i < 8 else ""):
+        metrics, p, groups = validated(group_of)
+        alone, together = (
+            fit_temperature(p.logits, p.labels, lowest=1.0, groups=of) for of in (None, groups)
+        )
+        assert alone.held_out_nll != together.held_out_nll
+        assert metrics["val_temperature"] == together.temperature > 1
+    # pictures of one patient do not tell what another's would ask for
+    metrics, p, _ = validated(lambda _name, _i: "g")
+    assert fit_temperature(p.logits, p.labels, lowest=1.0).temperature > 1
+    assert metrics["val_temperature"] == 1.0
 
 
 def test_early_stopping_ends_the_fold(photos):
