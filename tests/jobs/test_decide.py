@@ -40,11 +40,49 @@ def test_costs_are_matched_by_name_and_averaged(command, run, tmp_path):
     assert costs["saved"]["mean"] == pytest.approx(
         costs["predicted"]["mean"] - costs["least_cost"]["mean"]
     )
-    told = any("cost more than the predicted" in note for note in json.loads(done.out)["notes"])
-    assert told == (costs["saved"]["mean"] < 0)
     assert costs["changed"] == sum(row["predicted"] != row["least_cost"] for row in rows)
     shown = command("evaluate", "--costs", "costs.csv", "--no-report").out
     assert "Cost of a picture" in shown
+
+
+def test_decisions_that_cost_more_are_told_and_no_others(command, run, photos, tmp_path):
+    """The note stands where they lose against the predicted classes, not where they save or tie."""
+    assert command("evaluate", "--data", photos, "--no-report").code == 0
+    p = read_predictions(run / "fold_0/test_results/data-photos")
+    names = ("china", "flower", "violet")
+    index = int(np.bincount(p.predicted).argmax())
+    said, safe, dreaded = names[index], *(n for n in names if n != names[index])
+
+    def scored(label, cells):
+        """The costs of the pictures that are called `said`, if they were of that class; notes."""
+        files = [
+            f"photos/{key},{label}"
+            for key, i in zip(p.keys, p.predicted, strict=True)
+            if i == index
+        ]
+        (tmp_path / "table.csv").write_text("\n".join(["path,label", *files]))
+        rows = [[true, *(cells(true, decided) for decided in names)] for true in names]
+        with (tmp_path / "costs.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows([["true", *names], *rows])
+        asked = ("evaluate", "--data", "table.csv", "--costs", "costs.csv", "--no-report")
+        report = json.loads(command(*asked, "--json").out)
+        told = "cost more than the predicted classes here"
+        assert any(told in n for n in report["notes"]) == (told in " ".join(shown(asked).split()))
+        costs = {k: report["costs"][k]["mean"] for k in ("predicted", "least_cost")}
+        return costs, any(told in note for note in report["notes"])
+
+    def shown(asked):
+        done = command(*asked)
+        return done.out + done.err
+
+    def dread(true, decided):
+        """A class so dear to miss that the safe one is always decided for."""
+        return 1e9 * (decided != safe) if true == dreaded else 1 * (decided == safe)
+
+    assert scored(said, dread) == ({"predicted": 0, "least_cost": 1}, True)
+    assert scored(dreaded, dread) == ({"predicted": 1e9, "least_cost": 0}, False)
+    every = {"predicted": 1, "least_cost": 1}
+    assert scored(safe, lambda true, decided: int(true != decided)) == (every, False)
 
 
 @pytest.mark.parametrize(
