@@ -1,4 +1,4 @@
-"""Print the oldest version that pyproject.toml allows of each dependency, a line each.
+"""Print the oldest version that the installed imgcls allows of each dependency, a line each.
 
 Without torch and torchvision, which are the first environment's, and without the extras whose
 packages are as large.
@@ -7,25 +7,27 @@ packages are as large.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from importlib.metadata import requires
 
-import tomllib
+from packaging.requirements import Requirement
 
 LARGE = ("torch", "torchvision")
-EXTRAS = ("parquet", "webdataset", "tune")
+EXTRAS = ("", "parquet", "webdataset", "tune", "onnx", "heif", "jxl", "dicom")
 
 
 def main() -> None:
     """As pip takes them: name==version."""
-    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *(line for extra in EXTRAS for line in extras[extra])]
-    for line in wanted:
-        name, separator, oldest = line.partition(">=")
-        if not separator:
+    for line in requires("imgcls") or ():
+        wanted = Requirement(line)
+        marker = wanted.marker
+        if wanted.name in LARGE or not (
+            marker is None or any(marker.evaluate({"extra": extra}) for extra in EXTRAS)
+        ):
+            continue
+        oldest = [limit.version for limit in wanted.specifier if limit.operator == ">="]
+        if not oldest:
             sys.exit(f"{line}: has no lowest version to test")
-        if name not in LARGE:
-            sys.stdout.write(f"{name}=={oldest}\n")
+        sys.stdout.write(f"{wanted.name}=={oldest[0]}\n")
 
 
 if __name__ == "__main__":

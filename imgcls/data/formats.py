@@ -157,7 +157,7 @@ def _describe_kind(kind: str) -> str:
     if kind in _EXTRAS and not _extra(kind):
         return f'{name}, which an extra reads: pip install "imgcls[{_EXTRAS[kind]}]"'
     if kind == "AVIF" and kind not in _formats():
-        return "AVIF, which Pillow reads from 11.3 on: pip install --upgrade pillow"
+        return "AVIF, which this Pillow was built without: pip install --force-reinstall pillow"
     if kind in FORMATS or kind in _EXTRAS:
         return f"not a picture: begins as {name} does, but is damaged or cut off"
     return f"{kind}, {_NOT_READ}" if kind else _NOT_READ

@@ -211,6 +211,18 @@ def test_without_its_extra_the_error_names_it(kind, module, extra, spoken, monke
         formats._extra.cache_clear()
 
 
+def test_a_pillow_built_without_avif_is_told_apart_from_damage(monkeypatch):
+    """As some distributions build it."""
+    content = written("AVIF")
+    monkeypatch.delitem(Image.OPEN, "AVIF")
+    formats._formats.cache_clear()
+    try:
+        with pytest.raises(UnreadableImageError, match="AVIF, which this Pillow was built without"):
+            decode(content)
+    finally:
+        formats._formats.cache_clear()
+
+
 def test_a_folder_of_them_is_a_data_set(tmp_path):
     """By their suffixes, in any case."""
     for name, content in (("a/1.HEIC", written("HEIF")), ("b/1.dcm", dicom(RAMP)),
