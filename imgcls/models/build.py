@@ -17,12 +17,18 @@ from imgcls.config.model import ModelConfig
 from imgcls.errors import ModelError
 from imgcls.models.catalog import nearest_names
 from imgcls.models.hub import Hub, check_has_weights, not_to_be_had, quick_hub, unreachable
+from imgcls.models.own_rates import takes_rate
 from imgcls.models.weights import load_backbone, quiet_resizing
 
 _RGB = 3
 # as torch tells it on a CPU, with the bytes, and on a device
 _TOO_LARGE = re.compile(r"tried to allocate (\d+) bytes|out of memory|overflow")
 _FIELDS = {"drop_rate": "dropout", "drop_path_rate": "drop_path_rate"}
+_FLAGS = {
+    "drop_rate": "--dropout",
+    "drop_path_rate": "--drop-path-rate",
+    "in_chans": "--in-chans",
+}
 
 
 def create_model(
@@ -45,6 +51,7 @@ def create_model(
     else:
         model = _build(config)
     _check_has_classifier(model, config.name)
+    _check_rates_taken(config)
     if config.in_chans != _RGB:
         _set_in_chans(model, config.in_chans)
     if config.img_size != "auto":
@@ -132,10 +139,20 @@ def _options(config: ModelConfig) -> dict[str, Any]:
     if config.num_classes is not None:
         options["num_classes"] = config.num_classes
     # an explicit 0 too: not every architecture's own rate is 0
-    for option, rate in (("drop_rate", config.dropout), ("drop_path_rate", config.drop_path_rate)):
-        if rate != "auto":
-            options[option] = rate
-    return options
+    rates = {option: getattr(config, field) for option, field in _FIELDS.items()}
+    return {**options, **{option: rate for option, rate in rates.items() if rate != "auto"}}
+
+
+def _check_rates_taken(config: ModelConfig) -> None:
+    """Refuse a rate that timm takes and that then is in no layer."""
+    for option, field in _FIELDS.items():
+        rate = getattr(config, field)
+        if rate != "auto" and rate > 0 and not takes_rate(config.name, option):
+            raise _not_taken(config.name, _FLAGS[option])
+
+
+def _not_taken(name: str, flag: str) -> ModelError:
+    return ModelError(f"--model {name}: does not take {flag}; leave it out")
 
 
 def _build(config: ModelConfig, hub: Hub | None = None) -> nn.Module:
@@ -148,16 +165,9 @@ def _build(config: ModelConfig, hub: Hub | None = None) -> nn.Module:
         if refused is not None and options[refused] == 0:
             # it has none, as was asked for
             return _build(config.model_copy(update={_FIELDS[refused]: "auto"}), hub)
-        flags = {
-            "drop_rate": "--dropout",
-            "drop_path_rate": "--drop-path-rate",
-            "in_chans": "--in-chans",
-        }
         if refused is None:
             raise
-        raise ModelError(
-            f"--model {config.name}: does not take {flags.get(refused, '--img-size')}; leave it out"
-        ) from error
+        raise _not_taken(config.name, _FLAGS.get(refused, "--img-size")) from error
     except (AssertionError, ZeroDivisionError) as error:
         if "img_size" not in options:
             raise

@@ -1,7 +1,8 @@
-"""The dropout and stochastic depth that an architecture has where nobody asks for any."""
+"""What an architecture makes of dropout and stochastic depth, and what it has unasked."""
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -34,6 +35,15 @@ def _own(name: str, option: str, default: dict[str, float]) -> float:
         return round(default[key] * _HALF / _layer_rates(name, **{option: _HALF})[key], 6)
     except TypeError:  # the architecture does not know the option
         return 0.0
+
+
+@functools.cache
+def takes_rate(name: str, option: str) -> bool:
+    """Whether timm's `drop_rate` or `drop_path_rate` arrives in any layer of an architecture.
+
+    Some take the option and put it nowhere. Raises TypeError for one that does not know it.
+    """
+    return _layer_rates(name, **{option: 0.0}) != _layer_rates(name, **{option: _HALF})
 
 
 def _layer_rates(name: str, **options: float) -> dict[str, float]:

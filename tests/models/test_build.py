@@ -24,8 +24,9 @@ from imgcls.models.build import (
     native_img_size,
     pretrained_facts,
 )
+from imgcls.models.catalog import load_catalog
 from imgcls.models.hub import check_can_be_had
-from imgcls.models.own_rates import own_rates
+from imgcls.models.own_rates import own_rates, takes_rate
 
 
 def make(name="test_resnet", **options):
@@ -82,6 +83,53 @@ def test_a_rate_of_zero_is_one_and_auto_is_the_architectures_own(name, rates):
     assert own_rates(name) == rates
     assert not any(rate_of(make(name, dropout=0.0, drop_path_rate=0.0)))
     assert rate_of(make(name)) == pytest.approx(rates, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("option", "flag"), [("dropout", "--dropout"), ("drop_path_rate", "--drop-path-rate")]
+)
+def test_a_rate_that_timm_takes_and_puts_nowhere_is_refused(option, flag, monkeypatch):
+    """As for a rate that it does not take; what was not asked for is no error."""
+    original = timm.models.model_entrypoint("test_byobnet")
+
+    def deaf(pretrained=False, drop_rate=0.0, drop_path_rate=0.0, **options):
+        return original(pretrained, **options)
+
+    monkeypatch.setitem(timm.models._registry._model_entrypoints, "test_byobnet", deaf)
+    takes_rate.cache_clear()
+    try:
+        with pytest.raises(ModelError, match=f"test_byobnet: does not take {flag}; leave it out"):
+            make("test_byobnet", **{option: 0.1})
+        make("test_byobnet", **{option: 0.0})
+        make("test_byobnet")
+    finally:
+        takes_rate.cache_clear()
+
+
+def test_real_architectures_that_take_a_rate_keep_it_and_others_refuse():
+    """In modules, in an attribute of the model, in both; an encoder's dropout has no place."""
+    for name in ("test_resnet", "test_vit", "swin_tiny_patch4_window7_224", "efficientnet_b0"):
+        assert takes_rate(name, "drop_rate")
+        assert takes_rate(name, "drop_path_rate")
+    assert not takes_rate("qwen3_vit_88m_enc", "drop_rate")
+    assert takes_rate("densenet121", "drop_rate")
+    with pytest.raises(TypeError):
+        takes_rate("densenet121", "drop_path_rate")
+    # a small rate as well as a half, and a classifier that drops by it
+    assert make("efficientnet_b0", dropout=1e-3, drop_path_rate=1e-3).drop_rate == 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["drop_rate", "drop_path_rate"])
+def test_no_family_is_refused_a_rate_that_it_keeps(option):
+    """One architecture of each of timm's modules; only encoders take a rate and have no place."""
+    for module in timm.list_modules():
+        names = [name for name in timm.list_models(module=module) if not name.endswith("_enc")]
+        names.sort(key=lambda name: load_catalog()[name].parameters)
+        try:
+            assert not names or takes_rate(names[0], option), names[0]
+        except TypeError:
+            continue
 
 
 def rate_of(model):
