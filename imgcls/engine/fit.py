@@ -216,11 +216,7 @@ def validate_epoch(
     """Score the validation pictures with the weights as they are now: the `val_` metrics."""
     try:
         result = predict(
-            parts.eval_model,
-            parts.val_batches,
-            parts.normalizer,
-            parts.learner.compute,
-            on_batch,
+            parts.eval_model, parts.val_batches, parts.normalizer, parts.learner.compute, on_batch
         )
     except NonFiniteError as error:
         progress, learner = parts.progress, parts.learner
