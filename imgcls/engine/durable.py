@@ -139,6 +139,13 @@ def remove_parts(file: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def remove_parts_in(folder: Path) -> None:
+    """Remove what killed processes had written of the next contents of a folder's files."""
+    for part in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        if part.is_symlink() or part.is_file():
+            part.unlink(missing_ok=True)
+
+
 def publish_folder(temporary: Path, final: Path) -> None:
     """Give a finished temporary folder its name. Raises OSError when the name is taken."""
     for file in temporary.iterdir():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from imgcls.config.load import dump_yaml
 from imgcls.data.bad_images import BadImage
 from imgcls.data.split import split_rows
 from imgcls.engine.checkpointer import Checkpointer, find_sound, go_on
-from imgcls.engine.durable import writing
+from imgcls.engine.durable import remove_parts_in, write_text, writing
 from imgcls.engine.events import (
     EpochDone,
     Event,
@@ -40,7 +43,7 @@ from imgcls.jobs.features import FeatureStore
 from imgcls.jobs.head import fit_head
 from imgcls.jobs.plan import Plan
 from imgcls.jobs.restore import inexact, machine, restore
-from imgcls.jobs.runs import fold_folder
+from imgcls.jobs.runs import CONFIG, SUMMARY, fold_folder
 from imgcls.jobs.splits import recorded_splits
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.report.bad_images import add_bad_images, append_bad_image
@@ -65,13 +68,12 @@ def train_fold(
     """Train a fold to its end: where it lies and how its best epoch scored, and its parts.
 
     assembly: parts that were built before, used where they are this fold's and not yet trained.
-    The caller holds the run. Raises as `imgcls.jobs.train.train_run`.
+    The caller holds the run, which stays as it was where a request is refused. Raises as
+    `imgcls.jobs.train.train_run`.
     """
     start_s = time.monotonic()
     folder = fold_folder(run, fold)
     checkpoints = folder / "checkpoints"
-    with writing(checkpoints):
-        checkpoints.mkdir(parents=True, exist_ok=True)
     emit = broadcast((partial(_keep_history, folder), emit))
     sound = find_sound(checkpoints)
     saved, best = sound.last, sound.best
@@ -87,6 +89,8 @@ def train_fold(
     state = parts.train_state()
     if saved is not None:
         restore(plan, fold, parts, saved, force=force)
+    _keep_plan(plan, run, checkpoints)
+    if saved is not None:
         with writing(checkpoints, go_on(run)):
             best = settle(checkpoints, best, saved.folder)
         if best is None and parts.tracker.best_value is not None:
@@ -112,7 +116,7 @@ def train_fold(
         patience=plan.config.early_stopping.patience,
         seed=plan.config.runtime.seed,
     )
-    try:
+    with contextlib.closing(checkpointer), _advising(plan):
         if saved is None and plan.recipe.fits_head:
             with stop.at_once():
                 features_of = partial(
@@ -122,6 +126,29 @@ def train_fold(
                 )
                 fit_head(plan, fold, parts.learner, features_of, emit)
         fit(parts, settings, checkpointer, emit, stop)
+    with writing(run, go_on(run)):
+        add_bad_images(run, map(_as_picture, assembly.bad_images.met))
+    return _result(plan, fold, folder, parts.progress.stopped_early, start_s), assembly
+
+
+def _keep_plan(plan: Plan, run: Path, checkpoints: Path) -> None:
+    """Write what the run is trained by from here on; nothing refuses to go on any more."""
+    with writing(run, go_on(run)):
+        write_text(run / CONFIG, dump_yaml(plan.config))
+        # it is made again at the end; until then the run is not finished
+        (run / SUMMARY).unlink(missing_ok=True)
+    with writing(checkpoints):
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        # there is no other writer of these two folders
+        for folder in (run, checkpoints.parent):
+            remove_parts_in(folder)
+
+
+@contextlib.contextmanager
+def _advising(plan: Plan) -> Iterator[None]:
+    """Say what to do where memory or the pictures of a batch do not suffice."""
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -133,11 +160,6 @@ def train_fold(
             "pictures that cannot be read left a batch of one, on which a batch norm cannot be "
             "trained; give a larger --batch-size, or repair the pictures"
         ) from error
-    finally:
-        checkpointer.close()
-    with writing(run, go_on(run)):
-        add_bad_images(run, map(_as_picture, assembly.bad_images.met))
-    return _result(plan, fold, folder, parts.progress.stopped_early, start_s), assembly
 
 
 def _keep_history(folder: Path, event: Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,11 @@ import torch
 from imgcls.data.split import split_rows
 from imgcls.engine.checkpoint import Checkpoint, load_weights, read_state
 from imgcls.engine.fit import Parts
+from imgcls.engine.pointers import CHECKPOINTS, facts_of, last_of
 from imgcls.engine.runtime import device_label, versions
 from imgcls.errors import CheckpointError
 from imgcls.jobs.plan import Plan
-from imgcls.jobs.runs import SPLITS
+from imgcls.jobs.runs import SPLITS, fold_folder
 from imgcls.jobs.splits import differing
 
 # what may change between two sittings without breaking the run
@@ -52,7 +54,7 @@ def restore(
     """
     state = parts.train_state()
     if not force:
-        _check_terms(plan, fold, checkpoint)
+        check_terms(plan, fold, checkpoint.folder, checkpoint.facts)
     load_weights(state.weights, checkpoint, plan.compute.device)
     try:
         saved = read_state(checkpoint)
@@ -100,17 +102,29 @@ def inexact(plan: Plan, fold: int, checkpoint: Checkpoint) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _check_terms(plan: Plan, fold: int, checkpoint: Checkpoint) -> None:
-    facts = checkpoint.facts
+def require_terms(plan: Plan, run: Path) -> None:
+    """Raise CheckpointError where the newest checkpoint of a fold was made on other terms."""
+    for fold in plan.folds:
+        last = last_of(fold_folder(run, fold) / CHECKPOINTS)
+        facts = None if last is None else facts_of(last)
+        if last is not None and facts is not None:
+            check_terms(plan, fold, last, facts)
+
+
+def check_terms(plan: Plan, fold: int, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Raise CheckpointError where the plan is not what a fold's checkpoint was made on.
+
+    facts: of the checkpoint in `folder`.
+    """
     if facts.get("fold", fold) != fold:
         raise CheckpointError(
-            f"{checkpoint.folder}: was trained on fold {facts['fold']}, not on fold {fold}; put "
+            f"{folder}: was trained on fold {facts['fold']}, not on fold {fold}; put "
             "the fold's own back, or go on all the same with --force"
         )
     edited = differing(split_rows(plan.table, plan.assignment), facts.get("splits"))
     if edited is not None:
         raise CheckpointError(
-            f"{SPLITS} is not the one that {checkpoint.folder} was trained by: {edited}; put it "
+            f"{SPLITS} is not the one that {folder} was trained by: {edited}; put it "
             "back, or go on all the same with --force"
         )
     now = {
@@ -126,7 +140,7 @@ def _check_terms(plan: Plan, fold: int, checkpoint: Checkpoint) -> None:
     for path, was, value in changes(before, now):
         if not path.startswith(_FREE):
             raise CheckpointError(
-                f"{checkpoint.folder}: made with {path} = {was!r}, the run now says {value!r}; "
+                f"{folder}: made with {path} = {was!r}, the run now says {value!r}; "
                 "put it back, or go on all the same with --force"
             )
 

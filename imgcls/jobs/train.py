@@ -11,8 +11,7 @@ from pathlib import Path
 from imgcls.config.load import dump_yaml
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.data.split import split_rows as rows_of
-from imgcls.engine.checkpointer import go_on
-from imgcls.engine.durable import refused, write_text, writing
+from imgcls.engine.durable import refused, write_text
 from imgcls.engine.events import Observer
 from imgcls.engine.feature_file import remove_features
 from imgcls.engine.fit import broadcast, validate_epoch
@@ -25,11 +24,11 @@ from imgcls.jobs.crossval import summarize
 from imgcls.jobs.features import FeatureStore
 from imgcls.jobs.fold import train_fold
 from imgcls.jobs.plan import Plan, make_plan
+from imgcls.jobs.restore import require_terms
 from imgcls.jobs.runs import (
     CONFIG,
     PREFLIGHT,
     SPLITS,
-    SUMMARY,
     create_run_folder,
     epochs_trained,
     find_resumable,
@@ -195,10 +194,8 @@ def train_run(
     """
     trainer = Trainer(plan, run, observers, first=first, force=force)
     with _in_charge(run, on_signal, stop) as request:
-        with writing(run, go_on(run)):
-            write_text(run / CONFIG, dump_yaml(plan.config))
-            # it is made again at the end; until then the run is not finished
-            (run / SUMMARY).unlink(missing_ok=True)
+        if not force:
+            require_terms(plan, run)
         folds = tuple(trainer.train(fold, request) for fold in plan.folds)
         summary = summarize(plan, run) if len(plan.folds) > 1 else None
         remove_features(run)

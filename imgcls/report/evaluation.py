@@ -46,14 +46,17 @@ def show_evaluation(console: Console, report: EvalReport) -> None:
         console.path("Files", str(report.folder))
     if report.page is not None:
         console.path("Report", str(report.page))
-    if report.fold != "all":
-        console.path("Next", _next(report))
+    console.path("Next", _next(report))
     for note in report.notes:
         console.warn(note)
 
 
 def _next(report: EvalReport) -> str:
     """The command that goes on: to the test split, then to how fast the model is."""
+    if report.cross_validation is not None:
+        # the folds are of one architecture, so one of them tells the speed of all
+        fold = report.cross_validation["per_fold"][0]["fold"]
+        return f"imgcls benchmark {shlex.quote(str(report.checkpoint / f'fold_{fold}'))}"
     if report.split in ("train", "val"):
         return f"imgcls evaluate {shlex.quote(str(report.checkpoint))} --split test"
     parent = report.checkpoint.parent

@@ -206,6 +206,17 @@ def test_auto_workers_follow_source_and_device():
     assert resolve_workers(5, in_memory=True, device_type="cpu") == 5
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_there_are_no_more_processes_than_pictures(photos):
+    """Of 48 pictures in 40 processes most would have one, of 3 in 40 most would have none."""
+    table = open_source(str(photos))
+    for rows, expected in ((np.arange(3), 3), (np.arange(48), 40)):
+        loader = EvalLoader(
+            table, rows, eval_transform(FACTS), batch_size=1, workers=40, device_type="cpu"
+        )
+        assert loader._pipeline._loader.num_workers == expected
+
+
 @given(
     counts=st.lists(st.integers(1, 40), min_size=2, max_size=6),
     seed=st.integers(0, 2**31),

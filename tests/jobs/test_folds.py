@@ -87,6 +87,17 @@ def test_the_screen_tells_of_folds_and_average(command, run):
     done = command("evaluate", "--fold", "all")
     for words in ("Over folds", "±", "Averaged", "3 folds on test", "against one fold alone"):
         assert words in done.out
+    # where benchmark takes one, a run of several folds is none
+    assert f"imgcls benchmark outputs/{run.name}/fold_0" in done.out.replace("\n", " ")
+
+
+def test_one_fold_alone_is_not_pooled(command, photos):
+    """It says how many are trained, and how to train the others."""
+    options = ("--epochs", "1", "--folds", "3", "--fold", "1")
+    assert command("train", photos, *OFFLINE, *options).code == 0
+    done = command("evaluate", "--fold", "all")
+    assert (done.code, len(done.error_lines)) == (2, 1), done.err
+    assert "has 1 of its 3 folds trained, and this takes several" in done.err
 
 
 def test_views_are_averaged(command, run):

@@ -119,6 +119,37 @@ def test_another_model_is_refused_by_its_first_tensor(run, command):
     assert (done.code, len(done.error_lines)) == (2, 1)
 
 
+def _state(run):
+    """Every file of a run, with its content and when it was written; the lock says nothing."""
+    files = [path for path in run.rglob("*") if path.name != ".lock"]
+    return {
+        path: (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in files
+    }
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_refused_resumption_leaves_the_run_as_it_was(run, command, force):
+    """Whether before the model is built or while the state is loaded into it."""
+    change_config(run, "model", "name", "test_resnet2" if force else "test_vit")
+    (run / "fold_0" / ".tmp-history.csv-1").touch()
+    before = _state(run)
+    done = command("resume", run, "--epochs", "4", "--workers", "1", *["--force"] * force)
+    assert (done.code, len(done.error_lines)) == (2, 1), done.err
+    assert _state(run) == before
+
+
+def test_what_a_kill_left_half_written_goes_when_the_run_goes_on(run, command):
+    """Beside the config and the history; of a file with another name nothing is known."""
+    half = [run / ".tmp-config.yaml-123", run / "fold_0" / ".tmp-history.csv-123"]
+    for file in half:
+        file.write_text("a")
+    (run / "mine.txt").write_text("a")
+    assert command("resume", run, "--epochs", "4").code == 0
+    assert not any(file.exists() for file in half)
+    assert (run / "mine.txt").exists()
+
+
 def test_changed_data_are_refused_unless_forced(run, command, photos):
     """A picture that went, one that came: named; with --force the others keep their places."""
     (photos / "china" / "003.jpg").unlink()

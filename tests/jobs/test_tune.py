@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,6 +103,14 @@ def test_it_finds_better_settings_and_trains_them_again(command, search_file, tm
     assert command("train", "--config", study / "best.yaml").code == 0
     [again] = [p for p in (tmp_path / "outputs").iterdir() if p != study]
     assert differences(remains(best_trial), remains(again)) == []
+
+
+def test_the_fitted_classifier_is_no_epoch_of_a_trial(command, search_file):
+    """It is validated as epoch 0; a trial of two epochs has two."""
+    fitted = ("--tune", "head+full", "--feature-views", "1", "--epochs", "2", "--patience", "0")
+    done = command("tune", "--config", search_file, *fitted, "--trials", "1", "--no-prune")
+    assert done.code == 0, done.err
+    assert re.search(r"trial   0 .* 2 epochs", done.err), done.err
 
 
 def test_the_same_command_again_does_nothing_twice_and_more_trials_go_on(command, search_file):

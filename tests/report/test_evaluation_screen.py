@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,14 @@ def test_the_next_command_goes_on_from_the_split_that_was_scored():
     step = "'my runs/r/fold_0/checkpoints/step-00000001'"
     assert _next(report_of([0], [0], "val")) == f"imgcls evaluate {step} --split test"
     assert _next(report_of([0], [0])) == "imgcls benchmark 'my runs/r/fold_0'"
+
+
+def test_the_next_command_after_all_folds_is_about_one_of_them():
+    """benchmark takes no run of several folds."""
+    pooled = replace(
+        report_of([0], [0], "val"),
+        checkpoint=Path("runs/r"),
+        fold="all",
+        cross_validation={"per_fold": [{"fold": 1}, {"fold": 2}]},
+    )
+    assert _next(pooled) == "imgcls benchmark runs/r/fold_1"
