@@ -147,7 +147,7 @@ def _run_of(checkpoint: Checkpoint) -> Path:
     run = run_of(checkpoint.folder)
     if run is None:
         raise RunError(
-            f"{checkpoint.folder}: lies outside its run, or that lost its splits.csv, so the "
+            f"{checkpoint.folder}: lies outside its run, or its run has lost splits.csv, so the "
             "split is not known; say which pictures to score with --data"
         )
     return run

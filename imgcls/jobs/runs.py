@@ -37,9 +37,10 @@ from imgcls.engine.pointers import (
     find_checkpoint,
     is_same,
     last_of,
+    newest_first,
     restore_pointers,
 )
-from imgcls.errors import ImgclsError, RunError
+from imgcls.errors import CheckpointError, ImgclsError, RunError
 
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
 PREFLIGHT, RUN = "preflight.json", "run.json"
@@ -125,8 +126,20 @@ def read_run_config(run: Path) -> TrainConfig:
     """The run's resolved config. Raises RunError when the folder is no run."""
     if not (run / CONFIG).is_file():
         begun = "; it was stopped before it began, train again" if (run / SPLITS).is_file() else ""
-        raise RunError(f"{run}: not a run, it has no {CONFIG}{begun}")
+        raise RunError(f"{run}: not a run, it has no {CONFIG}{begun or _if_checkpoint(run)}")
     return load_config(TrainConfig, run / CONFIG)
+
+
+def _if_checkpoint(path: Path) -> str:
+    """More to say of a checkpoint or fold that lies in no run."""
+    try:
+        weights = shlex.quote(str(find_checkpoint(path)))
+    except CheckpointError:
+        return ""
+    return (
+        "; a checkpoint outside its run can be evaluated, and another training starts from it with "
+        f"`imgcls train DATA --weights {weights}`"
+    )
 
 
 def epochs_trained(run: Path, config: TrainConfig) -> tuple[int, ...]:
@@ -251,7 +264,11 @@ def how_far(path: Path, fold: int | None = None) -> str | None:
             last = last_of(folder / CHECKPOINTS)
             epoch = None if last is None else (facts_of(last) or {}).get("epoch")
             which = f"{folder.name.replace('_', ' ')} at " if len(folders) > 1 else ""
-            places.append(f"{which}epoch {epoch or 0} of {config.optim.epochs}")
+            cut = next(iter(newest_first(folder / CHECKPOINTS)), last)
+            lost = (
+                f" (a newer checkpoint, {cut.name}, is incomplete)" if cut and cut != last else ""
+            )
+            places.append(f"{which}epoch {epoch or 0} of {config.optim.epochs}{lost}")
     return f"run {run} is unfinished: {', '.join(places)}" if places else None
 
 

@@ -37,9 +37,11 @@ def show_train_result(console: Console, result: TrainResult) -> None:
         best, val = fold.best_metrics, fold.val_pictures
         label = "Best epoch" if len(result.folds) == 1 else f"Fold {fold.fold}, best epoch"
         early = ", stopped early" if fold.stopped_early else ""
-        which = str(fold.best_epoch) if fold.best_epoch else "the fitted head, before any"
         if fold.epochs_run:
-            facts.add_row(label, f"{which} of {fold.epochs_run}{early}")
+            which = f"{fold.best_epoch} of {fold.epochs_run}"
+            if not fold.best_epoch:
+                which = f"none of {fold.epochs_run}, the fitted head was better"
+            facts.add_row(label, f"{which}{early}")
         else:
             facts.add_row(label.replace("Best epoch", "Fitted head"), "no epochs to train")
         facts.add_row("  chosen by", deciding_numbers(fold.monitor, best))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -170,6 +171,34 @@ def test_an_unfinished_run_is_evaluated_with_a_note(photos, command, monkeypatch
     checkpoint = find_checkpoint(Path("outputs/r"))
     assert how_far(Path("outputs/r/fold_0")) == note[: note.index(";")]
     assert how_far(checkpoint) is None
+
+
+def test_a_copy_that_lost_half_of_its_newest_checkpoint_says_so(photos):
+    """What is evaluated then may not be the best: a cloud's copy without links, half synced."""
+    run = train(photos, "r", optim={"epochs": 2}, checkpoint={"keep": "all"})
+    checkpoints = run / "fold_0" / "checkpoints"
+    for name in ("best", "last"):
+        (checkpoints / name).unlink()
+    assert how_far(run) is None
+    newest = max(checkpoints.glob("step-*"))
+    (newest / "checkpoint.json").unlink()
+    assert how_far(run) == (
+        f"run {run} is unfinished: epoch 1 of 2 (a newer checkpoint, {newest.name}, is incomplete)"
+    )
+
+
+def test_a_checkpoint_that_was_copied_out_of_its_run_says_how_to_go_on(photos, command):
+    """It holds a state, but neither the run's options nor its splits."""
+    run = train(photos, "r", optim={"epochs": 1})
+    shutil.copytree(run / "fold_0" / "checkpoints" / "best", "mine")
+    shutil.copytree(run / "fold_0", "fold")
+    for name in ("mine", "fold"):
+        done = command("resume", name)
+        assert done.code == 2
+        weights = re.search(r"starts from it with `imgcls train DATA --weights (\S+)`", done.err)[1]
+        assert (Path(weights) / "model.safetensors").is_file()
+    dry = ("train", photos, "--weights", weights, "--model", "test_resnet", "--dry-run")
+    assert command(*dry, "--img-size", "32").code == 0
 
 
 def _stopping(after):
