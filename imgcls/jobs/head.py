@@ -48,12 +48,14 @@ def fit_head(
     features = features_of(alone)
     features_s = time.monotonic() - start_s
     rows = features.readable(plan.assignment.indices("train", fold))
+    groups = plan.table.groups
     fitted = fit_logistic(
         np.stack([features.of(rows, view) for view in range(len(features.values))]),
         plan.table.labels[rows],
         len(plan.class_names),
         imbalance=plan.recipe.imbalance,
         seed=derive_seed(plan.config.runtime.seed, "head", fold),
+        groups=None if groups is None else [groups[row] for row in rows],
     )
     set_classifier(alone.classifier, fitted.weight, fitted.bias)
     if learner.average is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from imgcls.engine.losses import class_weights, prior_shift
+from imgcls.metrics.resampling import Units, unit_numbers
 
 # inverse regularisation C for features of variance 1, weakest last
 _GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 3))
@@ -26,7 +27,7 @@ class FittedHead:
     """Weights float32 [C, D], biases float32 [C], and how the regularisation was chosen.
 
     c: scikit-learn's C, for features scaled to a mean variance of 1. nll: the mean loss of held-out
-    pictures at that C, in `folds` folds; nan, in none, where no class has two pictures.
+    pictures at that C, in `folds` folds; nan, in none, where no class has two pictures or groups.
     reason: why C is to be doubted, or None.
     """
 
@@ -39,29 +40,39 @@ class FittedHead:
 
 
 def fit_logistic(
-    views: np.ndarray, labels: np.ndarray, num_classes: int, *, imbalance: str, seed: int
+    views: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    *,
+    imbalance: str,
+    seed: int,
+    groups: Units | None = None,
 ) -> FittedHead:
     """Logistic regression on features, its C chosen by cross-validated loss.
 
     views: float32 [R, N, D], R views of N pictures; a picture's views stay in one fold and are
     validated in view 0. labels: int64 [N]. imbalance: a method of `--imbalance`: those that weigh
     pictures weigh them here, and those that adjust logits shift the biases after the fit (Menon et
-    al. 2021, section 4.1).
+    al. 2021, section 4.1). groups [N]: pictures that are left out together.
     """
     counts = np.bincount(labels, minlength=num_classes)
     weights = class_weights(imbalance, counts)
     picture_weights = np.ones(len(labels)) if weights is None else weights[labels]
     features = _Standard.of(views)
     inputs = features.apply(views)
-    folds = int(np.clip(counts[counts > 0].min(), 2, _MOST_FOLDS))
-    fold = _deal(labels, folds, seed)
+    units = np.arange(len(labels)) if groups is None else unit_numbers(groups)
+    # a group of several classes is spread by one of them
+    strata = labels[np.unique(units, return_index=True)[1]]
+    folds = int(np.clip(np.unique(strata, return_counts=True)[1].min(), 2, _MOST_FOLDS))
+    fold = _deal(strata, folds, seed)[units]
     c, nll = 0.0, np.inf
     # its many small products are slower on two threads than on one, and ten times so on a busy CPU
     with threadpool_limits(1):
         inner = [_Fit(num_classes, len(views)) for _ in range(folds)]
-        # where no class has two pictures, none can be held out
-        for candidate in _GRID if counts.max() > 1 else ():
+        for candidate in _GRID:
             found = _held_out_nll(inner, inputs, labels, picture_weights, fold=fold, c=candidate)
+            if math.isnan(found):
+                break  # no class is in two pictures or groups, so that none can be held out
             if found > nll * 1.01:
                 break  # past the valley: with less regularisation it only gets worse, and slower
             if found < nll:
@@ -122,7 +133,7 @@ class _Standard:
 
 
 def _deal(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """A fold for each picture, each class spread as evenly as it can be: int64 [N]."""
+    """A fold for each label, each class spread as evenly as it can be: int64 [N]."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     fold = np.empty(len(labels), dtype=np.int64)
@@ -141,12 +152,14 @@ def _held_out_nll(
 ) -> float:
     """The weighted mean loss of pictures in the folds they are left out of.
 
-    Pictures whose whole class is left out have no say.
+    Pictures whose whole class is left out have no say; nan where that is so of all.
     """
     loss_sum = weight_sum = 0.0
     for number, model in enumerate(inner):
         train = fold != number
         held_out = ~train & np.isin(labels, labels[train])
+        if not held_out.any():
+            continue
         model.fit(inputs[:, train], labels[train], weights[train], c)
         logits = inputs[0, held_out] @ model.coefficients.T + model.intercepts
         logits -= logits.max(axis=1, keepdims=True)
@@ -154,7 +167,7 @@ def _held_out_nll(
         losses = np.log(np.exp(logits).sum(axis=1)) - own
         loss_sum += float(losses @ weights[held_out])
         weight_sum += float(weights[held_out].sum())
-    return loss_sum / weight_sum
+    return loss_sum / weight_sum if weight_sum else math.nan
 
 
 class _Fit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -26,7 +27,7 @@ from imgcls.engine.features import ClassifierAlone, extract_features, whole_mode
 from imgcls.engine.losses import prior_shift
 from imgcls.engine.pointers import find_checkpoint
 from imgcls.errors import ConfigError, InterruptedRunError, ModelError
-from imgcls.jobs import features
+from imgcls.jobs import features, head
 from imgcls.jobs.logistic import fit_logistic
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer, resume, train
@@ -381,6 +382,45 @@ def test_what_does_not_go_together_is_refused(photos, groups, words):
     """Before anything is built, with what to give instead."""
     with pytest.raises(ConfigError, match=words):
         make_plan(tiny_config(photos, **groups))
+
+
+def test_c_is_chosen_by_whole_groups_left_out():
+    """Features that tell the group and not the class ask for another C by single pictures."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(16), 10)
+    labels = groups % 2
+    of_group = rng.normal(size=(16, 16))[groups]
+    features = (of_group + 0.1 * rng.normal(size=(160, 16))).astype(np.float32)[None]
+    fit = functools.partial(fit_logistic, features, labels, 2, imbalance="none", seed=0)
+    apart, together = fit(), fit(groups=[f"g{group}" for group in groups])
+    assert apart.nll < 0.3
+    assert together.nll > 0.6
+    assert together.c < apart.c / 100
+    # a blank is no group
+    assert fit(groups=[""] * 160).nll == apart.nll
+    # where each class is one group, nothing can be held out
+    alone = fit(groups=[f"g{label}" for label in labels])
+    assert (alone.folds, alone.c) == (0, 1.0)
+    assert fit(groups=["g"] * 160).folds == 0
+
+
+def test_the_groups_of_the_data_choose_c(weights, photos, tmp_path, monkeypatch):
+    """They reach the fit by the rows of its pictures."""
+    asked = {}
+
+    def fit(views, labels, *args, groups, **options):
+        asked.update(labels=list(labels), groups=groups)
+        return fit_logistic(views, labels, *args, groups=groups, **options)
+
+    monkeypatch.setattr(head, "fit_logistic", fit)
+    files = sorted(photos.glob("*/*.jpg"))
+    rows = [f"{f},{f.parent.name},{f.parent.name}{int(f.stem) // 3}" for f in files]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,group", *rows]))
+    trained(config_of(tmp_path / "table.csv", weights, recipe={"tune": "head"}))
+    names = ("china", "flower", "violet")
+    assert len(asked["groups"]) == len(asked["labels"]) > 20
+    for label, group in zip(asked["labels"], asked["groups"], strict=True):
+        assert group.startswith(names[label])
 
 
 def test_a_distilled_model_falls_back_to_epochs():
