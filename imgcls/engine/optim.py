@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
 
 from imgcls.config.optim import OptimConfig
@@ -70,6 +70,14 @@ def build_optimizer(model: nn.Module, config: OptimConfig, lr: float) -> torch.o
     except (ImportError, ValueError, TypeError, AssertionError) as error:
         raise ConfigError(f"optim.opt (--opt) {config.opt}: {error}") from error
     return optimizer
+
+
+def takes_momentum(opt: str) -> bool:
+    """Whether momentum says something to a timm optimizer; True for one that timm has not."""
+    try:
+        return bool(get_optimizer_info(opt.lower()).has_momentum)
+    except ValueError:
+        return True
 
 
 class OptimizerState:

@@ -71,7 +71,7 @@ def describe_plan(
         output=run or config.runtime.output,
         preflight=plan.preflight,
         reasons=plan.reasons,
-        notes=plan.assignment.notes,
+        notes=(*plan.assignment.notes, *plan.notes),
     )
 
 

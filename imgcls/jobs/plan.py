@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from imgcls.engine.runtime import amp_name, get_device, use_deterministic_kernel
 from imgcls.jobs.bit_depth import of_one_depth
 from imgcls.jobs.caching import PictureCache, plan_cache
 from imgcls.jobs.compute import training_compute
+from imgcls.jobs.idle import notes_on_idle
 from imgcls.jobs.pace import Pace, memory_for, plan_pace
 from imgcls.jobs.preflight import preflight, preflight_report, split_readable, with_digests
 from imgcls.jobs.recipe import Recipe, plan_recipe
@@ -38,7 +40,8 @@ class Plan:
     """What was worked out from a config: nothing here is `auto` any more.
 
     `config` is the resolved config that the run keeps: with it the run can be repeated. `reasons`
-    has a line for each number that was found or measured.
+    has a line for each number that was found or measured, `notes` one for options that were given
+    and change nothing.
     """
 
     config: TrainConfig
@@ -54,6 +57,7 @@ class Plan:
     recipe: Recipe
     workers: int
     preflight: PreflightReport | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -158,12 +162,13 @@ def make_plan(
         ),
     )
     compute = choice.compute
-    pace = plan_pace(
-        config,
+    pace_of = partial(
+        plan_pace,
         pictures=pictures,
         fine_tuning=from_weights and not recipe.head_only,
         memory=lambda: memory_for(build(), compute),
     )
+    pace = pace_of(config)
     cache = plan_cache(
         config,
         table,
@@ -172,6 +177,13 @@ def make_plan(
         img_size,
     )
     rates, rate_reasons = _rates(model)
+    notes: tuple[str, ...] = ()
+    if not begun:
+        left_open: dict[str, dict[str, Any]] = {
+            "optim": {"lr": "auto", "warmup_epochs": "auto"},
+            "data": {"batch_size": pace.batch_size},
+        }
+        notes = (*notes_on_idle(recipe, config, pace_of(_resolved(config, left_open))),)
     resolved = _resolved(
         _resolved(config, recipe.resolved()),
         {
@@ -221,6 +233,7 @@ def make_plan(
         pace=pace,
         recipe=recipe,
         preflight=None if checked is None else preflight_report(checked, table, assignment),
+        notes=notes,
         workers=resolve_workers(
             config.runtime.workers,
             in_memory=table.defaults.in_memory,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from imgcls.config.base import option_fields, takes_whole_numbers_only
@@ -16,19 +17,23 @@ if TYPE_CHECKING:
 _WHOLE = frozenset(o.path for o in option_fields(TrainConfig) if takes_whole_numbers_only(o.field))
 
 
-def search_space(config: TuneConfig, lr: float) -> dict[str, Any]:
+def search_space(config: TuneConfig, lr: float, idle: Collection[str] = ()) -> dict[str, Any]:
     """The space as `search.space` would say it: the user's own, or the default one.
 
     lr: the learning rate that the search starts from. The default space leaves out what the user
-    set. Raises ConfigError when nothing is left.
+    set, and what is `idle`: without effect. Raises ConfigError when nothing is left.
     """
     if config.search.space is not None:
         return config.search.space
-    space = {path: d for path, d in _default_space(lr).items() if not config.set_by_user(path)}
+    space = {
+        path: dimension
+        for path, dimension in _default_space(lr).items()
+        if not config.set_by_user(path) and path not in idle
+    }
     if not space:
         raise ConfigError(
-            f"nothing to search over: {', '.join(_default_space(lr))} are all set; leave one to "
-            "the search, or name others in search.space"
+            f"nothing to search over: {', '.join(_default_space(lr))} are all set or without "
+            "effect; leave one to the search that has one, or name others in search.space"
         )
     return space
 

@@ -33,6 +33,7 @@ from imgcls.engine.durable import why_not_written, write_text, writing
 from imgcls.engine.interrupt import stop_on_signals
 from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
 from imgcls.jobs.assemble import Assembly, assemble
+from imgcls.jobs.idle import idle_options
 from imgcls.jobs.plan import Plan, make_plan
 from imgcls.jobs.runs import CONFIG, SPLITS, plain_name
 from imgcls.jobs.space import combinations, search_space, starting_point
@@ -72,7 +73,7 @@ def open_search(
         "model.weights": resolved.model.weights and str(resolved.model.weights),
     }
     base = with_values(config.base(), where)
-    space = search_space(config, plan.pace.lr)
+    space = search_space(config, plan.pace.lr, idle_options(plan.recipe, resolved))
     # before anything is written: what cannot be built or fetched leaves nothing behind
     first = assemble(plan, plan.folds[0])
     folder = _folder(config, plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import tiny_config
+from conftest import OFFLINE, tiny_config
 
 from imgcls.jobs.plan import make_plan
 
@@ -43,3 +43,51 @@ def test_what_is_asked_for_is_done(photos):
     plan = make_plan(config)
     assert (plan.recipe.imbalance, plan.recipe.monitor) == ("focal", "val_loss")
     assert plan.config.recipe.imbalance == "focal"
+
+
+@pytest.mark.parametrize(
+    ("options", "notes"),
+    [
+        (
+            ("--tune", "head", "--unfreeze-epochs", "2", "--lr", "0.1", "--mixup", "0.2"),
+            ["--unfreeze-epochs 2, --lr 0.1, --mixup 0.2 have no effect: the classifier is fitted"],
+        ),
+        (
+            ("--tune", "head", "--head", "linear", "--layer-decay", "0.7", "--lr", "0.1"),
+            ["--layer-decay 0.7 has no effect: the classifier alone is trained"],
+        ),
+        (("--tune", "head", "--vflip", "0.5"), ["--vflip 0.5 has no effect: features are"]),
+        (("--tune", "head", "--feature-views", "2", "--vflip", "0.5"), []),
+        (("--momentum", "0.5"), ["--momentum 0.5 has no effect: adamw has none"]),
+        (("--momentum", "0.5", "--opt", "sgd"), []),
+        (
+            ("--sched", "constant", "--min-lr", "1e-5", "--model-ema-decay", "0.9"),
+            ["--min-lr 1e-05 has no effect", "--model-ema-decay 0.9 has no effect: no average"],
+        ),
+        (("--model-ema", "--model-ema-decay", "0.9", "--layer-decay", "0.7", "--lr", "0.1"), []),
+    ],
+)
+def test_an_option_that_changes_nothing_is_told(command, photos, options, notes):
+    """With the plan, beside the reason; what has an effect is no matter for a note."""
+    done = command("train", photos, *OFFLINE, *options, "--dry-run")
+    assert done.code == 0, done.err
+    lines = sorted(line for line in done.err.splitlines() if "no effect" in line)
+    assert len(lines) == len(notes), lines
+    for line, words in zip(lines, sorted(notes), strict=True):
+        assert words in line
+
+
+def test_a_run_that_is_repeated_is_told_nothing_that_nobody_asked_for(command, photos):
+    """Its config has a value for each option that was left open."""
+    options = (*OFFLINE, "--tune", "head", "--name", "r")
+    assert command("train", photos, *options).code == 0
+    done = command("train", "--config", "outputs/r/config.yaml", "--dry-run")
+    assert done.code == 0, done.err
+    assert "no effect" not in done.err
+
+
+def test_a_search_over_nothing_that_has_an_effect_is_refused(command, photos):
+    """A classifier that is fitted takes none of the usual search's parameters."""
+    done = command("tune", photos, *OFFLINE, "--tune", "head", "--trials", "2")
+    assert (done.code, len(done.error_lines)) == (2, 1), done.err
+    assert "nothing to search over" in done.err
