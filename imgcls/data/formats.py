@@ -6,6 +6,7 @@ only the kinds named here are ever tried, whatever a file is called.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import re
@@ -55,6 +56,10 @@ _TEXTS = (
         "not a picture but a Git LFS pointer to one; `git lfs pull` fetches it",
     ),
     (
+        re.compile(rb"\S{0,200}/annex/objects/"),
+        "not a picture but a git-annex pointer to one; `git annex get` fetches it",
+    ),
+    (
         re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", re.IGNORECASE),
         "not a picture but an HTML page, as a download that failed leaves it",
     ),
@@ -69,6 +74,14 @@ _TEXTS = (
 # tags of TIFF 6.0
 _BITS, _SAMPLES, _SAMPLE_FORMAT, _STRIPS, _TILES = 258, 277, 339, 273, 324
 _SAMPLE_KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+_RAW = frozenset(
+    {
+        ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".mrw", ".nef", ".nrw", ".orf",
+        ".pef", ".raf", ".raw", ".rw2", ".srw",
+    }
+)  # fmt: skip
+_SLIDES = frozenset([".bif", ".czi", ".mrxs", ".ndpi", ".scn", ".svs", ".vms"])
+_TEXT_BYTES, _TEXT_SHOWN = 256, 60
 _FTYP, _LONGEST_FTYP = slice(4, 8), 256
 _DICM = slice(128, 132)
 _HEIF_BRANDS = frozenset([b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"])
@@ -127,7 +140,21 @@ def describe(content: bytes) -> str:
         if beginning.match(content[:1024]):
             return words
     kind = kind_of(content)
-    return (kind == "TIFF" and _tiff_layout(content)) or _describe_kind(kind)
+    return (
+        (kind == "TIFF" and _tiff_layout(content))
+        or (not kind and _as_text(content))
+        or _describe_kind(kind)
+    )
+
+
+def _as_text(content: bytes) -> str:
+    """Words for plain text, as servers answer instead of a picture; "" for anything else."""
+    with contextlib.suppress(UnicodeDecodeError):
+        text = " ".join(content[:_TEXT_BYTES].decode("ascii").split())
+        if text.isprintable():
+            shown = text if len(text) <= _TEXT_SHOWN else f"{text[:_TEXT_SHOWN]}..."
+            return f"{_NOT_READ}, but text: {shown!r}"
+    return ""
 
 
 def _tiff_layout(content: bytes) -> str:
@@ -149,6 +176,25 @@ def _tiff_layout(content: bytes) -> str:
     return (
         f"TIFF with {samples} {kind} samples of {bits[0]} bits a pixel, or a compression, that "
         "imgcls does not read; save it as 8-bit or 16-bit grey or RGB"
+    )
+
+
+def why_not_found(kind: str, suffix: str) -> str:
+    """What to do about files of a kind whose suffix is no picture's."""
+    if suffix in _RAW:
+        return "camera raw files, which imgcls does not read; develop them to JPEG, PNG or TIFF"
+    if suffix in _SLIDES:
+        return "whole slides, which imgcls does not read; cut them into tiles"
+    spoken = _SPOKEN.get(kind, kind)
+    if kind in FORMATS or kind in _EXTRAS:
+        return (
+            f"{spoken} by their content; give them the suffix of their format, or name them in a "
+            "table"
+        )
+    way = {"ZIP": "unpack them", "gzip": "unpack them", "video": "take pictures out of them"}
+    return (
+        f"{spoken} by their content, which imgcls does not read; "
+        f"{way.get(kind, 'convert them to PNG, JPEG or TIFF')}"
     )
 
 

@@ -86,7 +86,11 @@ def test_a_real_picture_of_another_format_is_refused(kind):
         (b"%PDF-1.7", "PDF, not a picture format"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0", "video, not a picture format"),
         (encoded(PHOTO, "JPEG")[:20], "begins as JPEG does, but is damaged"),
-        (b"hello", "not a picture format imgcls reads"),
+        (b"../../.git/annex/objects/x/y/SHA256E-s1--0.jpg\n", "git annex get"),
+        (b'{"message":\n"Forbidden"}', """reads, but text: '{"message": "Forbidden"}'"""),
+        (b"x" * 500, "but text: '" + "x" * 60 + "...'"),
+        (b"hello", "not a picture format imgcls reads, but text: 'hello'"),
+        (b"h\xe9llo", "not a picture format imgcls reads"),
     ],
 )
 def test_what_is_no_picture_is_said_by_name(content, words):

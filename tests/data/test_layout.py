@@ -289,6 +289,26 @@ def test_files_without_a_suffix_are_named_by_their_content(tmp_path):
         open_source(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("1.nef", b"II*\0" + b"\0" * 50, "camera raw files, which imgcls does not read; develop"),
+        ("1.svs", b"II*\0" + b"\0" * 50, "whole slides, which imgcls does not read; cut them"),
+        ("1.psd", b"8BPS\0\1", "Photoshop by their content, which imgcls does not read; convert"),
+        ("1.zip", b"PK\3\4", "ZIP by their content, which imgcls does not read; unpack them"),
+        (".1.jpg.icloud", b"bplist00", "only what systems leave: .*icloud"),
+    ],
+)
+def test_files_that_no_suffix_makes_readable_are_not_to_be_renamed(name, content, words, tmp_path):
+    """What they are, and what helps instead."""
+    for folder in ("ant", "bee"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=words) as caught:
+        open_source(str(tmp_path))
+    assert "give them the suffix" not in str(caught.value)
+
+
 def test_notes_stay_short_whatever_is_in_them(tmp_path):
     """A thousand absent classes are ten and a count, and a long name is cut."""
     long = "species_" * 25

@@ -71,7 +71,7 @@ def test_unreadable_pictures_are_named_with_their_reasons(split_photos, command)
     reasons = {p["path"]: p["note"] for [p] in finding["sets"]}
     assert "truncated" in reasons["train/china/00.jpg"]
     assert reasons["train/china/01.jpg"] == "the file is empty"
-    assert reasons["train/china/02.jpg"] == "not a picture format imgcls reads"
+    assert reasons["train/china/02.jpg"] == "not a picture format imgcls reads, but text: 'hello'"
     assert reasons["train/china/03.jpg"] == "the file is gone"
     screen = command("inspect", split_photos).out
     assert "train/china/01.jpg (the file is empty)" in screen

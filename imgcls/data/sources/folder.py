@@ -17,7 +17,7 @@ from pathlib import Path
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.decode import UnreadableImageError, read_content
-from imgcls.data.formats import IMAGE_SUFFIXES, kind_of
+from imgcls.data.formats import IMAGE_SUFFIXES, kind_of, why_not_found
 from imgcls.data.names import shortened
 from imgcls.data.rows import Rows, sample_table
 from imgcls.data.source import SampleTable
@@ -87,10 +87,11 @@ def _nothing_found(spec: str, left_out: LeftOut) -> str:
         if kind:
             return (
                 f"{spec}: {count} files {'end in ' + suffix if suffix else 'have no suffix'} and "
-                f"are {kind} by their content; give them the suffix of their format, or name them "
-                "in a table"
+                f"are {why_not_found(kind, suffix)}"
             )
     there = "" if not others else f"; its {others.total()} files are {_kinds(others)}"
+    if not others and left_out.system:
+        there = f"; there is only what systems leave: {_kinds(left_out.system)}"
     suffixes = " ".join(sorted(IMAGE_SUFFIXES))
     return f"{spec}: no pictures found in it{there}; looked for class folders with {suffixes}"
 
