@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imgcls.config.reading import ReadingConfig
+from imgcls.config.run import TrainConfig
 from imgcls.data.decode import DecodeSettings
 from imgcls.data.formats import IMAGE_SUFFIXES
 from imgcls.data.rows import refuse
@@ -78,6 +79,17 @@ def open_source(
     table.images.decoding = decoding_as_said(usual, reading)
     options = reading.model_dump(mode="json", include=set(reading.given))
     return replace(table, origin={"source": absolute_spec(spec), **options})
+
+
+def checkpoint_decoding(config: TrainConfig) -> DecodeSettings:
+    """How the pictures of a checkpoint with this config are decoded."""
+    measured = "bit_depth" in config.reading.given
+    return replace(decode_settings(config), declared=measured)
+
+
+def decode_settings(config: TrainConfig) -> DecodeSettings:
+    """How the model's pictures are decoded, but for what `reading` says of them."""
+    return DecodeSettings(channels=config.model.in_chans, background=config.data.background)
 
 
 def decoding_as_said(usual: DecodeSettings, reading: ReadingConfig) -> DecodeSettings:

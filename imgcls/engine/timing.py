@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
 from imgcls.engine.runtime import synchronize
@@ -77,8 +78,10 @@ def peak_memory_mib(device: torch.device) -> float | None:
     """Peak memory: the device's own on cuda, the process's on a CPU, unknown on mps."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    if device.type != "cpu" or sys.platform == "win32":
+    if device.type != "cpu":
         return None
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
     if sys.platform == "linux":
         for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):

@@ -11,10 +11,13 @@ from PIL import Image
 
 from imgcls.config.files import open_file
 from imgcls.config.reading import ReadingConfig
+from imgcls.config.run import TrainConfig
 from imgcls.data.decode import UnreadableImageError
-from imgcls.data.open import open_source
+from imgcls.data.open import checkpoint_decoding, open_source
+from imgcls.data.recorded import find_recorded
 from imgcls.data.source import SampleTable
-from imgcls.errors import DataError
+from imgcls.errors import DataError, RunError
+from imgcls.jobs.splits import read_splits
 from imgcls.metrics.predictions import Predictions
 from imgcls.report.explanations import GRAD_CAM, ROLLOUT, Explanation, read_explanations
 from imgcls.report.html.page import Thumbnail, picture_uri
@@ -33,17 +36,26 @@ Gallery = tuple[str, str, list[Thumbnail]]
 
 
 def galleries_of(
-    folder: Path, facts: Mapping[str, Any], predictions: Predictions
+    folder: Path,
+    facts: Mapping[str, Any],
+    predictions: Predictions,
+    sidecar: Mapping[str, Any],
+    run: Path | None,
 ) -> tuple[list[Gallery], list[str]]:
     """Galleries (title, sentence, thumbnails) of an evaluated split, and notes on what lacks.
 
-    facts: test_metrics.json of the results folder. The pictures are read from the data that was
-    scored; where it has gone, their names and scores are shown alone.
+    facts: test_metrics.json of the results folder. sidecar: the checkpoint's facts; pictures are
+    shown in the channels and on the background that its model sees. run: whose names the pictures
+    may have. They are read from the data that was scored; where it has gone, their names and scores
+    are shown alone.
     """
     mistakes = worst_mistakes(predictions)
     uncertain = np.argsort(predictions.confidences, kind="stable")[:_MOST_UNCERTAIN]
     notes: list[str] = []
-    table = _table(facts["data"], notes)
+    shown = {predictions.keys[row] for row in (*mistakes, *uncertain)}
+    table = _table(facts["data"], sidecar, notes)
+    if table is not None and run is not None:
+        table = _under_the_runs_names(table, run, shown)
     names = facts["class_names"]
     explanations = _explanations(folder, notes)
     galleries = [
@@ -71,14 +83,30 @@ def worst_mistakes(predictions: Predictions) -> np.ndarray:
     return wrong[order[:_MOST_MISTAKES]]
 
 
-def _table(data: Mapping[str, Any], notes: list[str]) -> SampleTable | None:
+def _table(
+    data: Mapping[str, Any], sidecar: Mapping[str, Any], notes: list[str]
+) -> SampleTable | None:
     options = {name: value for name, value in data.items() if name != "source"}
     try:
         # those that have gone since are told one by one
-        return open_source(data["source"], ReadingConfig(**options), keep_missing=True)
+        trained = sidecar.get("config")
+        decoding = trained and checkpoint_decoding(TrainConfig.model_validate(trained))
+        return open_source(data["source"], ReadingConfig(**options), decoding, keep_missing=True)
     except (DataError, ValueError, LookupError, TypeError) as error:
         notes.append(f"the pictures are not shown: {' '.join(str(error).split())}")
         return None
+
+
+def _under_the_runs_names(table: SampleTable, run: Path, shown: set[str]) -> SampleTable:
+    """The table, with pictures that have other names there found by their content."""
+    # a few that are missing have gone, and are not worth reading all there is
+    if 2 * len(shown - set(table.keys)) <= len(shown):
+        return table
+    try:
+        rows = [row for row in read_splits(run) if row["path"] in shown]
+    except RunError:  # told by whoever needs them
+        return table
+    return find_recorded(table, rows, keep_gone=True).table if rows else table
 
 
 def _explanations(folder: Path, notes: list[str]) -> dict[str, Explanation]:

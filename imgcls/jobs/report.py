@@ -132,10 +132,12 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
     """
     into = into or folder
     with _of_one_evaluation(folder):
-        evaluation, confusion, best_epoch = _read(folder, home or folder.parent.parent)
+        home = home or folder.parent.parent
+        evaluation, confusion, sidecar = _read(folder, home)
         facts, predictions = evaluation.facts, evaluation.predictions
-        drawings = _drawings(evaluation, confusion, best_epoch)
-        galleries, notes = galleries_of(folder, facts, predictions)
+        drawings = _drawings(evaluation, confusion, sidecar.get("epoch"))
+        run = run_of(home / CONFIG)
+        galleries, notes = galleries_of(folder, facts, predictions, sidecar, run)
         if "sha256" not in facts:
             notes.append(
                 f"{METRICS} is of an earlier version, without hashes: whether the files beside it "
@@ -149,8 +151,8 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
     return PageReport(page=into / PAGE, pictures=pictures, notes=tuple(notes))
 
 
-def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, int | None]:
-    """What is on disk, the confusion counts [C, C], and the epoch that was evaluated."""
+def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, Mapping[str, Any]]:
+    """What is on disk, the confusion counts [C, C], and the facts of the checkpoint."""
     predictions = read_predictions(folder)
     facts = read_json(folder / METRICS)
     names = facts["class_names"]
@@ -171,7 +173,7 @@ def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, int | None]:
         history=count_from_one(map(_numbers, read_csv(history))) if history.is_file() else [],
         run=_run_facts(home / CONFIG, facts, sidecar),
     )
-    return evaluation, confusion, sidecar.get("epoch")
+    return evaluation, confusion, sidecar
 
 
 @contextlib.contextmanager

@@ -10,7 +10,13 @@ from pathlib import Path
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import TrainConfig
 from imgcls.data.decode import DecodeSettings
-from imgcls.data.open import decoding_as_said, find_source, open_source
+from imgcls.data.open import (
+    checkpoint_decoding,
+    decode_settings,
+    decoding_as_said,
+    find_source,
+    open_source,
+)
 from imgcls.data.recorded import find_recorded
 from imgcls.data.source import SampleTable
 from imgcls.engine.checkpoint import Checkpoint
@@ -221,14 +227,3 @@ def decoding_of(checkpoint: Checkpoint, reading: ReadingConfig | None = None) ->
     said = {**config.reading.given, **(reading.given if reading else {})}
     pixels = ReadingConfig(**{name: said[name] for name in OF_PIXELS & said.keys()})
     return decoding_as_said(checkpoint_decoding(config), pixels)
-
-
-def checkpoint_decoding(config: TrainConfig) -> DecodeSettings:
-    """How the pictures of a checkpoint with this config are decoded."""
-    measured = "bit_depth" in config.reading.given
-    return replace(decode_settings(config), declared=measured)
-
-
-def decode_settings(config: TrainConfig) -> DecodeSettings:
-    """How the model's pictures are decoded, but for what `reading` says of them."""
-    return DecodeSettings(channels=config.model.in_chans, background=config.data.background)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import mmap
 import time
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -30,6 +31,19 @@ def test_exactly_the_batches_asked_for_are_timed():
     assert timing.warmup_batches >= 10
     assert min(timing.batch_times_s) >= 0.02
     assert timing.stream_s is None  # on a CPU nothing runs behind the loop's back
+
+
+@pytest.mark.parametrize(
+    ("platform", "expected"), [("win32", 3.0), ("darwin", 5.0), ("freebsd", 5.0 * 2**10)]
+)
+def test_the_peak_is_in_the_system_s_own_unit(monkeypatch, platform, expected):
+    """Windows has a peak of its own; macOS counts bytes where others count KiB."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr("sys.platform", platform)
+    peak = SimpleNamespace(peak_wset=3 * 2**20)
+    monkeypatch.setattr("psutil.Process", lambda: SimpleNamespace(memory_info=lambda: peak))
+    monkeypatch.setattr(resource, "getrusage", lambda _who: SimpleNamespace(ru_maxrss=5 * 2**20))
+    assert peak_memory_mib(CPU) == expected
 
 
 def test_a_device_that_works_on_its_own_is_timed_twice():

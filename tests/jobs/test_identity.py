@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
+import io
 import json
+import re
 import shutil
 import tarfile
 
@@ -267,6 +270,30 @@ def test_moved_pictures_keep_the_runs_split(command, run, photos, tmp_path):
         assert report["split"] == "test"
         assert report["metrics"] == own["metrics"]
         assert any("holds the run's own test split" in note for note in report["notes"])
+    # the last table has other names for all of them, and the page shows the pictures none the less
+    done = command("evaluate", run, "--split", "test", "--data", table, "--ci", "none")
+    assert done.code == 0, done.err
+    page = (run / "fold_0" / "test_results" / "test" / "report.html").read_text("utf-8")
+    assert page.count("data:image/jpeg;base64,") >= len(in_split(run, "test"))
+
+
+def test_the_page_shows_pictures_as_the_model_sees_them(command, tmp_path):
+    """In grey for a model of one channel, transparent parts on its background."""
+    for name, grey in (("bright", 250), ("dark", 90)):
+        (tmp_path / "clear" / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = Image.new("RGBA", (40, 40), (grey, number, 0, 0))
+            pixels.save(tmp_path / "clear" / name / f"{number}.png")
+    options = ("--in-chans", "1", "--background", "#c8c8c8", "--name", "grey")
+    done = command("train", "clear", *TRAIN, *options)
+    assert done.code == 0, done.err
+    assert command("evaluate", "outputs/grey", "--workers", "0", "--ci", "none").code == 0
+    page = next((tmp_path / "outputs" / "grey").rglob("report.html")).read_text("utf-8")
+    shown = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page)
+    assert shown
+    for text in shown:
+        with Image.open(io.BytesIO(base64.b64decode(text))) as thumbnail:
+            assert {band for band, _ in thumbnail.convert("RGB").getextrema()} == {200}
 
 
 def test_other_pictures_are_all_scored_also_where_a_split_is_named(command, run, photos, tmp_path):

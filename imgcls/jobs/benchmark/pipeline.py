@@ -17,7 +17,7 @@ from imgcls.config.reading import ReadingConfig
 from imgcls.data.dataset import Batch
 from imgcls.data.decode import DecodeSettings, UnreadableImageError
 from imgcls.data.loader import EvalLoader, TrainLoader, resolve_workers
-from imgcls.data.open import open_source
+from imgcls.data.open import checkpoint_decoding, open_source
 from imgcls.data.source import SampleTable
 from imgcls.data.transforms import Transform, eval_transform, train_transform
 from imgcls.data.workers import available_cores
@@ -37,7 +37,7 @@ from imgcls.jobs.benchmark.single import (
 )
 from imgcls.jobs.benchmark.subject import Setting, Subject
 from imgcls.jobs.recipe import augmentation
-from imgcls.jobs.tables import OF_PIXELS, checkpoint_config, checkpoint_decoding
+from imgcls.jobs.tables import OF_PIXELS, checkpoint_config
 from imgcls.metrics.timings import Agreement, PipelineTimes, TimedSetting
 
 _SAMPLED_PICTURES = 48
