@@ -196,7 +196,7 @@ def _class_sizes(audit: Audit) -> Iterator[Finding]:
             "one_class",
             "high",
             f"only one class, {shortened(table.class_names)}",
-            "a classifier needs at least two with pictures",
+            "a classifier needs at least two classes with pictures",
             class_names=table.class_names,
         )
     most, least = int(counts.argmax()), int(np.where(counts, counts, counts.max() + 1).argmin())
