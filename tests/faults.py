@@ -7,8 +7,8 @@ import os
 import sys
 import traceback
 
-from imgcls.engine.durable import why_not_written
 from imgcls.errors import ImgclsError
+from imgcls.storage.durable import why_not_written
 
 STOP = "power cut"
 FAULTS = {STOP: None, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO}

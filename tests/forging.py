@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls.engine import sidecar as sidecar_of
+from imgcls.storage import sidecar as sidecar_of
 
 FILES = ("checkpoint.json", "config.json", "model.safetensors", "state.safetensors")
 FORGED = (

@@ -12,17 +12,17 @@ import imgcls
 
 PACKAGE = Path(imgcls.__file__).parent
 ALLOWED = {
-    "cli": {"jobs", "report", "engine", "data", "models", "config", "metrics", "results", "errors"},
-    "jobs": {"report", "engine", "data", "models", "config", "metrics", "results", "errors"},
-    "report": {"engine", "data", "models", "config", "metrics", "results", "errors"},
-    "engine": {"config", "metrics", "results", "errors"},
-    "data": {"config", "metrics", "results", "errors"},
-    "models": {"config", "metrics", "results", "errors"},
-    "config": {"metrics", "results", "errors"},
-    "metrics": {"results", "errors"},
-    "results": {"errors"},
     "errors": set(),
+    "results": {"errors"},
+    "metrics": {"results", "errors"},
+    "config": {"metrics", "results", "errors"},
 }
+ALLOWED["storage"] = {"config", *ALLOWED["config"]}
+for _room in ("engine", "data", "models"):
+    ALLOWED[_room] = {"storage", *ALLOWED["storage"]}
+ALLOWED["report"] = {"engine", "data", "models", *ALLOWED["engine"]}
+ALLOWED["jobs"] = {"report", *ALLOWED["report"]}
+ALLOWED["cli"] = {"jobs", *ALLOWED["jobs"]}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in ALLOWED)
 
 

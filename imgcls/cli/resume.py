@@ -18,7 +18,7 @@ def resume(config: ResumeConfig, common: Common) -> None:
     from imgcls.report.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
-    from imgcls.jobs.runs import epochs_trained, find_resumable, read_run_config
+    from imgcls.storage.runs import epochs_trained, find_resumable, read_run_config
 
     found = find_resumable(config.run, config.output, extend=config.epochs is not None)
     run = found.run

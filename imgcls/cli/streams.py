@@ -45,7 +45,7 @@ class GuardedStreams:
         failure = None if self._out is None else self._out.failure
         if failure is None or isinstance(failure, BrokenPipeError):
             return code
-        from imgcls.engine.durable import why_not_written
+        from imgcls.storage.durable import why_not_written
 
         reason = why_not_written(failure)
         sys.stderr.write(f"imgcls: the output cannot be written to stdout: {reason}\n")

@@ -28,10 +28,11 @@ from torch import nn
 
 from imgcls.config.files import check_regular
 from imgcls.engine.codec import decode_tree, encode_tree
-from imgcls.engine.durable import TEMPORARY_PREFIX, publish_folder, strict_json, sync_file
-from imgcls.engine.model_folder import is_model_folder, read_card, weights_of
-from imgcls.engine.pointers import find_checkpoint
-from imgcls.engine.sidecar import (
+from imgcls.errors import CheckpointError
+from imgcls.storage.durable import TEMPORARY_PREFIX, publish_folder, strict_json, sync_file
+from imgcls.storage.model_folder import is_model_folder, read_card, weights_of
+from imgcls.storage.pointers import find_checkpoint
+from imgcls.storage.sidecar import (
     CARD,
     FORMAT,
     FORMAT_VERSION,
@@ -44,7 +45,6 @@ from imgcls.engine.sidecar import (
     seal,
     verify,
 )
-from imgcls.errors import CheckpointError
 
 # how Hugging Face's transformers name the weights of a timm model
 _WRAPPED = "timm_model."

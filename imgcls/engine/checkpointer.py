@@ -27,12 +27,12 @@ from imgcls.engine.checkpoint import (
     save_checkpoint,
     take_snapshot,
 )
-from imgcls.engine.durable import TEMPORARY_PREFIX, point, remove_folder, writing
 from imgcls.engine.events import Event, Saved
-from imgcls.engine.pointers import BEST, LAST, best_of, facts_of, newest_first, set_aside
-from imgcls.engine.sidecar import read_sidecar
 from imgcls.engine.state import History, Progress, TrainState
 from imgcls.errors import CheckpointError
+from imgcls.storage.durable import TEMPORARY_PREFIX, point, remove_folder, writing
+from imgcls.storage.pointers import BEST, LAST, best_of, facts_of, newest_first, set_aside
+from imgcls.storage.sidecar import read_sidecar
 
 # what stands where a file should
 _DAMAGE = (SpecialFileError, IsADirectoryError, NotADirectoryError)

@@ -14,9 +14,9 @@ from torch import nn
 
 from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
 from imgcls.engine.runtime import autocast, synchronize, to_host
-from imgcls.engine.score_file import ScoreFile
 from imgcls.errors import NonFiniteError
 from imgcls.metrics.predictions import Predictions
+from imgcls.storage.scores import ScoreFile
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgcls.config.files import read_json
-from imgcls.engine.durable import strict_json
 from imgcls.errors import CheckpointError
 from imgcls.metrics.temperature import limit_reached
+from imgcls.storage.durable import strict_json
 
 if TYPE_CHECKING:
     from imgcls.engine.checkpoint import Checkpoint

@@ -19,14 +19,14 @@ from imgcls.data.audit_scan import scan
 from imgcls.data.decode import UnreadableImageError
 from imgcls.data.open import open_source
 from imgcls.data.source import SampleTable
-from imgcls.engine.durable import write_text, writing
 from imgcls.errors import ConfigError
 from imgcls.jobs.bit_depth import with_depth
-from imgcls.report.files import write_csv
 from imgcls.report.html.audit import audit_page
 from imgcls.report.html.page import picture_uri
 from imgcls.report.outputs import require_parent, require_replaceable
 from imgcls.results import AuditPicture, AuditReport
+from imgcls.storage.durable import write_text, writing
+from imgcls.storage.tables import write_csv
 
 
 def inspect(

@@ -9,7 +9,7 @@ from imgcls.data.audit_picture import check
 from imgcls.data.audit_scan import scan
 from imgcls.data.bad_images import bad_image, nothing_left
 from imgcls.jobs.pictures import Pictures
-from imgcls.report.bad_images import BAD_IMAGES
+from imgcls.storage.bad_images import BAD_IMAGES
 
 
 def without_unreadable(pictures: Pictures, workers: int | str) -> Pictures:

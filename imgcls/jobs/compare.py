@@ -11,8 +11,6 @@ import numpy as np
 from imgcls.config.reading import ReadingConfig
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
-from imgcls.engine.pointers import find_checkpoint
-from imgcls.engine.score_file import temporary_scores
 from imgcls.engine.temperature import read_temperature
 from imgcls.errors import ConfigError
 from imgcls.jobs.pictures import Pictures
@@ -22,6 +20,8 @@ from imgcls.jobs.tables import table_for
 from imgcls.metrics.comparison import mcnemar, paired_differences
 from imgcls.metrics.predictions import PictureFacts, Predictions
 from imgcls.metrics.scores import class_counts
+from imgcls.storage.pointers import find_checkpoint
+from imgcls.storage.scores import temporary_scores
 
 
 def read_other(path: Path, fold: int | None, class_names: tuple[str, ...]) -> Checkpoint:

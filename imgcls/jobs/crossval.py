@@ -13,8 +13,6 @@ from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
 from imgcls.engine.inference import InferencePass
-from imgcls.engine.pointers import best_of, find_checkpoint
-from imgcls.engine.score_file import ScoreFile
 from imgcls.engine.temperature import Temperature, read_temperature
 from imgcls.errors import RunError
 from imgcls.jobs.bad_images import without_unreadable
@@ -22,7 +20,6 @@ from imgcls.jobs.compute import compute_settings
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.plan import Plan
 from imgcls.jobs.result_folders import ResultFolders
-from imgcls.jobs.runs import CONFIG, SUMMARY, read_run_config
 from imgcls.jobs.score import OnBatch, ignore_batches, score
 from imgcls.jobs.score_report import Scoring, measured_speed, report_on
 from imgcls.jobs.trained_on import together, with_trained_on
@@ -30,10 +27,13 @@ from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.intervals import fold_interval, metric_range
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.bad_images import add_bad_images
-from imgcls.report.evaluation_files import LOGITS, write_evaluation
-from imgcls.report.files import write_json
 from imgcls.results import EvalReport
+from imgcls.storage.bad_images import add_bad_images
+from imgcls.storage.evaluations import LOGITS, write_evaluation
+from imgcls.storage.pointers import best_of, find_checkpoint
+from imgcls.storage.runs import CONFIG, SUMMARY, read_run_config
+from imgcls.storage.scores import ScoreFile
+from imgcls.storage.tables import write_json
 
 _OF_THE_SUMMARY = ("amp", "calibrate", "top_k", "ci", "ci_samples", "seed", "exclude_trained")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from imgcls.data.open import find_source
-from imgcls.engine.durable import file_in_the_way
-from imgcls.engine.pointers import is_gone
 from imgcls.errors import CheckpointError, ConfigError, ModelError
+from imgcls.storage.durable import file_in_the_way
+from imgcls.storage.pointers import is_gone
 
 
 def check_data(source: str | None) -> None:

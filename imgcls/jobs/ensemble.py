@@ -10,7 +10,6 @@ from typing import Any
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.engine.inference import predict
-from imgcls.engine.score_file import ScoreFile, temporary_scores
 from imgcls.engine.temperature import Temperature
 from imgcls.engine.together import VIEWS, Together
 from imgcls.errors import CheckpointError
@@ -24,8 +23,9 @@ from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.comparison import paired_differences
 from imgcls.metrics.predictions import PictureFacts, Predictions
 from imgcls.models.card import preprocessing_from_card
-from imgcls.report.evaluation_files import LOGITS
 from imgcls.results import EvalReport
+from imgcls.storage.evaluations import LOGITS
+from imgcls.storage.scores import ScoreFile, temporary_scores
 
 
 def score_together(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.durable import refused
-from imgcls.engine.pointers import find_checkpoint
 from imgcls.errors import ConfigError
 from imgcls.jobs.compare import read_other
 from imgcls.jobs.compute import compute_settings
@@ -17,11 +15,13 @@ from imgcls.jobs.explain import explainable_model
 from imgcls.jobs.gates import require_gates
 from imgcls.jobs.result_folders import ResultFolders
 from imgcls.jobs.robustness import require_corruptible
-from imgcls.jobs.runs import how_far, newest_run_with_checkpoint
 from imgcls.jobs.score import OnBatch, ignore_batches
 from imgcls.jobs.score_report import Scoring
 from imgcls.jobs.tables import require_outside
 from imgcls.results import EvalReport
+from imgcls.storage.durable import refused
+from imgcls.storage.pointers import find_checkpoint
+from imgcls.storage.runs import how_far, newest_run_with_checkpoint
 
 
 def evaluate(

@@ -12,7 +12,6 @@ from torch import nn
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import Checkpoint
-from imgcls.engine.score_file import temporary_scores
 from imgcls.engine.temperature import Temperature, read_temperature
 from imgcls.errors import ConfigError
 from imgcls.jobs.bad_images import without_unreadable
@@ -36,8 +35,9 @@ from imgcls.jobs.score_report import Scoring
 from imgcls.jobs.trained_on import other_has_seen, trained_on, with_trained_on
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.temperature import FittedTemperature, fit_temperature
-from imgcls.report.evaluation_files import write_evaluation, write_metrics
 from imgcls.results import EvalReport
+from imgcls.storage.evaluations import write_evaluation, write_metrics
+from imgcls.storage.scores import temporary_scores
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from imgcls.jobs.score_report import Scoring
 from imgcls.metrics.predictions import Predictions
 from imgcls.models.card import model_from_card
 from imgcls.models.rollout import AttentionRollout, has_rollout
-from imgcls.report.explanations import GRAD_CAM, ROLLOUT, write_explanations
+from imgcls.storage.explanations import GRAD_CAM, ROLLOUT, write_explanations
 
 _TOKENS = 3  # dimensions of [pictures, tokens, channels]
 

@@ -18,12 +18,12 @@ from imgcls.data.loader import EvalLoader
 from imgcls.data.pixel_cache import reserve
 from imgcls.data.transforms import eval_transform, train_transform
 from imgcls.engine.batches import Normalizer
-from imgcls.engine.durable import why_not_written, writing
-from imgcls.engine.feature_file import FeatureFile, feature_folder
 from imgcls.engine.features import ClassifierAlone, extract_features
 from imgcls.engine.runtime import derive_seed, versions
 from imgcls.jobs.plan import Plan
 from imgcls.models.card import Preprocessing
+from imgcls.storage.caches import FeatureFile, feature_folder
+from imgcls.storage.durable import why_not_written, writing
 
 _MOST_IN_MEMORY_BYTES = 2**30
 

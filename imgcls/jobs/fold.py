@@ -13,7 +13,6 @@ from imgcls.config.load import dump_yaml
 from imgcls.data.bad_images import BadImage
 from imgcls.data.split import split_rows
 from imgcls.engine.checkpointer import Checkpointer, find_sound, go_on
-from imgcls.engine.durable import remove_parts_in, write_text, writing
 from imgcls.engine.events import (
     EpochDone,
     Event,
@@ -27,9 +26,7 @@ from imgcls.engine.fit import FitSettings, broadcast, fit
 from imgcls.engine.interrupt import StopRequest
 from imgcls.engine.losses import stated_prior
 from imgcls.engine.memory import is_out_of_memory
-from imgcls.engine.pointers import BEST, LAST, best_of, last_of, settle
 from imgcls.engine.runtime import versions
-from imgcls.engine.sidecar import read_sidecar
 from imgcls.engine.trainable import is_too_few
 from imgcls.errors import (
     BadImageError,
@@ -43,12 +40,15 @@ from imgcls.jobs.features import FeatureStore
 from imgcls.jobs.head import fit_head
 from imgcls.jobs.plan import Plan
 from imgcls.jobs.restore import inexact, machine, restore
-from imgcls.jobs.runs import CONFIG, SUMMARY, fold_folder
-from imgcls.jobs.splits import recorded_splits
 from imgcls.metrics.trackers import MetricTracker
-from imgcls.report.bad_images import add_bad_images, append_bad_image
-from imgcls.report.files import write_history
 from imgcls.results import AuditPicture, FoldResult
+from imgcls.storage.bad_images import add_bad_images, append_bad_image
+from imgcls.storage.durable import remove_parts_in, write_text, writing
+from imgcls.storage.pointers import BEST, LAST, best_of, last_of, settle
+from imgcls.storage.runs import CONFIG, SUMMARY, fold_folder
+from imgcls.storage.sidecar import read_sidecar
+from imgcls.storage.splits import recorded_splits
+from imgcls.storage.tables import write_history
 
 # asked for at once, this is no matter of the batch
 _TOO_MUCH_BYTES = 16 * 2**30

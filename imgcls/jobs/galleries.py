@@ -17,10 +17,10 @@ from imgcls.data.open import checkpoint_decoding, open_source
 from imgcls.data.recorded import find_recorded
 from imgcls.data.source import SampleTable
 from imgcls.errors import DataError, RunError
-from imgcls.jobs.splits import read_splits
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.explanations import GRAD_CAM, ROLLOUT, Explanation, read_explanations
 from imgcls.report.html.page import Thumbnail, picture_uri
+from imgcls.storage.explanations import GRAD_CAM, ROLLOUT, Explanation, read_explanations
+from imgcls.storage.splits import read_splits
 
 _MOST_MISTAKES, _MOST_UNCERTAIN = 24, 12
 

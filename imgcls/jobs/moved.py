@@ -9,8 +9,8 @@ from imgcls.data.source import SampleTable
 from imgcls.data.split import assignment_from_rows
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import DataError
-from imgcls.jobs.runs import run_of
-from imgcls.jobs.splits import keys_in, read_splits, trained_by
+from imgcls.storage.runs import run_of
+from imgcls.storage.splits import keys_in, read_splits, trained_by
 
 _SHOWN = 5
 

@@ -17,10 +17,10 @@ from imgcls.data.split import assignment_from_rows
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import ConfigError, DataError, RunError
 from imgcls.jobs.moved import own_split_in
-from imgcls.jobs.runs import SPLITS, run_of
-from imgcls.jobs.splits import checked_at_s, differing, keys_in, read_splits
 from imgcls.jobs.tables import checkpoint_table, recorded_table
 from imgcls.results import AuditPicture
+from imgcls.storage.runs import SPLITS, run_of
+from imgcls.storage.splits import checked_at_s, differing, keys_in, read_splits
 
 _LONGEST_NAME = 150  # bytes
 

@@ -28,11 +28,11 @@ from imgcls.jobs.idle import notes_on_idle
 from imgcls.jobs.pace import Pace, memory_for, plan_pace
 from imgcls.jobs.preflight import preflight, preflight_report, split_readable, with_digests
 from imgcls.jobs.recipe import Recipe, plan_recipe
-from imgcls.jobs.runs import planned_folds
 from imgcls.jobs.tables import naming_the_way, recorded_table, training_table
 from imgcls.models.build import create_model, has_one_classifier, native_img_size
 from imgcls.models.own_rates import own_rates
 from imgcls.results import PreflightReport
+from imgcls.storage.runs import planned_folds
 
 
 @dataclass(frozen=True)

@@ -12,26 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from imgcls.config.files import read_json, read_text
 from imgcls.config.report import ReportConfig
-from imgcls.engine.commit import recover
-from imgcls.engine.durable import why_not_written, write_bytes
-from imgcls.engine.pointers import facts_of, find_checkpoint
-from imgcls.engine.staging import StagedFolders
 from imgcls.errors import DataError, ImgclsError, OutputError, RunError
 from imgcls.jobs.galleries import galleries_of
 from imgcls.jobs.result_folders import READ_ONLY, results_folder
-from imgcls.jobs.runs import CONFIG, PREFLIGHT, SPLITS, newest_run_with_checkpoint, run_of
 from imgcls.metrics.scores import confused_pairs, confusion_counts
 from imgcls.metrics.trackers import count_from_one
-from imgcls.report.evaluation_files import (
-    METRICS,
-    PAGE,
-    PAGE_FILES,
-    PER_CLASS,
-    is_evaluation_file,
-    read_predictions,
-)
 from imgcls.report.evaluation_page import Evaluation, RunFacts, evaluation_page
-from imgcls.report.files import csv_rows, read_csv
 from imgcls.report.outputs import require_replaceable
 from imgcls.report.plots.calibration import draw_confidences, draw_reliability
 from imgcls.report.plots.confusion import draw_confusion
@@ -39,6 +25,20 @@ from imgcls.report.plots.curves import ClassCurves, draw_precision_recall, draw_
 from imgcls.report.plots.drawing import Drawing
 from imgcls.report.plots.training import draw_training
 from imgcls.results import PageReport
+from imgcls.storage.commit import recover
+from imgcls.storage.durable import why_not_written, write_bytes
+from imgcls.storage.evaluations import (
+    METRICS,
+    PAGE,
+    PAGE_FILES,
+    PER_CLASS,
+    is_evaluation_file,
+    read_predictions,
+)
+from imgcls.storage.pointers import facts_of, find_checkpoint
+from imgcls.storage.runs import CONFIG, PREFLIGHT, SPLITS, newest_run_with_checkpoint, run_of
+from imgcls.storage.staging import StagedFolders
+from imgcls.storage.tables import csv_rows, read_csv
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -11,12 +11,12 @@ import torch
 from imgcls.data.split import split_rows
 from imgcls.engine.checkpoint import Checkpoint, load_weights, read_state
 from imgcls.engine.fit import Parts
-from imgcls.engine.pointers import CHECKPOINTS, facts_of, last_of
 from imgcls.engine.runtime import device_label, versions
 from imgcls.errors import CheckpointError
 from imgcls.jobs.plan import Plan
-from imgcls.jobs.runs import SPLITS, fold_folder
-from imgcls.jobs.splits import differing
+from imgcls.storage.pointers import CHECKPOINTS, facts_of, last_of
+from imgcls.storage.runs import SPLITS, fold_folder
+from imgcls.storage.splits import differing
 
 # what may change between two sittings without breaking the run
 _FREE = (

@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgcls.engine.durable import why_not_written
-from imgcls.engine.staging import StagedFolders
 from imgcls.engine.temperature import Temperature, temperature_file
 from imgcls.errors import ConfigError, OutputError, RunError
-from imgcls.report.evaluation_files import is_evaluation, is_evaluation_file
-from imgcls.report.files import json_text
 from imgcls.results import EvalReport
+from imgcls.storage.durable import why_not_written
+from imgcls.storage.evaluations import is_evaluation, is_evaluation_file
+from imgcls.storage.staging import StagedFolders
+from imgcls.storage.tables import json_text
 
 if TYPE_CHECKING:
     from imgcls.engine.checkpoint import Checkpoint

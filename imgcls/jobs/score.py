@@ -15,7 +15,6 @@ from imgcls.data.transforms import eval_transform
 from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
 from imgcls.engine.checkpoint import Checkpoint, load_weights
 from imgcls.engine.inference import InferencePass, predict
-from imgcls.engine.score_file import ScoreFile
 from imgcls.engine.temperature import Temperature
 from imgcls.jobs.calibrate import calibration_notes, describe_calibration
 from imgcls.jobs.pictures import Pictures
@@ -23,8 +22,9 @@ from imgcls.jobs.score_report import Scoring, measured_speed, report_on
 from imgcls.metrics.calculator import MetricsCalculator, MetricSet
 from imgcls.metrics.predictions import Predictions
 from imgcls.models.card import model_from_card, preprocessing_from_card
-from imgcls.report.evaluation_files import LOGITS
 from imgcls.results import EvalReport
+from imgcls.storage.evaluations import LOGITS
+from imgcls.storage.scores import ScoreFile
 
 OnBatch = Callable[[int, int], None]
 

@@ -16,12 +16,12 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from imgcls.engine.lock import is_alive
 from imgcls.engine.runtime import derive_seed
 from imgcls.errors import RunError
 from imgcls.jobs.restore import changes
 from imgcls.jobs.study_database import DATABASE_ERRORS, Direction, open_study
 from imgcls.results import TrialRecord
+from imgcls.storage.lock import is_alive
 
 # a trial whose process dies this often is at fault itself: it may be what kills it
 _SITTINGS = 3

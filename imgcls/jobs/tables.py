@@ -22,8 +22,8 @@ from imgcls.data.source import SampleTable
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import CheckpointError, ConfigError, DataError, RequestError
 from imgcls.jobs.bit_depth import of_one_depth
-from imgcls.jobs.runs import read_run_config, run_of
 from imgcls.models.card import check_card, preprocessing_from_card
+from imgcls.storage.runs import read_run_config, run_of
 
 # what other tables of the same hand have in common with the one that was trained on
 _INHERITED = ("path_col", "label_col", "root", "max_image_pixels", "bit_depth")

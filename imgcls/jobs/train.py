@@ -11,13 +11,9 @@ from pathlib import Path
 from imgcls.config.load import dump_yaml
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.data.split import split_rows as rows_of
-from imgcls.engine.durable import refused, write_text
 from imgcls.engine.events import Observer
-from imgcls.engine.feature_file import remove_features
 from imgcls.engine.fit import broadcast, validate_epoch
 from imgcls.engine.interrupt import SignalledError, StopRequest, stop_on_signals
-from imgcls.engine.lock import lock_run
-from imgcls.engine.pointers import facts_of, last_of
 from imgcls.errors import ConfigError, InterruptedRunError, RunError
 from imgcls.jobs.assemble import Assembly, assemble
 from imgcls.jobs.crossval import summarize
@@ -25,7 +21,16 @@ from imgcls.jobs.features import FeatureStore
 from imgcls.jobs.fold import train_fold
 from imgcls.jobs.plan import Plan, make_plan
 from imgcls.jobs.restore import require_terms
-from imgcls.jobs.runs import (
+from imgcls.jobs.tables import with_data_at
+from imgcls.jobs.time_budget import fit_to_time
+from imgcls.models.hub import check_can_be_had
+from imgcls.results import FoldResult, TrainResult
+from imgcls.storage.bad_images import add_bad_images, count_bad_images
+from imgcls.storage.caches import remove_features
+from imgcls.storage.durable import refused, write_text
+from imgcls.storage.lock import lock_run
+from imgcls.storage.pointers import facts_of, last_of
+from imgcls.storage.runs import (
     CONFIG,
     PREFLIGHT,
     SPLITS,
@@ -36,13 +41,8 @@ from imgcls.jobs.runs import (
     fold_is_finished,
     read_run_config,
 )
-from imgcls.jobs.splits import checked_at_s, read_splits
-from imgcls.jobs.tables import with_data_at
-from imgcls.jobs.time_budget import fit_to_time
-from imgcls.models.hub import check_can_be_had
-from imgcls.report.bad_images import add_bad_images, count_bad_images
-from imgcls.report.files import SPLIT_COLUMNS, write_csv, write_json
-from imgcls.results import FoldResult, TrainResult
+from imgcls.storage.splits import checked_at_s, read_splits
+from imgcls.storage.tables import SPLIT_COLUMNS, write_csv, write_json
 
 
 def start_run(plan: Plan) -> Path:

@@ -14,9 +14,9 @@ from imgcls.data.recorded import DIGEST
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import ConfigError, DataError, RequestError
 from imgcls.jobs.pictures import Pictures
-from imgcls.jobs.runs import run_of
-from imgcls.jobs.splits import Row, keys_in, read_splits, trained_by
 from imgcls.jobs.tables import checkpoint_table
+from imgcls.storage.runs import run_of
+from imgcls.storage.splits import Row, keys_in, read_splits, trained_by
 
 # of more training pictures without a recorded content, none is read for this
 _MOST_TO_READ = 200_000

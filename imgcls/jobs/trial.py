@@ -16,7 +16,6 @@ from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.config.tune import SearchConfig
 from imgcls.engine.events import EpochDone, Event, FoldStarted, StepDone, ValidationBatchDone
 from imgcls.engine.interrupt import StopRequest
-from imgcls.engine.lock import this_process
 from imgcls.errors import (
     ConfigError,
     DeviceMemoryError,
@@ -24,13 +23,14 @@ from imgcls.errors import (
     ModelError,
     NonFiniteError,
 )
-from imgcls.jobs.runs import CONFIG
 from imgcls.jobs.space import suggest
-from imgcls.jobs.splits import read_splits
 from imgcls.jobs.study import Study, TrialFailed, root
 from imgcls.jobs.train import reopen_run, train, train_run
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.results import TrainResult, TrialRecord
+from imgcls.storage.lock import this_process
+from imgcls.storage.runs import CONFIG
+from imgcls.storage.splits import read_splits
 
 # the fault of a trial's settings, not of the data or the machine
 _FAULTS = (NonFiniteError, DeviceMemoryError, ConfigError, ModelError)

@@ -29,20 +29,20 @@ from imgcls.config.load import dump_yaml, with_values
 from imgcls.config.run import TrainConfig
 from imgcls.config.tune import TuneConfig, without_password
 from imgcls.data.split import split_rows
-from imgcls.engine.durable import why_not_written, write_text, writing
 from imgcls.engine.interrupt import stop_on_signals
 from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
 from imgcls.jobs.assemble import Assembly, assemble
 from imgcls.jobs.idle import idle_options
 from imgcls.jobs.plan import Plan, make_plan
-from imgcls.jobs.runs import CONFIG, SPLITS, plain_name
 from imgcls.jobs.space import combinations, search_space, starting_point
 from imgcls.jobs.study import Study
 from imgcls.jobs.study_database import DATABASE_ERRORS
 from imgcls.jobs.trial import OutOfTimeError, Search, SearchView, trial_of
 from imgcls.metrics.trackers import MetricTracker
-from imgcls.report.files import SPLIT_COLUMNS, write_csv
 from imgcls.results import TrialRecord, TuneResult
+from imgcls.storage.durable import why_not_written, write_text, writing
+from imgcls.storage.runs import CONFIG, SPLITS, plain_name
+from imgcls.storage.tables import SPLIT_COLUMNS, write_csv
 
 SEARCH, TRIALS, BEST, DATABASE = "tune.yaml", "trials.csv", "best.yaml", "study.db"
 _FILES = (SEARCH, SPLITS, TRIALS, BEST, DATABASE)

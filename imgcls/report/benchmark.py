@@ -12,7 +12,6 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from imgcls.config.benchmark import BenchmarkConfig
-from imgcls.engine.durable import writing
 from imgcls.metrics.timings import (
     BenchmarkReport,
     PipelineTimes,
@@ -20,9 +19,10 @@ from imgcls.metrics.timings import (
     TimedSetting,
 )
 from imgcls.report.console import Console
-from imgcls.report.files import write_csv
 from imgcls.report.outputs import require_replaceable
 from imgcls.report.screen import facts_table, panel
+from imgcls.storage.durable import writing
+from imgcls.storage.tables import write_csv
 
 _FLAT = (
     "model_name", "mode", "backend", "precision", "channels_last", "batch_size", "parameters",

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from imgcls.engine.durable import strict_json
 from imgcls.report.text import visible
 from imgcls.results import to_plain
+from imgcls.storage.durable import strict_json
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

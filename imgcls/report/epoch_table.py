@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from imgcls.report.files import HISTORY_COLUMNS
+from imgcls.storage.tables import HISTORY_COLUMNS
 
 _SHOWN = {
     "train_loss": "train loss",

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from imgcls.config.files import open_file
-from imgcls.engine.durable import file_in_the_way, why_not_written
 from imgcls.errors import ConfigError
+from imgcls.storage.durable import file_in_the_way, why_not_written
 
 # what the templates of pages and the drawings write
 MARK = "imgcls"

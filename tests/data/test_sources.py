@@ -208,7 +208,7 @@ def test_what_a_folder_passes_over_is_told(tmp_path):
 def test_names_of_every_kind_are_kept(tmp_path):
     """Newlines, tabs, quotes, emoji and other scripts come back from splits.csv as they were."""
     from imgcls.data.split import assign_splits, assignment_from_rows, split_rows
-    from imgcls.report.files import SPLIT_COLUMNS, read_csv, write_csv
+    from imgcls.storage.tables import SPLIT_COLUMNS, read_csv, write_csv
 
     names = ["new\nline.png", "tab\t.png", 'quo"te.png', "com,ma.png", "🐝.png", "מים.png", " .png"]
     for label in ("ω a", "b"):

@@ -23,11 +23,11 @@ from imgcls.engine.checkpoint import (
     take_snapshot,
 )
 from imgcls.engine.checkpointer import find_sound, prune, write_and_link
-from imgcls.engine.durable import point, pointed_at, write_text
-from imgcls.engine.pointers import best_of, find_checkpoint, last_of, newest_first, settle
-from imgcls.engine.sidecar import own_hash, seal
 from imgcls.errors import CheckpointError
 from imgcls.models.build import create_model
+from imgcls.storage.durable import point, pointed_at, write_text
+from imgcls.storage.pointers import best_of, find_checkpoint, last_of, newest_first, settle
+from imgcls.storage.sidecar import own_hash, seal
 
 real = files.sha256_of
 FACTS = {"class_names": ["a", "b"], "epoch": 1, "step": 5}

@@ -17,8 +17,8 @@ from torch import nn
 from imgcls.engine import checkpoint as cp
 from imgcls.engine.checkpoint import read_checkpoint, read_state, save_checkpoint, take_snapshot
 from imgcls.engine.checkpointer import find_sound, prune, write_and_link
-from imgcls.engine.durable import pointed_at, write_text
-from imgcls.engine.pointers import best_of, last_of, settle
+from imgcls.storage.durable import pointed_at, write_text
+from imgcls.storage.pointers import best_of, last_of, settle
 
 
 @pytest.fixture(autouse=True)

@@ -23,9 +23,9 @@ from imgcls.engine.checkpoint import (
     take_snapshot,
 )
 from imgcls.errors import ImgclsError
-from imgcls.jobs.runs import fold_is_finished
 from imgcls.models.build import create_model
 from imgcls.models.card import model_card, model_from_card, preprocessing, preprocessing_from_card
+from imgcls.storage.runs import fold_is_finished
 
 # files opened while a forged checkpoint is read
 opened: list[str] = []

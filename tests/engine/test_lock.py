@@ -11,13 +11,13 @@ import sys
 
 import pytest
 
-from imgcls.engine.lock import LOCK_NAME, is_alive, is_locked, lock_run, this_process
 from imgcls.errors import RunError
+from imgcls.storage.lock import LOCK_NAME, is_alive, is_locked, lock_run, this_process
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from imgcls.engine.lock import lock_run
+from imgcls.storage.lock import lock_run
 with lock_run(Path(sys.argv[1])):
     if os.fork() == 0:
         time.sleep(float(sys.argv[2]))
@@ -29,7 +29,7 @@ with lock_run(Path(sys.argv[1])):
 CONTEND = """
 import os, sys, time
 from pathlib import Path
-from imgcls.engine.lock import lock_run
+from imgcls.storage.lock import lock_run
 from imgcls.errors import RunError
 run, inside = Path(sys.argv[1]), Path(sys.argv[2])
 taken = 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imgcls.engine.score_file import ScoreFile
 from imgcls.errors import OutputError
+from imgcls.storage.scores import ScoreFile
 
 
 def test_rows_come_back_as_they_went_in(tmp_path):

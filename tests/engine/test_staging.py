@@ -13,17 +13,17 @@ from faults import FAULTS, STOP
 from PIL import Image
 
 from imgcls.engine.checkpoint import Checkpoint
-from imgcls.engine.commit import recover
-from imgcls.engine.score_file import ScoreFile
-from imgcls.engine.staging import StagedFolders
 from imgcls.engine.temperature import Temperature, read_temperature
 from imgcls.errors import RunError
 from imgcls.jobs.result_folders import ResultFolders
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.evaluation_files import is_evaluation_file, read_predictions, write_evaluation
-from imgcls.report.explanations import write_explanations
 from imgcls.results import EvalReport
+from imgcls.storage.commit import recover
+from imgcls.storage.evaluations import is_evaluation_file, read_predictions, write_evaluation
+from imgcls.storage.explanations import write_explanations
+from imgcls.storage.scores import ScoreFile
+from imgcls.storage.staging import StagedFolders
 
 NAMES = ("a", "b", "c")
 
@@ -31,7 +31,7 @@ NAMES = ("a", "b", "c")
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     # of all that torch has in memory, a hundred times over
-    monkeypatch.setattr("imgcls.engine.staging.gc.collect", lambda: 0)
+    monkeypatch.setattr("imgcls.storage.staging.gc.collect", lambda: 0)
 
 
 def checkpoint_in(fold):

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from imgcls.engine.checkpoint import read_checkpoint, read_state
-from imgcls.engine.pointers import find_checkpoint
+from imgcls.storage.pointers import find_checkpoint
 
 
 class Launcher:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
 from imgcls.engine.temperature import Temperature, temperature_file
-from imgcls.report.evaluation_files import read_predictions
+from imgcls.storage.evaluations import read_predictions
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.pointers import find_checkpoint
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer
+from imgcls.storage.pointers import find_checkpoint
 
 TRAIN = (
     "--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "2", "--lr",
@@ -144,7 +144,7 @@ def test_evaluate_needs_nothing_but_the_run(trained, command):
 def test_an_evaluation_can_be_read_back(trained, command):
     """logits.npy has a row for each of predictions.csv's, and gives its probabilities."""
     from imgcls.errors import DataError
-    from imgcls.report.evaluation_files import read_predictions
+    from imgcls.storage.evaluations import read_predictions
 
     run, _ = trained
     report = strict(command("evaluate", "--top-k", "1,2", "--no-report", "--json").out)

@@ -12,7 +12,7 @@ from conftest import OFFLINE
 from PIL import Image
 from scipy.stats import binomtest
 
-from imgcls.report.evaluation_files import read_predictions
+from imgcls.storage.evaluations import read_predictions
 
 TRAIN = (*OFFLINE, "--epochs", "1", "--lr", "3e-3")
 

@@ -14,7 +14,7 @@ from imgcls.metrics import slices
 from imgcls.metrics.intervals import bootstrap_intervals
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.slices import slice_metrics
-from imgcls.report.evaluation_files import read_predictions
+from imgcls.storage.evaluations import read_predictions
 
 COSTS = "true,violet,china,flower\nchina,1,0,2\nflower,4,3,0\nviolet,0,5,6\n"
 

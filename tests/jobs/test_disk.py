@@ -14,7 +14,7 @@ import pytest
 from conftest import OFFLINE
 
 from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.pointers import find_checkpoint
+from imgcls.storage.pointers import find_checkpoint
 
 TRAIN = (*OFFLINE, "--epochs", "2", "--batch-size", "16", "--experiment", "r", "--quiet")
 

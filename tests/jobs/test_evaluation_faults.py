@@ -18,12 +18,12 @@ from faults import FAULTS, STOP
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.report import ReportConfig
 from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.commit import recover
-from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.temperature import Temperature, read_temperature, temperature_file
 from imgcls.jobs import report as page
 from imgcls.jobs.evaluate import evaluate
-from imgcls.report.evaluation_files import is_evaluation_file, read_predictions
+from imgcls.storage.commit import recover
+from imgcls.storage.evaluations import is_evaluation_file, read_predictions
+from imgcls.storage.pointers import find_checkpoint
 
 OLD, NEW, AGAIN = "old", "new", "again"
 # the n-th of the instants
@@ -33,8 +33,8 @@ HOW_MANY = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mar
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch):
     """One plot, no search for what torch has left."""
-    monkeypatch.setattr("imgcls.engine.staging.gc.collect", lambda: 0)
-    monkeypatch.setattr("imgcls.engine.score_file.gc.collect", lambda: 0)
+    monkeypatch.setattr("imgcls.storage.staging.gc.collect", lambda: 0)
+    monkeypatch.setattr("imgcls.storage.scores.gc.collect", lambda: 0)
     monkeypatch.setattr(page, "draw_confusion", lambda *_a, normalized, **_k: page_plot(normalized))
     for name in ("draw_roc", "draw_precision_recall", "draw_reliability", "draw_confidences"):
         monkeypatch.setattr(page, name, lambda *_a, **_k: page_plot(normalized=False))

@@ -15,9 +15,9 @@ from PIL import Image
 
 from imgcls.engine.batches import ComputeSettings, Normalizer
 from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.pointers import find_checkpoint
 from imgcls.errors import ConfigError
 from imgcls.jobs.explain import _grad_cam, _overlays, explainable_model
+from imgcls.storage.pointers import find_checkpoint
 
 OPTIONS = ("--device", "cpu", "--workers", "0", "--ci", "none")
 

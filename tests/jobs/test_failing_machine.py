@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from imgcls.data import decode as decoding
 from imgcls.data import source as sources
 from imgcls.data.decode import DecodeSettings, UnreadableImageError, read_content
-from imgcls.engine.pointers import find_checkpoint
 from imgcls.errors import ReadError
+from imgcls.storage.pointers import find_checkpoint
 
 TRAIN = (
     *OFFLINE, "--lr", "3e-3", "--device", "cpu", "--on-bad-image", "skip", "--no-preflight",

@@ -19,8 +19,8 @@ from imgcls.metrics.comparison import paired_differences
 from imgcls.metrics.intervals import fold_interval
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.resampling import Resampler
-from imgcls.report.evaluation_files import read_predictions
-from imgcls.report.files import read_csv
+from imgcls.storage.evaluations import read_predictions
+from imgcls.storage.tables import read_csv
 
 
 @pytest.fixture

@@ -25,12 +25,12 @@ from imgcls.engine.checkpoint import read_checkpoint
 from imgcls.engine.events import EpochDone, HeadFitted
 from imgcls.engine.features import ClassifierAlone, extract_features, whole_model
 from imgcls.engine.losses import prior_shift
-from imgcls.engine.pointers import find_checkpoint
 from imgcls.errors import ConfigError, InterruptedRunError, ModelError
 from imgcls.jobs import features, head
 from imgcls.jobs.logistic import fit_logistic
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer, resume, train
+from imgcls.storage.pointers import find_checkpoint
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ from imgcls.metrics.intervals import bootstrap_intervals
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.scores import confused_pairs, confusion_counts
 from imgcls.metrics.slices import slice_metrics
-from imgcls.report.evaluation_files import _write_predictions
 from imgcls.report.plots.confusion import draw_confusion
 from imgcls.report.plots.curves import ClassCurves, draw_precision_recall, draw_roc
+from imgcls.storage.evaluations import _write_predictions
 
 CLASSES, PICTURES = 20_000, 300
 

@@ -14,8 +14,8 @@ from imgcls.errors import DataError
 from imgcls.jobs.report import make_page
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.evaluation_files import write_evaluation
 from imgcls.results import EvalReport
+from imgcls.storage.evaluations import write_evaluation
 
 EVIL = "<script>alert(1)</script>"
 EVIL_FOLDER = "<script>alert(1)<script>"  # no slash in a file name

@@ -20,8 +20,8 @@ from killing import Launcher
 sys.path.append(str(Path(__file__).parents[1] / "promises" / "as_windows"))
 from files_in_use import RESTRICTED, refused_while_in_use
 
-from imgcls.engine.commit import recover
-from imgcls.report.evaluation_files import is_evaluation_file, read_predictions
+from imgcls.storage.commit import recover
+from imgcls.storage.evaluations import is_evaluation_file, read_predictions
 
 FAST = ("--device", "cpu", "--workers", "0", "--ci", "none")
 
@@ -188,10 +188,10 @@ def test_nothing_is_renamed_while_it_is_mapped_or_open(command, runs, windows_ru
 # (module, function, call): instants that a kill by the clock seldom meets
 INSTANTS = [
     ("imgcls.jobs.evaluation", "write_evaluation", 1),
-    ("imgcls.engine.commit", "write_text", 1),
-    ("imgcls.engine.commit", "write_text", 2),
-    ("imgcls.engine.commit", "_merge", 2),
-    ("imgcls.engine.commit", "sync_folder", 1),
+    ("imgcls.storage.commit", "write_text", 1),
+    ("imgcls.storage.commit", "write_text", 2),
+    ("imgcls.storage.commit", "_merge", 2),
+    ("imgcls.storage.commit", "sync_folder", 1),
 ]
 
 

@@ -16,8 +16,8 @@ from killing import Launcher, differences, kill_until_done, only_run, remains, w
 from safetensors.torch import save_file
 
 from imgcls.engine.checkpoint import read_checkpoint, read_state
-from imgcls.engine.lock import is_locked
-from imgcls.engine.pointers import find_checkpoint
+from imgcls.storage.lock import is_locked
+from imgcls.storage.pointers import find_checkpoint
 
 VARIANTS = {
     "float32": [
@@ -133,7 +133,7 @@ INSTANTS = {
     "between-the-first-best-and-last": ("head", [], "imgcls.engine.checkpointer", "point", 2),
     "one-epoch": ("float32", ["--epochs", "1"], "imgcls.engine.checkpointer", "point", 1),
     "before-a-later-best": ("tuned", [], "imgcls.engine.checkpointer", "point", 4),
-    "while-beginning": ("head", [], "imgcls.jobs.runs", "publish_folder", 1),
+    "while-beginning": ("head", [], "imgcls.storage.runs", "publish_folder", 1),
     "before-the-summary": ("head", ["--folds", "2"], "imgcls.jobs.crossval", "write_json", 1),
     "while-summing-up": ("head", ["--folds", "2"], "imgcls.jobs.crossval", "write_evaluation", 2),
 }  # fmt: skip

@@ -14,12 +14,12 @@ import pytest
 from conftest import OFFLINE, tiny_config
 
 from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.lock import lock_run
-from imgcls.engine.pointers import find_checkpoint
 from imgcls.errors import RunError
 from imgcls.jobs.plan import make_plan
-from imgcls.jobs.runs import find_resumable, how_far, is_finished, runs_newest_first
 from imgcls.jobs.train import start_run, train_run
+from imgcls.storage.lock import lock_run
+from imgcls.storage.pointers import find_checkpoint
+from imgcls.storage.runs import find_resumable, how_far, is_finished, runs_newest_first
 
 
 @pytest.fixture

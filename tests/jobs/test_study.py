@@ -8,9 +8,9 @@ import sqlite3
 import optuna
 import pytest
 
-from imgcls.engine.lock import this_process
 from imgcls.errors import RunError
 from imgcls.jobs.study import Study, TrialFailed
+from imgcls.storage.lock import this_process
 
 NOBODY = {**this_process(), "started": "never"}
 

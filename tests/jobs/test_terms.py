@@ -15,12 +15,12 @@ from conftest import tiny_config
 from PIL import Image
 
 from imgcls.engine.checkpoint import read_checkpoint, read_state
-from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.state import Stateful
 from imgcls.errors import DeviceMemoryError
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer
+from imgcls.storage.pointers import find_checkpoint
 
 TRAIN = (
     "--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "3", "--lr",
@@ -239,7 +239,7 @@ def test_out_of_memory_says_what_keeps_the_effective_batch(photos, tmp_path, mon
 
 def test_a_second_process_is_refused(run, command):
     """One writer at a time; the holder is named."""
-    from imgcls.engine.lock import lock_run
+    from imgcls.storage.lock import lock_run
 
     with lock_run(run):
         done = command("resume", run, "--epochs", "4")

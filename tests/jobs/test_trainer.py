@@ -18,8 +18,8 @@ import imgcls
 from imgcls.engine.events import EpochDone, Resumed, StepDone
 from imgcls.errors import CheckpointError, ConfigError, InterruptedRunError, ModelError, RunError
 from imgcls.jobs.plan import make_plan
-from imgcls.jobs.runs import find_resumable, is_finished
 from imgcls.models.build import create_model
+from imgcls.storage.runs import find_resumable, is_finished
 
 
 def history(run, fold=0):
@@ -272,7 +272,7 @@ def test_changed_weights_are_told_how_to_be_taken(command, tmp_path, photos, mod
 
 
 def as_json(card):
-    from imgcls.engine.durable import strict_json
+    from imgcls.storage.durable import strict_json
 
     return strict_json(card)
 

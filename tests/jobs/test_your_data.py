@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.reference import option_reference
 from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.pointers import find_checkpoint
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.tables import checkpoint_table
+from imgcls.storage.pointers import find_checkpoint
 
 ROOT = Path(__file__).parents[2]
 TINY = (

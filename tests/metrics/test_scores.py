@@ -105,7 +105,7 @@ def test_log_loss_equals_scikit_learn(p):
 
 def test_validation_metrics_have_the_names_of_history_csv():
     """The names come from the system that this one succeeds."""
-    from imgcls.report.files import HISTORY_COLUMNS
+    from imgcls.storage.tables import HISTORY_COLUMNS
 
     p = Predictions(("a", "b"), np.eye(2, dtype=np.float32), np.array([0, 1]))
     by_training = {"epoch", "train_loss", "lr", "epoch_time"}

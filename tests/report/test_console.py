@@ -9,8 +9,8 @@ from rich.console import Console as RichConsole
 
 from imgcls.engine.events import EpochDone, FoldStarted, StepDone, ValidationBatchDone
 from imgcls.report.console import Console
-from imgcls.report.files import HISTORY_COLUMNS
 from imgcls.report.training import TrainingView
+from imgcls.storage.tables import HISTORY_COLUMNS
 
 
 def test_a_bar_has_no_count_before_there_is_one_and_then_the_whole(monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.report.epoch_table import EpochTable, deciding_numbers
-from imgcls.report.files import HISTORY_COLUMNS
+from imgcls.storage.tables import HISTORY_COLUMNS
 
 
 def epoch(**numbers):

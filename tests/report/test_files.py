@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imgcls.report.files import append_csv, read_csv, write_csv
+from imgcls.storage.tables import append_csv, read_csv, write_csv
 
 
 def test_rows_come_back_as_they_went_in(tmp_path):

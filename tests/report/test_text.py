@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgcls.engine.durable import strict_json
 from imgcls.report.console import Console
-from imgcls.report.files import read_csv, write_csv
 from imgcls.report.screen import facts_table, panel
 from imgcls.report.text import visible
+from imgcls.storage.durable import strict_json
+from imgcls.storage.tables import read_csv, write_csv
 
 ESC, TURNED, C1 = "\x1b]0;owned\x07", "\u202egpj.exe", "\x9b31m"
 # what a terminal acts upon: none of it comes from text that was given

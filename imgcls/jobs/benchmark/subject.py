@@ -11,7 +11,6 @@ from imgcls.config.model import ModelConfig
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.checkpoint import load_weights, read_checkpoint
 from imgcls.engine.macs import count_macs
-from imgcls.engine.pointers import find_checkpoint
 from imgcls.engine.runtime import amp_name
 from imgcls.errors import ModelError
 from imgcls.models.build import create_model
@@ -21,6 +20,7 @@ from imgcls.models.card import (
     preprocessing,
     preprocessing_from_card,
 )
+from imgcls.storage.pointers import find_checkpoint
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,9 +20,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from imgcls.engine.durable import write_bytes
 from imgcls.report.outputs import MARK
 from imgcls.report.text import visible
+from imgcls.storage.durable import write_bytes
 
 INK, PAPER = "#1b1f24", "#fffffe"
 RIGHT, WRONG = "#2a7fc0", "#d55e00"

@@ -17,8 +17,8 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from imgcls.config.files import read_json, read_text
-from imgcls.engine.durable import strict_json, why_not_written
 from imgcls.errors import RunError
+from imgcls.storage.durable import strict_json, why_not_written
 
 LOCK_NAME = ".lock"
 # processes that a killed one had forked may hold its lock until they see that it has gone

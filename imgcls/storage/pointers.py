@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from imgcls.config.files import read_bytes
-from imgcls.engine.durable import point, pointed_at, remove_folder
-from imgcls.engine.model_folder import is_model_folder
-from imgcls.engine.sidecar import SIDECAR, read_sidecar
 from imgcls.errors import CheckpointError
+from imgcls.storage.durable import point, pointed_at, remove_folder
+from imgcls.storage.model_folder import is_model_folder
+from imgcls.storage.sidecar import SIDECAR, read_sidecar
 
 CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
 _STEP = re.compile(r"step-([0-9]{1,18})(?:-([0-9]{1,9}))?")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from filelock import BaseFileLock
 
 from imgcls.config.files import read_bytes
-from imgcls.engine.commit import Commit, IsOurs, beside, files_in, lock_of, settle
-from imgcls.engine.durable import TEMPORARY_PREFIX, sync_file, sync_folder
-from imgcls.engine.lock import take_lock
+from imgcls.storage.commit import Commit, IsOurs, beside, files_in, lock_of, settle
+from imgcls.storage.durable import TEMPORARY_PREFIX, sync_file, sync_folder
+from imgcls.storage.lock import take_lock
 
 if TYPE_CHECKING:
     from typing_extensions import Self

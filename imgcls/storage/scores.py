@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from imgcls.config.files import check_regular
-from imgcls.engine.durable import TEMPORARY_PREFIX, writing
+from imgcls.storage.durable import TEMPORARY_PREFIX, writing
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imgcls.config.files import read_json
-from imgcls.engine.durable import (
+from imgcls.errors import RunError
+from imgcls.storage.durable import (
     TEMPORARY_PREFIX,
     remove_parts,
     strict_json,
@@ -28,8 +29,7 @@ from imgcls.engine.durable import (
     write_bytes,
     write_text,
 )
-from imgcls.engine.lock import take_lock
-from imgcls.errors import RunError
+from imgcls.storage.lock import take_lock
 
 IsOurs = Callable[[str], bool]
 # a note comes with a run, perhaps another one's: it may name no other file

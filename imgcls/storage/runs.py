@@ -22,15 +22,16 @@ from pathlib import Path
 from imgcls.config.files import read_json
 from imgcls.config.load import load_config
 from imgcls.config.run import TrainConfig
-from imgcls.engine.durable import (
+from imgcls.errors import CheckpointError, ImgclsError, RunError
+from imgcls.storage.durable import (
     TEMPORARY_PREFIX,
     publish_folder,
     strict_json,
     why_not_written,
     write_text,
 )
-from imgcls.engine.lock import is_locked
-from imgcls.engine.pointers import (
+from imgcls.storage.lock import is_locked
+from imgcls.storage.pointers import (
     CHECKPOINTS,
     best_of,
     facts_of,
@@ -40,7 +41,6 @@ from imgcls.engine.pointers import (
     newest_first,
     restore_pointers,
 )
-from imgcls.errors import CheckpointError, ImgclsError, RunError
 
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
 PREFLIGHT, RUN = "preflight.json", "run.json"

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from imgcls.errors import RunError
-from imgcls.report.files import append_csv, read_csv, write_csv
 from imgcls.results import AuditPicture
+from imgcls.storage.tables import append_csv, read_csv, write_csv
 
 BAD_IMAGES = "bad_images.csv"
 _COLUMNS = ("path", "label", "reason")

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from imgcls.config.files import read_json, sha256_of
-from imgcls.engine.durable import TEMPORARY_PREFIX
-from imgcls.engine.score_file import read_scores
 from imgcls.errors import DataError
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.decisions import least_cost_classes
 from imgcls.metrics.predictions import Predictions
-from imgcls.report.bad_images import BAD_IMAGES, add_bad_images
-from imgcls.report.explanations import EXPLANATIONS
-from imgcls.report.files import csv_rows, write_csv, write_json
 from imgcls.results import EvalReport
+from imgcls.storage.bad_images import BAD_IMAGES, add_bad_images
+from imgcls.storage.durable import TEMPORARY_PREFIX
+from imgcls.storage.explanations import EXPLANATIONS
+from imgcls.storage.scores import read_scores
+from imgcls.storage.tables import csv_rows, write_csv, write_json
 
 LOGITS, METRICS, PREDICTIONS = "logits.npy", "test_metrics.json", "predictions.csv"
 PER_CLASS, CONFUSION_MATRIX, PAGE = "per_class.csv", "confusion_matrix.csv", "report.html"

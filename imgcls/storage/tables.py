@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from imgcls.config.files import open_file
-from imgcls.engine.durable import replacing, strict_json, write_text
 from imgcls.results import to_plain
+from imgcls.storage.durable import replacing, strict_json, write_text
 
 # a name that is no UTF-8 is written byte for byte
 _BYTES = "surrogateescape"

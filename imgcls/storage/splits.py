@@ -13,8 +13,8 @@ from typing import Any
 
 from imgcls.config.files import read_json
 from imgcls.errors import RunError
-from imgcls.jobs.runs import PREFLIGHT, SPLITS
-from imgcls.report.files import SPLIT_COLUMNS, read_csv
+from imgcls.storage.runs import PREFLIGHT, SPLITS
+from imgcls.storage.tables import SPLIT_COLUMNS, read_csv
 
 Row = Mapping[str, str]
 _SHOWN = 5

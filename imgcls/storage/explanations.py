@@ -14,8 +14,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from imgcls.engine.durable import write_bytes
-from imgcls.report.files import read_csv, write_csv
+from imgcls.storage.durable import write_bytes
+from imgcls.storage.tables import read_csv, write_csv
 
 EXPLANATIONS = "explanations"
 GRAD_CAM, ROLLOUT = "Grad-CAM", "attention rollout"

@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from imgcls.engine.sidecar import CARD, SIDECAR, STATE, WEIGHTS, are_names, read_json
 from imgcls.errors import CheckpointError
+from imgcls.storage.sidecar import CARD, SIDECAR, STATE, WEIGHTS, are_names, read_json
 
 _PICKLED = "pytorch_model.bin"
 # arguments that change training alone
