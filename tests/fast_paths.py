@@ -55,8 +55,8 @@ def _off() -> None:
     from timm.data import create_transform
     from torchvision.transforms import ColorJitter
 
-    from imgcls.data import transforms
-    from imgcls.data.handover import SharedBuffers
+    from imgcls.data.loading.handover import SharedBuffers
+    from imgcls.data.pixels import transforms
     from imgcls.engine import optim, runtime
 
     def timms_crop(self, size):

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import TrainConfig
-from imgcls.data.decode import DecodeSettings
-from imgcls.data.formats import IMAGE_SUFFIXES
+from imgcls.data.pixels.decode import DecodeSettings
+from imgcls.data.pixels.formats import IMAGE_SUFFIXES
 from imgcls.data.rows import refuse
-from imgcls.data.source import SampleTable, Source
 from imgcls.data.sources.digits import DigitsSource
 from imgcls.data.sources.folder import FolderSource
 from imgcls.data.sources.manifest import SUFFIXES, ManifestSource
 from imgcls.data.sources.parquet import ParquetSource
 from imgcls.data.sources.tar import TarSource
+from imgcls.data.table import SampleTable, Source
 from imgcls.errors import DataError
 
 SOURCES: tuple[Source, ...] = (

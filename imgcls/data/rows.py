@@ -13,8 +13,8 @@ import numpy as np
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import folded, is_text, shortened
-from imgcls.data.source import ImageStore, SampleTable
-from imgcls.data.split_words import is_plain, read_as_splits, split_of, splits_of
+from imgcls.data.splits.words import is_plain, read_as_splits, split_of, splits_of
+from imgcls.data.table import ImageStore, SampleTable
 from imgcls.errors import DataError
 
 _SHOWN = 10

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from imgcls.data.bad_images import BadImages
-from imgcls.data.features import FeatureEvalLoader, FeatureSet, FeatureTrainLoader
-from imgcls.data.grouping import has_groups
-from imgcls.data.loader import EvalLoader, TrainLoader
-from imgcls.data.sampling import smallest_batch
-from imgcls.data.transforms import eval_transform, train_transform
+from imgcls.data.loading.bad_images import BadImages
+from imgcls.data.loading.features import FeatureEvalLoader, FeatureSet, FeatureTrainLoader
+from imgcls.data.loading.loader import EvalLoader, TrainLoader
+from imgcls.data.loading.sampling import smallest_batch
+from imgcls.data.pixels.transforms import eval_transform, train_transform
+from imgcls.data.splits.groups import has_groups
 from imgcls.engine.backends import require_compiler
 from imgcls.engine.batches import Normalizer, TrainBatcher
 from imgcls.engine.ema import WeightAverage

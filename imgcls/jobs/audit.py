@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from imgcls.config.inspect import InspectConfig
-from imgcls.data.audit import audit
-from imgcls.data.audit_depth import measure_depths
-from imgcls.data.audit_findings import findings
-from imgcls.data.audit_fix import FixedRows, fixed_rows
-from imgcls.data.audit_picture import examine
-from imgcls.data.audit_scan import scan
-from imgcls.data.decode import UnreadableImageError
+from imgcls.data.audit.audit import audit
+from imgcls.data.audit.depths import measure_depths
+from imgcls.data.audit.findings import findings
+from imgcls.data.audit.fix import FixedRows, fixed_rows
+from imgcls.data.audit.picture import examine
+from imgcls.data.audit.scan import scan
 from imgcls.data.open import open_source
-from imgcls.data.source import SampleTable
+from imgcls.data.pixels.decode import UnreadableImageError
+from imgcls.data.table import SampleTable
 from imgcls.errors import ConfigError
 from imgcls.jobs.bit_depth import with_depth
 from imgcls.report.html.audit import audit_page

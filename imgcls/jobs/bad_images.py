@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from imgcls.data.audit_findings import picture
-from imgcls.data.audit_picture import check
-from imgcls.data.audit_scan import scan
-from imgcls.data.bad_images import bad_image, nothing_left
+from imgcls.data.audit.findings import picture
+from imgcls.data.audit.picture import check
+from imgcls.data.audit.scan import scan
+from imgcls.data.loading.bad_images import bad_image, nothing_left
 from imgcls.jobs.pictures import Pictures
 from imgcls.storage.bad_images import BAD_IMAGES
 

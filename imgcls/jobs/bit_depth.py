@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import TrainConfig
-from imgcls.data.audit_depth import Depths, measure_depths
-from imgcls.data.source import SampleTable
+from imgcls.data.audit.depths import Depths, measure_depths
+from imgcls.data.table import SampleTable
 from imgcls.errors import DataError
 from imgcls.jobs.preflight import rows_to_check
 

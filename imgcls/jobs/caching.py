@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from imgcls.config.run import TrainConfig
-from imgcls.data.pixel_cache import CachedImages, PixelSlots, Squeezed
-from imgcls.data.source import SampleTable
-from imgcls.data.transforms import Transform
+from imgcls.data.loading.cache import CachedImages, PixelSlots, Squeezed
+from imgcls.data.pixels.transforms import Transform
+from imgcls.data.table import SampleTable
 from imgcls.engine.memory import available_memory_mib
 from imgcls.errors import ConfigError
 from imgcls.models.card import Preprocessing

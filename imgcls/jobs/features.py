@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.data.bad_images import BadImage, BadImages, bad_image
-from imgcls.data.features import FeatureSet
-from imgcls.data.loader import EvalLoader
-from imgcls.data.pixel_cache import reserve
-from imgcls.data.transforms import eval_transform, train_transform
+from imgcls.data.loading.bad_images import BadImage, BadImages, bad_image
+from imgcls.data.loading.cache import reserve
+from imgcls.data.loading.features import FeatureSet
+from imgcls.data.loading.loader import EvalLoader
+from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.engine.batches import Normalizer
 from imgcls.engine.features import ClassifierAlone, extract_features
 from imgcls.engine.runtime import derive_seed, versions

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from imgcls.config.load import dump_yaml
-from imgcls.data.bad_images import BadImage
-from imgcls.data.split import split_rows
+from imgcls.data.loading.bad_images import BadImage
+from imgcls.data.splits.assign import split_rows
 from imgcls.engine.checkpointer import Checkpointer, find_sound, go_on
 from imgcls.engine.events import (
     EpochDone,

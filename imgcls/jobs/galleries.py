@@ -12,10 +12,10 @@ from PIL import Image
 from imgcls.config.files import open_file
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import TrainConfig
-from imgcls.data.decode import UnreadableImageError
 from imgcls.data.open import checkpoint_decoding, open_source
-from imgcls.data.recorded import find_recorded
-from imgcls.data.source import SampleTable
+from imgcls.data.pixels.decode import UnreadableImageError
+from imgcls.data.splits.recorded import find_recorded
+from imgcls.data.table import SampleTable
 from imgcls.errors import DataError, RunError
 from imgcls.metrics.predictions import Predictions
 from imgcls.report.html.page import Thumbnail, picture_uri

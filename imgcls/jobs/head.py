@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from torch import nn
 
-from imgcls.data.features import FeatureSet
+from imgcls.data.loading.features import FeatureSet
 from imgcls.engine.events import Event, HeadFitted
 from imgcls.engine.features import ClassifierAlone, set_classifier
 from imgcls.engine.runtime import derive_seed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from imgcls.data.recorded import DIGEST, find_recorded
-from imgcls.data.source import SampleTable
-from imgcls.data.split import assignment_from_rows
+from imgcls.data.splits.assign import assignment_from_rows
+from imgcls.data.splits.recorded import DIGEST, find_recorded
+from imgcls.data.table import SampleTable
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import DataError
 from imgcls.storage.runs import run_of

@@ -11,9 +11,9 @@ import numpy as np
 
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.grouping import has_groups
-from imgcls.data.source import SampleTable
-from imgcls.data.split import assignment_from_rows
+from imgcls.data.splits.assign import assignment_from_rows
+from imgcls.data.splits.groups import has_groups
+from imgcls.data.table import SampleTable
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import ConfigError, DataError, RunError
 from imgcls.jobs.moved import own_split_in

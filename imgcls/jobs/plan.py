@@ -15,10 +15,10 @@ from torch import nn
 
 from imgcls.config.model import ModelConfig
 from imgcls.config.run import TrainConfig
-from imgcls.data.loader import resolve_workers
+from imgcls.data.loading.loader import resolve_workers
 from imgcls.data.open import absolute_spec
-from imgcls.data.source import SampleTable
-from imgcls.data.split import SplitAssignment, assignment_from_rows
+from imgcls.data.splits.assign import SplitAssignment, assignment_from_rows
+from imgcls.data.table import SampleTable
 from imgcls.engine.batches import ComputeSettings
 from imgcls.engine.runtime import amp_name, get_device, use_deterministic_kernels
 from imgcls.jobs.bit_depth import of_one_depth

@@ -11,15 +11,15 @@ from datetime import datetime, timezone
 import numpy as np
 
 from imgcls.config.run import TrainConfig
-from imgcls.data.audit_duplicates import same_content
-from imgcls.data.audit_findings import picture
-from imgcls.data.audit_picture import check
-from imgcls.data.audit_scan import scan
-from imgcls.data.audit_sets import straddling
-from imgcls.data.contents import digests_of
-from imgcls.data.decode import UnreadableImageError
-from imgcls.data.source import SampleTable
-from imgcls.data.split import SplitAssignment, assign_splits
+from imgcls.data.audit.contents import digests_of
+from imgcls.data.audit.duplicates import same_content
+from imgcls.data.audit.findings import picture
+from imgcls.data.audit.picture import check
+from imgcls.data.audit.scan import scan
+from imgcls.data.audit.sets import straddling
+from imgcls.data.pixels.decode import UnreadableImageError
+from imgcls.data.splits.assign import SplitAssignment, assign_splits
+from imgcls.data.table import SampleTable
 from imgcls.errors import DataError
 from imgcls.results import PreflightReport
 

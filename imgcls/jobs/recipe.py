@@ -11,7 +11,7 @@ import numpy as np
 from imgcls.config.augment import PRESETS, Augmentation, AugmentConfig, Preset
 from imgcls.config.recipe import Head, Imbalance
 from imgcls.config.run import Monitor, TrainConfig
-from imgcls.data.source import SourceDefaults
+from imgcls.data.table import SourceDefaults
 from imgcls.errors import ConfigError
 
 # below it, classes differ by what a stratified split does to them anyway

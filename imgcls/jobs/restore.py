@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from imgcls.data.split import split_rows
+from imgcls.data.splits.assign import split_rows
 from imgcls.engine.checkpoint import Checkpoint, load_weights, read_state
 from imgcls.engine.fit import Parts
 from imgcls.engine.runtime import device_label, versions

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
-from imgcls.data.bad_images import BadImages
-from imgcls.data.loader import EvalLoader, resolve_workers
-from imgcls.data.transforms import eval_transform
+from imgcls.data.loading.bad_images import BadImages
+from imgcls.data.loading.loader import EvalLoader, resolve_workers
+from imgcls.data.pixels.transforms import eval_transform
 from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
 from imgcls.engine.checkpoint import Checkpoint, load_weights
 from imgcls.engine.inference import InferencePass, predict

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import TrainConfig
-from imgcls.data.decode import DecodeSettings
 from imgcls.data.open import (
     checkpoint_decoding,
     decode_settings,
@@ -17,8 +16,9 @@ from imgcls.data.open import (
     find_source,
     open_source,
 )
-from imgcls.data.recorded import find_recorded
-from imgcls.data.source import SampleTable
+from imgcls.data.pixels.decode import DecodeSettings
+from imgcls.data.splits.recorded import find_recorded
+from imgcls.data.table import SampleTable
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import CheckpointError, ConfigError, DataError, RequestError
 from imgcls.jobs.bit_depth import of_one_depth

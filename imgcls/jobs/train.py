@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imgcls.config.load import dump_yaml
 from imgcls.config.run import ResumeConfig, TrainConfig
-from imgcls.data.split import split_rows as rows_of
+from imgcls.data.splits.assign import split_rows as rows_of
 from imgcls.engine.events import Observer
 from imgcls.engine.fit import broadcast, validate_epoch
 from imgcls.engine.interrupt import SignalledError, StopRequest, stop_on_signals

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.contents import digests_of
-from imgcls.data.recorded import DIGEST
+from imgcls.data.audit.contents import digests_of
+from imgcls.data.splits.recorded import DIGEST
 from imgcls.engine.checkpoint import Checkpoint
 from imgcls.errors import ConfigError, DataError, RequestError
 from imgcls.jobs.pictures import Pictures

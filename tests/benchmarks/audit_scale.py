@@ -44,7 +44,7 @@ def table(root: str) -> str:
 
 def table_and_split(root: str) -> str:
     from imgcls.data.open import open_source
-    from imgcls.data.split import assign_splits
+    from imgcls.data.splits.assign import assign_splits
 
     found = assign_splits(open_source(root), val_size=0.15, test_size=0.15, folds=0, seed=0)
     return ", ".join(f"{len(found.indices(name)):,} {name}" for name in ("train", "val", "test"))

@@ -142,9 +142,9 @@ def our_parts(config: Any) -> Any:
 
 
 def eval_loader(folder: str, facts: Any) -> Any:
-    from imgcls.data.loader import EvalLoader
+    from imgcls.data.loading.loader import EvalLoader
     from imgcls.data.open import open_source
-    from imgcls.data.transforms import eval_transform
+    from imgcls.data.pixels.transforms import eval_transform
 
     table = open_source(folder)
     return EvalLoader(

@@ -30,7 +30,7 @@ MEASURE = """
 import json, resource, sys, time
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.open import open_source
-from imgcls.data.split import assign_splits
+from imgcls.data.splits.assign import assign_splits
 spec, reading, folds = sys.argv[1], ReadingConfig(**json.loads(sys.argv[2])), int(sys.argv[3])
 # what a training has imported anyway
 import sklearn.model_selection, torch, webdataset, pyarrow.parquet

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgcls.data.audit import Audit
-from imgcls.data.audit_depth import Depths
-from imgcls.data.audit_duplicates import linked, near_pairs, same_content
-from imgcls.data.audit_fix import fixed_rows
-from imgcls.data.audit_picture import check, contrast_of, examine, signature_of
-from imgcls.data.audit_scan import scan
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode
-from imgcls.data.source import ImageStore, SampleTable
+from imgcls.data.audit.audit import Audit
+from imgcls.data.audit.depths import Depths
+from imgcls.data.audit.duplicates import linked, near_pairs, same_content
+from imgcls.data.audit.fix import fixed_rows
+from imgcls.data.audit.picture import check, contrast_of, examine, signature_of
+from imgcls.data.audit.scan import scan
+from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, decode
+from imgcls.data.table import ImageStore, SampleTable
 from imgcls.errors import WorkerError
 
 SETTINGS = DecodeSettings()

@@ -17,11 +17,11 @@ from sklearn.datasets import load_sample_images
 from timm.data import create_transform
 
 from imgcls.config.augment import PRESETS
-from imgcls.data import decode as decode_module
-from imgcls.data.crops import BoxCrop
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
-from imgcls.data.jpeg import decode_jpeg
-from imgcls.data.transforms import eval_transform, train_transform
+from imgcls.data.pixels import decode as decode_module
+from imgcls.data.pixels.crops import BoxCrop
+from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
+from imgcls.data.pixels.jpeg import decode_jpeg
+from imgcls.data.pixels.transforms import eval_transform, train_transform
 
 PHOTO = Image.fromarray(load_sample_images().images[0])
 SIDES = st.integers(20, 640)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode
+from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, decode
 
 
 def test_exif_orientation_is_applied(tmp_path):

@@ -12,9 +12,9 @@ from odd_pictures import deep_png, encoded
 from PIL import Image
 
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.audit_depth import measure_depths
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode
+from imgcls.data.audit.depths import measure_depths
 from imgcls.data.open import open_source
+from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, decode
 
 RAMP = np.linspace(0, 4095, 256).round().astype(np.uint16).reshape(16, 16)
 COLOURS = np.stack([RAMP, RAMP[::-1], RAMP.T], axis=2)

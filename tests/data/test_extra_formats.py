@@ -15,10 +15,10 @@ from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from imgcls.data import formats
-from imgcls.data.audit_picture import check, examine
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode
+from imgcls.data.audit.picture import check, examine
 from imgcls.data.open import open_source
+from imgcls.data.pixels import formats
+from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, decode
 
 pillow_heif.register_heif_opener()
 
@@ -202,7 +202,7 @@ def test_without_its_extra_the_error_names_it(kind, module, extra, spoken, monke
     """Whatever the file is called."""
     content = dicom(RAMP) if kind == "DICOM" else written(kind)
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "imgcls.data.dicom", raising=False)
+    monkeypatch.delitem(sys.modules, "imgcls.data.pixels.dicom", raising=False)
     formats._extra.cache_clear()
     try:
         with pytest.raises(UnreadableImageError, match=rf'{spoken}, .*"imgcls\[{extra}\]"'):

@@ -10,9 +10,9 @@ import pytest
 from odd_pictures import PHOTO, encoded
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
-from imgcls.data.audit_picture import check, examine
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
-from imgcls.data.formats import FORMATS, describe, open_image
+from imgcls.data.audit.picture import check, examine
+from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
+from imgcls.data.pixels.formats import FORMATS, describe, open_image
 
 Image.init()
 READ = {*FORMATS, "MPO"}

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imgcls.data.decode import UnreadableImageError
-from imgcls.data.formats import IMAGE_SUFFIXES
 from imgcls.data.open import open_source
+from imgcls.data.pixels.decode import UnreadableImageError
+from imgcls.data.pixels.formats import IMAGE_SUFFIXES
 from imgcls.errors import DataError
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from imgcls.data.handover import Reader, Sender
-from imgcls.data.loader import EvalLoader, TrainLoader
+from imgcls.data.loading.handover import Reader, Sender
+from imgcls.data.loading.loader import EvalLoader, TrainLoader
 from imgcls.data.open import open_source
-from imgcls.data.transforms import eval_transform
+from imgcls.data.pixels.transforms import eval_transform
 
 FACTS = SimpleNamespace(
     input_size=(3, 32, 32), mean=(0.5,) * 3, interpolation="bicubic", crop_pct=1.0,

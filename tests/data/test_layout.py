@@ -10,7 +10,7 @@ from PIL import Image
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.open import open_source
-from imgcls.data.split_words import split_of
+from imgcls.data.splits.words import split_of
 from imgcls.errors import DataError
 
 PICTURE = Image.fromarray(np.zeros((8, 8, 3), np.uint8))

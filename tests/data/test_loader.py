@@ -15,11 +15,11 @@ from sklearn.datasets import load_sample_images
 from timm.data import create_transform
 
 from imgcls.config.augment import PRESETS
-from imgcls.data.bad_images import BadImages
-from imgcls.data.loader import EvalLoader, TrainLoader, resolve_workers
+from imgcls.data.loading.bad_images import BadImages
+from imgcls.data.loading.loader import EvalLoader, TrainLoader, resolve_workers
+from imgcls.data.loading.sampling import EpochSampler, square_root_draw
 from imgcls.data.open import open_source
-from imgcls.data.sampling import EpochSampler, square_root_draw
-from imgcls.data.transforms import eval_transform, train_transform
+from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.errors import BadImageError, ConfigError
 
 FACTS = SimpleNamespace(

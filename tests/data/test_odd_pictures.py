@@ -16,8 +16,8 @@ from odd_pictures import BROKEN, COLOUR, GREY, GREYS, PHOTO, encoded
 from PIL import Image
 
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
 from imgcls.data.open import open_source
+from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, decode, decode_crop
 
 
 def distance(image, expected):

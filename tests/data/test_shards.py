@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.decode import UnreadableImageError
 from imgcls.data.open import open_source
+from imgcls.data.pixels.decode import UnreadableImageError
 from imgcls.data.sources import parquet as parquet_source
 from imgcls.errors import DataError
 

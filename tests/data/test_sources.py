@@ -11,10 +11,10 @@ from PIL import Image
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.data import open as open_module
-from imgcls.data.decode import UnreadableImageError
 from imgcls.data.open import open_source
+from imgcls.data.pixels.decode import UnreadableImageError
 from imgcls.data.rows import Rows, sample_table
-from imgcls.data.source import ImageStore
+from imgcls.data.table import ImageStore
 from imgcls.errors import DataError
 
 
@@ -207,7 +207,7 @@ def test_what_a_folder_passes_over_is_told(tmp_path):
 
 def test_names_of_every_kind_are_kept(tmp_path):
     """Newlines, tabs, quotes, emoji and other scripts come back from splits.csv as they were."""
-    from imgcls.data.split import assign_splits, assignment_from_rows, split_rows
+    from imgcls.data.splits.assign import assign_splits, assignment_from_rows, split_rows
     from imgcls.storage.tables import SPLIT_COLUMNS, read_csv, write_csv
 
     names = ["new\nline.png", "tab\t.png", 'quo"te.png', "com,ma.png", "🐝.png", "מים.png", " .png"]

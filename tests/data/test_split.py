@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgcls.data.open import open_source
-from imgcls.data.source import SampleTable
-from imgcls.data.split import assign_splits, assignment_from_rows, split_rows
+from imgcls.data.splits.assign import assign_splits, assignment_from_rows, split_rows
+from imgcls.data.table import SampleTable
 from imgcls.errors import DataError
 
 

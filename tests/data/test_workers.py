@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from imgcls.data.handover import SharedBuffers, SharedMemoryWarning
-from imgcls.data.loader import EvalLoader
+from imgcls.data.loading.handover import SharedBuffers, SharedMemoryWarning
+from imgcls.data.loading.loader import EvalLoader
 from imgcls.data.open import open_source
-from imgcls.data.source import ImageStore
-from imgcls.data.transforms import eval_transform
+from imgcls.data.pixels.transforms import eval_transform
+from imgcls.data.table import ImageStore
 from imgcls.errors import WorkerError
 
 FACTS = SimpleNamespace(
@@ -29,7 +29,7 @@ FACTS = SimpleNamespace(
 # prints the ids of its workers, then waits over a picture for ever
 AT_WORK = """
 import multiprocessing, sys, threading, time
-from imgcls.data.source import ImageStore
+from imgcls.data.table import ImageStore
 from imgcls.cli.boundary import run
 
 def told():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from imgcls.data.dataset import Batch
+from imgcls.data.loading.dataset import Batch
 from imgcls.engine import inference
 from imgcls.engine.batches import ComputeSettings, Normalizer
 from imgcls.engine.inference import predict

@@ -12,7 +12,7 @@ import time
 import pytest
 from conftest import tiny_config
 
-from imgcls.data.loader import EvalLoader
+from imgcls.data.loading.loader import EvalLoader
 from imgcls.engine import interrupt
 from imgcls.engine.interrupt import SignalledError, StopRequest, end_on_signals, stop_on_signals
 from imgcls.errors import InterruptedRunError, WorkerError

@@ -9,7 +9,7 @@ import torch
 from conftest import OFFLINE
 from torch import nn
 
-from imgcls.data.sampling import EpochSampler, smallest_batch
+from imgcls.data.loading.sampling import EpochSampler, smallest_batch
 from imgcls.engine import backends
 from imgcls.engine.trainable import Trainable, trains_on_one_picture
 

@@ -20,11 +20,12 @@ from sklearn.datasets import load_sample_images
 
 from imgcls.config.augment import PRESETS
 from imgcls.config.run import ResumeConfig
-from imgcls.data import loader, pixel_cache
-from imgcls.data.decode import DecodeSettings, decode_crop
-from imgcls.data.pixel_cache import CachedImages, PixelSlots, Squeezed
-from imgcls.data.source import ImageStore
-from imgcls.data.transforms import train_transform
+from imgcls.data.loading import cache as pixel_cache
+from imgcls.data.loading import loader
+from imgcls.data.loading.cache import CachedImages, PixelSlots, Squeezed
+from imgcls.data.pixels.decode import DecodeSettings, decode_crop
+from imgcls.data.pixels.transforms import train_transform
+from imgcls.data.table import ImageStore
 from imgcls.errors import ConfigError, OutputError
 from imgcls.jobs import caching
 from imgcls.jobs.assemble import assemble

@@ -12,9 +12,9 @@ import torch
 from conftest import OFFLINE
 from safetensors.torch import load_file, save_file
 
-from imgcls.data import decode as decoding
-from imgcls.data import source as sources
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, read_content
+from imgcls.data import table as sources
+from imgcls.data.pixels import decode as decoding
+from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, read_content
 from imgcls.errors import ReadError
 from imgcls.storage.pointers import find_checkpoint
 

@@ -18,7 +18,7 @@ import torch
 from conftest import OFFLINE, TINY
 from PIL import Image
 
-from imgcls.data.contents import changed_since
+from imgcls.data.audit.contents import changed_since
 from imgcls.data.open import open_source
 from imgcls.engine.checkpoint import find_checkpoint, load_checkpoint
 from imgcls.jobs import preflight

@@ -274,7 +274,7 @@ DEATH = """
 import os, signal, sys
 from torch.utils.data import get_worker_info
 from imgcls.cli.boundary import run
-from imgcls.data.source import ImageStore
+from imgcls.data.table import ImageStore
 
 read = ImageStore.open_crop
 

@@ -206,7 +206,7 @@ def test_a_write_that_fails_is_one_line_and_the_run_can_go_on(
 
 def test_a_dead_loader_process_is_one_line(command, photos, tmp_path, monkeypatch):
     """Killed by the system for want of memory, say: what to type is said."""
-    from imgcls.data.dataset import ImageDataset
+    from imgcls.data.loading.dataset import ImageDataset
 
     parent = os.getpid()
     item = ImageDataset.__getitem__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.source import ImageStore, SampleTable, SourceDefaults
+from imgcls.data.table import ImageStore, SampleTable, SourceDefaults
 
 _LARGEST_VALUE = 16
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgcls.data.decode import read_content
-from imgcls.data.source import FileState, ImageStore
+from imgcls.data.pixels.decode import read_content
+from imgcls.data.table import FileState, ImageStore
 
 
 class FileImages(ImageStore):

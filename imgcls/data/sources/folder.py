@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.decode import UnreadableImageError, read_content
-from imgcls.data.formats import IMAGE_SUFFIXES, kind_of, why_not_found
 from imgcls.data.names import shortened
+from imgcls.data.pixels.decode import UnreadableImageError, read_content
+from imgcls.data.pixels.formats import IMAGE_SUFFIXES, kind_of, why_not_found
 from imgcls.data.rows import Rows, sample_table
-from imgcls.data.source import SampleTable
 from imgcls.data.sources.files import FileImages
 from imgcls.data.sources.layout import lay_out
 from imgcls.data.sources.tree import TABLE_SUFFIXES, LeftOut, walk
+from imgcls.data.table import SampleTable
 from imgcls.errors import DataError
 
 

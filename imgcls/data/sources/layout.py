@@ -24,7 +24,7 @@ from imgcls.data.sources.shape import (
     splits_inside,
 )
 from imgcls.data.sources.tree import PICTURE_FOLDERS, Folder
-from imgcls.data.split_words import read_as_splits, split_of, splits_of
+from imgcls.data.splits.words import read_as_splits, split_of, splits_of
 from imgcls.errors import DataError
 
 # a data set has this many splits; more folders with the same folders in them are classes

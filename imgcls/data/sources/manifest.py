@@ -23,11 +23,11 @@ from imgcls.config.files import read_bytes
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import is_text, shortened
 from imgcls.data.rows import Rows, column, refuse, sample_table, titled
-from imgcls.data.source import SampleTable
 from imgcls.data.sources.files import FileImages
 from imgcls.data.sources.one_hot import class_columns, one_hot_labels
 from imgcls.data.sources.table_paths import locate
 from imgcls.data.sources.tree import is_picture
+from imgcls.data.table import SampleTable
 from imgcls.errors import DataError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}

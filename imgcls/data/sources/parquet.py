@@ -17,10 +17,9 @@ import numpy as np
 
 from imgcls.config.files import check_regular
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.decode import UnreadableImageError, why_unreadable
 from imgcls.data.names import shortened
+from imgcls.data.pixels.decode import UnreadableImageError, why_unreadable
 from imgcls.data.rows import Rows, column, sample_table
-from imgcls.data.source import FileState, ImageStore, SampleTable
 from imgcls.data.sources.files import below_shared_folder, file_state
 from imgcls.data.sources.manifest import Cells, manifest_table
 from imgcls.data.sources.parquet_columns import (
@@ -29,7 +28,8 @@ from imgcls.data.sources.parquet_columns import (
     is_bytes,
     texts_of,
 )
-from imgcls.data.split_words import splits_of_names
+from imgcls.data.splits.words import splits_of_names
+from imgcls.data.table import FileState, ImageStore, SampleTable
 from imgcls.errors import DataError
 
 _CACHE_BYTES = 256 * 2**20

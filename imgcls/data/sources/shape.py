@@ -7,7 +7,7 @@ from functools import cached_property
 
 from imgcls.data.sources.annotated import annotated
 from imgcls.data.sources.tree import PICTURE_FOLDERS, Folder
-from imgcls.data.split_words import splits_of
+from imgcls.data.splits.words import splits_of
 
 
 @dataclass(frozen=True)

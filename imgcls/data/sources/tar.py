@@ -20,14 +20,14 @@ from typing import NamedTuple
 
 from imgcls.config.files import open_file
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.decode import UnreadableImageError, why_unreadable
-from imgcls.data.formats import IMAGE_SUFFIXES
+from imgcls.data.pixels.decode import UnreadableImageError, why_unreadable
+from imgcls.data.pixels.formats import IMAGE_SUFFIXES
 from imgcls.data.rows import Rows, column, refuse, sample_table
-from imgcls.data.source import FileState, ImageStore, SampleTable
 from imgcls.data.sources.files import below_shared_folder, file_state
 from imgcls.data.sources.manifest import json_cells
 from imgcls.data.sources.tree import is_system_path
-from imgcls.data.split_words import splits_of_names
+from imgcls.data.splits.words import splits_of_names
+from imgcls.data.table import FileState, ImageStore, SampleTable
 from imgcls.errors import DataError
 
 _MOST_LINKS = 40

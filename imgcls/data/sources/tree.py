@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from imgcls.data.formats import IMAGE_SUFFIXES
+from imgcls.data.pixels.formats import IMAGE_SUFFIXES
 
 # Synology, QNAP, Windows, macOS, Linux, Python; what begins with a dot is hidden in any case
 _SYSTEM_FOLDERS = frozenset(

@@ -14,13 +14,13 @@ import torch
 from imgcls.config.augment import AugmentConfig
 from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.dataset import Batch
-from imgcls.data.decode import DecodeSettings, UnreadableImageError
-from imgcls.data.loader import EvalLoader, TrainLoader, resolve_workers
+from imgcls.data.loading.dataset import Batch
+from imgcls.data.loading.loader import EvalLoader, TrainLoader, resolve_workers
+from imgcls.data.loading.workers import available_cores
 from imgcls.data.open import checkpoint_decoding, open_source
-from imgcls.data.source import SampleTable
-from imgcls.data.transforms import Transform, eval_transform, train_transform
-from imgcls.data.workers import available_cores
+from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError
+from imgcls.data.pixels.transforms import Transform, eval_transform, train_transform
+from imgcls.data.table import SampleTable
 from imgcls.engine.backends import make_runner
 from imgcls.engine.batches import Normalizer
 from imgcls.engine.checkpoint import read_checkpoint

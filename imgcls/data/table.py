@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.crops import ChooseCrop
-from imgcls.data.decode import DecodeSettings, decode, decode_crop, why_unreadable
 from imgcls.data.names import shortened
+from imgcls.data.pixels.crops import ChooseCrop
+from imgcls.data.pixels.decode import DecodeSettings, decode, decode_crop, why_unreadable
 from imgcls.errors import DataError
 
 

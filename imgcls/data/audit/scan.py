@@ -10,10 +10,10 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from imgcls.data.audit_picture import PictureFacts
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, why_unreadable
-from imgcls.data.source import ImageStore
-from imgcls.data.workers import available_cores, follow_main_process, starting_workers
+from imgcls.data.audit.picture import PictureFacts
+from imgcls.data.loading.workers import available_cores, follow_main_process, starting_workers
+from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, why_unreadable
+from imgcls.data.table import ImageStore
 from imgcls.errors import WorkerError
 
 Examine = Callable[[bytes, DecodeSettings], PictureFacts]

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imgcls.data.crops import BoxCrop, ChooseCrop, Crop
-from imgcls.data.decode import decode_crop
-from imgcls.data.resize import SHRINKABLE, shrink
-from imgcls.data.source import ImageStore
+from imgcls.data.pixels.crops import BoxCrop, ChooseCrop, Crop
+from imgcls.data.pixels.decode import decode_crop
+from imgcls.data.pixels.resize import SHRINKABLE, shrink
+from imgcls.data.table import ImageStore
 from imgcls.errors import OutputError
 
 

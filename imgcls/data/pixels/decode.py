@@ -14,11 +14,11 @@ import numpy as np
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
 from imgcls.config.files import open_file
-from imgcls.data.crops import ChooseCrop, Crop
-from imgcls.data.depth import in_eight_bits, require_readable
-from imgcls.data.formats import open_image
-from imgcls.data.jpeg import decode_jpeg
-from imgcls.data.resize import ON_ITS_SIDE, shrink
+from imgcls.data.pixels.crops import ChooseCrop, Crop
+from imgcls.data.pixels.depth import in_eight_bits, require_readable
+from imgcls.data.pixels.formats import open_image
+from imgcls.data.pixels.jpeg import decode_jpeg
+from imgcls.data.pixels.resize import ON_ITS_SIDE, shrink
 from imgcls.errors import ConfigError, ReadError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}

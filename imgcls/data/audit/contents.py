@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from imgcls.data.audit_picture import PictureFacts, check
-from imgcls.data.audit_scan import scan
-from imgcls.data.decode import DecodeSettings
-from imgcls.data.source import ImageStore, SampleTable
+from imgcls.data.audit.picture import PictureFacts, check
+from imgcls.data.audit.scan import scan
+from imgcls.data.pixels.decode import DecodeSettings
+from imgcls.data.table import ImageStore, SampleTable
 
 # clocks of a machine and of its file server differ
 _CLOCK_MARGIN_S = 3600.0

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from imgcls.data.bad_images import BadImage, bad_image
-from imgcls.data.decode import UnreadableImageError, is_of_machine, why_unreadable
-from imgcls.data.handover import Sender
-from imgcls.data.sampling import sample_seed
-from imgcls.data.source import SampleTable
-from imgcls.data.transforms import Transform
+from imgcls.data.loading.bad_images import BadImage, bad_image
+from imgcls.data.loading.handover import Sender
+from imgcls.data.loading.sampling import sample_seed
+from imgcls.data.pixels.decode import UnreadableImageError, is_of_machine, why_unreadable
+from imgcls.data.pixels.transforms import Transform
+from imgcls.data.table import SampleTable
 from imgcls.errors import ImgclsError, WorkerError
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from imgcls.data.contents import changed_since, digests_of, readable
-from imgcls.data.decode import UnreadableImageError
-from imgcls.data.source import FileState, ImageStore, SampleTable
+from imgcls.data.audit.contents import changed_since, digests_of, readable
+from imgcls.data.pixels.decode import UnreadableImageError
+from imgcls.data.table import FileState, ImageStore, SampleTable
 
 # what the rows of splits.csv hold of a picture's content
 DIGEST = "sha256"

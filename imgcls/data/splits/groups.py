@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgcls.data.source import SampleTable
+from imgcls.data.table import SampleTable
 from imgcls.errors import DataError
 
 _SHOWN = 10

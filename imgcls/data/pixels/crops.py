@@ -10,7 +10,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from imgcls.data.resize import MODES, Part
+from imgcls.data.pixels.resize import MODES, Part
 
 # a JPEG can be decoded smaller by these factors, at a part of the time
 _REDUCTIONS = (8, 4, 2)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgcls.data.audit_depth import Depths
-from imgcls.data.audit_duplicates import near_pairs, same_content
-from imgcls.data.audit_picture import SIGNATURE_SIZE, PictureFacts, contrast_of
-from imgcls.data.source import SampleTable
+from imgcls.data.audit.depths import Depths
+from imgcls.data.audit.duplicates import near_pairs, same_content
+from imgcls.data.audit.picture import SIGNATURE_SIZE, PictureFacts, contrast_of
+from imgcls.data.table import SampleTable
 
 # with less contrast, in grey levels, pictures are alike because there is nothing on them
 _LEAST_CONTRAST = 1.0

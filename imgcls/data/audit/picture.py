@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from imgcls.data.decode import DecodeSettings, UnreadableImageError, decode, opened
-from imgcls.data.depth import HEAD_BYTES, Depth, depth_of, may_be_deep
-from imgcls.data.formats import open_image
+from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, decode, opened
+from imgcls.data.pixels.depth import HEAD_BYTES, Depth, depth_of, may_be_deep
+from imgcls.data.pixels.formats import open_image
 
 # side of the thumbnail that is compared, and how many of its lowest frequencies are
 _SIDE = 16

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from imgcls.data.audit import Audit
-from imgcls.data.audit_duplicates import linked
-from imgcls.data.audit_sets import RowSets, group_sets, near_sets, places, straddling
+from imgcls.data.audit.audit import Audit
+from imgcls.data.audit.duplicates import linked
+from imgcls.data.audit.sets import RowSets, group_sets, near_sets, places, straddling
 from imgcls.data.names import folded, shortened
-from imgcls.data.source import SampleTable
+from imgcls.data.table import SampleTable
 from imgcls.results import AuditPicture, Finding
 
 # at 15% for the test split, fewer leave one picture to score a class by, or none

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from imgcls.config.augment import Augmentation
-from imgcls.data.colours import FusedColorJitter
-from imgcls.data.crops import Crop, evaluation_window, random_resized_crop
+from imgcls.data.pixels.colours import FusedColorJitter
+from imgcls.data.pixels.crops import Crop, evaluation_window, random_resized_crop
 from imgcls.errors import ConfigError
 
 _RATIO = (3 / 4, 4 / 3)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgcls.data.audit import Audit
-from imgcls.data.audit_duplicates import linked
-from imgcls.data.audit_sets import group_sets, near_sets, straddling
+from imgcls.data.audit.audit import Audit
+from imgcls.data.audit.duplicates import linked
+from imgcls.data.audit.sets import group_sets, near_sets, straddling
 
 # where a picture stands in two splits, the more held out of them keeps it
 _KEEPS = ("test", "val", "train")

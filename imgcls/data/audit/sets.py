@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from imgcls.data.audit import Audit
-from imgcls.data.source import SampleTable
+from imgcls.data.audit.audit import Audit
+from imgcls.data.table import SampleTable
 
 RowSets = list[tuple[int, ...]]
 

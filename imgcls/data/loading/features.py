@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from imgcls.data.bad_images import BadImage, nothing_left
-from imgcls.data.dataset import Batch
-from imgcls.data.sampling import EpochSampler
-from imgcls.data.source import SampleTable
+from imgcls.data.loading.bad_images import BadImage, nothing_left
+from imgcls.data.loading.dataset import Batch
+from imgcls.data.loading.sampling import EpochSampler
+from imgcls.data.table import SampleTable
 
 
 @dataclass(frozen=True, eq=False)

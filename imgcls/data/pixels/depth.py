@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from imgcls.data.formats import open_image
+from imgcls.data.pixels.formats import open_image
 
 # of a file, enough for `may_be_deep`
 HEAD_BYTES = 32

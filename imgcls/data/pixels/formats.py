@@ -240,7 +240,7 @@ def _extra(kind: str) -> str:
         elif kind == "JXL":
             import pillow_jxl  # noqa: F401  registers itself
         else:
-            from imgcls.data.dicom import register
+            from imgcls.data.pixels.dicom import register
 
             register()
     except ImportError:

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from imgcls.data.bad_images import BadImage, BadImages, nothing_left
-from imgcls.data.dataset import Batch, Collate, ImageDataset, Loaded, Stacked
-from imgcls.data.handover import Reader, Sender
-from imgcls.data.sampling import EpochSampler
-from imgcls.data.source import SampleTable
-from imgcls.data.transforms import Transform
-from imgcls.data.workers import available_cores, follow_main_process, starting_workers
+from imgcls.data.loading.bad_images import BadImage, BadImages, nothing_left
+from imgcls.data.loading.dataset import Batch, Collate, ImageDataset, Loaded, Stacked
+from imgcls.data.loading.handover import Reader, Sender
+from imgcls.data.loading.sampling import EpochSampler
+from imgcls.data.loading.workers import available_cores, follow_main_process, starting_workers
+from imgcls.data.pixels.transforms import Transform
+from imgcls.data.table import SampleTable
 from imgcls.errors import WorkerError
 
 _MOST_AUTO_WORKERS = 8

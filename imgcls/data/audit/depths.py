@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from imgcls.data.audit_picture import measure
-from imgcls.data.audit_scan import scan
-from imgcls.data.decode import DecodeSettings
-from imgcls.data.depth import HEAD_BYTES, Depth, may_be_deep
-from imgcls.data.source import ImageStore, SampleTable
+from imgcls.data.audit.picture import measure
+from imgcls.data.audit.scan import scan
+from imgcls.data.pixels.decode import DecodeSettings
+from imgcls.data.pixels.depth import HEAD_BYTES, Depth, may_be_deep
+from imgcls.data.table import ImageStore, SampleTable
 
 _DEPTHS = (8, 10, 12, 14, *range(16, 33))
 _FLOAT_DEPTHS = range(1, 33)

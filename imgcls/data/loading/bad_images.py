@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from imgcls.data.source import SampleTable
+from imgcls.data.table import SampleTable
 from imgcls.errors import BadImageError
 
 

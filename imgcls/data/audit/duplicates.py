@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from imgcls.data.audit_picture import contrast_of
+from imgcls.data.audit.picture import contrast_of
 
 # what JPEG's rounding may change in a flat picture, in grey levels, and what re-encoding and
 # halving may change beyond that, as a share of the contrast; tests/benchmarks/near_duplicates.py

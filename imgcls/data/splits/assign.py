@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from imgcls.data.grouping import (
+from imgcls.data.names import shortened
+from imgcls.data.splits.groups import (
     check_groups_whole,
     deal_group_folds,
     has_groups,
     seeded_hash,
     take_group_share,
 )
-from imgcls.data.names import shortened
-from imgcls.data.source import SampleTable
+from imgcls.data.table import SampleTable
 from imgcls.errors import DataError
 
 _SHOWN = 5

@@ -1,0 +1,1 @@
+"""Which picture goes where: assignments, groups that stay together, splits as recorded."""
