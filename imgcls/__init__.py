@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from imgcls.config.evaluate import EvaluateConfig
     from imgcls.config.model import ModelConfig
     from imgcls.config.run import ResumeConfig, TrainConfig
-    from imgcls.engine.checkpoint import load_checkpoint, save_checkpoint, take_snapshot
-    from imgcls.engine.runtime import get_device, set_seed
+    from imgcls.engine.checkpoint.folder import load_checkpoint, save_checkpoint, take_snapshot
+    from imgcls.engine.device.runtime import get_device, set_seed
     from imgcls.jobs.benchmark.run import benchmark, benchmark_inference_speed
     from imgcls.jobs.evaluate import evaluate
     from imgcls.jobs.score import evaluate_model
@@ -44,13 +44,13 @@ _HOMES = {
     "evaluate": "imgcls.jobs.evaluate",
     "evaluate_model": "imgcls.jobs.score",
     "get_available_models": "imgcls.models.catalog",
-    "get_device": "imgcls.engine.runtime",
-    "load_checkpoint": "imgcls.engine.checkpoint",
+    "get_device": "imgcls.engine.device.runtime",
+    "load_checkpoint": "imgcls.engine.checkpoint.folder",
     "model_card": "imgcls.models.card",
     "resume": "imgcls.jobs.train",
-    "save_checkpoint": "imgcls.engine.checkpoint",
-    "set_seed": "imgcls.engine.runtime",
-    "take_snapshot": "imgcls.engine.checkpoint",
+    "save_checkpoint": "imgcls.engine.checkpoint.folder",
+    "set_seed": "imgcls.engine.device.runtime",
+    "take_snapshot": "imgcls.engine.checkpoint.folder",
     "train": "imgcls.jobs.train",
 }
 

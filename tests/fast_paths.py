@@ -57,7 +57,8 @@ def _off() -> None:
 
     from imgcls.data.loading.handover import SharedBuffers
     from imgcls.data.pixels import transforms
-    from imgcls.engine import optim, runtime
+    from imgcls.engine.device import runtime
+    from imgcls.engine.training import optim
 
     def timms_crop(self, size):
         steps = create_transform(

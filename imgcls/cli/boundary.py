@@ -14,7 +14,7 @@ from typing import Any, cast
 import typer
 
 from imgcls.cli.hints import instead_of, too_many, verb_instead_of
-from imgcls.engine.interrupt import SignalledError, end_on_signals
+from imgcls.engine.training.interrupt import SignalledError, end_on_signals
 from imgcls.errors import ImgclsError
 from imgcls.report.text import visible
 

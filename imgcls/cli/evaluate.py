@@ -24,7 +24,7 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     check_file("--costs", config.costs)
     check_folder("--results-dir", config.results_dir)
     console.say("Loading torch ...", transient=True)
-    from imgcls.engine.runtime import keep_freed_memory
+    from imgcls.engine.device.runtime import keep_freed_memory
     from imgcls.jobs.evaluate import evaluate as job
     from imgcls.jobs.gates import check_gates
     from imgcls.report.evaluation import show_evaluation

@@ -39,7 +39,7 @@ def resume(config: ResumeConfig, common: Common) -> None:
             console.result({"resumed": None}, f"Nothing to resume: {reason}.")
             return
     console.say("Loading torch ...", transient=True)
-    from imgcls.engine.runtime import keep_freed_memory
+    from imgcls.engine.device.runtime import keep_freed_memory
     from imgcls.jobs.describe import describe_plan
     from imgcls.jobs.plan import Plan
     from imgcls.jobs.train import resume as job

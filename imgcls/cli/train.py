@@ -24,7 +24,7 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     check_weights(config.model.weights)
     check_folder("--output", config.runtime.output)
     console.say("Loading torch ...")
-    from imgcls.engine.runtime import keep_freed_memory
+    from imgcls.engine.device.runtime import keep_freed_memory
     from imgcls.jobs.describe import describe_plan
     from imgcls.jobs.train import Begun, preview
     from imgcls.jobs.train import train as job

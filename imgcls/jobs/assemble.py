@@ -16,18 +16,18 @@ from imgcls.data.loading.loader import EvalLoader, TrainLoader
 from imgcls.data.loading.sampling import smallest_batch
 from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.data.splits.groups import has_groups
-from imgcls.engine.backends import require_compiler
-from imgcls.engine.batches import Normalizer, TrainBatcher
-from imgcls.engine.ema import WeightAverage
-from imgcls.engine.features import ClassifierAlone, FeatureInput
-from imgcls.engine.fit import EvalBatches, Parts, TrainBatches
-from imgcls.engine.losses import build_loss
-from imgcls.engine.optim import build_optimizer
-from imgcls.engine.runtime import derive_seed, set_seed, set_tf32
-from imgcls.engine.schedule import Schedule
-from imgcls.engine.state import History, Progress, RandomState
-from imgcls.engine.step import Learner
-from imgcls.engine.trainable import (
+from imgcls.engine.device.batches import Normalizer, TrainBatcher
+from imgcls.engine.device.runtime import derive_seed, set_seed, set_tf32
+from imgcls.engine.scoring.backends import require_compiler
+from imgcls.engine.scoring.features import ClassifierAlone, FeatureInput
+from imgcls.engine.training.ema import WeightAverage
+from imgcls.engine.training.fit import EvalBatches, Parts, TrainBatches
+from imgcls.engine.training.losses import build_loss
+from imgcls.engine.training.optim import build_optimizer
+from imgcls.engine.training.schedule import Schedule
+from imgcls.engine.training.state import History, Progress, RandomState
+from imgcls.engine.training.step import Learner
+from imgcls.engine.training.trainable import (
     Stage,
     Trainable,
     gradual_unfreezing,

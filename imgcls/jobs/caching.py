@@ -18,7 +18,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.data.loading.cache import CachedImages, PixelSlots, Squeezed
 from imgcls.data.pixels.transforms import Transform
 from imgcls.data.table import SampleTable
-from imgcls.engine.memory import available_memory_mib
+from imgcls.engine.device.memory import available_memory_mib
 from imgcls.errors import ConfigError
 from imgcls.models.card import Preprocessing
 from imgcls.models.catalog import cache_folder

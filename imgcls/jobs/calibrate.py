@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from imgcls.engine.temperature import Temperature
+from imgcls.engine.checkpoint.temperature import Temperature
 from imgcls.metrics.calibration import (
     calibration_scores,
     expected_calibration_error,

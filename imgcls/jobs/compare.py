@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from imgcls.config.reading import ReadingConfig
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
-from imgcls.engine.temperature import read_temperature
+from imgcls.engine.checkpoint.folder import Checkpoint, read_checkpoint
+from imgcls.engine.checkpoint.temperature import read_temperature
+from imgcls.engine.device.batches import ComputeSettings
 from imgcls.errors import ConfigError
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.score import OnBatch, prepare

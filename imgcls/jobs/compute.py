@@ -12,9 +12,15 @@ import torch
 from torch import nn
 
 from imgcls.config.run import TrainConfig
-from imgcls.engine.backends import make_runner
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.runtime import amp_name, get_device, resolve_precision, set_tf32, synchronize
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.runtime import (
+    amp_name,
+    get_device,
+    resolve_precision,
+    set_tf32,
+    synchronize,
+)
+from imgcls.engine.scoring.backends import make_runner
 from imgcls.jobs.benchmark.single import training_step
 from imgcls.models.card import preprocessing
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from imgcls.config.evaluate import EvaluateConfig
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import Checkpoint, read_checkpoint
-from imgcls.engine.inference import InferencePass
-from imgcls.engine.temperature import Temperature, read_temperature
+from imgcls.engine.checkpoint.folder import Checkpoint, read_checkpoint
+from imgcls.engine.checkpoint.temperature import Temperature, read_temperature
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.scoring.inference import InferencePass
 from imgcls.errors import RunError
 from imgcls.jobs.bad_images import without_unreadable
 from imgcls.jobs.compute import compute_settings

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imgcls.engine.features import whole_model
-from imgcls.engine.memory import guess_training_memory_mib
-from imgcls.engine.runtime import amp_name, device_label
+from imgcls.engine.device.memory import guess_training_memory_mib
+from imgcls.engine.device.runtime import amp_name, device_label
+from imgcls.engine.scoring.features import whole_model
 from imgcls.jobs.assemble import Assembly
 from imgcls.jobs.plan import Plan
 from imgcls.models.build import count_parameters

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import Checkpoint
-from imgcls.engine.inference import predict
-from imgcls.engine.temperature import Temperature
-from imgcls.engine.together import VIEWS, Together
+from imgcls.engine.checkpoint.folder import Checkpoint
+from imgcls.engine.checkpoint.temperature import Temperature
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.scoring.ensembles import VIEWS, Together
+from imgcls.engine.scoring.inference import predict
 from imgcls.errors import CheckpointError
 from imgcls.jobs.calibrate import calibration_notes
 from imgcls.jobs.pictures import Pictures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imgcls.config.evaluate import EvaluateConfig
-from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.errors import ConfigError
 from imgcls.jobs.compare import read_other
 from imgcls.jobs.compute import compute_settings

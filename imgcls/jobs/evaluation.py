@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from imgcls.config.evaluate import EvaluateConfig
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import Checkpoint
-from imgcls.engine.temperature import Temperature, read_temperature
+from imgcls.engine.checkpoint.folder import Checkpoint
+from imgcls.engine.checkpoint.temperature import Temperature, read_temperature
+from imgcls.engine.device.batches import ComputeSettings
 from imgcls.errors import ConfigError
 from imgcls.jobs.bad_images import without_unreadable
 from imgcls.jobs.compare import compare

@@ -20,8 +20,8 @@ from PIL import Image
 from timm.layers import PatchEmbed
 from torch import nn
 
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import Checkpoint
+from imgcls.engine.checkpoint.folder import Checkpoint
+from imgcls.engine.device.batches import ComputeSettings
 from imgcls.errors import ConfigError
 from imgcls.jobs.galleries import worst_mistakes
 from imgcls.jobs.pictures import Pictures

@@ -17,9 +17,9 @@ from imgcls.data.loading.cache import reserve
 from imgcls.data.loading.features import FeatureSet
 from imgcls.data.loading.loader import EvalLoader
 from imgcls.data.pixels.transforms import eval_transform, train_transform
-from imgcls.engine.batches import Normalizer
-from imgcls.engine.features import ClassifierAlone, extract_features
-from imgcls.engine.runtime import derive_seed, versions
+from imgcls.engine.device.batches import Normalizer
+from imgcls.engine.device.runtime import derive_seed, versions
+from imgcls.engine.scoring.features import ClassifierAlone, extract_features
 from imgcls.jobs.plan import Plan
 from imgcls.models.card import Preprocessing
 from imgcls.storage.caches import FeatureFile, feature_folder

@@ -12,8 +12,10 @@ from pathlib import Path
 from imgcls.config.load import dump_yaml
 from imgcls.data.loading.bad_images import BadImage
 from imgcls.data.splits.assign import split_rows
-from imgcls.engine.checkpointer import Checkpointer, find_sound, go_on
-from imgcls.engine.events import (
+from imgcls.engine.checkpoint.checkpointer import Checkpointer, find_sound, go_on
+from imgcls.engine.device.memory import is_out_of_memory
+from imgcls.engine.device.runtime import versions
+from imgcls.engine.training.events import (
     EpochDone,
     Event,
     FeaturesDone,
@@ -22,12 +24,10 @@ from imgcls.engine.events import (
     Observer,
     Resumed,
 )
-from imgcls.engine.fit import FitSettings, broadcast, fit
-from imgcls.engine.interrupt import StopRequest
-from imgcls.engine.losses import stated_prior
-from imgcls.engine.memory import is_out_of_memory
-from imgcls.engine.runtime import versions
-from imgcls.engine.trainable import is_too_few
+from imgcls.engine.training.fit import FitSettings, broadcast, fit
+from imgcls.engine.training.interrupt import StopRequest
+from imgcls.engine.training.losses import stated_prior
+from imgcls.engine.training.trainable import is_too_few
 from imgcls.errors import (
     BadImageError,
     CheckpointError,

@@ -9,10 +9,10 @@ import numpy as np
 from torch import nn
 
 from imgcls.data.loading.features import FeatureSet
-from imgcls.engine.events import Event, HeadFitted
-from imgcls.engine.features import ClassifierAlone, set_classifier
-from imgcls.engine.runtime import derive_seed
-from imgcls.engine.step import Learner
+from imgcls.engine.device.runtime import derive_seed
+from imgcls.engine.scoring.features import ClassifierAlone, set_classifier
+from imgcls.engine.training.events import Event, HeadFitted
+from imgcls.engine.training.step import Learner
 from imgcls.errors import ModelError
 from imgcls.jobs.logistic import fit_logistic
 from imgcls.jobs.plan import Plan

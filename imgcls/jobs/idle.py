@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from imgcls.config.augment import PRESETS, AugmentConfig
 from imgcls.config.base import option_fields
 from imgcls.config.run import TrainConfig
-from imgcls.engine.optim import takes_momentum
+from imgcls.engine.training.optim import takes_momentum
 from imgcls.jobs.pace import Pace
 from imgcls.jobs.recipe import Recipe
 from imgcls.models.own_rates import own_rates

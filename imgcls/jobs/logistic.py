@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from imgcls.engine.losses import class_weights, prior_shift
+from imgcls.engine.training.losses import class_weights, prior_shift
 from imgcls.metrics.resampling import Units, unit_numbers
 
 # inverse regularisation C for features of variance 1, weakest last

@@ -7,7 +7,7 @@ import numpy as np
 from imgcls.data.splits.assign import assignment_from_rows
 from imgcls.data.splits.recorded import DIGEST, find_recorded
 from imgcls.data.table import SampleTable
-from imgcls.engine.checkpoint import Checkpoint
+from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.errors import DataError
 from imgcls.storage.runs import run_of
 from imgcls.storage.splits import keys_in, read_splits, trained_by

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from imgcls.config.run import TrainConfig
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.memory import (
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.memory import (
     available_memory_mib,
     fits_when_tried,
     guess_training_memory_mib,
 )
-from imgcls.engine.optim import BASE_BATCH, default_lr
+from imgcls.engine.training.optim import BASE_BATCH, default_lr
 from imgcls.jobs.benchmark.single import training_step
 from imgcls.models.card import preprocessing
 

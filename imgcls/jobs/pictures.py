@@ -14,7 +14,7 @@ from imgcls.config.reading import ReadingConfig
 from imgcls.data.splits.assign import assignment_from_rows
 from imgcls.data.splits.groups import has_groups
 from imgcls.data.table import SampleTable
-from imgcls.engine.checkpoint import Checkpoint
+from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.errors import ConfigError, DataError, RunError
 from imgcls.jobs.moved import own_split_in
 from imgcls.jobs.tables import checkpoint_table, recorded_table

@@ -19,8 +19,8 @@ from imgcls.data.loading.loader import resolve_workers
 from imgcls.data.open import absolute_spec
 from imgcls.data.splits.assign import SplitAssignment, assignment_from_rows
 from imgcls.data.table import SampleTable
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.runtime import amp_name, get_device, use_deterministic_kernels
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.runtime import amp_name, get_device, use_deterministic_kernels
 from imgcls.jobs.bit_depth import of_one_depth
 from imgcls.jobs.caching import PictureCache, plan_cache
 from imgcls.jobs.compute import training_compute

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from imgcls.data.splits.assign import split_rows
-from imgcls.engine.checkpoint import Checkpoint, load_weights, read_state
-from imgcls.engine.fit import Parts
-from imgcls.engine.runtime import device_label, versions
+from imgcls.engine.checkpoint.folder import Checkpoint, load_weights, read_state
+from imgcls.engine.device.runtime import device_label, versions
+from imgcls.engine.training.fit import Parts
 from imgcls.errors import CheckpointError
 from imgcls.jobs.plan import Plan
 from imgcls.storage.pointers import CHECKPOINTS, facts_of, last_of

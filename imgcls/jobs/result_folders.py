@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgcls.engine.temperature import Temperature, temperature_file
+from imgcls.engine.checkpoint.temperature import Temperature, temperature_file
 from imgcls.errors import ConfigError, OutputError, RunError
 from imgcls.results import EvalReport
 from imgcls.storage.durable import why_not_written
@@ -23,7 +23,7 @@ from imgcls.storage.staging import StagedFolders
 from imgcls.storage.tables import json_text
 
 if TYPE_CHECKING:
-    from imgcls.engine.checkpoint import Checkpoint
+    from imgcls.engine.checkpoint.folder import Checkpoint
 
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import Checkpoint
-from imgcls.engine.corruptions import CORRUPTIONS, SEVERITIES, predict_corrupted
+from imgcls.engine.checkpoint.folder import Checkpoint
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.scoring.corruptions import CORRUPTIONS, SEVERITIES, predict_corrupted
 from imgcls.errors import ConfigError
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.score import OnBatch, counted, prepare

@@ -12,10 +12,10 @@ from torch import nn
 from imgcls.data.loading.bad_images import BadImages
 from imgcls.data.loading.loader import EvalLoader, resolve_workers
 from imgcls.data.pixels.transforms import eval_transform
-from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
-from imgcls.engine.checkpoint import Checkpoint, load_weights
-from imgcls.engine.inference import InferencePass, predict
-from imgcls.engine.temperature import Temperature
+from imgcls.engine.checkpoint.folder import Checkpoint, load_weights
+from imgcls.engine.checkpoint.temperature import Temperature
+from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.scoring.inference import InferencePass, predict
 from imgcls.jobs.calibrate import calibration_notes, describe_calibration
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.score_report import Scoring, measured_speed, report_on

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import Checkpoint
-from imgcls.engine.inference import InferencePass
-from imgcls.engine.runtime import amp_name
+from imgcls.engine.checkpoint.folder import Checkpoint
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.runtime import amp_name
+from imgcls.engine.scoring.inference import InferencePass
 from imgcls.errors import DataError
 from imgcls.jobs.costs import CostTable, expected_costs
 from imgcls.jobs.pictures import Pictures

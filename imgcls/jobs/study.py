@@ -16,7 +16,7 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from imgcls.engine.runtime import derive_seed
+from imgcls.engine.device.runtime import derive_seed
 from imgcls.errors import RunError
 from imgcls.jobs.restore import changes
 from imgcls.jobs.study_database import DATABASE_ERRORS, Direction, open_study

@@ -19,7 +19,7 @@ from imgcls.data.open import (
 from imgcls.data.pixels.decode import DecodeSettings
 from imgcls.data.splits.recorded import find_recorded
 from imgcls.data.table import SampleTable
-from imgcls.engine.checkpoint import Checkpoint
+from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.errors import CheckpointError, ConfigError, DataError, RequestError
 from imgcls.jobs.bit_depth import of_one_depth
 from imgcls.models.card import check_card, preprocessing_from_card

@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from imgcls.engine.fit import Parts
-from imgcls.engine.inference import predict
-from imgcls.engine.step import train_step
+from imgcls.engine.scoring.inference import predict
+from imgcls.engine.training.fit import Parts
+from imgcls.engine.training.step import train_step
 from imgcls.errors import ConfigError
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import Plan

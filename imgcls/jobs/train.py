@@ -11,9 +11,9 @@ from pathlib import Path
 from imgcls.config.load import dump_yaml
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.data.splits.assign import split_rows as rows_of
-from imgcls.engine.events import Observer
-from imgcls.engine.fit import broadcast, validate_epoch
-from imgcls.engine.interrupt import SignalledError, StopRequest, stop_on_signals
+from imgcls.engine.training.events import Observer
+from imgcls.engine.training.fit import broadcast, validate_epoch
+from imgcls.engine.training.interrupt import SignalledError, StopRequest, stop_on_signals
 from imgcls.errors import ConfigError, InterruptedRunError, RunError
 from imgcls.jobs.assemble import Assembly, assemble
 from imgcls.jobs.crossval import summarize

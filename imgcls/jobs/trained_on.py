@@ -11,7 +11,7 @@ import numpy as np
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.audit.contents import digests_of
 from imgcls.data.splits.recorded import DIGEST
-from imgcls.engine.checkpoint import Checkpoint
+from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.errors import ConfigError, DataError, RequestError
 from imgcls.jobs.pictures import Pictures
 from imgcls.jobs.tables import checkpoint_table

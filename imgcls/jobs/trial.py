@@ -14,8 +14,14 @@ import optuna
 from imgcls.config.load import with_values
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.config.tune import SearchConfig
-from imgcls.engine.events import EpochDone, Event, FoldStarted, StepDone, ValidationBatchDone
-from imgcls.engine.interrupt import StopRequest
+from imgcls.engine.training.events import (
+    EpochDone,
+    Event,
+    FoldStarted,
+    StepDone,
+    ValidationBatchDone,
+)
+from imgcls.engine.training.interrupt import StopRequest
 from imgcls.errors import (
     ConfigError,
     DeviceMemoryError,

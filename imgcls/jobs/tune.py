@@ -29,7 +29,7 @@ from imgcls.config.load import dump_yaml, with_values
 from imgcls.config.run import TrainConfig
 from imgcls.config.tune import TuneConfig, without_password
 from imgcls.data.splits.assign import split_rows
-from imgcls.engine.interrupt import stop_on_signals
+from imgcls.engine.training.interrupt import stop_on_signals
 from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
 from imgcls.jobs.assemble import Assembly, assemble
 from imgcls.jobs.idle import idle_options

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from imgcls.engine.events import (
+from imgcls.engine.training.events import (
     EpochDone,
     Event,
     FeaturesDone,

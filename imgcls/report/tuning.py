@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from imgcls.engine.events import (
+from imgcls.engine.training.events import (
     Event,
     FoldStarted,
     Resumed,

@@ -20,14 +20,14 @@ import timm
 import torch
 from torch import nn
 
-from imgcls.engine.checkpoint import (
+from imgcls.engine.checkpoint.folder import (
     load_checkpoint,
     read_checkpoint,
     read_state,
     save_checkpoint,
     take_snapshot,
 )
-from imgcls.engine.optim import OptimizerState
+from imgcls.engine.training.optim import OptimizerState
 
 MODELS = ("resnet50", "vit_base_patch16_224")
 ROUNDS = 5

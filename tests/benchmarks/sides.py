@@ -130,7 +130,7 @@ def our_config(folder: str, model: str, **groups: dict[str, object]) -> Any:
 
 
 def our_parts(config: Any) -> Any:
-    from imgcls.engine.runtime import keep_freed_memory
+    from imgcls.engine.device.runtime import keep_freed_memory
     from imgcls.jobs.assemble import assemble
     from imgcls.jobs.plan import make_plan
 
@@ -163,7 +163,7 @@ def loading(who: str, folder: str, model: str, option: str) -> dict[str, Any]:
         loader = timms_loader(folder, seeded_model(model), training=option == "train")
         passes = lambda: ((len(images), None) for images, _labels in loader)  # noqa: E731
     else:
-        from imgcls.engine.batches import Normalizer
+        from imgcls.engine.device.batches import Normalizer
         from imgcls.models.card import preprocessing
 
         cache = "ram" if option == "cache" else "none"
@@ -199,9 +199,9 @@ def evaluation(who: str, folder: str, model: str, option: str) -> dict[str, Any]
         def score() -> np.ndarray:
             return np.concatenate([net(images).argmax(1).numpy() for images, _labels in loader])
     else:
-        from imgcls.engine.batches import Normalizer
-        from imgcls.engine.inference import predict
-        from imgcls.engine.runtime import keep_freed_memory
+        from imgcls.engine.device.batches import Normalizer
+        from imgcls.engine.device.runtime import keep_freed_memory
+        from imgcls.engine.scoring.inference import predict
         from imgcls.jobs.compute import compute_settings
         from imgcls.models.card import preprocessing
 
@@ -252,7 +252,7 @@ def timms_steps(
 def our_steps(
     folder: str, model: str, option: str, *, synthetic: bool = False, **optim: object
 ) -> Iterator[tuple[int, float]]:
-    from imgcls.engine.step import train_step
+    from imgcls.engine.training.step import train_step
 
     amp, _, compiled = option.partition("+")
     runtime = {"amp": amp, "compile": bool(compiled), "seed": SEED}

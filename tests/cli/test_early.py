@@ -13,7 +13,11 @@ from conftest import OFFLINE
 @pytest.fixture
 def without_torch(monkeypatch):
     """Whatever needs torch cannot be imported."""
-    for name in ("imgcls.engine.runtime", "imgcls.jobs.evaluate", "imgcls.jobs.benchmark.run"):
+    for name in (
+        "imgcls.engine.device.runtime",
+        "imgcls.jobs.evaluate",
+        "imgcls.jobs.benchmark.run",
+    ):
         monkeypatch.setitem(sys.modules, name, None)
 
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from imgcls.config import files
 from imgcls.config.model import ModelConfig
-from imgcls.engine.checkpoint import (
+from imgcls.engine.checkpoint.checkpointer import find_sound, prune, write_and_link
+from imgcls.engine.checkpoint.folder import (
     load_checkpoint,
     load_weights,
     read_checkpoint,
@@ -22,7 +23,6 @@ from imgcls.engine.checkpoint import (
     save_checkpoint,
     take_snapshot,
 )
-from imgcls.engine.checkpointer import find_sound, prune, write_and_link
 from imgcls.errors import CheckpointError
 from imgcls.models.build import create_model
 from imgcls.storage.durable import point, pointed_at, write_text

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 
-from imgcls.engine.codec import decode_tree, encode_tree
-from imgcls.engine.optim import OptimizerState
+from imgcls.engine.checkpoint.codec import decode_tree, encode_tree
+from imgcls.engine.training.optim import OptimizerState
 from imgcls.errors import CheckpointError
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.bool)

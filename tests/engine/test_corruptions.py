@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from imgcls.engine.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from imgcls.engine.scoring.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 
 
 @pytest.fixture

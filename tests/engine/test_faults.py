@@ -14,9 +14,14 @@ import torch
 from faults import FAULTS
 from torch import nn
 
-from imgcls.engine import checkpoint as cp
-from imgcls.engine.checkpoint import read_checkpoint, read_state, save_checkpoint, take_snapshot
-from imgcls.engine.checkpointer import find_sound, prune, write_and_link
+from imgcls.engine.checkpoint import folder as cp
+from imgcls.engine.checkpoint.checkpointer import find_sound, prune, write_and_link
+from imgcls.engine.checkpoint.folder import (
+    read_checkpoint,
+    read_state,
+    save_checkpoint,
+    take_snapshot,
+)
 from imgcls.storage.durable import pointed_at, write_text
 from imgcls.storage.pointers import best_of, last_of, settle
 

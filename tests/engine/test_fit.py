@@ -16,17 +16,17 @@ from conftest import OFFLINE, tiny_config
 from torch import nn
 
 from imgcls.config.optim import OptimConfig
-from imgcls.engine.batches import ComputeSettings, Normalizer
-from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.events import EpochDone, StepDone, Stopped
-from imgcls.engine.fit import validate_epoch
-from imgcls.engine.inference import predict
-from imgcls.engine.memory import guess_training_memory_mib
-from imgcls.engine.optim import build_optimizer, default_lr
-from imgcls.engine.runtime import get_device, resolve_precision
-from imgcls.engine.schedule import Schedule
-from imgcls.engine.step import train_step
-from imgcls.engine.trainable import Trainable
+from imgcls.engine.checkpoint.folder import read_checkpoint
+from imgcls.engine.device.batches import ComputeSettings, Normalizer
+from imgcls.engine.device.memory import guess_training_memory_mib
+from imgcls.engine.device.runtime import get_device, resolve_precision
+from imgcls.engine.scoring.inference import predict
+from imgcls.engine.training.events import EpochDone, StepDone, Stopped
+from imgcls.engine.training.fit import validate_epoch
+from imgcls.engine.training.optim import build_optimizer, default_lr
+from imgcls.engine.training.schedule import Schedule
+from imgcls.engine.training.step import train_step
+from imgcls.engine.training.trainable import Trainable
 from imgcls.errors import ConfigError, DeviceError, NonFiniteError
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
@@ -135,7 +135,7 @@ def test_a_run_whose_gradient_breaks_keeps_its_checkpoint(command, photos, monke
             learner.model.fc.weight.register_hook(lambda gradient: gradient * math.nan)
         return train_step(learner, batches, number)
 
-    monkeypatch.setattr("imgcls.engine.fit.train_step", step)
+    monkeypatch.setattr("imgcls.engine.training.fit.train_step", step)
     done = command("train", photos, *OFFLINE, "--epochs", "3", "--batch-size", "16")
     assert done.code == 1
     assert len(done.error_lines) == 1
@@ -152,7 +152,7 @@ def test_weights_that_broke_are_an_error_while_running(command, photos, monkeypa
             learner.model.fc.weight.fill_(math.nan)
         return done
 
-    monkeypatch.setattr("imgcls.engine.fit.train_step", step)
+    monkeypatch.setattr("imgcls.engine.training.fit.train_step", step)
     done = command("train", photos, *OFFLINE, "--epochs", "1", "--batch-size", "64")
     assert done.code == 1
     [line] = done.error_lines
@@ -388,7 +388,7 @@ def test_freed_memory_is_kept_for_the_next_step():
     script = (
         "import resource, torch\n"
         "from torch import nn\n"
-        "from imgcls.engine.runtime import keep_freed_memory\n"
+        "from imgcls.engine.device.runtime import keep_freed_memory\n"
         "keep_freed_memory()\n"
         "model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 8, 1))\n"
         "faults = []\n"

@@ -15,7 +15,7 @@ from forging import FILES, flip, forge, reseal
 from imgcls.config.load import load_config
 from imgcls.config.model import ModelConfig
 from imgcls.config.run import TrainConfig
-from imgcls.engine.checkpoint import (
+from imgcls.engine.checkpoint.folder import (
     load_checkpoint,
     read_checkpoint,
     read_state,

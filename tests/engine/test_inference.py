@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from imgcls.data.loading.dataset import Batch
-from imgcls.engine import inference
-from imgcls.engine.batches import ComputeSettings, Normalizer
-from imgcls.engine.inference import predict
+from imgcls.engine.device.batches import ComputeSettings, Normalizer
+from imgcls.engine.scoring import inference
+from imgcls.engine.scoring.inference import predict
 from imgcls.errors import NonFiniteError
 
 CPU = ComputeSettings(torch.device("cpu"))

@@ -13,8 +13,13 @@ import pytest
 from conftest import tiny_config
 
 from imgcls.data.loading.loader import EvalLoader
-from imgcls.engine import interrupt
-from imgcls.engine.interrupt import SignalledError, StopRequest, end_on_signals, stop_on_signals
+from imgcls.engine.training import interrupt
+from imgcls.engine.training.interrupt import (
+    SignalledError,
+    StopRequest,
+    end_on_signals,
+    stop_on_signals,
+)
 from imgcls.errors import InterruptedRunError, WorkerError
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import start_run, train_run
@@ -76,7 +81,7 @@ def test_work_that_saves_nothing_is_ended_at_once_by_a_signal():
 HUNG_UP = """
 import fcntl, sys, termios, time
 from pathlib import Path
-from imgcls.engine.interrupt import stop_on_signals
+from imgcls.engine.training.interrupt import stop_on_signals
 
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 with stop_on_signals() as stop:

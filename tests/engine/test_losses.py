@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 from imgcls.config.recipe import RecipeConfig
-from imgcls.engine.losses import build_loss, class_weights, stated_prior
+from imgcls.engine.training.losses import build_loss, class_weights, stated_prior
 
 COUNTS = np.array([40, 8, 2])
 METHODS = ("weighted-loss", "effective-number", "focal", "logit-adjust", "balanced-softmax")

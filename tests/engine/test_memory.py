@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imgcls.engine.memory import _left_in_control_groups, available_memory_mib
+from imgcls.engine.device.memory import _left_in_control_groups, available_memory_mib
 
 
 def group(folder, names, limit, used, cached=0):

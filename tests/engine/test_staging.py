@@ -12,8 +12,8 @@ import pytest
 from faults import FAULTS, STOP
 from PIL import Image
 
-from imgcls.engine.checkpoint import Checkpoint
-from imgcls.engine.temperature import Temperature, read_temperature
+from imgcls.engine.checkpoint.folder import Checkpoint
+from imgcls.engine.checkpoint.temperature import Temperature, read_temperature
 from imgcls.errors import RunError
 from imgcls.jobs.result_folders import ResultFolders
 from imgcls.metrics.calculator import MetricsCalculator

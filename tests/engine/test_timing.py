@@ -12,11 +12,11 @@ import timm
 import torch
 from torch import nn
 
-from imgcls.engine.backends import check_backend, make_runner
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.macs import count_macs
-from imgcls.engine.memory import is_out_of_memory
-from imgcls.engine.timing import peak_memory_mib, reset_peak_memory, time_step
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.macs import count_macs
+from imgcls.engine.device.memory import is_out_of_memory
+from imgcls.engine.device.timing import peak_memory_mib, reset_peak_memory, time_step
+from imgcls.engine.scoring.backends import check_backend, make_runner
 from imgcls.errors import ConfigError, DeviceError
 
 CPU = torch.device("cpu")

@@ -10,8 +10,8 @@ from conftest import OFFLINE
 from torch import nn
 
 from imgcls.data.loading.sampling import EpochSampler, smallest_batch
-from imgcls.engine import backends
-from imgcls.engine.trainable import Trainable, trains_on_one_picture
+from imgcls.engine.scoring import backends
+from imgcls.engine.training.trainable import Trainable, trains_on_one_picture
 
 
 def test_a_norm_without_parameters_belongs_to_what_is_around_it():

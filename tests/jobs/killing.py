@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from imgcls.engine.checkpoint import read_checkpoint, read_state
+from imgcls.engine.checkpoint.folder import read_checkpoint, read_state
 from imgcls.storage.pointers import find_checkpoint
 
 

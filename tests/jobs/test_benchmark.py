@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from imgcls import BenchmarkConfig, benchmark
-from imgcls.engine.batches import ComputeSettings
+from imgcls.engine.device.batches import ComputeSettings
 from imgcls.jobs.benchmark import settings
 from imgcls.jobs.benchmark.pipeline import bottleneck
 from imgcls.jobs.benchmark.single import agreement

@@ -13,7 +13,7 @@ from PIL import Image
 from imgcls.config.load import dump_yaml
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import ResumeConfig
-from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
+from imgcls.engine.checkpoint.folder import find_checkpoint, read_checkpoint
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.tables import checkpoint_table
 from imgcls.jobs.train import reopen_run, start_run

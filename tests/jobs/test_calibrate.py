@@ -10,8 +10,8 @@ import pytest
 from conftest import OFFLINE
 from PIL import Image
 
-from imgcls.engine.checkpoint import find_checkpoint, read_checkpoint
-from imgcls.engine.temperature import Temperature, temperature_file
+from imgcls.engine.checkpoint.folder import find_checkpoint, read_checkpoint
+from imgcls.engine.checkpoint.temperature import Temperature, temperature_file
 from imgcls.storage.evaluations import read_predictions
 
 

@@ -18,7 +18,7 @@ from conftest import tiny_config
 from PIL import Image
 from safetensors.torch import load_file
 
-from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import Trainer

@@ -10,9 +10,9 @@ import torch
 from conftest import tiny_config
 
 from imgcls.config.run import ResumeConfig
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.runtime import set_tf32, to_host
-from imgcls.engine.step import train_step
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.runtime import set_tf32, to_host
+from imgcls.engine.training.step import train_step
 from imgcls.errors import ModelError
 from imgcls.jobs import compute
 from imgcls.jobs.assemble import assemble

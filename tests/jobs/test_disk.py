@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import OFFLINE
 
-from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.storage.pointers import find_checkpoint
 
 TRAIN = (*OFFLINE, "--epochs", "2", "--batch-size", "16", "--experiment", "r", "--quiet")
@@ -145,7 +145,7 @@ def test_an_error_of_the_system_elsewhere_is_not_told_as_one_of_writing(
     def broken(*_arguments):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("imgcls.engine.fit.train_step", broken)
+    monkeypatch.setattr("imgcls.engine.training.fit.train_step", broken)
     done = command("train", photos, *TRAIN)
     assert done.code == 1
     [line] = done.error_lines

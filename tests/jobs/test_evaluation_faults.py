@@ -17,8 +17,8 @@ from faults import FAULTS, STOP
 
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.report import ReportConfig
-from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.temperature import Temperature, read_temperature, temperature_file
+from imgcls.engine.checkpoint.folder import read_checkpoint
+from imgcls.engine.checkpoint.temperature import Temperature, read_temperature, temperature_file
 from imgcls.jobs import report as page
 from imgcls.jobs.evaluate import evaluate
 from imgcls.storage.commit import recover

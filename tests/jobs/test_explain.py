@@ -13,8 +13,8 @@ import timm
 import torch
 from PIL import Image
 
-from imgcls.engine.batches import ComputeSettings, Normalizer
-from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.checkpoint.folder import read_checkpoint
+from imgcls.engine.device.batches import ComputeSettings, Normalizer
 from imgcls.errors import ConfigError
 from imgcls.jobs.explain import _grad_cam, _overlays, explainable_model
 from imgcls.storage.pointers import find_checkpoint

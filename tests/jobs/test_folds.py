@@ -13,7 +13,7 @@ import torch
 from conftest import OFFLINE
 from sklearn import metrics as sk
 
-from imgcls.engine.together import VIEWS, Together
+from imgcls.engine.scoring.ensembles import VIEWS, Together
 from imgcls.jobs.report import _class_counts
 from imgcls.metrics.comparison import paired_differences
 from imgcls.metrics.intervals import fold_interval

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 
 from imgcls.config.run import ResumeConfig
-from imgcls.engine.batches import ComputeSettings, Normalizer
-from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.events import EpochDone, HeadFitted
-from imgcls.engine.features import ClassifierAlone, extract_features, whole_model
-from imgcls.engine.losses import prior_shift
+from imgcls.engine.checkpoint.folder import read_checkpoint
+from imgcls.engine.device.batches import ComputeSettings, Normalizer
+from imgcls.engine.scoring.features import ClassifierAlone, extract_features, whole_model
+from imgcls.engine.training.events import EpochDone, HeadFitted
+from imgcls.engine.training.losses import prior_shift
 from imgcls.errors import ConfigError, InterruptedRunError, ModelError
 from imgcls.jobs import features, head
 from imgcls.jobs.logistic import fit_logistic

@@ -20,7 +20,7 @@ from PIL import Image
 
 from imgcls.data.audit.contents import changed_since
 from imgcls.data.open import open_source
-from imgcls.engine.checkpoint import find_checkpoint, load_checkpoint
+from imgcls.engine.checkpoint.folder import find_checkpoint, load_checkpoint
 from imgcls.jobs import preflight
 from imgcls.models.build import create_model
 

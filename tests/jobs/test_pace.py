@@ -8,8 +8,8 @@ from conftest import tiny_config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.memory import available_memory_mib, fits_when_tried
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.memory import available_memory_mib, fits_when_tried
 from imgcls.jobs.pace import Memory, choose_batch_size, memory_for, plan_pace
 from imgcls.jobs.plan import make_plan
 from imgcls.models.build import create_model

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from imgcls.config.load import load_config
 from imgcls.config.run import ResumeConfig, TrainConfig
-from imgcls.engine.events import EpochDone, StepDone
+from imgcls.engine.training.events import EpochDone, StepDone
 from imgcls.errors import BadImageError, InterruptedRunError
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import reopen_run, start_run, train_run

@@ -15,7 +15,7 @@ import timm
 from killing import Launcher, differences, kill_until_done, only_run, remains, wait_for
 from safetensors.torch import save_file
 
-from imgcls.engine.checkpoint import read_checkpoint, read_state
+from imgcls.engine.checkpoint.folder import read_checkpoint, read_state
 from imgcls.storage.lock import is_locked
 from imgcls.storage.pointers import find_checkpoint
 
@@ -128,14 +128,15 @@ def test_killed_at_random_instants_it_ends_the_same(
 
 
 # instants that a kill by the clock seldom meets: (variant, more options, module, function, call)
+SAVING, FOLDS = "imgcls.engine.checkpoint.checkpointer", "imgcls.jobs.crossval"
 INSTANTS = {
-    "before-the-first-best": ("head", [], "imgcls.engine.checkpointer", "point", 1),
-    "between-the-first-best-and-last": ("head", [], "imgcls.engine.checkpointer", "point", 2),
-    "one-epoch": ("float32", ["--epochs", "1"], "imgcls.engine.checkpointer", "point", 1),
-    "before-a-later-best": ("tuned", [], "imgcls.engine.checkpointer", "point", 4),
+    "before-the-first-best": ("head", [], SAVING, "point", 1),
+    "between-the-first-best-and-last": ("head", [], SAVING, "point", 2),
+    "one-epoch": ("float32", ["--epochs", "1"], SAVING, "point", 1),
+    "before-a-later-best": ("tuned", [], SAVING, "point", 4),
     "while-beginning": ("head", [], "imgcls.storage.runs", "publish_folder", 1),
-    "before-the-summary": ("head", ["--folds", "2"], "imgcls.jobs.crossval", "write_json", 1),
-    "while-summing-up": ("head", ["--folds", "2"], "imgcls.jobs.crossval", "write_evaluation", 2),
+    "before-the-summary": ("head", ["--folds", "2"], FOLDS, "write_json", 1),
+    "while-summing-up": ("head", ["--folds", "2"], FOLDS, "write_evaluation", 2),
 }  # fmt: skip
 
 

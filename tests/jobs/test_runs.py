@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import OFFLINE, tiny_config
 
-from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.errors import RunError
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.train import start_run, train_run
@@ -160,7 +160,7 @@ def test_links_that_a_kill_at_the_very_end_left_unset_are_set(photos, tmp_path, 
 
 def test_an_unfinished_run_is_evaluated_with_a_note(photos, command, monkeypatch):
     """On the screen and in the JSON: how far it has come."""
-    monkeypatch.setattr("imgcls.engine.fit.train_step", _stopping(after=5))
+    monkeypatch.setattr("imgcls.engine.training.fit.train_step", _stopping(after=5))
     folder = ("--output", "outputs", "--experiment", "r", "--epochs", "3", "--batch-size", "16")
     tiny = ("--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--workers", "0")
     assert command("train", photos, *tiny, *folder).code == 130
@@ -202,7 +202,7 @@ def test_a_checkpoint_that_was_copied_out_of_its_run_says_how_to_go_on(photos, c
 
 
 def _stopping(after):
-    from imgcls.engine import step
+    from imgcls.engine.training import step
 
     real, calls = step.train_step, []
 

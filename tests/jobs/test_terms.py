@@ -14,8 +14,8 @@ import yaml
 from conftest import tiny_config
 from PIL import Image
 
-from imgcls.engine.checkpoint import read_checkpoint, read_state
-from imgcls.engine.state import Stateful
+from imgcls.engine.checkpoint.folder import read_checkpoint, read_state
+from imgcls.engine.training.state import Stateful
 from imgcls.errors import DeviceMemoryError
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
@@ -183,7 +183,7 @@ def test_a_write_that_fails_is_one_line_and_the_run_can_go_on(
     command, photos, tmp_path, monkeypatch, number
 ):
     """Full, read-only, forbidden or broken: once the cause is gone, resume ends the run."""
-    from imgcls.engine import checkpointer
+    from imgcls.engine.checkpoint import checkpointer
 
     save, calls = checkpointer.save_checkpoint, []
 
@@ -232,7 +232,7 @@ def test_out_of_memory_says_what_keeps_the_effective_batch(photos, tmp_path, mon
     def no_memory(*_arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("imgcls.engine.fit.train_step", no_memory)
+    monkeypatch.setattr("imgcls.engine.training.fit.train_step", no_memory)
     with pytest.raises(DeviceMemoryError, match=r"--batch-size 8 --grad-accum-steps 2"):
         trainer.train_fold(0)
 

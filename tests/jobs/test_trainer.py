@@ -15,7 +15,7 @@ from conftest import OFFLINE, tiny_config
 from safetensors.torch import load_file, save_file
 
 import imgcls
-from imgcls.engine.events import EpochDone, Resumed, StepDone
+from imgcls.engine.training.events import EpochDone, Resumed, StepDone
 from imgcls.errors import CheckpointError, ConfigError, InterruptedRunError, ModelError, RunError
 from imgcls.jobs.plan import make_plan
 from imgcls.models.build import create_model

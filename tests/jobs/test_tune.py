@@ -21,7 +21,7 @@ from killing import differences, remains, wait_for
 
 from imgcls.config.load import validate
 from imgcls.config.tune import TuneConfig
-from imgcls.engine.events import EpochDone, StepDone
+from imgcls.engine.training.events import EpochDone, StepDone
 from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
 from imgcls.jobs.tune import open_search, run_search
 from imgcls.report.console import Console

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.reference import option_reference
-from imgcls.engine.checkpoint import read_checkpoint
+from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.jobs.assemble import assemble
 from imgcls.jobs.plan import make_plan
 from imgcls.jobs.tables import checkpoint_table

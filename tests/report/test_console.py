@@ -7,7 +7,7 @@ import io
 from conftest import OFFLINE
 from rich.console import Console as RichConsole
 
-from imgcls.engine.events import EpochDone, FoldStarted, StepDone, ValidationBatchDone
+from imgcls.engine.training.events import EpochDone, FoldStarted, StepDone, ValidationBatchDone
 from imgcls.report.console import Console
 from imgcls.report.training import TrainingView
 from imgcls.storage.tables import HISTORY_COLUMNS

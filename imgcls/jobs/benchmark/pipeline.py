@@ -21,11 +21,11 @@ from imgcls.data.open import checkpoint_decoding, open_source
 from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError
 from imgcls.data.pixels.transforms import Transform, eval_transform, train_transform
 from imgcls.data.table import SampleTable
-from imgcls.engine.backends import make_runner
-from imgcls.engine.batches import Normalizer
-from imgcls.engine.checkpoint import read_checkpoint
-from imgcls.engine.runtime import synchronize
-from imgcls.engine.timing import Timing, peak_memory_mib, reset_peak_memory
+from imgcls.engine.checkpoint.folder import read_checkpoint
+from imgcls.engine.device.batches import Normalizer
+from imgcls.engine.device.runtime import synchronize
+from imgcls.engine.device.timing import Timing, peak_memory_mib, reset_peak_memory
+from imgcls.engine.scoring.backends import make_runner
 from imgcls.errors import ConfigError, DataError
 from imgcls.jobs.benchmark.single import (
     agreement_of,

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from imgcls.config.benchmark import BenchmarkConfig
-from imgcls.engine.backends import make_runner
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.runtime import device_label, get_device, set_tf32, versions
-from imgcls.engine.timing import time_step
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.runtime import device_label, get_device, set_tf32, versions
+from imgcls.engine.device.timing import time_step
+from imgcls.engine.scoring.backends import make_runner
 from imgcls.errors import DeviceMemoryError, RequestError, RunFailedError
 from imgcls.jobs.benchmark.pipeline import time_pipeline
 from imgcls.jobs.benchmark.settings import asked_ways, find_batch_size

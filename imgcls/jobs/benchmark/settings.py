@@ -9,11 +9,11 @@ from itertools import product
 import torch
 
 from imgcls.config.benchmark import BenchmarkConfig
-from imgcls.engine.backends import BACKENDS, check_backend, make_runner
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.memory import available_memory_mib, is_out_of_memory
-from imgcls.engine.runtime import resolve_precision, synchronize
-from imgcls.engine.timing import peak_memory_mib, reset_peak_memory
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.memory import available_memory_mib, is_out_of_memory
+from imgcls.engine.device.runtime import resolve_precision, synchronize
+from imgcls.engine.device.timing import peak_memory_mib, reset_peak_memory
+from imgcls.engine.scoring.backends import BACKENDS, check_backend, make_runner
 from imgcls.errors import DeviceMemoryError, RequestError
 from imgcls.jobs.benchmark.single import placed, synthetic_images, training_step
 from imgcls.jobs.benchmark.subject import Setting, Subject

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from imgcls.config.optim import OptimConfig
-from imgcls.engine.backends import Runner, make_runner
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.memory import is_out_of_memory
-from imgcls.engine.optim import build_optimizer, default_lr
-from imgcls.engine.runtime import autocast, set_tf32
-from imgcls.engine.timing import Timing, time_step
-from imgcls.engine.trainable import is_too_few
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.memory import is_out_of_memory
+from imgcls.engine.device.runtime import autocast, set_tf32
+from imgcls.engine.device.timing import Timing, time_step
+from imgcls.engine.scoring.backends import Runner, make_runner
+from imgcls.engine.training.optim import build_optimizer, default_lr
+from imgcls.engine.training.trainable import is_too_few
 from imgcls.errors import ConfigError, DeviceMemoryError
 from imgcls.jobs.benchmark.subject import Setting, Subject
 from imgcls.metrics.speed import block_medians_ms, drift, latency_percentiles, speed_metrics

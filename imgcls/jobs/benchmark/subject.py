@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from imgcls.config.model import ModelConfig
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.checkpoint import load_weights, read_checkpoint
-from imgcls.engine.macs import count_macs
-from imgcls.engine.runtime import amp_name
+from imgcls.engine.checkpoint.folder import load_weights, read_checkpoint
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.macs import count_macs
+from imgcls.engine.device.runtime import amp_name
 from imgcls.errors import ModelError
 from imgcls.models.build import create_model
 from imgcls.models.card import (

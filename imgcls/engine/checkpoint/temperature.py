@@ -20,7 +20,7 @@ from imgcls.metrics.temperature import limit_reached
 from imgcls.storage.durable import strict_json
 
 if TYPE_CHECKING:
-    from imgcls.engine.checkpoint import Checkpoint
+    from imgcls.engine.checkpoint.folder import Checkpoint
 
 CALIBRATION = "calibration.json"
 _FORMAT = "imgcls-calibration"

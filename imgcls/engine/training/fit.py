@@ -11,9 +11,12 @@ from typing import Protocol
 
 from torch import nn
 
-from imgcls.engine.batches import Batch, Normalizer
-from imgcls.engine.checkpointer import Checkpointer
-from imgcls.engine.events import (
+from imgcls.engine.checkpoint.checkpointer import Checkpointer
+from imgcls.engine.device.batches import Batch, Normalizer
+from imgcls.engine.device.runtime import derive_seed, set_seed
+from imgcls.engine.scoring.features import whole_model
+from imgcls.engine.scoring.inference import predict
+from imgcls.engine.training.events import (
     EpochDone,
     Event,
     FoldStarted,
@@ -21,13 +24,10 @@ from imgcls.engine.events import (
     Stopped,
     ValidationBatchDone,
 )
-from imgcls.engine.features import whole_model
-from imgcls.engine.inference import predict
-from imgcls.engine.interrupt import StopRequest
-from imgcls.engine.optim import OptimizerState
-from imgcls.engine.runtime import derive_seed, set_seed
-from imgcls.engine.state import History, Progress, RandomState, Stateful, TrainState
-from imgcls.engine.step import Learner, calmer, rates, train_step
+from imgcls.engine.training.interrupt import StopRequest
+from imgcls.engine.training.optim import OptimizerState
+from imgcls.engine.training.state import History, Progress, RandomState, Stateful, TrainState
+from imgcls.engine.training.step import Learner, calmer, rates, train_step
 from imgcls.errors import (
     BadImageError,
     InterruptedRunError,

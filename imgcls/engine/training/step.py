@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from imgcls.engine.batches import Batch, ComputeSettings, TrainBatcher
-from imgcls.engine.ema import WeightAverage
-from imgcls.engine.runtime import autocast, to_host
-from imgcls.engine.schedule import Schedule
-from imgcls.engine.trainable import Trainable
+from imgcls.engine.device.batches import Batch, ComputeSettings, TrainBatcher
+from imgcls.engine.device.runtime import autocast, to_host
+from imgcls.engine.training.ema import WeightAverage
+from imgcls.engine.training.schedule import Schedule
+from imgcls.engine.training.trainable import Trainable
 from imgcls.errors import NonFiniteError
 
 

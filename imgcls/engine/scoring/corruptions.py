@@ -19,8 +19,8 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.v2 import functional
 
-from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
-from imgcls.engine.runtime import autocast, derive_seed
+from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.device.runtime import autocast, derive_seed
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _SMALL_SIDE = 112

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from imgcls.engine.batches import ComputeSettings
-from imgcls.engine.runtime import amp_name, autocast
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.runtime import amp_name, autocast
 from imgcls.errors import ConfigError, DeviceError
 
 Runner = Callable[[torch.Tensor], torch.Tensor]

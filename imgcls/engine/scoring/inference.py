@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
-from imgcls.engine.runtime import autocast, synchronize, to_host
+from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.device.runtime import autocast, synchronize, to_host
 from imgcls.errors import NonFiniteError
 from imgcls.metrics.predictions import Predictions
 from imgcls.storage.scores import ScoreFile

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from imgcls.config.files import check_regular
-from imgcls.engine.codec import decode_tree, encode_tree
+from imgcls.engine.checkpoint.codec import decode_tree, encode_tree
 from imgcls.errors import CheckpointError
 from imgcls.storage.durable import TEMPORARY_PREFIX, publish_folder, strict_json, sync_file
 from imgcls.storage.model_folder import is_model_folder, read_card, weights_of

@@ -20,15 +20,15 @@ from typing import Any
 
 from imgcls.config.files import SpecialFileError
 from imgcls.config.run import CheckpointConfig
-from imgcls.engine.checkpoint import (
+from imgcls.engine.checkpoint.folder import (
     Checkpoint,
     Snapshot,
     read_checkpoint,
     save_checkpoint,
     take_snapshot,
 )
-from imgcls.engine.events import Event, Saved
-from imgcls.engine.state import History, Progress, TrainState
+from imgcls.engine.training.events import Event, Saved
+from imgcls.engine.training.state import History, Progress, TrainState
 from imgcls.errors import CheckpointError
 from imgcls.storage.durable import TEMPORARY_PREFIX, point, remove_folder, writing
 from imgcls.storage.pointers import BEST, LAST, best_of, facts_of, newest_first, set_aside

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from imgcls.engine.runtime import synchronize
+from imgcls.engine.device.runtime import synchronize
 from imgcls.metrics.speed import has_settled
 
 _LEAST_WARMUP_S, _MOST_WARMUP_S = 0.3, 20.0

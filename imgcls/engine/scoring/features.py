@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from imgcls.engine.batches import Batch, ComputeSettings, Normalizer
-from imgcls.engine.runtime import autocast
+from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.device.runtime import autocast
 from imgcls.errors import ModelError
 
 

@@ -1,0 +1,1 @@
+"""The machine: where, in what precision, how long, how much memory."""

@@ -1,0 +1,1 @@
+"""Models asked about pictures."""
