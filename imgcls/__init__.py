@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from imgcls.engine.checkpoint.folder import load_checkpoint, save_checkpoint, take_snapshot
     from imgcls.engine.device.runtime import get_device, set_seed
     from imgcls.jobs.benchmark.run import benchmark, benchmark_inference_speed
-    from imgcls.jobs.evaluate import evaluate
-    from imgcls.jobs.score import evaluate_model
-    from imgcls.jobs.train import Trainer, resume, train
+    from imgcls.jobs.evaluate.evaluate import evaluate
+    from imgcls.jobs.evaluate.score import evaluate_model
+    from imgcls.jobs.train.train import Trainer, resume, train
     from imgcls.metrics.calculator import MetricsCalculator
     from imgcls.metrics.curves import compute_pr_curves, compute_roc_auc
     from imgcls.metrics.trackers import AverageMeter, MetricTracker
     from imgcls.models.build import create_model
     from imgcls.models.card import model_card
-    from imgcls.models.catalog import get_available_models
+    from imgcls.models.catalog.read import get_available_models
 
 _HOMES = {
     "AverageMeter": "imgcls.metrics.trackers",
@@ -35,23 +35,23 @@ _HOMES = {
     "ModelConfig": "imgcls.config.model",
     "ResumeConfig": "imgcls.config.run",
     "TrainConfig": "imgcls.config.run",
-    "Trainer": "imgcls.jobs.train",
+    "Trainer": "imgcls.jobs.train.train",
     "benchmark": "imgcls.jobs.benchmark.run",
     "benchmark_inference_speed": "imgcls.jobs.benchmark.run",
     "compute_pr_curves": "imgcls.metrics.curves",
     "compute_roc_auc": "imgcls.metrics.curves",
     "create_model": "imgcls.models.build",
-    "evaluate": "imgcls.jobs.evaluate",
-    "evaluate_model": "imgcls.jobs.score",
-    "get_available_models": "imgcls.models.catalog",
+    "evaluate": "imgcls.jobs.evaluate.evaluate",
+    "evaluate_model": "imgcls.jobs.evaluate.score",
+    "get_available_models": "imgcls.models.catalog.read",
     "get_device": "imgcls.engine.device.runtime",
     "load_checkpoint": "imgcls.engine.checkpoint.folder",
     "model_card": "imgcls.models.card",
-    "resume": "imgcls.jobs.train",
+    "resume": "imgcls.jobs.train.train",
     "save_checkpoint": "imgcls.engine.checkpoint.folder",
     "set_seed": "imgcls.engine.device.runtime",
     "take_snapshot": "imgcls.engine.checkpoint.folder",
-    "train": "imgcls.jobs.train",
+    "train": "imgcls.jobs.train.train",
 }
 
 __all__ = [

@@ -20,8 +20,8 @@ ALLOWED = {
 ALLOWED["storage"] = {"config", *ALLOWED["config"]}
 for _room in ("engine", "data", "models"):
     ALLOWED[_room] = {"storage", *ALLOWED["storage"]}
-ALLOWED["report"] = {"engine", "data", "models", *ALLOWED["engine"]}
-ALLOWED["jobs"] = {"report", *ALLOWED["report"]}
+ALLOWED["output"] = {"engine", "data", "models", *ALLOWED["engine"]}
+ALLOWED["jobs"] = {"output", *ALLOWED["output"]}
 ALLOWED["cli"] = {"jobs", *ALLOWED["jobs"]}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in ALLOWED)
 

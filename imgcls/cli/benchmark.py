@@ -14,14 +14,14 @@ def benchmark(config: BenchmarkConfig, common: Common) -> None:
     MODEL may be a timm name or a checkpoint, fold or run folder; name several to compare them.
     """
     from imgcls.jobs.early import check_data, check_file, check_models
-    from imgcls.report.console import Console
+    from imgcls.output.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
     check_models(config.models)
     check_data(config.data)
     check_file("--baseline", config.baseline)
     console.say("Loading torch ...", transient=True)
-    from imgcls.report.benchmark import require_files, show_benchmark, write_benchmark
+    from imgcls.output.screens.benchmark import require_files, show_benchmark, write_benchmark
 
     require_files(config)
     from imgcls.jobs.benchmark.run import benchmark as job

@@ -16,7 +16,7 @@ import typer
 from imgcls.cli.hints import instead_of, too_many, verb_instead_of
 from imgcls.engine.training.interrupt import SignalledError, end_on_signals
 from imgcls.errors import ImgclsError
-from imgcls.report.text import visible
+from imgcls.output.text import visible
 
 
 def run(arguments: Sequence[str]) -> int:

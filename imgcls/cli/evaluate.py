@@ -15,7 +15,7 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     checkpoint, fold or run folder.
     """
     from imgcls.jobs.early import check_checkpoint, check_data, check_file, check_folder
-    from imgcls.report.console import Console
+    from imgcls.output.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
     check_checkpoint(config.checkpoint)
@@ -25,9 +25,9 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     check_folder("--results-dir", config.results_dir)
     console.say("Loading torch ...", transient=True)
     from imgcls.engine.device.runtime import keep_freed_memory
-    from imgcls.jobs.evaluate import evaluate as job
-    from imgcls.jobs.gates import check_gates
-    from imgcls.report.evaluation import show_evaluation
+    from imgcls.jobs.evaluate.evaluate import evaluate as job
+    from imgcls.jobs.evaluate.thresholds import check_gates
+    from imgcls.output.screens.evaluation import show_evaluation
 
     keep_freed_memory()
     with console.progress("Scoring") as on_batch:

@@ -14,9 +14,9 @@ def inspect(config: InspectConfig, common: Common) -> None:
     Unreadable pictures, duplicates and near duplicates (above all between splits and under two
     labels), class counts and names, odd sizes. Nothing is trained.
     """
-    from imgcls.jobs.audit import inspect as job
-    from imgcls.report.audit import show_audit
-    from imgcls.report.console import Console
+    from imgcls.jobs.inspect import inspect as job
+    from imgcls.output.console import Console
+    from imgcls.output.screens.audit import show_audit
 
     console = Console(quiet=common.quiet, json=common.json)
     with console.progress("Reading") as on_picture:

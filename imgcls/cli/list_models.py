@@ -15,9 +15,9 @@ def list_models(config: ListModelsConfig, common: Common) -> None:
     timm, as --family, --max-params and --img-size do.
     """
     from imgcls.errors import ModelError
-    from imgcls.models import catalog
-    from imgcls.report.console import Console
-    from imgcls.report.model_list import show_models
+    from imgcls.models.catalog import read as catalog
+    from imgcls.output.console import Console
+    from imgcls.output.screens.model_list import show_models
 
     console = Console(quiet=common.quiet, json=common.json)
     entries = catalog.list_models(
@@ -36,7 +36,7 @@ def list_models(config: ListModelsConfig, common: Common) -> None:
 
 def _nothing_fits(config: ListModelsConfig) -> str:
     """What was asked for together, and what is near to a name that is in no model's."""
-    from imgcls.models import catalog
+    from imgcls.models.catalog import read as catalog
 
     filters = [
         f"{flag} {value}"

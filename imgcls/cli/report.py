@@ -14,11 +14,11 @@ def report(config: ReportConfig, common: Common) -> None:
     Reads what `imgcls evaluate` wrote; needs neither the model nor a second pass over the pictures.
     """
     from imgcls.jobs.early import check_folder
-    from imgcls.report.console import Console
+    from imgcls.output.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
     check_folder("--results-dir", config.results_dir)
-    from imgcls.jobs.report import report as job
+    from imgcls.jobs.page.page import report as job
 
     console.say("Drawing ...", transient=True)
     made = job(config)

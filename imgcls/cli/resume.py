@@ -15,7 +15,7 @@ def resume(config: ResumeConfig, common: Common) -> None:
 
     Without RUN it takes the newest unfinished one in --output.
     """
-    from imgcls.report.console import Console
+    from imgcls.output.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
     from imgcls.storage.runs import epochs_trained, find_resumable, read_run_config
@@ -40,11 +40,11 @@ def resume(config: ResumeConfig, common: Common) -> None:
             return
     console.say("Loading torch ...", transient=True)
     from imgcls.engine.device.runtime import keep_freed_memory
-    from imgcls.jobs.describe import describe_plan
-    from imgcls.jobs.plan import Plan
-    from imgcls.jobs.train import resume as job
-    from imgcls.report.screen import show_plan, show_train_result
-    from imgcls.report.training import TrainingView
+    from imgcls.jobs.plan.plan import Plan
+    from imgcls.jobs.train.describe import describe_plan
+    from imgcls.jobs.train.train import resume as job
+    from imgcls.output.screens.screen import show_plan, show_train_result
+    from imgcls.output.screens.training import TrainingView
 
     keep_freed_memory()
 

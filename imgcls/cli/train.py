@@ -17,7 +17,7 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     exact config, goes to a new folder in --output.
     """
     from imgcls.jobs.early import check_data, check_folder, check_weights
-    from imgcls.report.console import Console
+    from imgcls.output.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
     check_data(config.data.source)
@@ -25,11 +25,11 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     check_folder("--output", config.runtime.output)
     console.say("Loading torch ...")
     from imgcls.engine.device.runtime import keep_freed_memory
-    from imgcls.jobs.describe import describe_plan
-    from imgcls.jobs.train import Begun, preview
-    from imgcls.jobs.train import train as job
-    from imgcls.report.screen import show_plan, show_train_result
-    from imgcls.report.training import TrainingView
+    from imgcls.jobs.train.describe import describe_plan
+    from imgcls.jobs.train.train import Begun, preview
+    from imgcls.jobs.train.train import train as job
+    from imgcls.output.screens.screen import show_plan, show_train_result
+    from imgcls.output.screens.training import TrainingView
 
     keep_freed_memory()
     with contextlib.ExitStack() as bar:

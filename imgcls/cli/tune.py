@@ -19,7 +19,7 @@ def tune(config: TuneConfig, common: Common) -> None:
     may run it at once.
     """
     from imgcls.jobs.early import check_data, check_folder, check_weights
-    from imgcls.report.console import Console
+    from imgcls.output.console import Console
 
     if find_spec("optuna") is None:
         raise ConfigError('tune needs Optuna: pip install "imgcls[tune]"')
@@ -28,10 +28,10 @@ def tune(config: TuneConfig, common: Common) -> None:
     check_weights(config.model.weights)
     check_folder("--output", config.runtime.output)
     console.say("Loading torch ...")
-    from imgcls.jobs.describe import describe_plan
-    from imgcls.jobs.tune import open_search, run_search
-    from imgcls.report.screen import show_plan
-    from imgcls.report.tuning import TuningView, show_search, show_tuning
+    from imgcls.jobs.train.describe import describe_plan
+    from imgcls.jobs.tune.tune import open_search, run_search
+    from imgcls.output.screens.screen import show_plan
+    from imgcls.output.screens.tuning import TuningView, show_search, show_tuning
 
     with console.progress("Checking") as on_picture:
         search, plan, first = open_search(config, on_picture)

@@ -15,7 +15,7 @@ from torch import nn
 
 from imgcls.config.model import ModelConfig
 from imgcls.errors import ModelError
-from imgcls.models.catalog import nearest_names
+from imgcls.models.catalog.read import nearest_names
 from imgcls.models.hub import Hub, check_has_weights, not_to_be_had, quick_hub, unreachable
 from imgcls.models.own_rates import takes_rate
 from imgcls.models.weights import load_backbone, quiet_resizing

@@ -14,7 +14,7 @@ import torch
 from timm.models import get_pretrained_cfg
 
 from imgcls.errors import ModelError
-from imgcls.models.catalog import nearest_names
+from imgcls.models.catalog.read import nearest_names
 
 _TIMEOUT_S = 3.0
 _FILES = ("model.safetensors", "pytorch_model.bin")

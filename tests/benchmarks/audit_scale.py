@@ -53,7 +53,7 @@ def table_and_split(root: str) -> str:
 def preflight(root: str) -> str:
     from imgcls.config.run import TrainConfig
     from imgcls.data.open import open_source
-    from imgcls.jobs.preflight import preflight as job
+    from imgcls.jobs.plan.preflight import preflight as job
 
     config = TrainConfig.model_validate({"data": {"source": root}})
     found = job(config, open_source(root), lambda _done, _total: None)
@@ -72,7 +72,7 @@ def loading(root: str) -> str:
 
 def audit(root: str) -> str:
     from imgcls.config.inspect import InspectConfig
-    from imgcls.jobs.audit import inspect
+    from imgcls.jobs.inspect import inspect
 
     return f"{len(inspect(InspectConfig(source=root)).findings)} findings"
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits, load_sample_images
 
 from imgcls.config.inspect import InspectConfig
-from imgcls.jobs.audit import inspect
+from imgcls.jobs.inspect import inspect
 
 SEED = 0
 

@@ -131,8 +131,8 @@ def our_config(folder: str, model: str, **groups: dict[str, object]) -> Any:
 
 def our_parts(config: Any) -> Any:
     from imgcls.engine.device.runtime import keep_freed_memory
-    from imgcls.jobs.assemble import assemble
-    from imgcls.jobs.plan import make_plan
+    from imgcls.jobs.plan.plan import make_plan
+    from imgcls.jobs.train.assemble import assemble
 
     keep_freed_memory()
     plan = make_plan(config)
@@ -202,7 +202,7 @@ def evaluation(who: str, folder: str, model: str, option: str) -> dict[str, Any]
         from imgcls.engine.device.batches import Normalizer
         from imgcls.engine.device.runtime import keep_freed_memory
         from imgcls.engine.scoring.inference import predict
-        from imgcls.jobs.compute import compute_settings
+        from imgcls.jobs.plan.compute import compute_settings
         from imgcls.models.card import preprocessing
 
         keep_freed_memory()

@@ -10,8 +10,8 @@ from conftest import OFFLINE, tiny_config
 from PIL import Image
 
 from imgcls.errors import DeviceMemoryError
-from imgcls.jobs import fold as folds
-from imgcls.jobs.train import train
+from imgcls.jobs.train import fold as folds
+from imgcls.jobs.train.train import train
 
 HERE = ("--device", "cpu", "--workers", "0")
 

@@ -15,7 +15,7 @@ def without_torch(monkeypatch):
     """Whatever needs torch cannot be imported."""
     for name in (
         "imgcls.engine.device.runtime",
-        "imgcls.jobs.evaluate",
+        "imgcls.jobs.evaluate.evaluate",
         "imgcls.jobs.benchmark.run",
     ):
         monkeypatch.setitem(sys.modules, name, None)

@@ -7,7 +7,7 @@ import pytest
 from imgcls.config.load import dump_yaml, load_config
 from imgcls.config.tune import Range, TuneConfig, read_space
 from imgcls.errors import ConfigError
-from imgcls.jobs.space import combinations, search_space, starting_point
+from imgcls.jobs.tune.space import combinations, search_space, starting_point
 
 
 @pytest.mark.parametrize(

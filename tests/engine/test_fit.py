@@ -28,9 +28,9 @@ from imgcls.engine.training.schedule import Schedule
 from imgcls.engine.training.step import train_step
 from imgcls.engine.training.trainable import Trainable
 from imgcls.errors import ConfigError, DeviceError, NonFiniteError
-from imgcls.jobs.assemble import assemble
-from imgcls.jobs.plan import make_plan
-from imgcls.jobs.train import Trainer
+from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train.assemble import assemble
+from imgcls.jobs.train.train import Trainer
 from imgcls.metrics.temperature import fit_temperature
 from imgcls.metrics.trackers import MetricTracker
 

@@ -21,8 +21,8 @@ from imgcls.engine.training.interrupt import (
     stop_on_signals,
 )
 from imgcls.errors import InterruptedRunError, WorkerError
-from imgcls.jobs.plan import make_plan
-from imgcls.jobs.train import start_run, train_run
+from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train.train import start_run, train_run
 
 
 def test_the_first_signal_asks_and_the_second_stops(monkeypatch):

@@ -15,7 +15,7 @@ from PIL import Image
 from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.engine.checkpoint.temperature import Temperature, read_temperature
 from imgcls.errors import RunError
-from imgcls.jobs.result_folders import ResultFolders
+from imgcls.jobs.evaluate.result_folders import ResultFolders
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
 from imgcls.results import EvalReport

@@ -55,10 +55,10 @@ def main() -> None:
     import sklearn.model_selection  # noqa: F401
     import torch._dynamo  # noqa: F401
 
-    import imgcls.jobs.evaluate
-    import imgcls.jobs.train
-    import imgcls.report.screen
-    import imgcls.report.training  # noqa: F401
+    import imgcls.jobs.evaluate.evaluate
+    import imgcls.jobs.train.train
+    import imgcls.output.screens.screen
+    import imgcls.output.screens.training  # noqa: F401
 
     print("ready", flush=True)
     for line in sys.stdin:

@@ -14,9 +14,9 @@ from imgcls.config.load import dump_yaml
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import ResumeConfig
 from imgcls.engine.checkpoint.folder import find_checkpoint, read_checkpoint
-from imgcls.jobs.plan import make_plan
-from imgcls.jobs.tables import checkpoint_table
-from imgcls.jobs.train import reopen_run, start_run
+from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.plan.tables import checkpoint_table
+from imgcls.jobs.train.train import reopen_run, start_run
 
 TRAIN = ("train", "cells", *OFFLINE, "--epochs", "1", "--batch-size", "8", "--device", "cpu")
 
@@ -166,8 +166,8 @@ def test_inspect_says_what_the_bits_are(tmp_path, command):
 def test_the_depth_of_very_many_pictures_is_measured_on_some(tmp_path, command, monkeypatch):
     """Those that the pre-flight reads; the plan says how many."""
     cells(tmp_path / "cells", 4095)
-    monkeypatch.setattr("imgcls.jobs.preflight._STRETCH", 2)
-    monkeypatch.setattr("imgcls.jobs.preflight._MOST_PICTURES", 6)
+    monkeypatch.setattr("imgcls.jobs.plan.preflight._STRETCH", 2)
+    monkeypatch.setattr("imgcls.jobs.plan.preflight._MOST_PICTURES", 6)
     done = command(*TRAIN, "--dry-run")
     assert done.code == 0, done.err
     assert "by 12 bits, of 6 pictures drawn at random" in " ".join(

@@ -27,10 +27,10 @@ from imgcls.data.pixels.decode import DecodeSettings, decode_crop
 from imgcls.data.pixels.transforms import train_transform
 from imgcls.data.table import ImageStore
 from imgcls.errors import ConfigError, OutputError
-from imgcls.jobs import caching
-from imgcls.jobs.assemble import assemble
-from imgcls.jobs.plan import make_plan
-from imgcls.jobs.train import Trainer, reopen_run
+from imgcls.jobs.plan import caching
+from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train.assemble import assemble
+from imgcls.jobs.train.train import Trainer, reopen_run
 
 
 @pytest.fixture(autouse=True)

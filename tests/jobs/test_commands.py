@@ -19,9 +19,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from imgcls.engine.checkpoint.folder import read_checkpoint
-from imgcls.jobs.assemble import assemble
-from imgcls.jobs.plan import make_plan
-from imgcls.jobs.train import Trainer
+from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train.assemble import assemble
+from imgcls.jobs.train.train import Trainer
 from imgcls.storage.pointers import find_checkpoint
 
 TRAIN = (
@@ -298,7 +298,7 @@ def test_aliases_of_other_tools_work(command, photos, tmp_path):
 
 def test_the_plan_breaks_no_path_at_80_columns(command, photos, monkeypatch):
     """The folder of the run is copied, so no table may fold it; it stands below the others."""
-    monkeypatch.setattr("imgcls.report.console._PIPE_WIDTH", 80)
+    monkeypatch.setattr("imgcls.output.console._PIPE_WIDTH", 80)
     folder = "outputs/" + "a_long_name/" * 8 + "of_runs"
     done = command("train", photos, *TRAIN, "--dry-run", "--output", folder)
     lines = done.out.splitlines()

@@ -14,12 +14,12 @@ from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.runtime import set_tf32, to_host
 from imgcls.engine.training.step import train_step
 from imgcls.errors import ModelError
-from imgcls.jobs import compute
-from imgcls.jobs.assemble import assemble
 from imgcls.jobs.benchmark.run import benchmark_inference_speed
 from imgcls.jobs.benchmark.single import training_step
-from imgcls.jobs.plan import make_plan
-from imgcls.jobs.train import reopen_run, start_run
+from imgcls.jobs.plan import compute
+from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train.assemble import assemble
+from imgcls.jobs.train.train import reopen_run, start_run
 
 CPU = torch.device("cpu")
 
@@ -179,7 +179,7 @@ def test_tf32_is_for_training_on_gpus(tf32):
 def test_what_scores_and_times_forbids_tf32(monkeypatch):
     """float32 is exact in evaluate and benchmark; what training times is its own."""
     told = []
-    for module in ("compute", "benchmark.single", "benchmark.run"):
+    for module in ("plan.compute", "benchmark.single", "benchmark.run"):
         monkeypatch.setattr(
             f"imgcls.jobs.{module}.set_tf32", lambda _device, *, allowed: told.append(allowed)
         )

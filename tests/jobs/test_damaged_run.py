@@ -70,8 +70,8 @@ def copied(trained, tmp_path):
 def test_a_damaged_file_is_one_line_or_does_no_harm(copied, command, monkeypatch, name):
     """Of every file in a run, by `report`, which reads them all."""
     # what takes all the time, and comes behind all reading
-    monkeypatch.setattr("imgcls.jobs.report._drawings", lambda *_read: {})
-    monkeypatch.setattr("imgcls.jobs.report.evaluation_page", lambda *_read: "page")
+    monkeypatch.setattr("imgcls.jobs.page.page._drawings", lambda *_read: {})
+    monkeypatch.setattr("imgcls.jobs.page.page.evaluation_page", lambda *_read: "page")
     whole = (copied / name).read_bytes() if (copied / name).exists() else b'{"a": 1}'
     cut = random.Random(name).randrange(len(whole))
     for damage in (*DAMAGE, whole[:cut]):

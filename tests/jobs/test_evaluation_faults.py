@@ -19,8 +19,8 @@ from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.report import ReportConfig
 from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.engine.checkpoint.temperature import Temperature, read_temperature, temperature_file
-from imgcls.jobs import report as page
-from imgcls.jobs.evaluate import evaluate
+from imgcls.jobs.evaluate.evaluate import evaluate
+from imgcls.jobs.page import page
 from imgcls.storage.commit import recover
 from imgcls.storage.evaluations import is_evaluation_file, read_predictions
 from imgcls.storage.pointers import find_checkpoint

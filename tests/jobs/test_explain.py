@@ -16,7 +16,7 @@ from PIL import Image
 from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.engine.device.batches import ComputeSettings, Normalizer
 from imgcls.errors import ConfigError
-from imgcls.jobs.explain import _grad_cam, _overlays, explainable_model
+from imgcls.jobs.evaluate.explain import _grad_cam, _overlays, explainable_model
 from imgcls.storage.pointers import find_checkpoint
 
 OPTIONS = ("--device", "cpu", "--workers", "0", "--ci", "none")
@@ -126,7 +126,9 @@ def test_a_model_that_hides_its_features_is_refused(command, photos, monkeypatch
     run = train(command, photos, "test_resnet")
     checkpoint = read_checkpoint(find_checkpoint(run))
     explainable_model(checkpoint)
-    monkeypatch.setattr("imgcls.jobs.explain.model_from_card", lambda _card: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(
+        "imgcls.jobs.evaluate.explain.model_from_card", lambda _card: torch.nn.Linear(1, 1)
+    )
     with pytest.raises(ConfigError, match="last features"):
         explainable_model(checkpoint)
 

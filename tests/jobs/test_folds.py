@@ -14,7 +14,7 @@ from conftest import OFFLINE
 from sklearn import metrics as sk
 
 from imgcls.engine.scoring.ensembles import VIEWS, Together
-from imgcls.jobs.report import _class_counts
+from imgcls.jobs.page.page import _class_counts
 from imgcls.metrics.comparison import paired_differences
 from imgcls.metrics.intervals import fold_interval
 from imgcls.metrics.predictions import Predictions

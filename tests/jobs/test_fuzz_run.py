@@ -86,7 +86,7 @@ def readers_of(file, rng):
 def test_no_damage_to_a_run_does_harm(original, command, tmp_path, monkeypatch, cases):
     """It works, or one line says why not; no traceback, nothing run, nothing written elsewhere."""
     if cases < 100:
-        monkeypatch.setattr("imgcls.jobs.report._drawings", lambda *_read: {})
+        monkeypatch.setattr("imgcls.jobs.page.page._drawings", lambda *_read: {})
     rng = random.Random(cases)
     shutil.copytree(original / "photos", tmp_path / "photos")
     files = sorted(

@@ -26,10 +26,10 @@ from imgcls.engine.scoring.features import ClassifierAlone, extract_features, wh
 from imgcls.engine.training.events import EpochDone, HeadFitted
 from imgcls.engine.training.losses import prior_shift
 from imgcls.errors import ConfigError, InterruptedRunError, ModelError
-from imgcls.jobs import features, head
-from imgcls.jobs.logistic import fit_logistic
-from imgcls.jobs.plan import make_plan
-from imgcls.jobs.train import Trainer, resume, train
+from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train import features, head
+from imgcls.jobs.train.logistic import fit_logistic
+from imgcls.jobs.train.train import Trainer, resume, train
 from imgcls.storage.pointers import find_checkpoint
 
 
@@ -176,7 +176,7 @@ def test_a_signal_ends_the_fit_at_once(photos, weights, monkeypatch):
         time.sleep(30)
 
     with monkeypatch.context() as patched, pytest.raises(InterruptedRunError) as stopped:
-        patched.setattr("imgcls.jobs.logistic._held_out_nll", long)
+        patched.setattr("imgcls.jobs.train.logistic._held_out_nll", long)
         train(config)
     assert stopped.value.exit_code == 129
     [run] = Path("outputs").iterdir()

@@ -21,7 +21,7 @@ from PIL import Image
 from imgcls.data.audit.contents import changed_since
 from imgcls.data.open import open_source
 from imgcls.engine.checkpoint.folder import find_checkpoint, load_checkpoint
-from imgcls.jobs import preflight
+from imgcls.jobs.plan import preflight
 from imgcls.models.build import create_model
 
 TRAIN = (*OFFLINE, "--epochs", "1", "--lr", "3e-3", "--device", "cpu", "--name", "run")

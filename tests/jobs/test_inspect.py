@@ -324,7 +324,7 @@ def test_inspecting_loads_no_torch(photos):
     code = (
         "import sys\n"
         "from imgcls.config.inspect import InspectConfig\n"
-        "from imgcls.jobs.audit import inspect\n"
+        "from imgcls.jobs.inspect import inspect\n"
         f"inspect(InspectConfig(source={str(photos)!r}))\n"
         "assert 'torch' not in sys.modules\n"
     )

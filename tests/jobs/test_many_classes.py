@@ -14,8 +14,8 @@ from imgcls.metrics.intervals import bootstrap_intervals
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.scores import confused_pairs, confusion_counts
 from imgcls.metrics.slices import slice_metrics
-from imgcls.report.plots.confusion import draw_confusion
-from imgcls.report.plots.curves import ClassCurves, draw_precision_recall, draw_roc
+from imgcls.output.plots.confusion import draw_confusion
+from imgcls.output.plots.curves import ClassCurves, draw_precision_recall, draw_roc
 from imgcls.storage.evaluations import _write_predictions
 
 CLASSES, PICTURES = 20_000, 300
@@ -64,7 +64,7 @@ def test_metrics_and_intervals_take_memory_for_what_occurs(many):
 
 def test_the_matrix_takes_memory_for_the_classes_it_shows(many, monkeypatch):
     """The worst ones, with every confusion among them."""
-    monkeypatch.setattr("imgcls.report.plots.confusion._MOST_CLASSES", 40)
+    monkeypatch.setattr("imgcls.output.plots.confusion._MOST_CLASSES", 40)
     names = [f"species {i}" for i in range(CLASSES)]
     with at_most(100):
         confusion = confusion_counts(many.labels, many.predicted, CLASSES)

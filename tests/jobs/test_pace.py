@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.memory import available_memory_mib, fits_when_tried
-from imgcls.jobs.pace import Memory, choose_batch_size, memory_for, plan_pace
-from imgcls.jobs.plan import make_plan
+from imgcls.jobs.plan.pace import Memory, choose_batch_size, memory_for, plan_pace
+from imgcls.jobs.plan.plan import make_plan
 from imgcls.models.build import create_model
 
 
@@ -90,7 +90,7 @@ def test_the_run_keeps_numbers_and_no_auto(photos):
 def test_on_a_cpu_the_batch_goes_by_the_free_memory(monkeypatch):
     """By the guess, with half as much to spare; nothing is tried."""
     model = create_model(tiny_config(model={"num_classes": 3}).model)
-    monkeypatch.setattr("imgcls.jobs.pace.available_memory_mib", lambda: 100.0)
+    monkeypatch.setattr("imgcls.jobs.plan.pace.available_memory_mib", lambda: 100.0)
     found = memory_for(model, ComputeSettings(torch.device("cpu")))
     fitting = [b for b in (2**n for n in range(14)) if found.fits(b)]
     largest = fitting[-1]

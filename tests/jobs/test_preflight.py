@@ -20,8 +20,8 @@ from imgcls.config.load import load_config
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.engine.training.events import EpochDone, StepDone
 from imgcls.errors import BadImageError, InterruptedRunError
-from imgcls.jobs.plan import make_plan
-from imgcls.jobs.train import reopen_run, start_run, train_run
+from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train.train import reopen_run, start_run, train_run
 
 TRAIN = (
     "--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "2", "--lr",

@@ -7,7 +7,7 @@ import json
 import pytest
 from conftest import OFFLINE, tiny_config
 
-from imgcls.jobs.plan import make_plan
+from imgcls.jobs.plan.plan import make_plan
 
 TINY = ("--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "1",
         "--batch-size", "16", "--workers", "0", "--device", "cpu")  # fmt: skip

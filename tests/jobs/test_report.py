@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from imgcls.errors import DataError
-from imgcls.jobs.report import make_page
+from imgcls.jobs.page.page import make_page
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
 from imgcls.results import EvalReport

@@ -128,7 +128,7 @@ def test_killed_at_random_instants_it_ends_the_same(
 
 
 # instants that a kill by the clock seldom meets: (variant, more options, module, function, call)
-SAVING, FOLDS = "imgcls.engine.checkpoint.checkpointer", "imgcls.jobs.crossval"
+SAVING, FOLDS = "imgcls.engine.checkpoint.checkpointer", "imgcls.jobs.evaluate.folds"
 INSTANTS = {
     "before-the-first-best": ("head", [], SAVING, "point", 1),
     "between-the-first-best-and-last": ("head", [], SAVING, "point", 2),

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from imgcls.errors import RunError
-from imgcls.jobs.study import Study, TrialFailed
+from imgcls.jobs.tune.study import Study, TrialFailed
 from imgcls.storage.lock import this_process
 
 NOBODY = {**this_process(), "started": "never"}
@@ -207,7 +207,7 @@ def test_importances_tell_what_mattered(open_study):
 )
 def test_a_database_that_cannot_be_used_is_one_line(url, reason, monkeypatch):
     """With the reason."""
-    monkeypatch.setattr("imgcls.jobs.study_database._PAUSES_S", ())
+    monkeypatch.setattr("imgcls.jobs.tune.database._PAUSES_S", ())
     with pytest.raises(
         RunError, match=f"--storage {url.replace('+', '.')}: .*({reason})"
     ) as caught:
@@ -220,7 +220,7 @@ def test_a_database_that_cannot_be_used_is_one_line(url, reason, monkeypatch):
 
 def test_a_file_that_is_no_database_is_one_line(tmp_path, open_study, monkeypatch):
     """And it is left as it is."""
-    monkeypatch.setattr("imgcls.jobs.study_database._PAUSES_S", (0.01,))
+    monkeypatch.setattr("imgcls.jobs.tune.database._PAUSES_S", (0.01,))
     file = tmp_path / "study.db"
     file.write_text("not a database, but something of the user's, long enough to look at" * 20)
     before = file.read_bytes()
@@ -231,7 +231,7 @@ def test_a_file_that_is_no_database_is_one_line(tmp_path, open_study, monkeypatc
 
 def test_a_locked_database_is_told_and_not_waited_for(open_study, tmp_path, monkeypatch):
     """Another process may hold it for ever; the time it is waited for is made short here."""
-    monkeypatch.setattr("imgcls.jobs.study_database._LOCKED_S", 0.1)
+    monkeypatch.setattr("imgcls.jobs.tune.database._LOCKED_S", 0.1)
     open_study()
     with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as other:
         other.execute("BEGIN EXCLUSIVE")

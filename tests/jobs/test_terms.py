@@ -17,9 +17,9 @@ from PIL import Image
 from imgcls.engine.checkpoint.folder import read_checkpoint, read_state
 from imgcls.engine.training.state import Stateful
 from imgcls.errors import DeviceMemoryError
-from imgcls.jobs.assemble import assemble
-from imgcls.jobs.plan import make_plan
-from imgcls.jobs.train import Trainer
+from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train.assemble import assemble
+from imgcls.jobs.train.train import Trainer
 from imgcls.storage.pointers import find_checkpoint
 
 TRAIN = (
@@ -162,7 +162,7 @@ def test_changed_data_are_refused_unless_forced(run, command, photos):
 
 def test_a_moved_output_folder_is_one_line(command, photos, tmp_path, monkeypatch):
     """The run's folder vanishes while it trains: exit 1, and nothing is made anew."""
-    from imgcls.report.training import TrainingView
+    from imgcls.output.screens.training import TrainingView
 
     shown = TrainingView.__call__
 

@@ -8,8 +8,8 @@ from conftest import tiny_config
 from killing import differences, remains
 
 from imgcls.errors import ConfigError
-from imgcls.jobs.plan import make_plan
-from imgcls.jobs.time_budget import EpochTime, fit_to_time, measure_epoch
+from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train.time_budget import EpochTime, fit_to_time, measure_epoch
 
 TRAIN = (
     "--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--lr", "1e-3", "--device",
@@ -23,7 +23,7 @@ def epoch_takes(monkeypatch):
 
     def takes(seconds, head_s=0.0):
         found = EpochTime(seconds, 10, head_s)
-        monkeypatch.setattr("imgcls.jobs.time_budget.measure_epoch", lambda _plan: found)
+        monkeypatch.setattr("imgcls.jobs.train.time_budget.measure_epoch", lambda _plan: found)
 
     return takes
 

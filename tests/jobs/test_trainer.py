@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 import imgcls
 from imgcls.engine.training.events import EpochDone, Resumed, StepDone
 from imgcls.errors import CheckpointError, ConfigError, InterruptedRunError, ModelError, RunError
-from imgcls.jobs.plan import make_plan
+from imgcls.jobs.plan.plan import make_plan
 from imgcls.models.build import create_model
 from imgcls.storage.runs import find_resumable, is_finished
 

@@ -23,9 +23,9 @@ from imgcls.config.load import validate
 from imgcls.config.tune import TuneConfig
 from imgcls.engine.training.events import EpochDone, StepDone
 from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
-from imgcls.jobs.tune import open_search, run_search
-from imgcls.report.console import Console
-from imgcls.report.tuning import TuningView
+from imgcls.jobs.tune.tune import open_search, run_search
+from imgcls.output.console import Console
+from imgcls.output.screens.tuning import TuningView
 
 # the learning rate that the search starts from learns nothing in two epochs
 PLANTED = {"optim.lr": {"low": 1e-6, "high": 3e-2, "log": True}}
@@ -163,7 +163,7 @@ def test_the_end_of_the_time_is_met_inside_a_trial(tmp_path, photos, monkeypatch
     def clock():
         return real() + 1e6 * len(late)
 
-    monkeypatch.setattr("imgcls.jobs.trial.time.monotonic", clock)
+    monkeypatch.setattr("imgcls.jobs.tune.trial.time.monotonic", clock)
 
     def time_flies(event, number):
         if number == 1 and isinstance(event, StepDone):
@@ -318,7 +318,7 @@ def _train_part(search_file):
 
 def test_a_storage_that_cannot_be_used_leaves_nothing_behind(command, search_file, monkeypatch):
     """Exit code 2, before any file."""
-    monkeypatch.setattr("imgcls.jobs.study_database._PAUSES_S", ())
+    monkeypatch.setattr("imgcls.jobs.tune.database._PAUSES_S", ())
     done = command("tune", "--config", search_file, "--storage", "sqlite:////no/such/folder/s.db")
     assert done.code == 2
     assert "--storage sqlite:////no/such/folder/s.db: cannot be used" in done.error_lines[0]
@@ -338,7 +338,7 @@ def test_a_database_that_fails_on_the_way_is_one_line(tmp_path, photos, monkeypa
         search_for(config, Watcher(damage))
     (tmp_path / "away.db").replace(database)
     # the process that had the trial would have ended by now
-    monkeypatch.setattr("imgcls.jobs.study.is_alive", lambda _worker: False)
+    monkeypatch.setattr("imgcls.jobs.tune.study.is_alive", lambda _worker: False)
     assert [r.state for r in search_for(config).trials] == ["complete"]
 
 

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.reference import option_reference
 from imgcls.engine.checkpoint.folder import read_checkpoint
-from imgcls.jobs.assemble import assemble
-from imgcls.jobs.plan import make_plan
-from imgcls.jobs.tables import checkpoint_table
+from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.plan.tables import checkpoint_table
+from imgcls.jobs.train.assemble import assemble
 from imgcls.storage.pointers import find_checkpoint
 
 ROOT = Path(__file__).parents[2]

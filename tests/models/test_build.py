@@ -24,7 +24,7 @@ from imgcls.models.build import (
     native_img_size,
     pretrained_facts,
 )
-from imgcls.models.catalog import load_catalog
+from imgcls.models.catalog.read import load_catalog
 from imgcls.models.hub import check_can_be_had
 from imgcls.models.own_rates import own_rates, takes_rate
 
@@ -225,7 +225,7 @@ def test_checking_a_size_leaves_no_trace():
 
 def test_a_suggestion_needs_no_catalogue(monkeypatch):
     """A wrong name is answered at once, also with a timm whose catalogue is not made yet."""
-    from imgcls.models import catalog
+    from imgcls.models.catalog import read as catalog
 
     monkeypatch.setattr(catalog, "load_catalog", lambda: pytest.fail("the catalogue was read"))
     with pytest.raises(ModelError, match="resnet18"):

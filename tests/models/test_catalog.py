@@ -12,8 +12,9 @@ import timm
 import torch
 
 from imgcls.errors import ModelError
-from imgcls.models import build_catalog, catalog
-from imgcls.models.catalog import (
+from imgcls.models.catalog import build as build_catalog
+from imgcls.models.catalog import read as catalog
+from imgcls.models.catalog.read import (
     CURATED,
     get_available_models,
     list_models,
@@ -78,7 +79,7 @@ def test_filters_narrow_the_list():
 def test_reading_it_imports_neither_torch_nor_timm():
     """list-models answers at once."""
     code = (
-        "import sys; from imgcls.models.catalog import list_models; list_models('vit');"
+        "import sys; from imgcls.models.catalog.read import list_models; list_models('vit');"
         "print([m for m in ('torch', 'timm', 'numpy', 'sklearn', 'PIL') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from imgcls.models.build import (
     create_model,
     pretrained_facts,
 )
-from imgcls.models.catalog import CURATED, load_catalog
+from imgcls.models.catalog.read import CURATED, load_catalog
 
 _SMALL_PARAMETERS = 32_000_000
 # timm has weights for its tf_ twins only, which is why these are not in the curated list

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from imgcls.models.rollout import AttentionRollout, has_rollout
+from imgcls.models.explain.rollout import AttentionRollout, has_rollout
 
 
 def vit(**changes):

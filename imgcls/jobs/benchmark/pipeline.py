@@ -36,8 +36,8 @@ from imgcls.jobs.benchmark.single import (
     training_step,
 )
 from imgcls.jobs.benchmark.subject import Setting, Subject
-from imgcls.jobs.recipe import augmentation
-from imgcls.jobs.tables import OF_PIXELS, checkpoint_config
+from imgcls.jobs.plan.recipe import augmentation
+from imgcls.jobs.plan.tables import OF_PIXELS, checkpoint_config
 from imgcls.metrics.timings import Agreement, PipelineTimes, TimedSetting
 
 _SAMPLED_PICTURES = 48

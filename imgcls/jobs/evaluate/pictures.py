@@ -1,0 +1,163 @@
+"""Which pictures are scored: a split of the run, or others matched by class name."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgcls.config.evaluate import EvaluateConfig
+from imgcls.config.reading import ReadingConfig
+from imgcls.data.splits.assign import assignment_from_rows
+from imgcls.data.splits.groups import has_groups
+from imgcls.data.table import SampleTable
+from imgcls.engine.checkpoint.folder import Checkpoint
+from imgcls.errors import ConfigError, DataError, RunError
+from imgcls.jobs.evaluate.moved import own_split_in
+from imgcls.jobs.plan.tables import checkpoint_table, recorded_table
+from imgcls.results import AuditPicture
+from imgcls.storage.runs import SPLITS, run_of
+from imgcls.storage.splits import checked_at_s, differing, keys_in, read_splits
+
+_LONGEST_NAME = 150  # bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The rows of a table to score, with labels in the model's order of classes.
+
+    left_out: those that cannot be read, where they were looked for. run: the run whose own split
+    this is. trained_on: how many of them the model has seen, where that was asked.
+    """
+
+    table: SampleTable
+    indices: np.ndarray
+    split: str
+    notes: tuple[str, ...] = ()
+    left_out: tuple[AuditPicture, ...] = ()
+    run: Path | None = None
+    trained_on: dict[str, Any] | None = None
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """The group of each picture, "" for one of its own; None where no picture has one."""
+        if not has_groups(self.table):
+            return None
+        own = tuple((self.table.groups or ())[index] for index in self.indices)
+        return own if any(own) else None
+
+    def column(self, name: str) -> tuple[str, ...]:
+        """What the data say of each picture in a column, or its group.
+
+        Raises ConfigError for a column that the data do not have.
+        """
+        columns = dict(self.table.columns)
+        if self.table.groups is not None:
+            columns["group"] = self.table.groups
+        if name not in columns:
+            has = f"it has {', '.join(columns)}" if columns else "only tables have such columns"
+            raise ConfigError(f"--by {name}: {self.table.name} has no such column; {has}")
+        return tuple(columns[name][index] for index in self.indices)
+
+
+def chosen_pictures(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
+    """The pictures that the options name: those of `--data`, else the run's own `--split`.
+
+    Raises ConfigError or DataError where there are none, or they lack a column of `--by`.
+    """
+    pictures = _chosen(config, checkpoint)
+    require_columns(pictures, config)
+    return pictures
+
+
+def require_columns(pictures: Pictures, config: EvaluateConfig) -> None:
+    """Raise ConfigError unless the data have every column of `--by`."""
+    for name in config.by_columns:
+        pictures.column(name)
+
+
+def _chosen(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
+    skip = config.on_bad_image == "skip"
+    if config.data is None:
+        return run_pictures(checkpoint, config.split, config.reading, skip=skip)
+    table = checkpoint_table(checkpoint, config.data, config.reading, keep_missing=skip)
+    if config.names_split:
+        own = own_split_in(table, config.data, checkpoint, config.split, skip=skip)
+        if own is not None:
+            table, note = own
+            notes = (*table.notes, note)
+            run = run_of(checkpoint.folder)
+            return Pictures(table, np.arange(len(table)), config.split, notes, run=run)
+    if table.splits is None:
+        note = f"all {len(table)} pictures of {config.data} are scored; it has no splits"
+        return Pictures(table, np.arange(len(table)), _data_name(table), (*table.notes, note))
+    indices = np.flatnonzero(np.array([s == config.split for s in table.splits]))
+    if not len(indices):
+        present = sorted(set(table.splits))
+        raise ConfigError(
+            f"--split {config.split}: {config.data} has no such split; it has {', '.join(present)}"
+        )
+    return Pictures(table, indices, f"{_data_name(table)}-{config.split}", table.notes)
+
+
+def has_split(checkpoint: Checkpoint, split: str) -> bool:
+    """True when the run that the checkpoint lies in has pictures in a split. Raises RunError."""
+    return bool(keys_in(read_splits(_run_of(checkpoint)), split, checkpoint.fold))
+
+
+def run_pictures(
+    checkpoint: Checkpoint, split: str, reading: ReadingConfig | None = None, *, skip: bool = False
+) -> Pictures:
+    """The pictures of a split of the run that the checkpoint lies in, by its splits.csv.
+
+    reading: what is to be read otherwise than in training, such as another root. skip: pictures
+    that are gone stay, as ones that cannot be read. Raises DataError when the split has none or the
+    data has changed, RunError outside a run and for a splits.csv that was edited.
+    """
+    run = _run_of(checkpoint)
+    rows = read_splits(run)
+    edited = differing(rows, checkpoint.facts.get("splits"))
+    if edited is not None:
+        raise RunError(
+            f"{run / SPLITS}: is not what {checkpoint.folder.name} was trained by: {edited}; put "
+            "it back, or say which pictures to score with --data"
+        )
+    fold = checkpoint.fold
+    table = recorded_table(
+        checkpoint_table(checkpoint, None, reading or ReadingConfig(), keep_missing=skip),
+        rows,
+        since_s=checked_at_s(run),
+        skip=skip,
+        compare=set(keys_in(rows, split, fold)),
+    )
+    assignment = assignment_from_rows(table, rows)
+    indices = assignment.indices(split, fold)
+    if not len(indices):
+        present = [s for s in ("train", "val", "test") if len(assignment.indices(s, fold))]
+        raise DataError(
+            f"--split {split}: this run has no {split} pictures; it has {', '.join(present)}"
+        )
+    return Pictures(table, indices, split, run=run)
+
+
+def _run_of(checkpoint: Checkpoint) -> Path:
+    run = run_of(checkpoint.folder)
+    if run is None:
+        raise RunError(
+            f"{checkpoint.folder}: lies outside its run, or its run has lost splits.csv, so the "
+            "split is not known; say which pictures to score with --data"
+        )
+    return run
+
+
+def _data_name(table: SampleTable) -> str:
+    # kept apart from the run's own splits, whose files must not be replaced
+    name = table.name.encode(errors="surrogateescape")
+    if len(name) <= _LONGEST_NAME:
+        return f"data-{table.name}"
+    # file systems allow 255 bytes, and more is put before and behind it
+    digest = hashlib.sha256(name).hexdigest()[:8]
+    return f"data-{name[:_LONGEST_NAME].decode(errors='ignore')}-{digest}"

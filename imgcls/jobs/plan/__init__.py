@@ -1,0 +1,1 @@
+"""From Config to Plan: everything that `auto` stands for."""

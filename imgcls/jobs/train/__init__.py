@@ -1,0 +1,1 @@
+"""Train a run, from the beginning or from where it stopped."""

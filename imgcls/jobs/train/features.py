@@ -1,0 +1,196 @@
+"""The features of a run's pictures: computed once, for all epochs and all folds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgcls.data.loading.bad_images import BadImage, BadImages, bad_image
+from imgcls.data.loading.cache import reserve
+from imgcls.data.loading.features import FeatureSet
+from imgcls.data.loading.loader import EvalLoader
+from imgcls.data.pixels.transforms import eval_transform, train_transform
+from imgcls.engine.device.batches import Normalizer
+from imgcls.engine.device.runtime import derive_seed, versions
+from imgcls.engine.scoring.features import ClassifierAlone, extract_features
+from imgcls.jobs.plan.plan import Plan
+from imgcls.models.card import Preprocessing
+from imgcls.storage.caches import FeatureFile, feature_folder
+from imgcls.storage.durable import why_not_written, writing
+
+_MOST_IN_MEMORY_BYTES = 2**30
+
+
+class FeatureStore:
+    """Computes features when they are first asked for, and keeps them.
+
+    It covers every picture that some fold trains or validates with, in the table's order,
+    whichever fold asks first: so folds share one pass, and a resumed run finds the same bits.
+    Above 1 GiB they lie in a temporary file that is mapped into memory. With `run`, they are also
+    kept in the run's folder while it trains: what a stop or a kill has left is not computed again.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._held: tuple[str, FeatureSet] | None = None
+        self.run: Path | None = None
+        self.on_batch: Callable[[int, int], None] = lambda _done, _total: None
+
+    def of(self, alone: ClassifierAlone, facts: Preprocessing, bad_images: BadImages) -> FeatureSet:
+        """The features that this classifier's backbone gives. Raises ModelError, BadImageError.
+
+        bad_images: what is done about pictures that cannot be read; told of them each time.
+        """
+        key = _backbone_key(alone)
+        if self._held is None or self._held[0] != key:
+            self._held = (key, self._compute(alone, facts, key, bad_images))
+        found = self._held[1]
+        bad_images.meet(list(found.bad.values()))
+        return found
+
+    def _compute(
+        self, alone: ClassifierAlone, facts: Preprocessing, key: str, bad_images: BadImages
+    ) -> FeatureSet:
+        plan, views = self._plan, self._plan.recipe.feature_views
+        split = plan.assignment.split
+        rows = np.flatnonzero((split == "train") | (split == "val"))
+        trained = np.flatnonzero(split == "train")
+        self._done, self._total = 0, len(rows) + (views - 1) * len(trained)
+        folder = self._folder(key, facts)
+        values: np.ndarray | None = None
+        missing: set[int] = set()
+        for view in range(views):
+            wanted = rows if view == 0 else trained
+            file = None if folder is None else FeatureFile(folder / f"view-{view}")
+            lacking = set(wanted.tolist())
+            for found_rows, found in self._view(
+                alone, facts, view, wanted, file=file, bad_images=bad_images
+            ):
+                lacking.difference_update(found_rows.tolist())
+                if values is None:
+                    values = _room((views, len(rows), found.shape[1]))
+                values[view, np.searchsorted(rows, found_rows)] = found
+                self._done += len(found)
+                self.on_batch(self._done, self._total)
+            missing |= lacking
+        assert values is not None
+        return FeatureSet(rows, values, self._bad(missing, bad_images))
+
+    def _bad(self, rows: Iterable[int], bad_images: BadImages) -> dict[int, BadImage]:
+        """The pictures of these rows, with the reason where this sitting met them."""
+        table, met = self._plan.table, {image.key: image for image in bad_images.met}
+        why = "could not be read when its features were computed"
+        return {row: met.get(table.keys[row], bad_image(table, row, why)) for row in sorted(rows)}
+
+    def _folder(self, key: str, facts: Preprocessing) -> Path | None:
+        """Where features are kept until the run has ended, so that a stop loses none."""
+        if self.run is None:
+            return None
+        plan = self._plan
+        made_by: dict[str, Any] = {
+            "backbone": key,
+            "pictures": plan.table.fingerprint(),
+            "split": hashlib.sha256("/".join(plan.assignment.split).encode()).hexdigest(),
+            "preprocessing": facts.to_json(),
+            "views": repr(plan.recipe.augment) if plan.recipe.feature_views > 1 else None,
+            "seed": plan.config.runtime.seed,
+            # what last bits hang on
+            "batch_size": plan.pace.batch_size,
+            "compute": repr(plan.compute),
+            "versions": versions(),
+        }
+        text = json.dumps(made_by, sort_keys=True).encode()
+        try:
+            return feature_folder(self.run, hashlib.sha256(text).hexdigest())
+        except OSError as error:
+            _warn_not_kept(error)
+            return None
+
+    def _view(
+        self,
+        alone: ClassifierAlone,
+        facts: Preprocessing,
+        view: int,
+        wanted: np.ndarray,
+        *,
+        file: FeatureFile | None,
+        bad_images: BadImages,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows, features) of each batch: those kept by an earlier sitting, then the others."""
+        plan, size = self._plan, self._plan.pace.batch_size
+        next_position = 0
+        for rows, features in [] if file is None else file.read():
+            next_position = int(np.searchsorted(wanted, rows[-1])) + 1
+            yield rows, features
+        # whole batches, as in one sitting
+        left = wanted[-(-next_position // size) * size :]
+        if not len(left):
+            return
+        loader = EvalLoader(
+            plan.table,
+            left,
+            eval_transform(facts) if view == 0 else train_transform(facts, plan.recipe.augment),
+            batch_size=size,
+            workers=plan.workers,
+            device_type=plan.compute.device.type,
+            seed=None if view == 0 else derive_seed(plan.config.runtime.seed, "view", view),
+            bad_images=bad_images,
+            # of more than a batch none to be read means that a disk or a mount has gone
+            is_rest=next_position > 0 and len(left) <= size,
+        )
+        normalizer = Normalizer(facts.mean, facts.std, plan.compute)
+        remaining = iter(left.tolist())
+        for batch, features in extract_features(alone, loader, normalizer, plan.compute):
+            # in order, without those that could not be read
+            keys = plan.table.keys
+            rows = np.array([next(r for r in remaining if keys[r] == key) for key in batch.keys])
+            if file is not None:
+                try:
+                    file.append(rows, features)
+                except OSError as error:
+                    _warn_not_kept(error)
+                    file = None
+            yield rows, features
+
+
+def _warn_not_kept(error: OSError) -> None:
+    warnings.warn(
+        f"computed features are not kept ({why_not_written(error)}): a run that is stopped before "
+        "its first epoch computes them again",
+        NotKeptWarning,
+        stacklevel=2,
+    )
+
+
+class NotKeptWarning(UserWarning):
+    """What was computed is lost if the run is stopped now."""
+
+
+def _room(shape: tuple[int, int, int]) -> np.ndarray:
+    size_bytes = int(np.prod(shape)) * 4
+    if size_bytes <= _MOST_IN_MEMORY_BYTES:
+        return np.zeros(shape, dtype=np.float32)
+    place = Path(tempfile.gettempdir())
+    with (
+        writing(place, f"features take {size_bytes / 2**30:.1f} GiB; TMPDIR names another folder"),
+        tempfile.TemporaryFile(prefix="imgcls-features-") as file,
+    ):
+        reserve(file, size_bytes)
+        return np.memmap(file, np.float32, "r+", shape=shape)
+
+
+def _backbone_key(alone: ClassifierAlone) -> str:
+    own = {id(tensor) for tensor in alone.state_dict(keep_vars=True).values()}
+    digest = hashlib.sha256()
+    for name, tensor in alone.whole.state_dict(keep_vars=True).items():
+        if id(tensor) not in own:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

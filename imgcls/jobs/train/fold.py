@@ -1,0 +1,248 @@
+"""One fold of a run: from its checkpoints, or from the beginning, to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from imgcls.config.load import dump_yaml
+from imgcls.data.loading.bad_images import BadImage
+from imgcls.data.splits.assign import split_rows
+from imgcls.engine.checkpoint.checkpointer import Checkpointer, find_sound, go_on
+from imgcls.engine.device.memory import is_out_of_memory
+from imgcls.engine.device.runtime import versions
+from imgcls.engine.training.events import (
+    EpochDone,
+    Event,
+    FeaturesDone,
+    FoldStarted,
+    ImageSkipped,
+    Observer,
+    Resumed,
+)
+from imgcls.engine.training.fit import FitSettings, broadcast, fit
+from imgcls.engine.training.interrupt import StopRequest
+from imgcls.engine.training.losses import stated_prior
+from imgcls.engine.training.trainable import is_too_few
+from imgcls.errors import (
+    BadImageError,
+    CheckpointError,
+    DeviceMemoryError,
+    InterruptedRunError,
+    OutputError,
+)
+from imgcls.jobs.plan.plan import Plan
+from imgcls.jobs.train.assemble import Assembly, assemble
+from imgcls.jobs.train.features import FeatureStore
+from imgcls.jobs.train.head import fit_head
+from imgcls.jobs.train.restore import inexact, machine, restore
+from imgcls.metrics.trackers import MetricTracker
+from imgcls.results import AuditPicture, FoldResult
+from imgcls.storage.bad_images import add_bad_images, append_bad_image
+from imgcls.storage.durable import remove_parts_in, write_text, writing
+from imgcls.storage.pointers import BEST, LAST, best_of, last_of, settle
+from imgcls.storage.runs import CONFIG, SUMMARY, fold_folder
+from imgcls.storage.sidecar import read_sidecar
+from imgcls.storage.splits import recorded_splits
+from imgcls.storage.tables import write_history
+
+# asked for at once, this is no matter of the batch
+_TOO_MUCH_BYTES = 16 * 2**30
+
+
+def train_fold(
+    plan: Plan,
+    run: Path,
+    fold: int,
+    assembly: Assembly | None,
+    *,
+    store: FeatureStore,
+    emit: Observer,
+    stop: StopRequest,
+    force: bool,
+) -> tuple[FoldResult, Assembly]:
+    """Train a fold to its end: where it lies and how its best epoch scored, and its parts.
+
+    assembly: parts that were built before, used where they are this fold's and not yet trained.
+    The caller holds the run, which stays as it was where a request is refused. Raises as
+    `imgcls.jobs.train.train.train_run`.
+    """
+    start_s = time.monotonic()
+    folder = fold_folder(run, fold)
+    checkpoints = folder / "checkpoints"
+    emit = broadcast((partial(_keep_history, folder), emit))
+    sound = find_sound(checkpoints)
+    saved, best = sound.last, sound.best
+    if saved is None and sound.problems:
+        raise CheckpointError(f"no checkpoint of fold {fold} is sound: {sound.problems[0]}")
+    if assembly is None or assembly.fold != fold or assembly.parts.progress.step:
+        assembly = assemble(plan, fold, load_weights=saved is None, store=store)
+    # no bound method: parts in a circle would keep their loader processes until Python collects
+    # them, in an order in which each of them is waited for in vain, five seconds long
+    store.on_batch = partial(_features_done, emit, stop)
+    store.run = run
+    parts = assembly.parts
+    state = parts.train_state()
+    if saved is not None:
+        restore(plan, fold, parts, saved, force=force)
+    _keep_plan(plan, run, checkpoints)
+    if saved is not None:
+        with writing(checkpoints, go_on(run)):
+            best = settle(checkpoints, best, saved.folder)
+        if best is None and parts.tracker.best_value is not None:
+            # one that is damaged must not keep a later epoch from being the best
+            parts.tracker.load_state_dict(MetricTracker(parts.tracker.metric).state_dict())
+        emit(Resumed(saved.folder, sound.problems, inexact(plan, fold, saved)))
+    checkpointer = Checkpointer(
+        checkpoints,
+        policy=plan.config.checkpoint,
+        state=state,
+        card=assembly.card,
+        facts=_facts(plan, fold),
+        emit=emit,
+        best=best,
+    )
+    assembly.bad_images.on_new = partial(_image_skipped, run, emit)
+    settings = FitSettings(
+        fold=fold,
+        folds=plan.folds,
+        folder=folder,
+        epochs=plan.epochs,
+        score_first=plan.recipe.fits_head,
+        patience=plan.config.early_stopping.patience,
+        seed=plan.config.runtime.seed,
+    )
+    with contextlib.closing(checkpointer), _advising(plan):
+        if saved is None and plan.recipe.fits_head:
+            with stop.at_once():
+                features_of = partial(
+                    assembly.store.of,
+                    facts=assembly.preprocessing,
+                    bad_images=assembly.bad_images,
+                )
+                fit_head(plan, fold, parts.learner, features_of, emit)
+        fit(parts, settings, checkpointer, emit, stop)
+    with writing(run, go_on(run)):
+        add_bad_images(run, map(_as_picture, assembly.bad_images.met))
+    return _result(plan, fold, folder, parts.progress.stopped_early, start_s), assembly
+
+
+def _keep_plan(plan: Plan, run: Path, checkpoints: Path) -> None:
+    """Write what the run is trained by from here on; nothing refuses to go on any more."""
+    with writing(run, go_on(run)):
+        write_text(run / CONFIG, dump_yaml(plan.config))
+        # it is made again at the end; until then the run is not finished
+        (run / SUMMARY).unlink(missing_ok=True)
+    with writing(checkpoints):
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        # there is no other writer of these two folders
+        for folder in (run, checkpoints.parent):
+            remove_parts_in(folder)
+
+
+@contextlib.contextmanager
+def _advising(plan: Plan) -> Iterator[None]:
+    """Say what to do where memory or the pictures of a batch do not suffice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(_memory_advice(plan, error)) from error
+    except ValueError as error:
+        if not is_too_few(error):
+            raise
+        raise BadImageError(
+            "pictures that cannot be read left a batch of one, on which a batch norm cannot be "
+            "trained; give a larger --batch-size, or repair the pictures"
+        ) from error
+
+
+def _keep_history(folder: Path, event: Event) -> None:
+    """Keep a fold's `history.csv` true: one row for each epoch so far."""
+    if isinstance(event, (FoldStarted, EpochDone)) and event.history:
+        with writing(folder, go_on(folder.parent)):
+            write_history(folder / "history.csv", event.history)
+
+
+def _facts(plan: Plan, fold: int) -> dict[str, object]:
+    imbalance = plan.recipe.imbalance
+    prior = stated_prior(imbalance, plan.train_counts(fold))
+    return {
+        "fold": fold,
+        "model_name": plan.config.model.name,
+        "class_names": list(plan.class_names),
+        "val_pictures": len(plan.assignment.indices("val", fold)),
+        "prior": {"imbalance": imbalance, "shares": prior.tolist()},
+        "config": plan.config.model_dump(mode="json"),
+        "data_fingerprint": plan.table.fingerprint(),
+        "splits": recorded_splits(split_rows(plan.table, plan.assignment)),
+        "splitter": plan.assignment.splitter,
+        "versions": versions(),
+        "machine": machine(plan),
+    }
+
+
+def _result(plan: Plan, fold: int, folder: Path, early: bool, start_s: float) -> FoldResult:
+    checkpoints = folder / "checkpoints"
+    best, last = best_of(checkpoints), last_of(checkpoints)
+    if best is None or last is None:
+        raise OutputError(
+            f"{checkpoints}: there is no best checkpoint: no epoch had a usable "
+            f"{plan.recipe.monitor}, or the one that had is damaged"
+        )
+    facts = read_sidecar(best)["facts"]
+    return FoldResult(
+        fold=fold,
+        folder=folder,
+        best_checkpoint=checkpoints / BEST,
+        last_checkpoint=checkpoints / LAST,
+        best_epoch=facts["epoch"],
+        epochs_run=read_sidecar(last)["facts"]["epoch"],
+        monitor=plan.recipe.monitor,
+        # earlier versions counted the epochs of these from 0
+        best_metrics={**facts["metrics"], "epoch": facts["epoch"]},
+        val_pictures=len(plan.assignment.indices("val", fold)),
+        stopped_early=early,
+        elapsed_s=time.monotonic() - start_s,
+    )
+
+
+def _memory_advice(plan: Plan, error: BaseException) -> str:
+    batch_size, grad_accum = plan.pace.batch_size, plan.config.optim.grad_accum
+    device, opt = plan.compute.device, plan.config.optim.opt
+    asked = re.search(r"allocate (\d+) bytes", str(error))
+    if asked is not None and int(asked[1]) > _TOO_MUCH_BYTES:
+        return (
+            f"{device} is out of memory: {int(asked[1]) / 2**30:,.0f} GiB were asked for at once; "
+            f"train with a smaller --model, or another --opt if {opt} keeps more than its size"
+        )
+    if batch_size == 1:
+        return f"{device} is out of memory; train with a smaller --model or --img-size"
+    return (
+        f"{device} is out of memory at --batch-size {batch_size}; the same training with "
+        f"less: imgcls train --batch-size {-(-batch_size // 2)} --grad-accum-steps "
+        f"{grad_accum * 2}"
+    )
+
+
+def _features_done(emit: Observer, stop: StopRequest, done: int, total: int) -> None:
+    emit(FeaturesDone(done, total))
+    if stop:
+        raise InterruptedRunError(
+            "stopped by a signal before the first epoch", stop.signal_number or 2
+        )
+
+
+def _image_skipped(run: Path, emit: Observer, bad: BadImage) -> None:
+    with writing(run, go_on(run)):
+        append_bad_image(run, _as_picture(bad))
+    emit(ImageSkipped(bad.location, bad.reason))
+
+
+def _as_picture(bad: BadImage) -> AuditPicture:
+    return AuditPicture(bad.key, bad.label, note=bad.reason)

@@ -1,0 +1,73 @@
+"""The classifier alone: cut out of a model, and fitted before anything else is trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from torch import nn
+
+from imgcls.data.loading.features import FeatureSet
+from imgcls.engine.device.runtime import derive_seed
+from imgcls.engine.scoring.features import ClassifierAlone, set_classifier
+from imgcls.engine.training.events import Event, HeadFitted
+from imgcls.engine.training.step import Learner
+from imgcls.errors import ModelError
+from imgcls.jobs.plan.plan import Plan
+from imgcls.jobs.train.logistic import fit_logistic
+from imgcls.models.build import classifier_names
+
+
+def classifier_alone(model: nn.Module, dropout: float = 0.0) -> ClassifierAlone:
+    """The model's classifier, to be fed with features. Raises ModelError for one with several."""
+    names = classifier_names(model)
+    if len(names) > 1:
+        raise ModelError(
+            f"--tune, --head: this model has {len(names)} classifiers; use --tune full, or "
+            "--tune head+full --head linear"
+        )
+    return ClassifierAlone(model, names[0], dropout)
+
+
+def fit_head(
+    plan: Plan,
+    fold: int,
+    learner: Learner,
+    features_of: Callable[[ClassifierAlone], FeatureSet],
+    emit: Callable[[Event], None],
+) -> None:
+    """Fit the fold's classifier by logistic regression, and give it to the model and its average.
+
+    features_of: the features that a classifier's backbone gives of the run's pictures. Raises
+    ModelError when the classifier is not one linear layer behind the backbone.
+    """
+    start_s = time.monotonic()
+    model = learner.model
+    alone = model if isinstance(model, ClassifierAlone) else classifier_alone(model)
+    features = features_of(alone)
+    features_s = time.monotonic() - start_s
+    rows = features.readable(plan.assignment.indices("train", fold))
+    groups = plan.table.groups
+    fitted = fit_logistic(
+        np.stack([features.of(rows, view) for view in range(len(features.values))]),
+        plan.table.labels[rows],
+        len(plan.class_names),
+        imbalance=plan.recipe.imbalance,
+        seed=derive_seed(plan.config.runtime.seed, "head", fold),
+        groups=None if groups is None else [groups[row] for row in rows],
+    )
+    set_classifier(alone.classifier, fitted.weight, fitted.bias)
+    if learner.average is not None:
+        learner.average.restart(learner.model)
+    emit(
+        HeadFitted(
+            pictures=len(rows),
+            views=len(features.values),
+            c=fitted.c,
+            folds=fitted.folds,
+            features_s=features_s,
+            elapsed_s=time.monotonic() - start_s,
+            reason=fitted.reason,
+        )
+    )

@@ -1,0 +1,128 @@
+"""`--max-minutes`: how many epochs fit, by the speed measured before the first.
+
+The number of epochs is fixed then and kept in the run's config, without the minutes. So the
+schedule is shaped for it from the first update on, and the run repeats and resumes exactly.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from imgcls.engine.scoring.inference import predict
+from imgcls.engine.training.fit import Parts
+from imgcls.engine.training.step import train_step
+from imgcls.errors import ConfigError
+from imgcls.jobs.plan.plan import Plan
+from imgcls.jobs.train.assemble import assemble
+
+# the first steps load kernels and fill the loaders' queues
+_WARMUP_STEPS = 3
+_MOST_STEPS, _LONGEST_S = 40, 5.0
+_VAL_BATCHES = 8
+# what is not left for building the model, checkpoints, and a machine that slows down when warm
+_SHARE = 0.9
+_MOST_EPOCHS = 10**6
+
+
+@dataclass(frozen=True)
+class EpochTime:
+    """What an epoch with its validation takes, from so many timed updates.
+
+    head_s: what comes before the first: the features that the classifier is fitted on.
+    """
+
+    epoch_s: float
+    steps: int
+    head_s: float
+
+
+def fit_to_time(plan: Plan) -> Plan:
+    """The plan with no more epochs than fit into `optim.max_minutes`; as it is without that.
+
+    The minutes are for all folds together, from this call on. Raises ConfigError when not even one
+    epoch fits.
+    """
+    minutes = plan.config.optim.max_minutes
+    if minutes is None:
+        return plan
+    if plan.recipe.from_features:
+        raise ConfigError(
+            "optim.max_minutes (--max-minutes): epochs of the classifier alone take seconds; leave "
+            "it out with --tune head"
+        )
+    start_s = time.monotonic()
+    measured = measure_epoch(plan)
+    folds = len(plan.folds)
+    left_s = 60 * minutes - (time.monotonic() - start_s) - measured.head_s
+    epoch_s = measured.epoch_s
+    # so many minutes may be given that their seconds are inf
+    fitting = int(min(_SHARE * left_s / (folds * epoch_s), _MOST_EPOCHS))
+    if fitting < 1:
+        each = f" in each of {folds} folds" if folds > 1 else ""
+        raise ConfigError(
+            f"optim.max_minutes (--max-minutes): {minutes:g} is too little; one epoch{each} takes "
+            f"about {folds * epoch_s / 60:.2g} minutes, and measuring that took "
+            f"{(time.monotonic() - start_s) / 60:.2g}; a smaller --img-size or --model is faster"
+        )
+    epochs = min(plan.pace.epochs, fitting)
+    unit = "minute" if minutes == 1 else "minutes"
+    fit = f"what fits into {minutes:g} {unit}" if epochs == fitting else f"{fitting} would fit"
+    reason = f"{epochs} epochs: {fit}; {epoch_s:.1f} s each, by {measured.steps} timed steps"
+    # a warm-up takes no more than a fifth of what was shortened
+    warmup_epochs = plan.pace.warmup_epochs
+    if epochs < plan.pace.epochs:
+        warmup_epochs = min(warmup_epochs, epochs / 5)
+    pace = replace(plan.pace, epochs=epochs, warmup_epochs=warmup_epochs)
+    optim = plan.config.optim.model_copy(
+        update={"epochs": epochs, "warmup_epochs": warmup_epochs, "max_minutes": None}
+    )
+    config = plan.config.model_copy(update={"optim": optim})
+    return replace(plan, pace=pace, reasons=(*plan.reasons, reason), config=config)
+
+
+def measure_epoch(plan: Plan) -> EpochTime:
+    """Time some updates and validation batches of the first fold, on parts that are thrown away."""
+    parts = assemble(plan, plan.folds[0], load_weights=False).parts
+    step_s, steps = _time_steps(parts)
+    val_s = _time_validation(parts)
+    head_s = _feature_pictures(plan) * val_s / len(plan.assignment.indices("val", plan.folds[0]))
+    return EpochTime(parts.train_batches.steps_per_epoch * step_s + val_s, steps, head_s)
+
+
+def _feature_pictures(plan: Plan) -> int:
+    """Passes of a picture through the backbone before the first epoch, in all folds together."""
+    if not plan.recipe.fits_head:
+        return 0
+    trained = int((plan.assignment.split == "train").sum())
+    return plan.recipe.feature_views * trained + int((plan.assignment.split == "val").sum())
+
+
+def _time_steps(parts: Parts) -> tuple[float, int]:
+    """(seconds an update with its loading, updates timed)."""
+    learner = parts.learner
+    learner.trainable.begin_epoch(learner.model, 0)
+    warmup_steps = min(_WARMUP_STEPS, parts.train_batches.steps_per_epoch - 1)
+    timed = 0
+    start_s = now_s = time.monotonic()
+    for step, micro_batches in enumerate(parts.train_batches.steps(0)):
+        train_step(learner, micro_batches, step)
+        now_s = time.monotonic()
+        if step < warmup_steps:
+            start_s = now_s
+            continue
+        timed += 1
+        if timed >= _MOST_STEPS or now_s - start_s >= _LONGEST_S:
+            break
+    return (now_s - start_s) / timed, timed
+
+
+def _time_validation(parts: Parts) -> float:
+    """Seconds to score all validation pictures, from the first batches."""
+    total = len(parts.val_batches)
+    some = min(total, _VAL_BATCHES)
+    start_s = time.monotonic()
+    batches = islice(parts.val_batches, some)
+    predict(parts.eval_model, batches, parts.normalizer, parts.learner.compute)
+    return (time.monotonic() - start_s) * total / some

@@ -1,0 +1,1 @@
+"""The families of timm, without importing it."""

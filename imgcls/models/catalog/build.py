@@ -1,0 +1,73 @@
+"""Makes the catalogue: `python -m imgcls.models.catalog.build [FILE]`.
+
+Each architecture is built on the meta device, which allocates nothing. Names that the shipped
+catalogue has, with an unchanged input size, keep their count, so a new timm costs only its news.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import get_pretrained_cfg
+
+from imgcls.models.catalog.read import SHIPPED
+
+
+def build_catalog(known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The catalogue's content: {"timm": version, "models": {name: [family, count, size, tags]}}.
+
+    known: the models of an earlier catalogue, whose counts are kept.
+    """
+    tags: dict[str, list[str]] = {}
+    for full_name in timm.list_pretrained():
+        name, _, tag = full_name.partition(".")
+        tags.setdefault(name, []).append(tag)
+    models = {}
+    for name in timm.list_models():
+        facts = get_pretrained_cfg(name)
+        size = list(facts.input_size) if facts is not None else [3, 224, 224]
+        earlier = (known or {}).get(name)
+        count = earlier[1] if earlier is not None and earlier[2] == size else count_parameters(name)
+        family = timm.models.model_entrypoint(name).__module__.rpartition(".")[2]
+        models[name] = [family, count, size, tags.get(name, [])]
+    return {"timm": version("timm"), "models": models}
+
+
+def count_parameters(name: str) -> int:
+    """The number of parameters with timm's own classifier."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with torch.device("meta"):
+                model = timm.create_model(name, pretrained=False)
+        except (NotImplementedError, RuntimeError):  # its constructor reads a tensor's values
+            model = timm.create_model(name, pretrained=False)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def write_catalog(file: Path, content: Mapping[str, Any]) -> None:
+    """Write the catalogue, one model a line, replacing the file at once."""
+    lines = ",\n".join(
+        f"{json.dumps(name)}:{json.dumps(entry, separators=(',', ':'))}"
+        for name, entry in content["models"].items()
+    )
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    temporary.write_text(
+        f'{{"timm":{json.dumps(content["timm"])},"models":{{\n{lines}\n}}}}\n', encoding="utf-8"
+    )
+    os.replace(temporary, file)  # noqa: PTH105  replaces on Windows too
+
+
+if __name__ == "__main__":
+    shipped = json.loads(SHIPPED.read_text(encoding="utf-8")) if SHIPPED.exists() else {}
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else SHIPPED
+    write_catalog(target, build_catalog(shipped.get("models")))

@@ -1,0 +1,167 @@
+"""All of timm's architectures without importing timm or torch.
+
+`catalog.json` ships with the package and holds one line for each model of one timm version. With
+another timm installed it is made again once, in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from imgcls.config.files import read_json
+from imgcls.errors import ModelError
+from imgcls.results import ModelEntry
+
+SHIPPED = Path(__file__).with_name("catalog.json")
+
+CURATED = (
+    *(f"resnet{n}" for n in (18, 34, 50, 101, 152)),
+    "resnext50_32x4d",
+    "wide_resnet50_2",
+    "tf_efficientnet_lite0",
+    *(f"efficientnet_b{n}" for n in range(8)),
+    *(f"tf_efficientnetv2_{size}" for size in "sml"),
+    *(f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large")),
+    *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
+    *(f"mobilenetv3_{size}_100" for size in ("small", "large")),
+    *(f"densenet{n}" for n in (121, 169, 201)),
+    *(f"regnetx_{size}" for size in ("002", "008", "032", "080", "160")),
+    *(f"regnety_{size}" for size in ("002", "008", "032", "080", "160")),
+    *(f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base")),
+)
+
+
+def list_models(
+    pattern: str | None = None,
+    *,
+    family: str | None = None,
+    max_params: float | None = None,
+    img_size: int | None = None,
+    pretrained: bool = False,
+    limit: int | None = None,
+    on_rebuild: Callable[[str], None] = lambda _message: None,
+) -> list[ModelEntry]:
+    """Models by name: the curated families, or, with a pattern or filter, all of timm.
+
+    pattern: a glob or a part of `name` or `name.tag`, in any case. max_params: in millions.
+    img_size: the side the model was made for. An empty list when none fits.
+    """
+    entries = load_catalog(on_rebuild)
+    if (pattern, family, max_params, img_size) == (None, None, None, None):
+        chosen = [entries[name] for name in CURATED if name in entries]
+    else:
+        chosen = list(entries.values())
+    if pattern is not None:
+        wanted = pattern.lower()
+        glob = wanted if any(c in wanted for c in "*?[") else f"*{wanted}*"
+        chosen = [entry for entry in chosen if _matches(entry, glob)]
+    if family is not None:
+        chosen = [entry for entry in chosen if entry.family == family.lower()]
+    if max_params is not None:
+        chosen = [entry for entry in chosen if entry.parameters <= max_params * 1e6]
+    if img_size is not None:
+        chosen = [entry for entry in chosen if entry.input_size[-1] == img_size]
+    if pretrained:
+        chosen = [entry for entry in chosen if entry.pretrained_tags]
+    return chosen[:limit]
+
+
+def get_available_models() -> list[str]:
+    """The names of all architectures of the installed timm."""
+    return list(load_catalog())
+
+
+def nearest_names(name: str, n: int = 3, *, among: Iterable[str] | None = None) -> list[str]:
+    """The n names most like this one; among: where to look, the catalogue when not given."""
+    import difflib
+
+    known = load_catalog() if among is None else among
+    return difflib.get_close_matches(name.strip().lower().partition(".")[0], sorted(known), n)
+
+
+def load_catalog(
+    on_rebuild: Callable[[str], None] = lambda _message: None,
+) -> dict[str, ModelEntry]:
+    """All entries by name, for the installed timm.
+
+    Raises ModelError when the catalogue has to be made again and cannot.
+    """
+    installed = version("timm")
+    cached = cache_folder() / f"catalog-timm-{installed}.json"
+    for file in (SHIPPED, cached):
+        if (entries := _usable_entries(file, installed)) is not None:
+            return entries
+    on_rebuild(f"timm {installed} is new here: listing its models once, about a minute ...")
+    _rebuild(cached)
+    return _entries(cached, installed)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for imgcls, by the rules of the system; IMGCLS_CACHE overrides.
+
+    Below the temporary folder for a user without a home, as in a container of another's image.
+    """
+    if chosen := os.environ.get("IMGCLS_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or _home("AppData/Local")
+    elif sys.platform == "darwin":
+        base = _home("Library/Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or _home(".cache")
+    return Path(base) / "imgcls"
+
+
+def _home(inside: str) -> str:
+    try:
+        return str(Path.home() / inside)
+    except RuntimeError:
+        number = os.getuid() if hasattr(os, "getuid") else 0
+        return str(Path(tempfile.gettempdir()) / f"imgcls-{number}")
+
+
+def _matches(entry: ModelEntry, glob: str) -> bool:
+    names = (entry.name, *(f"{entry.name}.{tag}" for tag in entry.pretrained_tags))
+    return any(fnmatch.fnmatchcase(name, glob) for name in names)
+
+
+def _usable_entries(file: Path, timm_version: str) -> dict[str, ModelEntry] | None:
+    try:
+        return _entries(file, timm_version)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # not made yet, of another timm, or damaged
+
+
+@cache
+def _entries(file: Path, timm_version: str) -> dict[str, ModelEntry]:
+    content: dict[str, Any] = read_json(file)
+    if content["timm"] != timm_version:
+        raise ValueError(f"made for timm {content['timm']}")
+    return {
+        name: ModelEntry(name, family, parameters, tuple(size), tuple(tags))
+        for name, (family, parameters, size, tags) in content["models"].items()
+    }
+
+
+def _rebuild(target: Path) -> None:
+    import subprocess
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "imgcls.models.catalog.build", str(target)]
+        subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  our own
+    except (OSError, subprocess.CalledProcessError) as error:
+        detail = getattr(error, "stderr", "") or str(error)
+        raise ModelError(
+            f"the list of timm's models could not be made in {target.parent}: "
+            f"{(detail.strip() or str(error)).splitlines()[-1]}; "
+            "set IMGCLS_CACHE to a folder that can be written"
+        ) from error

@@ -1,0 +1,155 @@
+"""Where output goes: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from imgcls.output.text import visible
+from imgcls.results import to_plain
+from imgcls.storage.durable import strict_json
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.console import RenderableType
+    from rich.text import Text
+
+_PIPE_WIDTH = 1000
+
+
+class Console:
+    """Two streams with one taste. `quiet` leaves results, warnings and errors.
+
+    `json` makes stdout one JSON document. Colours and bars appear on a terminal only; rich honours
+    NO_COLOR itself. Plain texts are written as they are, without rich, which takes longer to load
+    than some commands take to answer.
+    """
+
+    def __init__(self, *, quiet: bool = False, json: bool = False) -> None:
+        self.quiet = quiet
+        self.json = json
+
+    @cached_property
+    def out(self) -> RichConsole:
+        """Standard output, for tables and panels."""
+        return _rich_console(sys.stdout)
+
+    @cached_property
+    def err(self) -> RichConsole:
+        """Standard error, for bars and notes."""
+        return _rich_console(sys.stderr)
+
+    @property
+    def live(self) -> bool:
+        """True when bars can be drawn and redrawn."""
+        return not self.quiet and self.err.is_terminal
+
+    def say(self, text: RenderableType, *, transient: bool = False) -> None:
+        """Tell how things go. Transient text is for people who wait at a terminal."""
+        if self.quiet or (transient and not sys.stderr.isatty()):
+            return
+        if isinstance(text, str):
+            # bars that are being drawn put themselves below it: rich stands in for sys.stderr
+            _line(sys.stderr, text)
+        else:
+            self.err.print(text)
+
+    def warn(self, text: str) -> None:
+        """Tell what the user should know, also when quiet."""
+        # one line as the terminal folds it: paths in it are copied whole
+        self.err.print(f"note: {text}", style="yellow", soft_wrap=True)
+
+    def path(self, label: str, text: str) -> None:
+        """Give a path or command as a line of its own that can be copied whole."""
+        if self.json:
+            return
+        line = f"{label:<13} {text}"
+        # what would be broken at the edge of a terminal starts at its left edge instead
+        if sys.stdout.isatty() and len(line) > shutil.get_terminal_size().columns:
+            line = f"{label}\n{text}"
+        _line(sys.stdout, line)
+
+    def open(self, page: Path) -> None:
+        """Show a page in the reader's browser, or say that there is none."""
+        import webbrowser
+
+        if not webbrowser.open(page.absolute().as_uri()):
+            self.warn(f"no browser was found; open {page} in one")
+
+    def result(self, document: Any, *texts: RenderableType) -> None:
+        """Give the result: the document with --json, otherwise the texts."""
+        if self.json:
+            sys.stdout.write(_encodable(strict_json(to_plain(document))) + "\n")
+            return
+        for text in texts:
+            if isinstance(text, str):
+                _line(sys.stdout, text)
+            else:
+                self.out.print(text)
+
+    @contextlib.contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar while the block runs; call the function with (done, total)."""
+        if not self.live:
+            yield lambda _done, _total: None
+            return
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[count]}"),
+            TimeRemainingColumn(),
+            console=self.err,
+            transient=True,
+        )
+        with bar:
+            # how many there will be is not known before the first call
+            task = bar.add_task(title, total=None, count="")
+            yield lambda done, total: bar.update(
+                task, completed=done, total=total, count=f"{done:,}/{total:,}"
+            )
+
+
+def _encodable(document: str) -> str:
+    r"""The JSON text, with \u escapes for what standard output cannot encode."""
+    try:
+        document.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(document))
+    return document
+
+
+def _line(stream: TextIO, text: str) -> None:
+    stream.write(visible(text) + "\n")
+    stream.flush()
+
+
+def _rich_console(stream: TextIO) -> RichConsole:
+    from rich.console import Console as RichConsole
+
+    class SafeConsole(RichConsole):
+        """Takes every text as it is spelt: a class may be called [/b] or :smile:, or hold ESC."""
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(visible(text), **options)
+
+    # in a pipe nothing is folded or cut: another program may read it
+    return SafeConsole(
+        file=stream,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        width=None if stream.isatty() else _PIPE_WIDTH,
+    )

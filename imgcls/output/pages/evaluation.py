@@ -1,0 +1,265 @@
+"""An evaluated split as one page: what it says, in the order a reviewer asks for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from imgcls.metrics.predictions import Predictions
+from imgcls.output.metric_names import metric_title, metric_writer
+from imgcls.output.numbers import few_pictures, reach
+from imgcls.output.pages.page import Table, Thumbnail, format_cell, render_page
+from imgcls.output.pages.tables import (
+    class_table,
+    comparison_tables,
+    confusion_table,
+    corruption_table,
+    cost_table,
+    difference_table,
+    fold_table,
+    gate_table,
+    row_table,
+    slice_tables,
+)
+from imgcls.output.plots.drawing import Drawing
+from imgcls.output.screens.trained_on import trained_on_in_words
+
+_CARDS = (
+    "accuracy", "balanced_accuracy", "f1_macro", "roc_auc_macro", "average_precision_macro", "ece",
+)  # fmt: skip
+# browsers take half a minute to sort ten times as many
+_MOST_ROWS = 2_000
+_PRECISIONS = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page; whatever it has is shown in the order of the fields."""
+
+    title: str
+    text: str = ""
+    facts: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Table] = ()
+    drawings: Sequence[Drawing] = ()
+    galleries: Sequence[tuple[str, str, Sequence[Thumbnail]]] = ()
+    document: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """The section's name in a link."""
+        return self.title.lower().replace(" ", "-")
+
+    @property
+    def is_empty(self) -> bool:
+        """True when there is nothing to show but the title."""
+        return not any((self.drawings, self.facts, self.tables, self.galleries, self.document))
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the run says about itself; empty where it lies elsewhere.
+
+    config: the text of config.yaml. counts: rows of class and pictures a split.
+    findings: what the check of the data before training found. versions: of the libraries that
+    trained it.
+    """
+
+    config: str = ""
+    counts: Sequence[Mapping[str, Any]] = ()
+    findings: Sequence[tuple[str, str]] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is on disk of one evaluated split.
+
+    facts: test_metrics.json. per_class: rows of numbers or None. confusions: (true, predicted,
+    pictures) of the commonest mistakes. history: rows of history.csv.
+    """
+
+    facts: Mapping[str, Any]
+    predictions: Predictions
+    per_class: Sequence[Mapping[str, Any]]
+    confusions: Sequence[tuple[int, int, int]]
+    history: Sequence[Mapping[str, float | None]]
+    run: RunFacts
+
+
+def evaluation_page(
+    evaluation: Evaluation,
+    drawings: Mapping[str, Drawing],
+    galleries: Sequence[tuple[str, str, Sequence[Thumbnail]]],
+    notes: Sequence[str],
+) -> str:
+    """The page as HTML. drawings: by name; galleries: a title, a sentence and the pictures."""
+    facts = evaluation.facts
+    metrics = facts["metrics"]
+
+    support = [(row["class"], row["support"]) for row in evaluation.per_class]
+
+    def drawn(*names: str) -> list[Drawing]:
+        return [drawings[name] for name in names if name in drawings]
+
+    sections = [
+        Section(
+            "Confusions",
+            tables=_confused(evaluation),
+            drawings=drawn("confusion_matrix", "confusion_matrix_normalized"),
+        ),
+        Section(
+            "Classes",
+            " ".join(filter(None, ("Click a column's title to sort.", few_pictures(support)))),
+            tables=[_classes(evaluation.per_class)],
+        ),
+        Section("Pictures", galleries=galleries),
+        Section("Curves", drawings=drawn("roc_curves", "pr_curves")),
+        Section(
+            "Calibration",
+            facts=_calibration(facts),
+            drawings=drawn("reliability", "confidence"),
+        ),
+        *_further(facts, dict(support)),
+        Section("All metrics", facts=_metrics(metrics, facts.get("undefined", {}))),
+        Section("Training", drawings=drawn("training_curves")),
+        Section("Data", facts=evaluation.run.findings, tables=_counts(evaluation.run.counts)),
+        Section("Config", document=evaluation.run.config),
+        Section("Provenance", facts=_provenance(evaluation)),
+    ]
+    data = PurePath(facts["data"]["source"]).name
+    count = f"{metrics['samples']:,} pictures of {data}, {metrics['num_classes']:,} classes"
+    page = {
+        "title": f"{facts['model_name']} on {facts['split']}",
+        "subtitle": f"{count}, {_folds(facts['fold'])}",
+        "notes": [*facts.get("notes", ()), *notes],
+        "cards": [_card(metrics, facts.get("intervals", {}), name) for name in _CARDS],
+        "sections": [section for section in sections if not section.is_empty],
+    }
+    return render_page("evaluation.html", page=page)
+
+
+def _folds(fold: int | str) -> str:
+    return "all folds" if fold == "all" else f"fold {fold}"
+
+
+def _card(
+    metrics: Mapping[str, Any],
+    intervals: Mapping[str, Sequence[float]],
+    name: str,
+) -> tuple[str, str, str]:
+    written = metric_writer(name, metrics["samples"])
+    detail = reach(intervals.get(name), written)
+    return metric_title(name), written(metrics[name]), detail and f"95% interval {detail}"
+
+
+def _confused(evaluation: Evaluation) -> list[Table]:
+    if not evaluation.confusions:
+        return []
+    support = [row["support"] for row in evaluation.per_class]
+    return [confusion_table(evaluation.confusions, evaluation.facts["class_names"], support)]
+
+
+def _classes(rows: Sequence[Mapping[str, Any]]) -> Table:
+    if len(rows) <= _MOST_ROWS:
+        return class_table(rows)
+    weakest = sorted(rows, key=lambda row: math.inf if row["f1"] is None else row["f1"])
+    caption = f"The {_MOST_ROWS:,} weakest of {len(rows):,} classes; all are in per_class.csv"
+    return class_table(weakest[:_MOST_ROWS], caption)
+
+
+def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    some = f", the first {_MOST_ROWS:,} of {len(rows):,}" if len(rows) > _MOST_ROWS else ""
+    return [row_table(rows[:_MOST_ROWS], f"Pictures of each class{some}")] if rows else []
+
+
+def _further(facts: Mapping[str, Any], support: Mapping[str, int]) -> Iterator[Section]:
+    """What was asked for beyond the headline."""
+    pictures = facts["metrics"]["samples"]
+    if gates := facts.get("gates"):
+        yield Section("Gates", tables=[gate_table(gates)])
+    if folds := facts.get("cross_validation"):
+        yield Section("Cross-validation", tables=[fold_table(folds, pictures)])
+    if ensemble := facts.get("ensemble"):
+        folds = ", ".join(map(str, ensemble["folds"]))
+        caption = "The average (this) against the mean of its members (other)"
+        yield Section(
+            "Ensemble",
+            f"Folds {folds}; views of each picture: {ensemble['views']}.",
+            tables=[difference_table(ensemble["gain"], caption, ensemble.get("samples", pictures))]
+            if ensemble["gain"]
+            else [],
+        )
+    if coverage := facts.get("coverage"):
+        answered = [row["pictures"] for row in coverage]
+        text = "Accuracy when only the surest answers are taken (selective prediction)."
+        yield Section("Decisions", text, tables=[row_table(coverage, pictures=answered)])
+    if points := facts.get("operating_points"):
+        text = (
+            "For each class against the rest, the threshold of the highest F1, where it beats the "
+            "predicted class on pictures that it was not chosen by."
+        )
+        yield Section(
+            "Operating points",
+            text,
+            tables=[row_table(points, pictures=[support[row["class"]] for row in points])],
+        )
+    if costs := facts.get("costs"):
+        yield Section("Costs", tables=[cost_table(costs)])
+    if slices := facts.get("slices"):
+        yield Section("Slices", tables=slice_tables(slices))
+    if comparison := facts.get("comparison"):
+        yield Section("Comparison", tables=comparison_tables(comparison, pictures))
+    if corruptions := facts.get("corruptions"):
+        yield Section("Corruptions", tables=[corruption_table(corruptions, pictures)])
+
+
+def _metrics(metrics: Mapping[str, Any], undefined: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [
+        (
+            metric_title(name),
+            undefined.get(name, "undefined")
+            if value is None
+            else format_cell(value, "count")
+            if isinstance(value, int)
+            else metric_writer(name, metrics["samples"])(value),
+        )
+        for name, value in metrics.items()
+    ]
+
+
+def _calibration(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = facts.get("calibration")
+    if not found:
+        return []
+    fitted = f"fitted on {found['samples']:,} pictures of {found['fitted_on']}"
+    rows = [("Temperature", f"{found['temperature']:.4f}, {fitted}")]
+    for name, before in found["before"].items():
+        if isinstance(before, float):
+            rows.append(
+                (metric_title(name), f"{before:.4f} before, {found['after'][name]:.4f} after")
+            )
+    return rows
+
+
+def _data(origin: Mapping[str, Any]) -> str:
+    """Where the pictures are, and what was asked for when they were opened."""
+    asked = (f"{name.replace('_', ' ')} {value}" for name, value in origin.items())
+    return ", ".join([str(origin["source"]), *list(asked)[1:]])
+
+
+def _provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
+    facts = evaluation.facts
+    speed = facts["speed_metrics"]
+    rows = [
+        ("Checkpoint", facts["checkpoint"]),
+        ("Data", _data(facts["data"])),
+        ("Trained on", trained_on_in_words(facts["trained_on"]) if facts.get("trained_on") else ""),
+        ("Intervals", facts.get("intervals_method") or ""),
+        ("Speed", f"{speed['throughput_samples_per_sec']:,.0f} images/s without loading"),
+        ("Device", f"{speed['device']}, {_PRECISIONS[speed['precision']]}"),
+        ("Trained with", ", ".join(f"{n} {v}" for n, v in evaluation.run.versions.items())),
+    ]
+    return [(name, text) for name, text in rows if text]

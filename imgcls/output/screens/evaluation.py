@@ -1,0 +1,236 @@
+"""An evaluation as a screen of 80 columns."""
+
+from __future__ import annotations
+
+import shlex
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from imgcls.output.console import Console
+from imgcls.output.metric_names import metric_title, metric_writer
+from imgcls.output.numbers import (
+    MISSING,
+    few_pictures,
+    percent,
+    pictures_and_classes,
+    reach,
+    score,
+)
+from imgcls.output.screens.evaluation_tables import further_tables
+from imgcls.output.screens.screen import facts_table, panel
+from imgcls.output.screens.trained_on import trained_on_in_words
+from imgcls.results import EvalReport
+
+_MOST_CLASSES = 12
+_WORST_CLASSES = 5
+_SHOWN_COVERAGES = (0.9, 0.8)
+_SHIFTED_PRIORS = {
+    **dict.fromkeys(("balanced-softmax", "weighted-loss"), "classes that are equally common"),
+    "logit-adjust": "classes that are nearly equally common",
+    "effective-number": "rare classes that are nearly as common as the others",
+    "balanced-sampler": "classes as common as the square roots of their pictures",
+}
+
+
+def show_evaluation(console: Console, report: EvalReport) -> None:
+    """The headline numbers, the weakest classes, the commonest confusions, the files."""
+    metrics = report.metrics
+    size = pictures_and_classes(metrics["samples"], metrics["num_classes"])
+    title = f"{report.model_name} on {report.split}: {size}"
+    screen = panel(title, Group(_headline(report), "", _facts(report)))
+    console.result(
+        report, screen, _weakest_classes(report), _confusions(report), *further_tables(report), ""
+    )
+    if report.folder is not None:
+        console.path("Files", str(report.folder))
+    if report.page is not None:
+        console.path("Report", str(report.page))
+    console.path("Next", _next(report))
+    for note in report.notes:
+        console.warn(note)
+
+
+def _next(report: EvalReport) -> str:
+    """The command that goes on: to the test split, then to how fast the model is."""
+    if report.cross_validation is not None:
+        # the folds are of one architecture, so one of them tells the speed of all
+        fold = report.cross_validation["per_fold"][0]["fold"]
+        return f"imgcls benchmark {shlex.quote(str(report.checkpoint / f'fold_{fold}'))}"
+    if report.split in ("train", "val"):
+        return f"imgcls evaluate {shlex.quote(str(report.checkpoint))} --split test"
+    parent = report.checkpoint.parent
+    model = parent.parent if parent.name == "checkpoints" else report.checkpoint
+    return f"imgcls benchmark {shlex.quote(str(model))}"
+
+
+def _headline(report: EvalReport) -> RenderableType:
+    metrics, table = report.metrics, Table(box=None, pad_edge=False)
+    table.add_column("", style="bold", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    if report.intervals:
+        table.add_column("95% interval", justify="right", no_wrap=True)
+    for name in _headline_names(report):
+        written = metric_writer(name, metrics["samples"])
+        cells = [metric_title(name), written(metrics[name])]
+        if report.intervals:
+            cells.append(reach(report.intervals.get(name), written) or MISSING)
+        table.add_row(*cells)
+    return table
+
+
+def _headline_names(report: EvalReport) -> tuple[str, ...]:
+    # of k classes or fewer the top k always hold the right one
+    top = [name for name, value in report.metrics.items() if "top_" in name and value is not None]
+    return (
+        "accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro",
+        *(name for name in top if name != "top_1_accuracy"), "roc_auc_macro",
+        "average_precision_macro", "cohen_kappa", "mcc", "nll", "brier",
+    )  # fmt: skip
+
+
+def _facts(report: EvalReport) -> RenderableType:
+    metrics, facts = report.metrics, facts_table()
+    count = metrics["samples"]
+    facts.add_row(
+        "Weighted",
+        f"precision {percent(metrics['precision_weighted'], count)}, "
+        f"recall {percent(metrics['recall_weighted'], count)}, "
+        f"F1 {percent(metrics['f1_weighted'], count)}",
+    )
+    facts.add_row(
+        "Micro",
+        f"ROC AUC {score(metrics['roc_auc_micro'])}, average precision "
+        f"{score(metrics['average_precision_micro'])}",
+    )
+    facts.add_row(
+        "Calibration error",
+        f"{percent(metrics['ece'], count)}; "
+        f"equal mass {percent(metrics['ece_equal_mass'], count)}, "
+        f"classwise {percent(metrics['classwise_ece'], count)}",
+    )
+    _add_folds(facts, report)
+    if report.prior is not None and report.prior["imbalance"] in _SHIFTED_PRIORS:
+        meant = _SHIFTED_PRIORS[report.prior["imbalance"]]
+        facts.add_row("Probabilities", f"for {meant} ({report.prior['imbalance']})")
+    if report.calibration is not None:
+        before, after = (report.calibration[when] for when in ("before", "after"))
+        facts.add_row(
+            "Calibrated",
+            f"temperature {report.calibration['temperature']:.3f}, fitted on "
+            f"{report.calibration['fitted_on']}: NLL {score(before['nll'])} to "
+            f"{score(after['nll'])}, error {percent(before['ece'], count)} to "
+            f"{percent(after['ece'], count)}",
+        )
+    facts.add_row("Sure pictures", _coverage(report))
+    if report.costs is not None:
+        by = {name: report.costs[name]["mean"] for name in ("predicted", "least_cost")}
+        facts.add_row(
+            "Cost of a picture",
+            f"{by['predicted']:.4g} as predicted, {by['least_cost']:.4g} by least expected cost "
+            f"({report.costs['changed']} decided otherwise)",
+        )
+    if report.trained_on is not None:
+        facts.add_row("Trained on", trained_on_in_words(report.trained_on))
+    if metrics["classes_scored"] < metrics["num_classes"]:
+        scored = f"{metrics['classes_scored']:,} of {metrics['num_classes']:,}"
+        facts.add_row("Classes scored", scored)
+    if report.intervals_method is not None:
+        without = [name for name in _headline_names(report) if name not in report.intervals]
+        none = "; none (-) where all resamples agree, miss the value or are undefined"
+        facts.add_row("Intervals", report.intervals_method + none * bool(without))
+    speed = report.speed_metrics
+    facts.add_row(
+        "Speed",
+        f"{speed['throughput_samples_per_sec']:.0f} images/s on {speed['device']}, without loading",
+    )
+    return facts
+
+
+def _coverage(report: EvalReport) -> str:
+    sure, surer = (row for row in report.coverage if row["wanted"] in _SHOWN_COVERAGES)
+    right, righter = (percent(row["accuracy"], row["pictures"]) for row in (sure, surer))
+    return (
+        f"{right} right in the surest {sure['coverage']:.0%}, "
+        f"{righter} in the surest {surer['coverage']:.0%}"
+    )
+
+
+def _temperatures(found: list[float | None]) -> str:
+    return ", ".join("none" if heat is None else f"{heat:.3f}" for heat in found)
+
+
+def _add_folds(facts: Table, report: EvalReport) -> None:
+    """What cross-validation and averaging came to, in balanced accuracy and NLL."""
+    across, together = report.cross_validation, report.ensemble
+    count = report.metrics["samples"]
+    if across is not None:
+        for title, name in (("Over folds", "balanced_accuracy"), ("", "accuracy")):
+            low, high = across["interval"][name]
+            facts.add_row(
+                title or "",
+                f"{name.replace('_', ' ')} {percent(across['mean'][name], count)} "
+                f"± {percent(across['std'][name], count)} "
+                f"({percent(low, count)} to {percent(high, count)})",
+            )
+    if together is not None:
+        several = len(together["folds"]) > 1
+        parts = [f"{len(together['folds'])} folds"] if several else []
+        parts += [f"{together['views']} views"] if together["views"] > 1 else []
+        on = f" on {together['split']}" if "split" in together else ""
+        if any(together["temperatures"]):
+            facts.add_row("Calibrated", f"temperature {_temperatures(together['temperatures'])}")
+        rows = together["gain"]
+        facts.add_row(
+            "Averaged",
+            f"{' x '.join(parts)}{on}, against {'one fold' if several else 'one view'} alone:",
+        )
+        for name, title in (("balanced_accuracy", "balanced accuracy"), ("nll", "NLL")):
+            row, written = rows[name], metric_writer(name, together.get("samples", count))
+            within = reach(row["interval"], written)
+            facts.add_row(
+                "",
+                f"{title} {written(row['this'])}, change {written(row['difference'])}"
+                f"{within and f' ({within})'}",
+            )
+
+
+def _weakest_classes(report: EvalReport) -> RenderableType:
+    scored = [row for row in report.per_class if row["f1"] is not None]
+    shown = sorted(scored, key=lambda row: row["f1"])
+    everything = len(shown) <= _MOST_CLASSES
+    title = "Classes, weakest first" if everything else f"The {_WORST_CLASSES} weakest classes"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("Class", overflow="fold")
+    for name in ("Pictures", "Precision", "Recall", "F1"):
+        table.add_column(name, justify="right")
+    for row in shown if everything else shown[:_WORST_CLASSES]:
+        table.add_row(
+            row["class"],
+            str(row["support"]),
+            *(percent(row[name], row["support"]) for name in ("precision", "recall", "f1")),
+        )
+    few = few_pictures([(row["class"], row["support"]) for row in report.per_class])
+    return Group(table, *([few] if few else []))
+
+
+def _confusions(report: EvalReport) -> RenderableType:
+    if not report.confusions:
+        return Group("", "No picture was confused with another class.")
+    table = Table(title="Most confused", title_justify="left", box=None, pad_edge=False)
+    for title in ("Class", "Taken for"):
+        table.add_column(title, overflow="fold")
+    table.add_column("Times", justify="right")
+    for row in report.confusions[:_WORST_CLASSES]:
+        table.add_row(row["true"], row["predicted"], str(row["count"]))
+    kinds = _kinds_of_mistakes(report)
+    if kinds > _WORST_CLASSES:
+        return Group("", table, f"{_WORST_CLASSES} of {kinds:,} pairs of classes")
+    return Group("", table)
+
+
+def _kinds_of_mistakes(report: EvalReport) -> int:
+    """How many pairs of classes were confused; of very many classes, those that are listed."""
+    rows = enumerate(report.confusion_matrix)
+    counted = sum(bool(n) for true, row in rows for said, n in enumerate(row) if true != said)
+    return counted or len(report.confusions)

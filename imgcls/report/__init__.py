@@ -1,1 +1,0 @@
-"""Results as files, screens and pictures."""
