@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -23,6 +25,12 @@ for _room in ("engine", "data", "models"):
 ALLOWED["output"] = {"engine", "data", "models", *ALLOWED["engine"]}
 ALLOWED["jobs"] = {"output", *ALLOWED["output"]}
 ALLOWED["cli"] = {"jobs", *ALLOWED["jobs"]}
+# inside jobs: whose modules a verb may use; those right below jobs/ serve all
+VERBS_BELOW = {"page": set(), "benchmark": set(), "plan": {"page", "benchmark"}}
+VERBS_BELOW["inspect"] = {"plan", *VERBS_BELOW["plan"]}
+VERBS_BELOW["evaluate"] = {"plan", *VERBS_BELOW["plan"]}
+VERBS_BELOW["train"] = {"evaluate", *VERBS_BELOW["evaluate"]}
+VERBS_BELOW["tune"] = {"train", *VERBS_BELOW["train"]}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in ALLOWED)
 
 
@@ -46,6 +54,23 @@ def test_imports_point_downwards(file):
             continue
         target = name.split(".")[1]
         assert target == room or target in ALLOWED[room], f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("verb", VERBS_BELOW)
+def test_a_verb_uses_only_verbs_below_it(verb):
+    """page, benchmark < plan < inspect, evaluate < train < tune."""
+    files = [f for f in (PACKAGE / "jobs").rglob("*.py") if verb in f.relative_to(PACKAGE).parts[1]]
+    assert files
+    for file in files:
+        used = {name.split(".")[2] for name in imported(file) if name.startswith("imgcls.jobs.")}
+        assert used & VERBS_BELOW.keys() <= {verb, *VERBS_BELOW[verb]}, file
+
+
+def test_what_lies_on_disk_is_read_without_torch():
+    """None of storage's modules brings torch along, so `imgcls report` does not."""
+    modules = [name_of(file) for file in (PACKAGE / "storage").glob("*.py")]
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_no_modules_import_one_another():

@@ -26,6 +26,8 @@ _REASONS = {
     errno.EPERM: "no permission to write there",
     errno.ENOENT: "the folder is gone; put it back",
 }
+# of a folder that may be read only
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # what making a folder answers where a file is; on Windows the last, below a file
 _IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.ENOENT)

@@ -284,6 +284,12 @@ def run_of(checkpoint: Path) -> Path | None:
     return next((path for path in candidates if (path / SPLITS).is_file()), None)
 
 
+def results_folder(checkpoint: Path) -> Path:
+    """Where the evaluations of a checkpoint lie, unless `--results-dir` says otherwise."""
+    parent = checkpoint.parent
+    return (parent.parent if parent.name == "checkpoints" else parent) / "test_results"
+
+
 def plain_name(text: str) -> str:
     """The text as part of a folder's name, no longer than file systems allow beside others."""
     plain = re.sub(r"[^\w.-]+", "-", text).encode()[:_LONGEST_PART].decode(errors="ignore")

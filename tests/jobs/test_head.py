@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from imgcls.config.run import ResumeConfig
 from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.engine.device.batches import ComputeSettings, Normalizer
-from imgcls.engine.scoring.features import ClassifierAlone, extract_features, whole_model
+from imgcls.engine.scoring.features import extract_features, whole_model
 from imgcls.engine.training.events import EpochDone, HeadFitted
 from imgcls.engine.training.losses import prior_shift
 from imgcls.errors import ConfigError, InterruptedRunError, ModelError
@@ -30,6 +30,7 @@ from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train import features, head
 from imgcls.jobs.train.logistic import fit_logistic
 from imgcls.jobs.train.train import Trainer, resume, train
+from imgcls.models.head import ClassifierAlone
 from imgcls.storage.pointers import find_checkpoint
 
 

@@ -1,9 +1,9 @@
-"""The features that a classifier takes, computed once, and the classifier alone on top of them."""
+"""The features that a classifier takes, computed once by the model around it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,33 +14,24 @@ from imgcls.engine.device.runtime import autocast
 from imgcls.errors import ModelError
 
 
-class ClassifierAlone(nn.Module):
-    """A model's classifier, fed with features; what is trained of it is trained of the model.
+class ClassifierOfModel(Protocol):
+    """A classifier that is fed with features, and the model around it."""
 
-    Only the classifier's parameters are its own. `whole` is the model around it.
-    """
-
-    def __init__(self, whole: nn.Module, name: str, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = whole.get_submodule(name)
-        # in a tuple it is no submodule: neither stepped, averaged nor put into training mode
-        self._whole = (whole,)
+    classifier: nn.Module
 
     @property
     def whole(self) -> nn.Module:
-        """The model that the classifier belongs to; in a copy, the copied model."""
-        return self._whole[0]
+        """The model that the classifier belongs to."""
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits [B, C] of features [B, D]."""
-        logits: torch.Tensor = self.classifier(_as_input(self.dropout(features), self.classifier))
-        return logits.flatten(1)
+    def eval(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The classifier in evaluation mode, from features [B, D] to logits [B, C]."""
 
 
 def whole_model(model: nn.Module) -> nn.Module:
     """The model to save, count and describe: the one around a classifier that is trained alone."""
-    return model.whole if isinstance(model, ClassifierAlone) else model
+    whole = getattr(model, "whole", model)
+    assert isinstance(whole, nn.Module)
+    return whole
 
 
 class FeatureInput(Normalizer):
@@ -55,7 +46,7 @@ class FeatureInput(Normalizer):
 
 
 def extract_features(
-    alone: ClassifierAlone,
+    alone: ClassifierOfModel,
     batches: Iterable[Batch],
     normalizer: Normalizer,
     compute: ComputeSettings,
@@ -78,7 +69,7 @@ def extract_features(
 
 
 def _seen(
-    alone: ClassifierAlone, model: nn.Module, images: torch.Tensor, compute: ComputeSettings
+    alone: ClassifierOfModel, model: nn.Module, images: torch.Tensor, compute: ComputeSettings
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """What the classifier was given, each time it was called, and the logits."""
     seen: list[torch.Tensor] = []
@@ -95,25 +86,8 @@ def _seen(
     return seen, logits
 
 
-def set_classifier(classifier: nn.Module, weight: np.ndarray, bias: np.ndarray) -> None:
-    """Give a linear layer (or a convolution of one pixel) weights [C, D] and biases [C].
-
-    Raises ModelError when they do not fit.
-    """
-    own, own_bias = getattr(classifier, "weight", None), getattr(classifier, "bias", None)
-    if own is None or own_bias is None or own.numel() != weight.size:
-        raise ModelError("--head logistic: the model's classifier is no linear layer; use linear")
-    with torch.no_grad():
-        own.copy_(torch.from_numpy(weight).reshape(own.shape))
-        own_bias.copy_(torch.from_numpy(bias))
-
-
-def _as_input(features: torch.Tensor, classifier: nn.Module) -> torch.Tensor:
-    return features[..., None, None] if isinstance(classifier, nn.Conv2d) else features
-
-
 def _check_last_step(
-    alone: ClassifierAlone,
+    alone: ClassifierOfModel,
     seen: list[torch.Tensor],
     logits: torch.Tensor,
     compute: ComputeSettings,

@@ -18,6 +18,7 @@ from imgcls.data.loading.dataset import Batch
 from imgcls.data.loading.loader import EvalLoader, TrainLoader, resolve_workers
 from imgcls.data.loading.workers import available_cores
 from imgcls.data.open import checkpoint_decoding, open_source
+from imgcls.data.pixels.augmentation import augmentation
 from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError
 from imgcls.data.pixels.transforms import Transform, eval_transform, train_transform
 from imgcls.data.table import SampleTable
@@ -36,8 +37,7 @@ from imgcls.jobs.benchmark.single import (
     training_step,
 )
 from imgcls.jobs.benchmark.subject import Setting, Subject
-from imgcls.jobs.plan.recipe import augmentation
-from imgcls.jobs.plan.tables import OF_PIXELS, checkpoint_config
+from imgcls.jobs.checkpoint_config import OF_PIXELS, checkpoint_config
 from imgcls.metrics.timings import Agreement, PipelineTimes, TimedSetting
 
 _SAMPLED_PICTURES = 48

@@ -13,11 +13,11 @@ from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.scoring.ensembles import VIEWS, Together
 from imgcls.engine.scoring.inference import predict
 from imgcls.errors import CheckpointError
+from imgcls.jobs.checkpoint_config import decoding_of
 from imgcls.jobs.evaluate.calibrate import calibration_notes
 from imgcls.jobs.evaluate.pictures import Pictures
 from imgcls.jobs.evaluate.report import Scoring, measured_speed, report_on
 from imgcls.jobs.evaluate.score import OnBatch, counted, ignore_batches, prepare
-from imgcls.jobs.plan.tables import decoding_of
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.comparison import paired_differences

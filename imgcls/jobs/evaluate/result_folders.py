@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,21 +16,14 @@ from typing import TYPE_CHECKING, Any
 from imgcls.engine.checkpoint.temperature import Temperature, temperature_file
 from imgcls.errors import ConfigError, OutputError, RunError
 from imgcls.results import EvalReport
-from imgcls.storage.durable import why_not_written
+from imgcls.storage.durable import READ_ONLY, why_not_written
 from imgcls.storage.evaluations import is_evaluation, is_evaluation_file
+from imgcls.storage.runs import results_folder
 from imgcls.storage.staging import StagedFolders
 from imgcls.storage.tables import json_text
 
 if TYPE_CHECKING:
     from imgcls.engine.checkpoint.folder import Checkpoint
-
-READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
-
-
-def results_folder(checkpoint: Path) -> Path:
-    """Where the evaluations of a checkpoint lie, unless `--results-dir` says otherwise."""
-    parent = checkpoint.parent
-    return (parent.parent if parent.name == "checkpoints" else parent) / "test_results"
 
 
 class ResultFolders(StagedFolders):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from imgcls.config.files import read_json, read_text
 from imgcls.config.report import ReportConfig
 from imgcls.errors import DataError, ImgclsError, OutputError, RunError
-from imgcls.jobs.evaluate.result_folders import READ_ONLY, results_folder
 from imgcls.jobs.page.galleries import galleries_of
 from imgcls.metrics.scores import confused_pairs, confusion_counts
 from imgcls.metrics.trackers import count_from_one
@@ -26,7 +25,7 @@ from imgcls.output.plots.drawing import Drawing
 from imgcls.output.plots.training import draw_training
 from imgcls.results import PageReport
 from imgcls.storage.commit import recover
-from imgcls.storage.durable import why_not_written, write_bytes
+from imgcls.storage.durable import READ_ONLY, why_not_written, write_bytes
 from imgcls.storage.evaluations import (
     METRICS,
     PAGE,
@@ -36,7 +35,14 @@ from imgcls.storage.evaluations import (
     read_predictions,
 )
 from imgcls.storage.pointers import facts_of, find_checkpoint
-from imgcls.storage.runs import CONFIG, PREFLIGHT, SPLITS, newest_run_with_checkpoint, run_of
+from imgcls.storage.runs import (
+    CONFIG,
+    PREFLIGHT,
+    SPLITS,
+    newest_run_with_checkpoint,
+    results_folder,
+    run_of,
+)
 from imgcls.storage.staging import StagedFolders
 from imgcls.storage.tables import csv_rows, read_csv
 

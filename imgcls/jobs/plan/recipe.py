@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from imgcls.config.augment import PRESETS, Augmentation, AugmentConfig, Preset
+from imgcls.config.augment import Augmentation, AugmentConfig
 from imgcls.config.recipe import Head, Imbalance
 from imgcls.config.run import Monitor, TrainConfig
+from imgcls.data.pixels.augmentation import augmentation
 from imgcls.data.table import SourceDefaults
 from imgcls.errors import ConfigError
 
 # below it, classes differ by what a stratified split does to them anyway
 UNBALANCED_FROM = 1.5
-# beyond it, pictures are many enough that stronger changes pay within the usual epochs
-MOST_FOR_LIGHT = 5_000
 AUTO_VIEWS = 4
 
 
@@ -205,35 +204,3 @@ def _check_head(tune: str, head: Head, views: int) -> None:
             "recipe.feature_views (--feature-views): needs a classifier that is trained alone; "
             "give --tune head or --head logistic"
         )
-
-
-def augmentation(
-    config: AugmentConfig,
-    source: SourceDefaults,
-    pictures: int,
-    *,
-    channels: int = 3,
-    head_only: bool,
-) -> Augmentation:
-    """The random changes for so many training pictures, within what suits their source."""
-    preset: Preset
-    if config.preset != "auto":
-        preset = config.preset
-    elif head_only:
-        preset = "none"
-    else:
-        preset = "light" if pictures <= MOST_FOR_LIGHT else "medium"
-    base = PRESETS[preset]
-    base = replace(
-        base,
-        scale=max(base.scale, source.crop_scale),
-        hflip=min(base.hflip, source.hflip),
-        # policies mirror, and know nothing of transparency
-        auto_augment=base.auto_augment if source.hflip and channels in (1, 3) else None,
-    )
-    given = {
-        name: value
-        for name in AugmentConfig.model_fields
-        if name != "preset" and (value := getattr(config, name)) not in ("auto", None)
-    }
-    return replace(base, **given)

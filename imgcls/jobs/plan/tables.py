@@ -12,23 +12,19 @@ from imgcls.config.run import TrainConfig
 from imgcls.data.open import (
     checkpoint_decoding,
     decode_settings,
-    decoding_as_said,
     find_source,
     open_source,
 )
-from imgcls.data.pixels.decode import DecodeSettings
 from imgcls.data.splits.recorded import find_recorded
 from imgcls.data.table import SampleTable
 from imgcls.engine.checkpoint.folder import Checkpoint
-from imgcls.errors import CheckpointError, ConfigError, DataError, RequestError
+from imgcls.errors import ConfigError, DataError, RequestError
+from imgcls.jobs.checkpoint_config import OF_PIXELS, checkpoint_config, decoding_of
 from imgcls.jobs.plan.bit_depth import of_one_depth
-from imgcls.models.card import check_card, preprocessing_from_card
 from imgcls.storage.runs import read_run_config, run_of
 
 # what other tables of the same hand have in common with the one that was trained on
 _INHERITED = ("path_col", "label_col", "root", "max_image_pixels", "bit_depth")
-# those that say how a picture is decoded
-OF_PIXELS = {"max_image_pixels", "bit_depth"}
 
 _SHOWN = 5
 
@@ -204,26 +200,3 @@ def _by_own_depth(
     config = checkpoint_config(checkpoint)
     table, reason = of_one_depth(config, table, lambda _done, _total: None)
     return table if reason is None else replace(table, notes=(*table.notes, reason))
-
-
-def checkpoint_config(checkpoint: Checkpoint) -> TrainConfig:
-    """The config that the checkpoint was trained by. Raises CheckpointError.
-
-    For one that imgcls did not train: the defaults, with its model's channels.
-    """
-    if "config" not in checkpoint.facts:
-        check_card(checkpoint.card)  # before its class names meet any pictures
-        channels = preprocessing_from_card(checkpoint.card).input_size[0]
-        return TrainConfig.model_validate({"model": {"in_chans": channels}})
-    try:
-        return TrainConfig.model_validate(checkpoint.facts["config"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint.folder}: the sidecar's config is not usable") from error
-
-
-def decoding_of(checkpoint: Checkpoint, reading: ReadingConfig | None = None) -> DecodeSettings:
-    """How the checkpoint's pictures are decoded, but for what `reading` says of them now."""
-    config = checkpoint_config(checkpoint)
-    said = {**config.reading.given, **(reading.given if reading else {})}
-    pixels = ReadingConfig(**{name: said[name] for name in OF_PIXELS & said.keys()})
-    return decoding_as_said(checkpoint_decoding(config), pixels)

@@ -19,7 +19,7 @@ from imgcls.data.splits.groups import has_groups
 from imgcls.engine.device.batches import Normalizer, TrainBatcher
 from imgcls.engine.device.runtime import derive_seed, set_seed, set_tf32
 from imgcls.engine.scoring.backends import require_compiler
-from imgcls.engine.scoring.features import ClassifierAlone, FeatureInput
+from imgcls.engine.scoring.features import FeatureInput
 from imgcls.engine.training.ema import WeightAverage
 from imgcls.engine.training.fit import EvalBatches, Parts, TrainBatches
 from imgcls.engine.training.losses import build_loss
@@ -37,11 +37,11 @@ from imgcls.errors import ConfigError, DataError
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.plan.recipe import Recipe
 from imgcls.jobs.train.features import FeatureStore
-from imgcls.jobs.train.head import classifier_alone
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.models.build import checkpoint_gradients, create_model
 from imgcls.models.card import Preprocessing, model_card, preprocessing
 from imgcls.models.groups import backbone_groups, freeze_but_last
+from imgcls.models.head import ClassifierAlone, classifier_alone
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from imgcls.data.loading.loader import EvalLoader
 from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.engine.device.batches import Normalizer
 from imgcls.engine.device.runtime import derive_seed, versions
-from imgcls.engine.scoring.features import ClassifierAlone, extract_features
+from imgcls.engine.scoring.features import extract_features
 from imgcls.jobs.plan.plan import Plan
 from imgcls.models.card import Preprocessing
+from imgcls.models.head import ClassifierAlone
 from imgcls.storage.caches import FeatureFile, feature_folder
 from imgcls.storage.durable import why_not_written, writing
 

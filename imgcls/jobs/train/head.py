@@ -1,4 +1,4 @@
-"""The classifier alone: cut out of a model, and fitted before anything else is trained."""
+"""The classifier, fitted alone before anything else is trained."""
 
 from __future__ import annotations
 
@@ -6,28 +6,14 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from torch import nn
 
 from imgcls.data.loading.features import FeatureSet
 from imgcls.engine.device.runtime import derive_seed
-from imgcls.engine.scoring.features import ClassifierAlone, set_classifier
 from imgcls.engine.training.events import Event, HeadFitted
 from imgcls.engine.training.step import Learner
-from imgcls.errors import ModelError
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.logistic import fit_logistic
-from imgcls.models.build import classifier_names
-
-
-def classifier_alone(model: nn.Module, dropout: float = 0.0) -> ClassifierAlone:
-    """The model's classifier, to be fed with features. Raises ModelError for one with several."""
-    names = classifier_names(model)
-    if len(names) > 1:
-        raise ModelError(
-            f"--tune, --head: this model has {len(names)} classifiers; use --tune full, or "
-            "--tune head+full --head linear"
-        )
-    return ClassifierAlone(model, names[0], dropout)
+from imgcls.models.head import ClassifierAlone, classifier_alone, set_classifier
 
 
 def fit_head(
