@@ -24,7 +24,7 @@ from imgcls.jobs.plan.bit_depth import with_depth
 from imgcls.output.outputs import require_parent, require_replaceable
 from imgcls.output.pages.audit import audit_page
 from imgcls.output.pages.page import picture_uri
-from imgcls.results import AuditPicture, AuditReport
+from imgcls.results.audit import AuditPicture, AuditReport
 from imgcls.storage.durable import write_text, writing
 from imgcls.storage.tables import write_csv
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from imgcls.output.text import visible
-from imgcls.results import to_plain
+from imgcls.results.record import to_plain
 from imgcls.storage.durable import strict_json
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from imgcls.errors import RunError
-from imgcls.results import AuditPicture
+from imgcls.results.audit import AuditPicture
 from imgcls.storage.tables import append_csv, read_csv, write_csv
 
 BAD_IMAGES = "bad_images.csv"

@@ -14,7 +14,7 @@ from imgcls.errors import DataError
 from imgcls.metrics.blocks import blocks
 from imgcls.metrics.decisions import least_cost_classes
 from imgcls.metrics.predictions import Predictions
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 from imgcls.storage.bad_images import BAD_IMAGES, add_bad_images
 from imgcls.storage.durable import TEMPORARY_PREFIX
 from imgcls.storage.explanations import EXPLANATIONS

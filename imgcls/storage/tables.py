@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from imgcls.config.files import open_file
-from imgcls.results import to_plain
+from imgcls.results.record import to_plain
 from imgcls.storage.durable import replacing, strict_json, write_text
 
 # a name that is no UTF-8 is written byte for byte

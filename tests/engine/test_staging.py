@@ -18,7 +18,7 @@ from imgcls.errors import RunError
 from imgcls.jobs.evaluate.result_folders import ResultFolders
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 from imgcls.storage.commit import recover
 from imgcls.storage.evaluations import is_evaluation_file, read_predictions, write_evaluation
 from imgcls.storage.explanations import write_explanations

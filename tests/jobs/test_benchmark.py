@@ -22,7 +22,7 @@ from imgcls.jobs.benchmark.pipeline import bottleneck
 from imgcls.jobs.benchmark.single import agreement
 from imgcls.jobs.benchmark.subject import Subject, open_subject
 from imgcls.jobs.benchmark.verdicts import best_setting
-from imgcls.metrics.timings import Agreement
+from imgcls.results.benchmark import Agreement
 
 QUICK = ("--img-size", "32", "--num-samples", "8", "--device", "cpu")
 

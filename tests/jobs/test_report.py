@@ -14,7 +14,7 @@ from imgcls.errors import DataError
 from imgcls.jobs.page.page import make_page
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 from imgcls.storage.evaluations import write_evaluation
 
 EVIL = "<script>alert(1)</script>"

@@ -10,7 +10,10 @@ import pytest
 from rich.console import Console as RichConsole
 
 from imgcls.errors import OutputError
-from imgcls.metrics.timings import (
+from imgcls.output.console import Console
+from imgcls.output.plots.speed import draw_speed
+from imgcls.output.screens.benchmark import show_benchmark, write_benchmark
+from imgcls.results.benchmark import (
     Agreement,
     BenchmarkReport,
     BestSetting,
@@ -19,9 +22,6 @@ from imgcls.metrics.timings import (
     SpeedChange,
     TimedSetting,
 )
-from imgcls.output.console import Console
-from imgcls.output.plots.speed import draw_speed
-from imgcls.output.screens.benchmark import show_benchmark, write_benchmark
 
 RESULT = TimedSetting(
     model_name="vit_base_patch16_224",

@@ -10,7 +10,7 @@ import numpy as np
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
 from imgcls.output.screens.evaluation import _confusions, _headline_names, _kinds_of_mistakes, _next
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 
 
 def report_of(labels, said, split="test"):

@@ -12,7 +12,7 @@ from imgcls.data.audit.duplicates import linked
 from imgcls.data.audit.sets import RowSets, group_sets, near_sets, places, straddling
 from imgcls.data.names import folded, shortened
 from imgcls.data.table import SampleTable
-from imgcls.results import AuditPicture, Finding
+from imgcls.results.audit import AuditPicture, Finding
 
 # at 15% for the test split, fewer leave one picture to score a class by, or none
 _FEW_PICTURES = 10

@@ -38,7 +38,7 @@ from imgcls.jobs.benchmark.single import (
 )
 from imgcls.jobs.benchmark.subject import Setting, Subject
 from imgcls.jobs.checkpoint_config import OF_PIXELS, checkpoint_config
-from imgcls.metrics.timings import Agreement, PipelineTimes, TimedSetting
+from imgcls.results.benchmark import Agreement, PipelineTimes, TimedSetting
 
 _SAMPLED_PICTURES = 48
 _WARMUP_BATCHES, _LEAST_BATCHES = 3, 10

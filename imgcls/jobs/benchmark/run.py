@@ -19,7 +19,7 @@ from imgcls.jobs.benchmark.single import time_setting, time_training
 from imgcls.jobs.benchmark.subject import Setting, Subject, open_subject
 from imgcls.jobs.benchmark.verdicts import agrees, best_setting, compare, read_baseline
 from imgcls.metrics.speed import speed_metrics
-from imgcls.metrics.timings import BenchmarkReport, BestSetting, SkippedSetting, TimedSetting
+from imgcls.results.benchmark import BenchmarkReport, BestSetting, SkippedSetting, TimedSetting
 
 _TOLERANCE, _TRAINING_TOLERANCE = 0.01, 0.2
 _DRIFT = 0.1

@@ -21,8 +21,8 @@ from imgcls.engine.training.trainable import is_too_few
 from imgcls.errors import ConfigError, DeviceMemoryError
 from imgcls.jobs.benchmark.subject import Setting, Subject
 from imgcls.metrics.speed import block_medians_ms, drift, latency_percentiles, speed_metrics
-from imgcls.metrics.timings import Agreement, PipelineTimes, TimedSetting
 from imgcls.models.build import count_parameters
+from imgcls.results.benchmark import Agreement, PipelineTimes, TimedSetting
 
 _SEED = 0
 

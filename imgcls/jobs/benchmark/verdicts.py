@@ -12,7 +12,7 @@ from imgcls.config.files import read_json
 from imgcls.errors import ConfigError
 from imgcls.jobs.benchmark.subject import Subject
 from imgcls.metrics.speed import speed_ratio, speed_verdict
-from imgcls.metrics.timings import BestSetting, SpeedChange, TimedSetting
+from imgcls.results.benchmark import BestSetting, SpeedChange, TimedSetting
 
 _KEY = (
     "model_name",

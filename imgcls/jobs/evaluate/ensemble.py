@@ -23,7 +23,7 @@ from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.comparison import paired_differences
 from imgcls.metrics.predictions import PictureFacts, Predictions
 from imgcls.models.card import preprocessing_from_card
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 from imgcls.storage.evaluations import LOGITS
 from imgcls.storage.scores import ScoreFile, temporary_scores
 

@@ -18,7 +18,7 @@ from imgcls.jobs.evaluate.score import OnBatch, ignore_batches
 from imgcls.jobs.evaluate.thresholds import require_gates
 from imgcls.jobs.plan.compute import compute_settings
 from imgcls.jobs.plan.tables import require_outside
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 from imgcls.storage.durable import refused
 from imgcls.storage.pointers import find_checkpoint
 from imgcls.storage.runs import how_far, newest_run_with_checkpoint

@@ -35,7 +35,7 @@ from imgcls.jobs.evaluate.trained_on import other_has_seen, trained_on, with_tra
 from imgcls.jobs.page.page import make_page
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.temperature import FittedTemperature, fit_temperature
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 from imgcls.storage.evaluations import write_evaluation, write_metrics
 from imgcls.storage.scores import temporary_scores
 

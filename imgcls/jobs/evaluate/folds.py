@@ -27,7 +27,7 @@ from imgcls.metrics.blocks import blocks
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.intervals import fold_interval, metric_range
 from imgcls.metrics.predictions import Predictions
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 from imgcls.storage.bad_images import add_bad_images
 from imgcls.storage.evaluations import LOGITS, write_evaluation
 from imgcls.storage.pointers import best_of, find_checkpoint

@@ -18,7 +18,7 @@ from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.errors import ConfigError, DataError, RunError
 from imgcls.jobs.evaluate.moved import own_split_in
 from imgcls.jobs.plan.tables import checkpoint_table, recorded_table
-from imgcls.results import AuditPicture
+from imgcls.results.audit import AuditPicture
 from imgcls.storage.runs import SPLITS, run_of
 from imgcls.storage.splits import checked_at_s, differing, keys_in, read_splits
 

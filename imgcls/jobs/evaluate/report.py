@@ -24,7 +24,7 @@ from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.resampling import Resampler
 from imgcls.metrics.slices import slice_metrics
 from imgcls.metrics.speed import speed_metrics
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgcls.engine.checkpoint.temperature import Temperature, temperature_file
 from imgcls.errors import ConfigError, OutputError, RunError
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 from imgcls.storage.durable import READ_ONLY, why_not_written
 from imgcls.storage.evaluations import is_evaluation, is_evaluation_file
 from imgcls.storage.runs import results_folder

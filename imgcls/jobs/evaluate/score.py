@@ -22,7 +22,7 @@ from imgcls.jobs.evaluate.report import Scoring, measured_speed, report_on
 from imgcls.metrics.calculator import MetricsCalculator, MetricSet
 from imgcls.metrics.predictions import Predictions
 from imgcls.models.card import model_from_card, preprocessing_from_card
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 from imgcls.storage.evaluations import LOGITS
 from imgcls.storage.scores import ScoreFile
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imgcls.errors import ConfigError, GateError
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 
 _HIGHER_IS_BETTER = (
     "accuracy",

@@ -23,7 +23,7 @@ from imgcls.output.plots.confusion import draw_confusion
 from imgcls.output.plots.curves import ClassCurves, draw_precision_recall, draw_roc
 from imgcls.output.plots.drawing import Drawing
 from imgcls.output.plots.training import draw_training
-from imgcls.results import PageReport
+from imgcls.results.evaluation import PageReport
 from imgcls.storage.commit import recover
 from imgcls.storage.durable import READ_ONLY, why_not_written, write_bytes
 from imgcls.storage.evaluations import (

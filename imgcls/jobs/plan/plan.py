@@ -31,7 +31,7 @@ from imgcls.jobs.plan.recipe import Recipe, plan_recipe
 from imgcls.jobs.plan.tables import naming_the_way, recorded_table, training_table
 from imgcls.models.build import create_model, has_one_classifier, native_img_size
 from imgcls.models.own_rates import own_rates
-from imgcls.results import PreflightReport
+from imgcls.results.training import PreflightReport
 from imgcls.storage.runs import planned_folds
 
 

@@ -21,7 +21,7 @@ from imgcls.data.pixels.decode import UnreadableImageError
 from imgcls.data.splits.assign import SplitAssignment, assign_splits
 from imgcls.data.table import SampleTable
 from imgcls.errors import DataError
-from imgcls.results import PreflightReport
+from imgcls.results.training import PreflightReport
 
 # what is read at most: minutes, not hours, also from a disk on the network
 _MOST_PICTURES = 200_000

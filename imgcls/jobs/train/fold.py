@@ -41,7 +41,8 @@ from imgcls.jobs.train.features import FeatureStore
 from imgcls.jobs.train.head import fit_head
 from imgcls.jobs.train.restore import inexact, machine, restore
 from imgcls.metrics.trackers import MetricTracker
-from imgcls.results import AuditPicture, FoldResult
+from imgcls.results.audit import AuditPicture
+from imgcls.results.training import FoldResult
 from imgcls.storage.bad_images import add_bad_images, append_bad_image
 from imgcls.storage.durable import remove_parts_in, write_text, writing
 from imgcls.storage.pointers import BEST, LAST, best_of, last_of, settle

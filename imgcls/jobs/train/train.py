@@ -24,7 +24,7 @@ from imgcls.jobs.train.fold import train_fold
 from imgcls.jobs.train.restore import require_terms
 from imgcls.jobs.train.time_budget import fit_to_time
 from imgcls.models.hub import check_can_be_had
-from imgcls.results import FoldResult, TrainResult
+from imgcls.results.training import FoldResult, TrainResult
 from imgcls.storage.bad_images import add_bad_images, count_bad_images
 from imgcls.storage.caches import remove_features
 from imgcls.storage.durable import refused, write_text

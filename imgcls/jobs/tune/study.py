@@ -20,7 +20,7 @@ from imgcls.engine.device.runtime import derive_seed
 from imgcls.errors import RunError
 from imgcls.jobs.train.restore import changes
 from imgcls.jobs.tune.database import DATABASE_ERRORS, Direction, open_study
-from imgcls.results import TrialRecord
+from imgcls.results.search import TrialRecord
 from imgcls.storage.lock import is_alive
 
 # a trial whose process dies this often is at fault itself: it may be what kills it

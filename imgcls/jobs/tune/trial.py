@@ -33,7 +33,8 @@ from imgcls.jobs.train.train import reopen_run, train, train_run
 from imgcls.jobs.tune.space import suggest
 from imgcls.jobs.tune.study import Study, TrialFailed, root
 from imgcls.metrics.trackers import MetricTracker
-from imgcls.results import TrainResult, TrialRecord
+from imgcls.results.search import TrialRecord
+from imgcls.results.training import TrainResult
 from imgcls.storage.lock import this_process
 from imgcls.storage.runs import CONFIG
 from imgcls.storage.splits import read_splits

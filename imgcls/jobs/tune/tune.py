@@ -39,7 +39,7 @@ from imgcls.jobs.tune.space import combinations, search_space, starting_point
 from imgcls.jobs.tune.study import Study
 from imgcls.jobs.tune.trial import OutOfTimeError, Search, SearchView, trial_of
 from imgcls.metrics.trackers import MetricTracker
-from imgcls.results import TrialRecord, TuneResult
+from imgcls.results.search import TrialRecord, TuneResult
 from imgcls.storage.durable import why_not_written, write_text, writing
 from imgcls.storage.runs import CONFIG, SPLITS, plain_name
 from imgcls.storage.tables import SPLIT_COLUMNS, write_csv

@@ -18,7 +18,7 @@ from typing import Any
 
 from imgcls.config.files import read_json
 from imgcls.errors import ModelError
-from imgcls.results import ModelEntry
+from imgcls.results.models import ModelEntry
 
 SHIPPED = Path(__file__).with_name("catalog.json")
 

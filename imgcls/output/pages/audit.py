@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from imgcls.output.numbers import counted
 from imgcls.output.pages.page import Column, Table, Thumbnail, render_page
 from imgcls.output.screens.audit import audit_facts, split_counts
-from imgcls.results import AuditPicture, AuditReport, Finding
+from imgcls.results.audit import AuditPicture, AuditReport, Finding
 
 # a page is to open at once; --json has every one
 _MOST_THUMBNAILS = 48

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from imgcls.metrics.timings import BenchmarkReport, TimedSetting
 from imgcls.output.plots.drawing import LINES, Drawing, canvas
+from imgcls.results.benchmark import BenchmarkReport, TimedSetting
 
 _MARKERS = "osD^vP*X"
 

@@ -13,7 +13,7 @@ from imgcls.output.console import Console
 from imgcls.output.numbers import counted, pictures_and_classes
 from imgcls.output.screens.screen import facts_table
 from imgcls.output.text import visible
-from imgcls.results import AuditPicture, AuditReport, Finding
+from imgcls.results.audit import AuditPicture, AuditReport, Finding
 
 _MOST_SETS = 3
 _MOST_CLASSES = 12

@@ -12,15 +12,15 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from imgcls.config.benchmark import BenchmarkConfig
-from imgcls.metrics.timings import (
+from imgcls.output.console import Console
+from imgcls.output.outputs import require_replaceable
+from imgcls.output.screens.screen import facts_table, panel
+from imgcls.results.benchmark import (
     BenchmarkReport,
     PipelineTimes,
     SpeedChange,
     TimedSetting,
 )
-from imgcls.output.console import Console
-from imgcls.output.outputs import require_replaceable
-from imgcls.output.screens.screen import facts_table, panel
 from imgcls.storage.durable import writing
 from imgcls.storage.tables import write_csv
 

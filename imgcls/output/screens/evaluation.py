@@ -20,7 +20,7 @@ from imgcls.output.numbers import (
 from imgcls.output.screens.evaluation_tables import further_tables
 from imgcls.output.screens.screen import facts_table, panel
 from imgcls.output.screens.trained_on import trained_on_in_words
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 
 _MOST_CLASSES = 12
 _WORST_CLASSES = 5

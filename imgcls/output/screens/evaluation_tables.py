@@ -9,7 +9,7 @@ from rich.table import Table
 
 from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import MISSING, percent, reach, score
-from imgcls.results import EvalReport
+from imgcls.results.evaluation import EvalReport
 
 _MOST_ROWS = 12
 _MOST_CHANGES = 5

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from imgcls.config.list_models import ListModelsConfig
 from imgcls.output.console import Console
-from imgcls.results import ModelEntry
+from imgcls.results.models import ModelEntry
 
 
 def show_models(

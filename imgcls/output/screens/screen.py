@@ -14,7 +14,7 @@ from imgcls.output.metric_names import metric_title
 from imgcls.output.numbers import percent, pictures_and_classes
 from imgcls.output.screens.epoch_table import deciding_numbers
 from imgcls.output.text import visible
-from imgcls.results import PlanReport, PreflightReport, TrainResult
+from imgcls.results.training import PlanReport, PreflightReport, TrainResult
 
 
 def show_plan(console: Console, plan: PlanReport, *, is_result: bool = False) -> None:

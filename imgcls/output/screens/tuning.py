@@ -20,7 +20,7 @@ from imgcls.engine.training.events import (
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.output.console import Console
 from imgcls.output.screens.training import TrainingView
-from imgcls.results import TrialRecord, TuneResult
+from imgcls.results.search import TrialRecord, TuneResult
 
 _MOST_TRIALS = 20
 _FEW_TRIALS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgcls.results import Record
+from imgcls.results.record import Record
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,101 @@
+"""What a training returns, and what it is going to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgcls.results.audit import AuditPicture
+from imgcls.results.record import Record
+
+
+@dataclass(frozen=True)
+class FoldResult(Record):
+    """One trained fold: where it lies and how its best epoch scored on validation."""
+
+    fold: int
+    folder: Path
+    best_checkpoint: Path
+    last_checkpoint: Path
+    best_epoch: int
+    epochs_run: int
+    monitor: str
+    best_metrics: dict[str, float | None]
+    val_pictures: int
+    stopped_early: bool
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class TrainResult(Record):
+    """A trained run: its folder, its folds, and (with k-fold) the summary across them.
+
+    bad_images: pictures that could not be read and were left out.
+    """
+
+    run: Path
+    model_name: str
+    class_names: tuple[str, ...]
+    folds: tuple[FoldResult, ...]
+    summary: dict[str, Any] | None = None
+    bad_images: int = 0
+
+
+@dataclass(frozen=True)
+class PreflightReport(Record):
+    """What the check before training found.
+
+    leaks: pictures with an identical copy in another split or fold; conflicts: with one under
+    another label. read: how many were read, since of very many only some are. started: when, in
+    ISO 8601.
+    """
+
+    pictures: int
+    unreadable: tuple[AuditPicture, ...]
+    leaks: int
+    conflicts: int
+    elapsed_s: float
+    read: int
+    started: str
+
+
+@dataclass(frozen=True)
+class PlanReport(Record):
+    """What a training is going to do. Counts per class and split are those of the first fold.
+
+    parameters_* and memory_mib (a guess) are None unless the model was built for the plan.
+    """
+
+    data: str
+    splitter: str
+    folds: tuple[int, ...]
+    k_folds: int
+    class_names: tuple[str, ...]
+    class_counts: dict[str, dict[str, int]]
+    model_name: str
+    start: str
+    recipe: str
+    img_size: int
+    parameters_trainable: int | None
+    parameters_total: int | None
+    opt: str
+    lr: float
+    batch_size: int
+    grad_accum: int
+    epochs: int
+    steps_per_epoch: int
+    total_steps: int
+    monitor: str
+    imbalance: str
+    imbalance_ratio: float
+    unbalanced: bool
+    device: str
+    device_name: str
+    amp: str
+    workers: int
+    memory_mib: float | None
+    output: Path
+    reasons: tuple[str, ...] = ()
+    preflight: PreflightReport | None = None
+    notes: tuple[str, ...] = ()
