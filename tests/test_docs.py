@@ -34,7 +34,16 @@ def test_the_option_reference_is_true():
 def test_every_option_the_readme_names_exists():
     """No option that was renamed or taken away."""
     known = set(re.findall(r"--[a-z][a-z-]+", option_reference()))
-    known |= {"--config", "--set", "--dry-run", "--json", "--quiet", "--debug", "--help"}
+    known |= {
+        "--config",
+        "--set",
+        "--dry-run",
+        "--json",
+        "--quiet",
+        "--debug",
+        "--help",
+        "--help-all",
+    }
     known |= {"--version", "--install-completion", "--no-deps", "--editable", "--upgrade"}
     options = [option for config in COMMANDS.values() for option in option_fields(config)]
     known |= {alias for option in options for alias in option.flag.aliases}

@@ -34,4 +34,14 @@ def benchmark(config: BenchmarkConfig, common: Common) -> None:
         console.path(label, str(file))
 
 
-add_command(app, "benchmark", BenchmarkConfig, benchmark)
+add_command(
+    app,
+    "benchmark",
+    BenchmarkConfig,
+    benchmark,
+    examples=(
+        "imgcls benchmark resnet18 convnext_tiny --batch-size 1,8,64",
+        "imgcls benchmark outputs/birds --find-best",
+        "imgcls benchmark outputs/birds --data photos",
+    ),
+)

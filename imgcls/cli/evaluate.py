@@ -39,4 +39,14 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     check_gates(report)
 
 
-add_command(app, "evaluate", EvaluateConfig, evaluate)
+add_command(
+    app,
+    "evaluate",
+    EvaluateConfig,
+    evaluate,
+    examples=(
+        "imgcls evaluate",
+        "imgcls evaluate outputs/birds --split val --open",
+        "imgcls evaluate outputs/birds --data more_photos --exclude-trained",
+    ),
+)

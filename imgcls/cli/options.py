@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperCommand
 
-from imgcls.cli.hints import misplaced
-from imgcls.config.base import Config, OptionField, choices, default_text, option_fields
+from imgcls.cli.help import ONE_OF, OTHER, GroupedCommand, help_all
+from imgcls.config.base import (
+    Config,
+    OptionField,
+    choices,
+    default_text,
+    option_fields,
+    words_instead_of_a_list,
+)
 from imgcls.config.load import load_config
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -29,29 +35,6 @@ class Common:
     json: bool
 
 
-class GroupedCommand(TyperCommand):
-    """A command whose help lists its options under the names of their groups."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments; refuse a value that is missing, or stands where none goes."""
-        wrong = misplaced(args, self)
-        if wrong is not None:
-            raise typer.BadParameter(wrong, ctx)
-        return super().parse_args(ctx, args)
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write one section for each group, in the order of declaration."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                panel = getattr(parameter, "rich_help_panel", None) or "Other options"
-                sections.setdefault(panel, []).append(record)
-        for panel, records in sections.items():
-            with formatter.section(panel):
-                formatter.write_dl(records)
-
-
 def add_command(
     app: typer.Typer,
     name: str,
@@ -61,18 +44,24 @@ def add_command(
     with_file: bool = False,
     with_json: bool = True,
     extra: tuple[inspect.Parameter, ...] = (),
+    examples: tuple[str, ...] = (),
 ) -> None:
     """Register `body(config, common, **extra)` as a command with the config's options.
 
-    Options that were not typed are left to `--set`, the config file and the defaults.
+    examples: command lines that the help shows. Options that were not typed are left to `--set`,
+    the config file and the defaults.
     """
     options = list(option_fields(config_class))
     parameters = [p for option in options for p in _parameters(option)]
     parameters += [*extra, *_common_parameters(with_file=with_file, with_json=with_json)]
+    shown = tuple(map(_python_name, config_class.COMMON))
+    if shown:
+        parameters.append(help_all())
 
     def command(**values: Any) -> None:
         common = Common(values.pop("quiet"), values.pop("json", False))
         values.pop("debug")
+        values.pop("help_all", None)
         file, settings = values.pop("config", None), values.pop("set", None) or []
         own = {parameter.name: values.pop(parameter.name) for parameter in extra}
         gc.enable()
@@ -81,8 +70,11 @@ def add_command(
     # typer reads the options off the signature
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    command.__doc__ = body.__doc__
-    app.command(name, cls=GroupedCommand)(command)
+    # after \b a paragraph keeps its lines
+    shown_examples = ["\b\nExamples:", *(f"  {line}" for line in examples)] if examples else []
+    command.__doc__ = "\n\n".join([inspect.getdoc(body) or "", "\n".join(shown_examples)]).rstrip()
+    kind = type("Command", (GroupedCommand,), {"common": shown})
+    app.command(name, cls=kind)(command)
 
 
 def new_app() -> typer.Typer:
@@ -107,8 +99,23 @@ def _typed(options: list[OptionField], values: Mapping[str, Any]) -> dict[str, A
         names = [name, *(f"{name}__alias{i}" for i in range(len(option.flag.aliases)))]
         given = [values[n] for n in names if values.get(n) not in (None, [])]
         if given:
-            typed[option.path] = given[0]
+            typed[option.path] = split_at_commas(option, given[0])
     return typed
+
+
+def split_at_commas(option: OptionField, value: Any) -> Any:
+    """The value, commas in it taken for a list or a mapping where the option wants one."""
+    if option.flag.positional or not isinstance(value, str):
+        return value
+    if option.is_list and value not in words_instead_of_a_list(option.field):
+        return tuple(part.strip() for part in value.split(","))
+    if option.is_mapping:
+        pairs = [part.partition("=") for part in value.split(",")]
+        names = [name.strip() for name, _, _ in pairs]
+        # what is no list of different names is refused as it was typed
+        if all(sign for _, sign, _ in pairs) and len(set(names)) == len(names):
+            return dict(zip(names, (number for _, _, number in pairs), strict=True))
+    return value
 
 
 def _parameters(option: OptionField) -> list[inspect.Parameter]:
@@ -165,10 +172,16 @@ def _declarations(option: OptionField, names: tuple[str, ...]) -> tuple[str, ...
 def _help(option: OptionField) -> str:
     default = default_text(option.field)
     text = option.field.description or ""
+    if _metavar(option) == "NAME" and not option.flag.positional:
+        text = f"{text}{ONE_OF}{', '.join(choices(option.field))}."
     return f"{text} [default: {default}]" if default is not None else text
 
 
 def _metavar(option: OptionField) -> str:
+    if option.flag.metavar is not None:
+        return option.flag.metavar
+    if option.is_mapping:
+        return "NAME=NUMBER,..."
     words = "|".join(choices(option.field))
     annotation = str(option.field.annotation)
     plain = next(
@@ -176,7 +189,9 @@ def _metavar(option: OptionField) -> str:
         "" if words else "TEXT",
     )
     metavar = "|".join(filter(None, (plain, words)))
-    return metavar if len(metavar) <= _LONGEST_METAVAR else "NAME"
+    if len(metavar) > _LONGEST_METAVAR:
+        return "NAME"
+    return f"{metavar},..." if option.is_list else metavar
 
 
 _METAVARS = {"Path": "PATH", "int": "INT", "float": "FLOAT"}
@@ -188,7 +203,7 @@ def _panel(option: OptionField) -> str:
 
 
 def _common_parameters(*, with_file: bool, with_json: bool) -> list[inspect.Parameter]:
-    panel = "Other options"
+    panel = OTHER
     file = [
         _parameter(
             "config",
@@ -197,7 +212,7 @@ def _common_parameters(*, with_file: bool, with_json: bool) -> list[inspect.Para
                 "--config",
                 "-c",
                 metavar="FILE",
-                help="Read options from a YAML (or JSON) file; typed options win.",
+                help="Read options from a YAML file; typed ones win.",
                 rich_help_panel=panel,
             ),
         ),
@@ -207,7 +222,7 @@ def _common_parameters(*, with_file: bool, with_json: bool) -> list[inspect.Para
             typer.Option(
                 "--set",
                 metavar="GROUP.NAME=VALUE",
-                help="Set any option by its name in the config file; may be repeated.",
+                help="Set any option by its name; may be repeated.",
                 rich_help_panel=panel,
             ),
         ),
@@ -227,9 +242,7 @@ def _switch(name: str, text: str, *short: str) -> inspect.Parameter:
 
 def flag_parameter(name: str, *declarations: str, text: str) -> inspect.Parameter:
     """A plain on/off option that is not part of any config."""
-    info = typer.Option(
-        *declarations, help=text, show_default=False, rich_help_panel="Other options"
-    )
+    info = typer.Option(*declarations, help=text, show_default=False, rich_help_panel=OTHER)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, info]
     )

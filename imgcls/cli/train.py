@@ -66,6 +66,11 @@ add_command(
     "train",
     TrainConfig,
     train,
+    examples=(
+        "imgcls train photos",
+        "imgcls train photos --model convnext_tiny --epochs 20",
+        "imgcls train photos.csv --folds 5 --imbalance logit-adjust",
+    ),
     with_file=True,
     extra=(
         flag_parameter(

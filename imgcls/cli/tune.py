@@ -45,4 +45,14 @@ def tune(config: TuneConfig, common: Common) -> None:
     show_tuning(console, result)
 
 
-add_command(app, "tune", TuneConfig, tune, with_file=True)
+add_command(
+    app,
+    "tune",
+    TuneConfig,
+    tune,
+    with_file=True,
+    examples=(
+        "imgcls tune photos --trials 30",
+        "imgcls tune photos --model convnext_tiny --max-minutes 120",
+    ),
+)

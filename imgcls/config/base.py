@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -17,6 +17,9 @@ _NOES = ("off", "no", "false")
 
 class Config(BaseModel):
     """A frozen group of options that refuses unknown keys."""
+
+    # what `--help` shows of a command with many options, by dotted path; () shows all
+    COMMON: ClassVar[tuple[str, ...]] = ()
 
     # deferred: `--help` reads the declarations and validates nothing
     model_config = ConfigDict(
@@ -66,6 +69,7 @@ class Flag:
     short: a one-letter form such as "-b".
     aliases: names from other tools that work but are not shown in the help.
     positional: the field is a positional argument.
+    metavar: stands for the value in the help, where the type says too little.
     exposed: False keeps the field out of the command line (Python and YAML only).
     """
 
@@ -73,6 +77,7 @@ class Flag:
     short: str | None = None
     aliases: tuple[str, ...] = ()
     positional: bool = False
+    metavar: str | None = None
     exposed: bool = True
 
 
@@ -93,8 +98,8 @@ class OptionField:
 
     @property
     def is_list(self) -> bool:
-        """True for fields that take any number of texts, as positional arguments may."""
-        return get_origin(self.field.annotation) is tuple
+        """True for fields that take any number of values: positional, or typed with commas."""
+        return takes_several(self.field)
 
     @property
     def is_mapping(self) -> bool:
@@ -147,6 +152,23 @@ def choices(info: FieldInfo) -> tuple[str, ...]:
     )
 
 
+def takes_several(info: FieldInfo) -> bool:
+    """True for a field whose value is a list, or may be one."""
+    return any(get_origin(part) is tuple for part in _members(info.annotation))
+
+
+def words_instead_of_a_list(info: FieldInfo) -> tuple[str, ...]:
+    """The words that stand for a whole list, such as auto; () when there are none."""
+    literals = [part for part in _members(info.annotation) if get_origin(part) is Literal]
+    return tuple(str(word) for part in literals for word in get_args(part))
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a type as they are declared, lists among them."""
+    is_union = get_origin(annotation) in (Union, UnionType)
+    return get_args(annotation) if is_union else (annotation,)
+
+
 def takes_whole_numbers_only(info: FieldInfo) -> bool:
     """True for a field whose numbers are counts."""
     kinds = {part for part, _ in alternatives(info)}
@@ -156,6 +178,8 @@ def takes_whole_numbers_only(info: FieldInfo) -> bool:
 def allowed_values(info: FieldInfo) -> str:
     """What a field accepts, in words: "a whole number >= 1", "auto, off, bf16 or fp16"."""
     names = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}
+    if info.examples and any(get_origin(part) is dict for part, _ in alternatives(info)):
+        return f"something like {info.examples[0]}"
     words: list[str] = []
     for part, metadata in alternatives(info):
         if part is NoneType or get_origin(part) is Literal:
@@ -168,7 +192,8 @@ def allowed_values(info: FieldInfo) -> str:
             word = f"something like {info.examples[0]}"
         words.append(word)
     words.extend(choices(info))
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+    said = words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+    return f"{said}; several with commas" if takes_several(info) else said
 
 
 def _bound_words(metadata: list[Any]) -> Iterator[str]:
@@ -189,6 +214,8 @@ def default_text(info: FieldInfo) -> str | None:
         return None
     if isinstance(info.default, bool):
         return "on" if info.default else "off"
+    if info.default == {}:
+        return None
     if isinstance(info.default, tuple):
-        return " ".join(info.default)
+        return ",".join(map(str, info.default)) or None
     return str(info.default)

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from imgcls.config.base import Config, Flag
-from imgcls.config.runtime import DeviceField
+from imgcls.config.runtime import Amp, DeviceField
 
-_PRECISION = r"(auto|off|fp32|bf16|fp16)"
-_BACKEND = r"(torch|compile|onnxruntime|openvino)"
+Backend = Literal["torch", "compile", "onnxruntime", "openvino"]
+
+
+def _each_once(values: Any) -> Any:
+    return tuple(dict.fromkeys(values)) if isinstance(values, tuple) else values
+
+
+def _off_for_fp32(value: Any) -> Any:
+    return "off" if value == "fp32" else value
 
 
 class BenchmarkConfig(Config):
-    """Everything `imgcls benchmark` may be told. Lists are texts with commas, as they are typed."""
+    """Everything `imgcls benchmark` may be told."""
+
+    COMMON = (
+        "models",
+        "device",
+        "batch_size",
+        "amp",
+        "backend",
+        "img_size",
+        "train",
+        "data",
+        "find_best",
+        "baseline",
+        "plot",
+    )
 
     models: Annotated[tuple[str, ...], Flag(names=("--model",), positional=True)] = Field(
         ("resnet18",),
@@ -25,36 +46,44 @@ class BenchmarkConfig(Config):
     device: DeviceField = Field(
         "auto", description="auto takes cuda, then mps, then cpu; a named one must be there."
     )
-    batch_size: Annotated[str, Flag(short="-b", aliases=("--batch",))] = Field(
-        "1",
-        pattern=r"^(auto|[1-9]\d*(,[1-9]\d*)*)$",
-        coerce_numbers_to_str=True,
-        examples=["1,8,64 (each >= 1) or auto"],
+    batch_size: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...] | Literal["auto"],
+        AfterValidator(_each_once),
+        Flag(short="-b", aliases=("--batch",)),
+    ] = Field(
+        (1,),
         description=(
             "Pictures per batch, one size or several; 1 tells the latency, more the throughput. "
             "auto finds the largest that fits."
         ),
     )
-    precision: Annotated[str, Flag(names=("--precision", "--amp"))] = Field(
-        "fp32",
-        pattern=rf"^{_PRECISION}(,{_PRECISION})*$",
-        examples=["fp32,bf16,fp16 or auto"],
+    amp: Annotated[
+        tuple[Annotated[Amp, BeforeValidator(_off_for_fp32)], ...],
+        AfterValidator(_each_once),
+        Flag(aliases=("--precision",)),
+    ] = Field(
+        ("off",),
+        min_length=1,
         description=(
-            "fp32 (or off), and bf16 or fp16 by autocast; several with commas. auto is what "
-            "training takes on the device."
+            "Mixed precision, one or several; off is float32, as `evaluate` has it by default. "
+            "auto: bf16 (else fp16) on cuda, off elsewhere."
         ),
     )
-    backend: str = Field(
-        "torch",
-        pattern=rf"^{_BACKEND}(,{_BACKEND})*$",
-        examples=["torch,compile,onnxruntime,openvino"],
+    backend: Annotated[tuple[Backend, ...], AfterValidator(_each_once)] = Field(
+        ("torch",),
+        min_length=1,
         description=(
             "What runs the model, one or several: torch, compile, onnxruntime or openvino (the "
             "last two by the extras onnx and openvino). Their outputs are compared with torch's."
         ),
     )
     compile: bool = Field(False, description="Short for --backend compile.")
-    channels_last: bool = Field(False, description="Time with the channels-last memory layout.")
+    channels_last: bool | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "Memory layout that is faster for most convolutions. auto: yes, as `evaluate` has it."
+        ),
+    )
     img_size: Annotated[
         Annotated[int, Field(ge=8)] | Literal["auto"], Flag(aliases=("--imgsz",))
     ] = Field("auto", description="Side of the input in pixels; auto is the model's own.")
@@ -113,7 +142,7 @@ class BenchmarkConfig(Config):
                 raise ValueError(f"{name}: models are typed with spaces between them: {apart}")
         if self.data is not None and self.batch_size == "auto":
             raise ValueError("--data: needs a --batch-size in numbers")
-        if self.find_best and (self.data is not None or self.compile or self.backend != "torch"):
+        if self.find_best and (self.data is not None or self.compile or self.backend != ("torch",)):
             raise ValueError(
                 "--find-best: chooses the backend itself, on synthetic batches; leave out --data, "
                 "--backend and --compile"
@@ -125,22 +154,8 @@ class BenchmarkConfig(Config):
         return self
 
     @property
-    def batch_sizes(self) -> tuple[int, ...] | None:
-        """The sizes of `batch_size`; None for auto."""
-        if self.batch_size == "auto":
-            return None
-        return tuple(dict.fromkeys(int(size) for size in self.batch_size.split(",")))
-
-    @property
-    def precisions(self) -> tuple[str, ...]:
-        """The words of `precision`, fp32 called off as in `train` and `evaluate`."""
-        words = self.precision.replace("fp32", "off").split(",")
-        return tuple(dict.fromkeys(words))
-
-    @property
-    def backends(self) -> tuple[str, ...]:
-        """The words of `backend`, and compile where `compile` is set."""
-        words = self.backend.split(",")
-        if self.compile:
-            words = ["compile"] if words == ["torch"] else [*words, "compile"]
-        return tuple(dict.fromkeys(words))
+    def backends(self) -> tuple[Backend, ...]:
+        """Those of `backend`, and compile where `compile` is set."""
+        if not self.compile:
+            return self.backend
+        return ("compile",) if self.backend == ("torch",) else (*self.backend, "compile")

@@ -15,6 +15,22 @@ from imgcls.config.runtime import Amp, DeviceField
 class EvaluateConfig(Config):
     """Everything `imgcls evaluate` may be told."""
 
+    COMMON = (
+        "checkpoint",
+        "split",
+        "data",
+        "exclude_trained",
+        "fold",
+        "ensemble",
+        "tta",
+        "calibrate",
+        "by",
+        "compare",
+        "explain",
+        "open",
+        "device",
+    )
+
     checkpoint: Annotated[Path | None, Flag(positional=True)] = Field(
         None,
         description="A checkpoint, fold or run folder; by default the best of the newest run.",
@@ -58,16 +74,13 @@ class EvaluateConfig(Config):
             "logits by it; auto: use the one that is kept, if any."
         ),
     )
-    top_k: str = Field(
-        "1,3,5",
-        pattern=r"^[1-9]\d*(,[1-9]\d*)*$",
-        examples=["1,3,5"],
+    top_k: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 3, 5),
+        min_length=1,
         description="Also the share of pictures whose class is among the k highest scores.",
     )
-    by: str | None = Field(
-        None,
-        pattern=r"^[^,]+(,[^,]+)*$",
-        examples=["site,camera"],
+    by: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
         description="Also score apart the pictures of each value of a column: site,group.",
     )
     costs: Path | None = Field(
@@ -83,9 +96,8 @@ class EvaluateConfig(Config):
             "and the pictures that changed sides."
         ),
     )
-    fail_under: str | None = Field(
-        None,
-        pattern=r"^\w+=-?\d*\.?\d+(,\w+=-?\d*\.?\d+)*$",
+    fail_under: dict[str, float] = Field(
+        {},
         examples=["balanced_accuracy=0.8,f1_macro=0.75"],
         description=(
             "Exit with 1 when a metric is below its mark, such as balanced_accuracy=0.8; for CI."
@@ -127,7 +139,9 @@ class EvaluateConfig(Config):
             "list it in bad_images.csv beside the results."
         ),
     )
-    channels_last: bool = Field(True, description="Faster memory layout for convolutions.")
+    channels_last: bool | Literal["auto"] = Field(
+        "auto", description="Memory layout that is faster for most convolutions. auto: yes."
+    )
     explain: bool = Field(
         False,
         description=(
@@ -163,8 +177,8 @@ class EvaluateConfig(Config):
 
     @field_validator("fail_under")
     @classmethod
-    def _marks_can_be_met(cls, value: str | None) -> str | None:
-        for name, mark in _marks(value).items():
+    def _marks_can_be_met(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, mark in value.items():
             if mark > 1:
                 raise ValueError(f"{name} is at most 1: 90% is 0.9")
         return value
@@ -183,23 +197,3 @@ class EvaluateConfig(Config):
     def names_split(self) -> bool:
         """True when the split was asked for, and is not the default."""
         return "split" in self.model_fields_set
-
-    @property
-    def top_ks(self) -> tuple[int, ...]:
-        """The k of `top_k`."""
-        return tuple(int(k) for k in self.top_k.split(","))
-
-    @property
-    def by_columns(self) -> tuple[str, ...]:
-        """The columns of `by`."""
-        return tuple(name.strip() for name in self.by.split(",")) if self.by else ()
-
-    @property
-    def gates(self) -> dict[str, float]:
-        """The marks of `fail_under`, by metric."""
-        return _marks(self.fail_under)
-
-
-def _marks(fail_under: str | None) -> dict[str, float]:
-    pairs = (part.split("=") for part in (fail_under or "").split(",") if part)
-    return {name: float(mark) for name, mark in pairs}

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from imgcls.config.base import Config
+from imgcls.config.base import Config, Flag
 
 Imbalance = Literal[
     "none",
@@ -23,7 +23,7 @@ Head = Literal["linear", "logistic"]
 class RecipeConfig(Config):
     """How a pretrained model is tuned, and how training meets rare classes."""
 
-    tune: str = Field(
+    tune: Annotated[str, Flag(metavar="head|full|head+full|last:N|auto")] = Field(
         "auto",
         pattern=r"^(auto|head|full|head\+full|last:[1-9]\d*)$",
         examples=["head, full, head+full, last:2"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -76,6 +76,22 @@ class CheckpointConfig(Config):
 
 class TrainConfig(Config):
     """Everything `imgcls train` may be told."""
+
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "data.source",
+        "model.name",
+        "model.weights",
+        "model.img_size",
+        "recipe.tune",
+        "recipe.imbalance",
+        "augment.preset",
+        "optim.epochs",
+        "optim.lr",
+        "data.batch_size",
+        "data.folds",
+        "runtime.device",
+        "runtime.output",
+    )
 
     data: DataConfig = Field(default_factory=DataConfig)
     reading: ReadingConfig = Field(default_factory=ReadingConfig)

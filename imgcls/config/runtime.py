@@ -33,6 +33,7 @@ DeviceField = Annotated[
     str,
     BeforeValidator(_as_torch_says),
     Field(pattern=_DEVICE, examples=["auto, cpu, cuda, cuda:1 or mps"]),
+    Flag(metavar="auto|cpu|cuda|cuda:1|mps"),
 ]
 
 

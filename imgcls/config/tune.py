@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -165,6 +165,18 @@ class _TrialOptimConfig(OptimConfig):
 # pydantic takes fields from the last base first: the search heads the help
 class TuneConfig(TrainConfig, _Search):
     """Everything `imgcls tune` may be told: what `train` may, and how to search."""
+
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "data.source",
+        "search.trials",
+        "search.max_minutes",
+        "search.prune",
+        "search.storage",
+        "model.name",
+        "optim.epochs",
+        "runtime.output",
+        "runtime.experiment",
+    )
 
     optim: _TrialOptimConfig = Field(default_factory=_TrialOptimConfig)
 

@@ -9,6 +9,7 @@ import pytest
 from conftest import OFFLINE, tiny_config
 from PIL import Image
 
+from imgcls.config.reference import COMMANDS
 from imgcls.errors import DeviceMemoryError
 from imgcls.jobs.train import fold as folds
 from imgcls.jobs.train.train import train
@@ -119,8 +120,12 @@ def test_fewer_epochs_than_are_trained_change_nothing(command, photos):
     assert (done.code, "3 are trained already" in done.err) == (2, True), done.err
 
 
+def whole_help(command, verb):
+    return command(verb, "--help-all" if COMMANDS[verb].COMMON else "--help").out
+
+
 def options_of(command, verb):
-    return set(re.findall(r"--[a-z][a-z-]+", command(verb, "--help").out))
+    return set(re.findall(r"--[a-z][a-z-]+", whole_help(command, verb)))
 
 
 def test_advice_can_be_followed(command, photos, tmp_path):

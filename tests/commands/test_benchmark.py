@@ -57,8 +57,8 @@ def test_it_reports_what_it_timed(command):
 def test_every_combination_is_a_row(command, tmp_path):
     """Models, batch sizes, precisions and backends; on the screen, in the CSV and the picture."""
     done = command(
-        "benchmark", "test_resnet", "test_vit", "--batch-size", "1,2", "--precision", "fp32,bf16",
-        "--num-samples", "4", "--device", "cpu", "--csv", "t.csv", "--plot", "p.png",
+        "benchmark", "test_resnet", "test_vit", "--batch-size", "1,2",
+        "--precision", "fp32,off,bf16", "--no-channels-last", "--num-samples", "4", "--device", "cpu", "--csv", "t.csv", "--plot", "p.png",
     )  # fmt: skip
     assert done.code == 0, done.err
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as stream:
@@ -190,7 +190,9 @@ def test_the_best_setting_is_one_to_paste(command, monkeypatch):
 )  # fmt: skip
 def test_what_to_paste_is_the_command_that_has_the_options(mode, backend, trained, expected):
     """train for training, evaluate for a checkpoint in torch, benchmark for the rest."""
-    config = BenchmarkConfig(models=("test_resnet",), img_size=32, num_samples=2, device="cpu")
+    config = BenchmarkConfig(
+        models=("test_resnet",), img_size=32, num_samples=2, device="cpu", channels_last=False
+    )
     [plain] = benchmark(config).results
     speed = plain.speed_metrics
     fast = {**speed, "throughput_samples_per_sec": 3 * speed["throughput_samples_per_sec"]}
@@ -267,8 +269,8 @@ def test_settings_that_cannot_be_are_left_out_of_several(command):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--batch-size", "8,x"), "1,8,64 (each >= 1) or auto"),
-        (("--precision", "fp8"), "fp32,bf16,fp16"),
+        (("--batch-size", "8,x"), "a whole number >= 1 or auto; several with commas"),
+        (("--precision", "fp8"), "'fp8' is not allowed; expected auto, off, bf16 or fp16"),
         (("--backend", "tensorrt"), "onnxruntime"),
         (("--train", "--backend", "openvino"), "do not train"),
         (("--find-best", "--backend", "compile"), "leave out --data, --backend and --compile"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from imgcls.cli.options import split_at_commas
 from imgcls.config.base import option_fields
 from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.config.evaluate import EvaluateConfig
@@ -220,3 +221,38 @@ def test_a_file_with_a_value_for_a_group_is_named(tmp_path):
     file.write_text("model: resnet18\n")
     with pytest.raises(ConfigError, match=r"flat\.yaml: `model` is a group .* one of them is mod"):
         load_config(TrainConfig, file, options={"model.name": "resnet50"})
+
+
+@pytest.mark.parametrize(
+    ("option", "typed", "value"),
+    [
+        ("--top-k", "1, 3,7", (1, 3, 7)),
+        ("--by", "site, camera", ("site", "camera")),
+        ("--fail-under", "accuracy=0.8, f1_macro=.5", {"accuracy": 0.8, "f1_macro": 0.5}),
+    ],
+)
+def test_commas_are_the_command_lines_way_to_write_a_list(option, typed, value):
+    """In the config it is a tuple, or a mapping."""
+    name = option.removeprefix("--").replace("-", "_")
+    field = next(o for o in option_fields(EvaluateConfig) if o.path == name)
+    config = load_config(EvaluateConfig, options={name: split_at_commas(field, typed)})
+    assert getattr(config, name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "words"),
+    [
+        ("top_k", "1,0", "'0'"),
+        ("top_k", "1,,3", "''"),
+        ("by", "site,", "''"),
+        ("fail_under", "accuracy", "'accuracy'"),
+        ("fail_under", "accuracy=0.5,accuracy=0.6", "'accuracy=0.5,accuracy=0.6'"),
+        ("fail_under", "accuracy=high", "'high'"),
+    ],
+)
+def test_a_wrong_list_is_one_line(name, typed, words):
+    """With the part that is wrong and what is allowed."""
+    field = next(o for o in option_fields(EvaluateConfig) if o.path == name)
+    with pytest.raises(ConfigError) as caught:
+        load_config(EvaluateConfig, options={name: split_at_commas(field, typed)})
+    assert f"{words} is not allowed; expected" in str(caught.value)

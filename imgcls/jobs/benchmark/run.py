@@ -47,11 +47,11 @@ def benchmark(
     for subject in subjects:
         sizes: dict[ComputeSettings, tuple[int, ...]] = {}
         for backend, compute in ways:
-            if compute not in sizes and config.batch_sizes is None:
+            if compute not in sizes and config.batch_size == "auto":
                 largest, reason = find_batch_size(subject, compute, train=config.train)
                 notes.append(f"{subject.name}: {largest} is the largest batch; {reason}")
                 sizes[compute] = (largest,)
-            own = config.batch_sizes or sizes[compute]
+            own = sizes[compute] if config.batch_size == "auto" else config.batch_size
             work += [(subject, Setting(backend, compute, size)) for size in own]
     results, skipped = _time_all(config, work, on_setting)
     notes += _doubts(results, config)

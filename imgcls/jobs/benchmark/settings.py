@@ -32,8 +32,10 @@ def asked_ways(
     Raises ConfigError or DeviceError when no way that was asked for can be gone. With `find_best`
     these are all the ways there are.
     """
-    backends, precisions = config.backends, config.precisions
-    layouts: tuple[bool, ...] = (config.channels_last,)
+    backends: tuple[str, ...]
+    precisions: tuple[str, ...]
+    backends, precisions = config.backends, config.amp
+    layouts: tuple[bool, ...] = (config.channels_last is not False,)
     if config.find_best:
         backends = BACKENDS[:2] if config.train else BACKENDS
         precisions = ("off", "bf16") if device.type == "cpu" else ("off", "bf16", "fp16")

@@ -34,7 +34,9 @@ def evaluate(
     ConfigError, DataError, RunError or DeviceError before anything is scored.
     """
     path = config.checkpoint or newest_run_with_checkpoint(config.output)
-    compute = compute_settings(config.device, config.amp, channels_last=config.channels_last)
+    compute = compute_settings(
+        config.device, config.amp, channels_last=config.channels_last is not False
+    )
     if config.fold == "all" or config.ensemble:
         checkpoints = fold_checkpoints(path, "--ensemble" if config.ensemble else "--fold all")
     else:
@@ -43,14 +45,14 @@ def evaluate(
     scoring = Scoring(
         batch_size=config.batch_size,
         workers=config.workers,
-        top_k=config.top_ks,
+        top_k=config.top_k,
         ci_samples=config.ci_samples if config.ci == "bootstrap" else 0,
         seed=config.seed,
-        by=config.by_columns,
+        by=config.by,
         skips=config.on_bad_image == "skip",
         costs=None if costs is None else read_costs(costs, checkpoints[0].class_names),
     )
-    require_gates(config.gates, config.top_ks)
+    require_gates(config.fail_under, config.top_k)
     if config.corruptions:
         if len(checkpoints) > 1 or config.tta != "none":
             raise ConfigError("--corruptions: scores one model on single views; leave the others")

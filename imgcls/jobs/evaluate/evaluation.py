@@ -232,7 +232,9 @@ class Evaluation:
         if any(t is not None and t.fitted_on == report.split for t in temperatures):
             note = f"the temperature was fitted on {report.split}: its calibration looks too good"
             notes = (*notes, note)
-        return replace(report, notes=notes, gates=passed_gates(report.metrics, self.config.gates))
+        return replace(
+            report, notes=notes, gates=passed_gates(report.metrics, self.config.fail_under)
+        )
 
     def _own(self, checkpoint: Checkpoint, split: str) -> Pictures:
         """A split of the checkpoint's run."""

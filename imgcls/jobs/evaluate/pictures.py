@@ -75,7 +75,7 @@ def chosen_pictures(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
 
 def require_columns(pictures: Pictures, config: EvaluateConfig) -> None:
     """Raise ConfigError unless the data have every column of `--by`."""
-    for name in config.by_columns:
+    for name in config.by:
         pictures.column(name)
 
 
