@@ -34,7 +34,9 @@ def by_hand(name: str) -> float:
 
 
 def by_imgcls(name: str) -> float:
-    config = imgcls.BenchmarkConfig(models=(name,), num_samples=BATCHES, device="cpu")
+    config = imgcls.BenchmarkConfig(
+        models=(name,), num_samples=BATCHES, device="cpu", channels_last=False
+    )
     return imgcls.benchmark(config).results[0].images_per_sec
 
 

@@ -57,8 +57,9 @@ def test_it_reports_what_it_timed(command):
 def test_every_combination_is_a_row(command, tmp_path):
     """Models, batch sizes, precisions and backends; on the screen, in the CSV and the picture."""
     done = command(
-        "benchmark", "test_resnet", "test_vit", "--batch-size", "1,2",
-        "--precision", "fp32,off,bf16", "--no-channels-last", "--num-samples", "4", "--device", "cpu", "--csv", "t.csv", "--plot", "p.png",
+        "benchmark", "test_resnet", "test_vit", "--batch-size", "1,2", "--precision",
+        "fp32,off,bf16", "--no-channels-last", "--num-samples", "4", "--device", "cpu",
+        "--csv", "t.csv", "--plot", "p.png",
     )  # fmt: skip
     assert done.code == 0, done.err
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as stream:
