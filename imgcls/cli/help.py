@@ -24,7 +24,8 @@ class GroupedCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments; refuse a value that is missing, or stands where none goes."""
-        wrong = misplaced(args, self)
+        # a shell that completes a word asks with the value still missing
+        wrong = None if ctx.resilient_parsing else misplaced(args, self)
         if wrong is not None:
             raise typer.BadParameter(wrong, ctx)
         return super().parse_args(ctx, args)

@@ -187,3 +187,26 @@ def test_waiting_threads_sleep_soon_unless_told_otherwise(given, expected):
         check=True,
     )
     assert done.stdout.splitlines()[-1] == f"{expected} False"
+
+
+@pytest.mark.parametrize(
+    ("typed", "word", "offered"),
+    [
+        ("imgcls tra", 1, "train"),
+        ("imgcls train --aug", 2, "--augment"),
+        ("imgcls train --augment ", 3, "light"),
+        ("imgcls evaluate --split t", 3, "test"),
+    ],
+)
+def test_a_shell_completes_verbs_options_and_choices(tmp_path, typed, word, offered):
+    """As bash asks for it, by the script of --install-completion."""
+    asked = {"_IMGCLS_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(word)}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("imgcls")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, **asked},
+    )
+    assert offered in done.stdout.split(), done.stderr
