@@ -9,17 +9,19 @@ import timm
 import torch
 from conftest import tiny_config
 
+from imgcls.config.optim import OptimConfig
 from imgcls.config.run import ResumeConfig
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.runtime import set_tf32, to_host
+from imgcls.engine.training.events import EpochDone, StepDone, ValidationBatchDone
+from imgcls.engine.training.probe import training_step
 from imgcls.engine.training.step import train_step
 from imgcls.errors import ModelError
 from imgcls.jobs.benchmark.run import benchmark_inference_speed
-from imgcls.jobs.benchmark.single import training_step
 from imgcls.jobs.plan import compute
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
-from imgcls.jobs.train.train import reopen_run, start_run
+from imgcls.jobs.train.train import Trainer, reopen_run, start_run
 
 CPU = torch.device("cpu")
 
@@ -179,15 +181,39 @@ def test_tf32_is_for_training_on_gpus(tf32):
 def test_what_scores_and_times_forbids_tf32(monkeypatch):
     """float32 is exact in evaluate and benchmark; what training times is its own."""
     told = []
-    for module in ("plan.compute", "benchmark.single", "benchmark.run"):
+    for module in ("jobs.plan.compute", "jobs.benchmark.run", "engine.training.probe"):
         monkeypatch.setattr(
-            f"imgcls.jobs.{module}.set_tf32", lambda _device, *, allowed: told.append(allowed)
+            f"imgcls.{module}.set_tf32", lambda _device, *, allowed: told.append(allowed)
         )
     settings = compute.compute_settings("cpu", "off", channels_last=False)
     benchmark_inference_speed(timm.create_model("test_resnet"), (3, 32, 32), num_samples=1)
     assert told == [False, False]
-    training_step(timm.create_model("test_resnet"), settings, compiled=False)
+    training_step(timm.create_model("test_resnet"), settings, OptimConfig())
     assert told[2:] == [True]
+
+
+def test_training_has_its_own_float32_whatever_was_scored_before(photos, monkeypatch):
+    """An evaluation between `begin` and `train_fold`, or in an observer, does not switch it off."""
+    told, seen = [], []
+    for module in ("jobs.plan.compute", "engine.training.step", "engine.training.fit"):
+        monkeypatch.setattr(
+            f"imgcls.{module}.set_tf32", lambda _device, *, allowed: told.append(allowed)
+        )
+
+    def score(event):
+        if isinstance(event, (StepDone, ValidationBatchDone)):
+            seen.append(told[-1])
+        elif isinstance(event, EpochDone):
+            compute.compute_settings("cpu", "off", channels_last=False)
+
+    trainer = Trainer.begin(tiny_config(photos), [score])
+    compute.compute_settings("cpu", "off", channels_last=False)
+    assert told[-1] is False
+    trainer.train_fold(0)
+    assert len(seen) > 2
+    assert all(seen)
+    trainer.validate_epoch()
+    assert told[-1] is True
 
 
 def test_a_copy_is_awaited_on_the_stream_of_its_own_device(monkeypatch):

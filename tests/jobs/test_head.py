@@ -23,7 +23,7 @@ from imgcls.config.run import ResumeConfig
 from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.engine.device.batches import ComputeSettings, Normalizer
 from imgcls.engine.scoring.features import extract_features, whole_model
-from imgcls.engine.training.events import EpochDone, HeadFitted
+from imgcls.engine.training.events import EpochDone, HeadFitted, ValidationBatchDone
 from imgcls.engine.training.losses import prior_shift
 from imgcls.errors import ConfigError, InterruptedRunError, ModelError
 from imgcls.jobs.plan.plan import make_plan
@@ -184,6 +184,24 @@ def test_a_signal_ends_the_fit_at_once(photos, weights, monkeypatch):
     assert f"go on with: imgcls resume {run}" in str(stopped.value)
     _, pictures = with_pictures(monkeypatch, lambda: resume(ResumeConfig(run=run)))
     assert pictures == 0
+
+
+@pytest.mark.parametrize("tune", ["head", "head+full"])
+def test_a_stop_while_the_fitted_head_is_scored_loses_nothing(photos, weights, tune):
+    """Its epoch 0 is not done, so the run is not finished: it goes on and has the same rows."""
+    config = config_of(photos, weights, recipe={"tune": tune, "head": "logistic"})
+
+    def stop(event):
+        if isinstance(event, ValidationBatchDone):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole = train(config).folds[0]
+    with pytest.raises(InterruptedRunError, match="everything is saved"):
+        train(config, [stop])
+    result = resume(ResumeConfig()).folds[0]
+    assert (result.best_epoch, result.epochs_run) == (whole.best_epoch, whole.epochs_run)
+    rows = [(fold.folder / "history.csv").read_text().splitlines() for fold in (whole, result)]
+    assert [line.split(",")[:3] for line in rows[0]] == [line.split(",")[:3] for line in rows[1]]
 
 
 def test_features_that_cannot_be_kept_cost_no_training(photos, weights, monkeypatch):

@@ -13,7 +13,7 @@ from torch import nn
 
 from imgcls.engine.checkpoint.checkpointer import Checkpointer
 from imgcls.engine.device.batches import Batch, Normalizer
-from imgcls.engine.device.runtime import derive_seed, set_seed
+from imgcls.engine.device.runtime import derive_seed, set_seed, set_tf32
 from imgcls.engine.scoring.features import whole_model
 from imgcls.engine.scoring.inference import predict
 from imgcls.engine.training.events import (
@@ -144,9 +144,8 @@ def fit(
             row = {"epoch": progress.epoch, **metrics}
             history.append(row)
             improved = parts.tracker.update(progress.epoch, row)
-            done = progress.epoch >= settings.epochs
-            progress.stopped_early = not done and parts.tracker.should_stop(settings.patience)
-            progress.finished = done or progress.stopped_early
+            out_of_patience = parts.tracker.should_stop(settings.patience)
+            progress.decide(settings.epochs, out_of_patience=out_of_patience)
             emit(EpochDone(progress.epoch, improved, tuple(history.rows)))
             checkpointer.after_epoch(progress, history, improved=improved)
     checkpointer.wait()
@@ -161,7 +160,7 @@ def _train_rest_of_epoch(
     stop: StopRequest,
 ) -> None:
     progress, learner = parts.progress, parts.learner
-    learner.trainable.begin_epoch(learner.model, progress.epoch)
+    learner.begin_epoch(progress.epoch)
     steps = parts.train_batches.steps(progress.epoch, progress.step_in_epoch)
     start_s = time.monotonic() - progress.elapsed_s
     for micro_batches in steps:
@@ -180,7 +179,8 @@ def _train_rest_of_epoch(
             )
         )
         if stop:
-            raise _interrupted(parts, checkpointer, stop)
+            _save_now(parts, checkpointer)
+            raise _interrupted(progress, stop)
         if progress.step_in_epoch < parts.train_batches.steps_per_epoch:
             checkpointer.after_step(progress, parts.history)
 
@@ -198,7 +198,8 @@ def _validate(
     def after_batch(samples: int) -> None:
         emit(ValidationBatchDone(progress.epoch + 1, samples))
         if stop:
-            raise _interrupted(parts, checkpointer, stop)
+            _save_now(parts, checkpointer)
+            raise _interrupted(progress, stop)
 
     set_seed(derive_seed(settings.seed, "validation", settings.fold, progress.epoch))
     metrics = validate_epoch(parts, after_batch)
@@ -214,6 +215,8 @@ def validate_epoch(
     parts: Parts, on_batch: Callable[[int], None] = lambda _samples: None
 ) -> dict[str, float | None]:
     """Score the validation pictures with the weights as they are now: the `val_` metrics."""
+    # as the epochs are, whatever was scored in this process since
+    set_tf32(parts.learner.compute.device, allowed=True)
     try:
         result = predict(
             parts.eval_model, parts.val_batches, parts.normalizer, parts.learner.compute, on_batch
@@ -264,7 +267,8 @@ def _saving_when_loaders_fail(
         yield
     except (WorkerError, ReadError, BadImageError) as error:
         if stop and isinstance(error, WorkerError):
-            raise _interrupted(parts, checkpointer, stop) from error
+            _save_now(parts, checkpointer)
+            raise _interrupted(parts.progress, stop) from error
         # where the disk is what failed, the last checkpoint has to do
         if parts.progress.step:
             with contextlib.suppress(RunFailedError, OSError):
@@ -277,13 +281,10 @@ def _save_now(parts: Parts, checkpointer: Checkpointer) -> None:
     checkpointer.wait()
 
 
-def _interrupted(
-    parts: Parts, checkpointer: Checkpointer, stop: StopRequest
-) -> InterruptedRunError:
-    _save_now(parts, checkpointer)
+def _interrupted(progress: Progress, stop: StopRequest) -> InterruptedRunError:
     return InterruptedRunError(
-        f"stopped {stop.reason or 'by a signal'} in epoch {parts.progress.epoch + 1}; everything "
-        "is saved",
+        f"stopped {stop.reason or 'by a signal'} in epoch {progress.epoch + 1}; everything is "
+        "saved",
         stop.signal_number or 2,
     )
 

@@ -52,6 +52,15 @@ class Progress:
         self.samples = 0
         self.elapsed_s = 0.0
 
+    def decide(self, epochs: int, *, out_of_patience: bool) -> None:
+        """Say whether the fold ends behind the epochs completed, of so many.
+
+        What is at its last epoch anyway was not stopped early.
+        """
+        done = self.epoch >= epochs
+        self.stopped_early = out_of_patience and not done
+        self.finished = done or self.stopped_early
+
     def state_dict(self) -> dict[str, Any]:
         """All counts."""
         return asdict(self)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from imgcls.engine.device.batches import Batch, ComputeSettings, TrainBatcher
-from imgcls.engine.device.runtime import autocast, to_host
+from imgcls.engine.device.runtime import autocast, set_tf32, to_host
 from imgcls.engine.training.ema import WeightAverage
 from imgcls.engine.training.schedule import Schedule
 from imgcls.engine.training.trainable import Trainable
@@ -31,6 +31,15 @@ class Learner:
     batcher: TrainBatcher
     compute: ComputeSettings
     clip_grad: float | None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Make ready to train the epoch of this number (from 0).
+
+        In training's float32, which has TF32 on a GPU: an evaluation in the same process may have
+        switched it off since the parts were built.
+        """
+        set_tf32(self.compute.device, allowed=True)
+        self.trainable.begin_epoch(self.model, epoch)
 
 
 # half-precision training halves its scale after each gradient that is too large; below this there

@@ -13,6 +13,7 @@ import torch
 
 from imgcls.config.augment import AugmentConfig
 from imgcls.config.benchmark import BenchmarkConfig
+from imgcls.config.optim import OptimConfig
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.loading.dataset import Batch
 from imgcls.data.loading.loader import EvalLoader, TrainLoader, resolve_workers
@@ -27,6 +28,7 @@ from imgcls.engine.device.batches import Normalizer
 from imgcls.engine.device.runtime import synchronize
 from imgcls.engine.device.timing import Timing, peak_memory_mib, reset_peak_memory
 from imgcls.engine.scoring.backends import make_runner
+from imgcls.engine.training.probe import training_step
 from imgcls.errors import ConfigError, DataError
 from imgcls.jobs.benchmark.single import (
     agreement_of,
@@ -34,7 +36,6 @@ from imgcls.jobs.benchmark.single import (
     placed,
     synthetic_images,
     timed,
-    training_step,
 )
 from imgcls.jobs.benchmark.subject import Setting, Subject
 from imgcls.jobs.checkpoint_config import OF_PIXELS, checkpoint_config
@@ -214,7 +215,7 @@ def _training(
         workers,
         (batch for epoch in itertools.count() for [batch] in loader.steps(epoch)),
         Normalizer(subject.facts.mean, subject.facts.std, compute).images,
-        training_step(model, compute, compiled=setting.backend == "compile"),
+        training_step(model, compute, OptimConfig(), compiled=setting.backend == "compile"),
         agreement,
     )
 

@@ -9,13 +9,15 @@ from itertools import product
 import torch
 
 from imgcls.config.benchmark import BenchmarkConfig
+from imgcls.config.optim import OptimConfig
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.memory import available_memory_mib, is_out_of_memory
 from imgcls.engine.device.runtime import resolve_precision, synchronize
 from imgcls.engine.device.timing import peak_memory_mib, reset_peak_memory
 from imgcls.engine.scoring.backends import BACKENDS, check_backend, make_runner
+from imgcls.engine.training.probe import training_step
 from imgcls.errors import DeviceMemoryError, RequestError
-from imgcls.jobs.benchmark.single import placed, synthetic_images, training_step
+from imgcls.jobs.benchmark.single import placed, synthetic_images
 from imgcls.jobs.benchmark.subject import Setting, Subject
 
 _OWN_LAYOUT = ("onnxruntime", "openvino")
@@ -110,7 +112,7 @@ def find_batch_size(subject: Subject, compute: ComputeSettings, *, train: bool) 
         try:
             images = synthetic_images(subject, Setting("torch", compute, batch_size))
             if train:
-                training_step(model, compute, compiled=False)(images)
+                training_step(model, compute, OptimConfig())(images)
             else:
                 make_runner("torch", model, images, compute)(images)
             synchronize(compute.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ from torch import nn
 from imgcls.config.optim import OptimConfig
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.memory import is_out_of_memory
-from imgcls.engine.device.runtime import autocast, set_tf32
+from imgcls.engine.device.runtime import set_tf32
 from imgcls.engine.device.timing import Timing, time_step
 from imgcls.engine.scoring.backends import Runner, make_runner
-from imgcls.engine.training.optim import build_optimizer, default_lr
+from imgcls.engine.training.probe import training_step
 from imgcls.engine.training.trainable import is_too_few
 from imgcls.errors import ConfigError, DeviceMemoryError
 from imgcls.jobs.benchmark.subject import Setting, Subject
@@ -49,39 +49,9 @@ def time_training(subject: Subject, setting: Setting, batches: int | None) -> Ti
         model = placed(subject, compute)
         run = make_runner("torch", model, images, compute)
         agreement = agreement_of(subject, setting, images, run)
-        step = training_step(model, compute, compiled=setting.backend == "compile")
+        step = training_step(model, compute, OptimConfig(), compiled=setting.backend == "compile")
         timing = time_step(lambda: step(images), compute.device, batches)
     return timed(subject, setting, timing, "training", agreement=agreement)
-
-
-def training_step(
-    model: nn.Module, compute: ComputeSettings, *, compiled: bool
-) -> Callable[[torch.Tensor], None]:
-    """One update with training's default optimizer, from pictures float32 [B, C, H, W].
-
-    Labels matter to no time; every other picture is of the second class. float32 is training's own,
-    which has TF32 on a GPU.
-    """
-    set_tf32(compute.device, allowed=True)
-    config = OptimConfig()
-    model.train()
-    if compiled:
-        torch.compiler.reset()
-        model.compile()
-    optimizer = build_optimizer(model, config, default_lr(config.opt, fine_tuning=True)[0])
-    loss_of = nn.CrossEntropyLoss()
-    scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision is torch.float16)
-
-    def step(images: torch.Tensor) -> None:
-        labels = torch.arange(len(images), device=compute.device) % 2
-        optimizer.zero_grad(set_to_none=True)
-        with autocast(compute.device, compute.precision):
-            logits = model(images)
-        scaler.scale(loss_of(logits.float(), labels)).backward()
-        scaler.step(optimizer)
-        scaler.update()
-
-    return step
 
 
 def placed(subject: Subject, compute: ComputeSettings) -> nn.Module:

@@ -11,6 +11,7 @@ from itertools import product
 import torch
 from torch import nn
 
+from imgcls.config.optim import OptimConfig
 from imgcls.config.run import TrainConfig
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.runtime import (
@@ -21,7 +22,7 @@ from imgcls.engine.device.runtime import (
     synchronize,
 )
 from imgcls.engine.scoring.backends import make_runner
-from imgcls.jobs.benchmark.single import training_step
+from imgcls.engine.training.probe import training_step
 from imgcls.models.card import preprocessing
 
 # pictures in a measured step: enough for the kernels' speed, few enough for a slow machine
@@ -122,7 +123,7 @@ def _timed_step(
 ) -> Callable[[], float]:
     own = compute.place(copy.deepcopy(model))
     step: Callable[[torch.Tensor], object] = (
-        training_step(own, compute, compiled=False)
+        training_step(own, compute, OptimConfig())
         if trains
         else make_runner("torch", own.eval(), images, compute)
     )

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from imgcls.config.optim import OptimConfig
 from imgcls.config.run import TrainConfig
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.memory import (
@@ -18,7 +19,7 @@ from imgcls.engine.device.memory import (
     guess_training_memory_mib,
 )
 from imgcls.engine.training.optim import BASE_BATCH, default_lr
-from imgcls.jobs.benchmark.single import training_step
+from imgcls.engine.training.probe import training_step
 from imgcls.models.card import preprocessing
 
 # where an epoch has fewer updates than this, small sets learn too little from it
@@ -115,7 +116,7 @@ def memory_for(model: nn.Module, compute: ComputeSettings) -> Memory:
     """
     input_size = preprocessing(model, "crop").input_size
     if compute.device.type == "cuda":
-        step = training_step(compute.place(model), compute, compiled=False)
+        step = training_step(compute.place(model), compute, OptimConfig())
 
         def attempt(batch_size: int) -> None:
             images = torch.zeros(math.ceil(1.1 * batch_size), *input_size, device=compute.device)

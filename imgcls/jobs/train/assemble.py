@@ -17,7 +17,7 @@ from imgcls.data.loading.sampling import smallest_batch
 from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.data.splits.groups import has_groups
 from imgcls.engine.device.batches import Normalizer, TrainBatcher
-from imgcls.engine.device.runtime import derive_seed, set_seed, set_tf32
+from imgcls.engine.device.runtime import derive_seed, set_seed
 from imgcls.engine.scoring.backends import require_compiler
 from imgcls.engine.scoring.features import FeatureInput
 from imgcls.engine.training.ema import WeightAverage
@@ -67,7 +67,6 @@ def assemble(
     """
     store = store or FeatureStore(plan)
     config, augment = plan.config, plan.recipe.augment
-    set_tf32(plan.compute.device, allowed=True)
     start = {} if load_weights else {"pretrained": False, "weights": None}
     set_seed(derive_seed(config.runtime.seed, "model", fold))
     taken: list[str] = []

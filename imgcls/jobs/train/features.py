@@ -18,7 +18,7 @@ from imgcls.data.loading.features import FeatureSet
 from imgcls.data.loading.loader import EvalLoader
 from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.engine.device.batches import Normalizer
-from imgcls.engine.device.runtime import derive_seed, versions
+from imgcls.engine.device.runtime import derive_seed, set_tf32, versions
 from imgcls.engine.scoring.features import extract_features
 from imgcls.jobs.plan.plan import Plan
 from imgcls.models.card import Preprocessing
@@ -60,6 +60,7 @@ class FeatureStore:
         self, alone: ClassifierAlone, facts: Preprocessing, key: str, bad_images: BadImages
     ) -> FeatureSet:
         plan, views = self._plan, self._plan.recipe.feature_views
+        set_tf32(plan.compute.device, allowed=True)
         split = plan.assignment.split
         rows = np.flatnonzero((split == "train") | (split == "val"))
         trained = np.flatnonzero(split == "train")

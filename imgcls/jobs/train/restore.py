@@ -72,9 +72,9 @@ def restore(
     if plan.pace.epochs != before["optim"]["epochs"]:
         parts.progress.stopped_early = False
         parts.tracker.stale_epochs = 0
-    done = parts.progress.epoch >= plan.epochs
-    parts.progress.stopped_early = parts.progress.stopped_early and not done
-    parts.progress.finished = parts.progress.stopped_early or done
+    # a fitted classifier that was not scored yet has no row: epoch 0 is still to come
+    if parts.history.rows:
+        parts.progress.decide(plan.epochs, out_of_patience=parts.progress.stopped_early)
 
 
 def machine(plan: Plan) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _feature_pictures(plan: Plan) -> int:
 def _time_steps(parts: Parts) -> tuple[float, int]:
     """(seconds an update with its loading, updates timed)."""
     learner = parts.learner
-    learner.trainable.begin_epoch(learner.model, 0)
+    learner.begin_epoch(0)
     warmup_steps = min(_WARMUP_STEPS, parts.train_batches.steps_per_epoch - 1)
     timed = 0
     start_s = now_s = time.monotonic()
