@@ -12,7 +12,7 @@ from importlib.metadata import requires
 from packaging.requirements import Requirement
 
 LARGE = ("torch", "torchvision")
-EXTRAS = ("", "parquet", "webdataset", "tune", "onnx", "heif", "jxl", "dicom")
+EXTRAS = ("", "parquet", "tune", "onnx", "heif", "jxl", "dicom")
 
 
 def main() -> None:

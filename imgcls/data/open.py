@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +109,10 @@ def find_source(spec: str) -> Source:
         # a path of nothing is the current folder: $DATA that is not set would train on that
         raise DataError("DATA is empty; name a folder or a table (. is the current folder)")
     path = Path(spec).expanduser()
+    if _is_too_long(path):
+        if TarSource().matches(spec):
+            return TarSource()  # a list of shards, none of which need be
+        raise DataError(f"{spec}: is too long for the name of a file")
     if _is_trained(path):
         raise DataError(
             f"{spec}: is a trained model's folder, not pictures; `imgcls evaluate {spec}` scores "
@@ -123,6 +128,14 @@ def find_source(spec: str) -> Source:
     if path.is_symlink():
         raise DataError(f"{spec}: is a link that leads nowhere")
     raise DataError(f"{spec}: no such folder or file{_hint(spec, path)}")
+
+
+def _is_too_long(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False
 
 
 def _is_trained(path: Path) -> bool:

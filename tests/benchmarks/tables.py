@@ -33,7 +33,7 @@ from imgcls.data.open import open_source
 from imgcls.data.splits.assign import assign_splits
 spec, reading, folds = sys.argv[1], ReadingConfig(**json.loads(sys.argv[2])), int(sys.argv[3])
 # what a training has imported anyway
-import sklearn.model_selection, torch, webdataset, pyarrow.parquet
+import sklearn.model_selection, torch, pyarrow.parquet
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 table = open_source(spec, reading)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import sys
 import tarfile
 
 import numpy as np
@@ -17,6 +18,8 @@ from imgcls.config.reading import ReadingConfig
 from imgcls.data.open import open_source
 from imgcls.data.pixels.decode import UnreadableImageError
 from imgcls.data.sources import parquet as parquet_source
+from imgcls.data.sources.files import expand_braces
+from imgcls.data.sources.tar import base_and_suffix
 from imgcls.errors import DataError
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -173,6 +176,15 @@ def test_tar_shards_are_one_table_by_braces_or_glob(shards, tmp_path):
         assert table.images.location(3) == f"{tmp_path}/s-1.tar/0003.png"
 
 
+def test_a_list_of_shards_may_be_longer_than_a_name(shards, tmp_path):
+    """Of a file, which ends at 255 bytes; only a single name may not."""
+    numbers = ",".join(["0", "1", *["1"] * 200])
+    table = open_source(f"{tmp_path}/s-{{{numbers}}}.tar")
+    assert len(table) == 6
+    with pytest.raises(DataError, match="is too long for the name of a file"):
+        open_source(str(tmp_path / ("x" * 300)))
+
+
 @pytest.mark.parametrize("kind", ["tar", "parquet"])
 def test_shards_of_one_name_in_several_folders_stay_apart(tmp_path, kind):
     """Their keys and locations begin below the folder that they share."""
@@ -275,18 +287,59 @@ def test_a_shard_cut_short_after_indexing_is_told(shards, tmp_path):
         table.images.open(5)
 
 
-@pytest.mark.parametrize(
-    ("spec", "module", "extra"),
-    [("x.tar", "webdataset.shardlists", "webdataset"), ("x.parquet", "pyarrow", "parquet")],
-)
-def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, spec, module, extra):
+def test_a_missing_extra_is_one_line(tmp_path, monkeypatch):
     """With what to type."""
-    import sys
+    (tmp_path / "x.parquet").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r'pip install "imgcls\[parquet\]"'):
+        open_source(str(tmp_path / "x.parquet"))
 
-    (tmp_path / spec).write_bytes(b"x")
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(DataError, match=rf'pip install "imgcls\[{extra}\]"'):
-        open_source(str(tmp_path / spec))
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("plain.tar", ["plain.tar"]),
+        ("", [""]),
+        ("s-{000..002}.tar", ["s-000.tar", "s-001.tar", "s-002.tar"]),
+        ("{8..10}", ["8", "9", "10"]),
+        ("{08..10}", ["08", "09", "10"]),
+        ("{0..10..5}", ["0", "5", "10"]),
+        ("{3..1}", ["3", "2", "1"]),
+        ("{a..c}{A..B}", ["aA", "aB", "bA", "bB", "cA", "cB"]),
+        ("{train,val}-{0..1}", ["train-0", "train-1", "val-0", "val-1"]),
+        ("x{,-more}", ["x", "x-more"]),
+        ("v{2.{5..6},3.{2,3}}", ["v2.5", "v2.6", "v3.2", "v3.3"]),
+        ("{one}", ["{one}"]),
+        ("{}{x{1..2}}", ["{}{x1}", "{}{x2}"]),
+        ("C:\\photos\\{0..1}", ["C:\\photos\\0", "C:\\photos\\1"]),
+    ],
+)
+def test_braces_expand_as_in_bash(pattern, names):
+    """The order too; a backslash is a folder's on Windows, and no escape."""
+    assert expand_braces(pattern) == names
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{0..1", "0..1}", "a{b{c}", "{0..99999999}", "{0..9999}{0..999}", "{" * 9999]
+)
+def test_braces_that_cannot_be_expanded_are_one_line(tmp_path, pattern):
+    """Those that do not pair, and names without number; nothing is made of them first."""
+    with pytest.raises(DataError, match="its braces cannot be expanded"):
+        open_source(f"{tmp_path}/{pattern}.tar")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("17.jpg", ("17", "jpg")),
+        ("a/b.c/17.seg.png", ("a/b.c/17", "seg.png")),
+        ("a.b/17", ("a.b/17", "")),
+        ("17", ("17", "")),
+    ],
+)
+def test_a_sample_is_what_stands_before_the_first_dot(name, parts):
+    """Of the file's name, not of its folders', as WebDataset documents it."""
+    assert base_and_suffix(name) == parts
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):

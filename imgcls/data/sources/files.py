@@ -1,13 +1,19 @@
-"""Pictures in files of their own."""
+"""Pictures in files of their own, and the files that a pattern with braces names."""
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from imgcls.data.pixels.decode import read_content
 from imgcls.data.table import FileState, ImageStore
+
+_NUMBERS = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
+_LETTERS = re.compile(r"([a-z])\.\.([a-z])|([A-Z])\.\.([A-Z])")
+_MOST_NAMES = 1_000_000
 
 
 class FileImages(ImageStore):
@@ -64,3 +70,67 @@ def below_shared_folder(paths: Sequence[Path]) -> tuple[Path, list[str]]:
     """The deepest folder that the files share, and their names below it with forward slashes."""
     shared = Path(os.path.commonpath([path.parent for path in paths]))
     return shared, [path.relative_to(shared).as_posix() for path in paths]
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """All names of a pattern, as bash expands it: {a,b}, {000..041}, {0..9..3}, {a..e}, nested.
+
+    A zero in front pads all numbers to one width. What is neither a list nor a range stays as it
+    is, braces and all. Raises ValueError for braces that do not pair, and for a million names.
+    """
+    opening = pattern.find("{")
+    if opening < 0:
+        if "}" in pattern:
+            raise ValueError(f"nothing opens the }} in {pattern!r}")
+        return [pattern]
+    closing, commas = _closing(pattern, opening)
+    before, inside = pattern[:opening], pattern[opening + 1 : closing]
+    if commas:
+        ends = [opening, *commas, closing]
+        parts = [pattern[left + 1 : right] for left, right in itertools.pairwise(ends)]
+        middles = [name for part in parts for name in expand_braces(part)]
+    elif (steps := _range(inside)) is not None:
+        middles = steps
+    else:
+        middles = [f"{{{name}}}" for name in expand_braces(inside)]
+    rest = expand_braces(pattern[closing + 1 :])
+    _check_count(len(middles) * len(rest))
+    return [before + middle + name for middle in middles for name in rest]
+
+
+def _closing(pattern: str, opening: int) -> tuple[int, list[int]]:
+    """Where the brace that opens there is closed, and its own commas."""
+    depth = 0
+    commas: list[int] = []
+    for place in range(opening, len(pattern)):
+        depth += {"{": 1, "}": -1}.get(pattern[place], 0)
+        if depth == 0:
+            return place, commas
+        if depth == 1 and pattern[place] == ",":
+            commas.append(place)
+    raise ValueError(f"nothing closes the {{ in {pattern!r}")
+
+
+def _range(text: str) -> list[str] | None:
+    """The numbers or letters of `first..last` or `first..last..step`; None for other texts."""
+    if numbers := _NUMBERS.fullmatch(text):
+        first, last, step = numbers.groups()
+        padded = any(len(number) > 1 and number[0] == "0" for number in (first, last))
+        width = max(len(first), len(last)) if padded else 0
+        found = _steps(int(first), int(last), int(step or 1) or 1)
+        return [f"{number:0{width}}" for number in found]
+    if letters := _LETTERS.fullmatch(text):
+        first, last = (letter for letter in letters.groups() if letter)
+        return [chr(code) for code in _steps(ord(first), ord(last), 1)]
+    return None
+
+
+def _steps(first: int, last: int, step: int) -> range:
+    found = range(first, last + 1, step) if first <= last else range(first, last - 1, -step)
+    _check_count(len(found))
+    return found
+
+
+def _check_count(names: int) -> None:
+    if names > _MOST_NAMES:
+        raise ValueError(f"that is {names:,} names")

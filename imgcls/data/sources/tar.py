@@ -23,7 +23,7 @@ from imgcls.config.reading import ReadingConfig
 from imgcls.data.pixels.decode import UnreadableImageError, why_unreadable
 from imgcls.data.pixels.formats import IMAGE_SUFFIXES
 from imgcls.data.rows import Rows, column, refuse, sample_table
-from imgcls.data.sources.files import below_shared_folder, file_state
+from imgcls.data.sources.files import below_shared_folder, expand_braces, file_state
 from imgcls.data.sources.manifest import json_cells
 from imgcls.data.sources.tree import is_system_path
 from imgcls.data.splits.words import splits_of_names
@@ -148,20 +148,16 @@ class _Sample(NamedTuple):
 
 def _shards(spec: str) -> list[Path]:
     try:
-        from webdataset.shardlists import expand_urls
-    except ImportError:
-        raise DataError(
-            f'{spec}: tar shards are read with webdataset: pip install "imgcls[webdataset]"'
-        ) from None
-    try:
-        named = [os.path.expanduser(name) for name in expand_urls(spec)]  # noqa: PTH111  has globs
-    except (ValueError, AssertionError) as error:
+        names = [name for part in spec.split("::") for name in expand_braces(part)]
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{spec}: its braces cannot be expanded ({error})") from error
-    shards = [
-        Path(found).absolute()
+    named = [os.path.expanduser(name) for name in names]  # noqa: PTH111  has globs
+    found = [
+        Path(file).absolute()
         for name in named
-        for found in (sorted(glob.glob(name)) if glob.has_magic(name) else [name])  # noqa: PTH207
+        for file in (sorted(glob.glob(name)) if glob.has_magic(name) else [name])  # noqa: PTH207
     ]
+    shards = list(dict.fromkeys(found))  # a pattern may name again what another has named
     refuse(
         spec, "shards that are not there", (str(shard) for shard in shards if not shard.is_file())
     )
@@ -206,14 +202,12 @@ def _named_members(
     A link stands for the member that it leads to. Raises DataError for one that leads to none, and
     for a file with holes, whose bytes do not lie together.
     """
-    from webdataset.tariterators import base_plus_ext
-
     members = archive.getmembers()
     by_name = {_plain(info.name): info for info in members}
     seen: set[tuple[str, str]] = set()
     for info in members:
         name = info.name.removeprefix("./")
-        base, suffix = base_plus_ext(name)
+        base, suffix = base_and_suffix(name)
         if not suffix or info.isdir() or is_system_path(name) or _is_webdatasets_own(name):
             continue
         found = _behind_links(info, by_name)
@@ -225,6 +219,16 @@ def _named_members(
                 raise DataError(f"{shard}: {name} stands in it twice")
             seen.add((base, suffix))
             yield found, base, suffix
+
+
+def base_and_suffix(name: str) -> tuple[str, str]:
+    """A member's sample and what the member is of it, parted at the first dot of the file's name.
+
+    `a.b/17.seg.png` is `seg.png` of `a.b/17`; the suffix of a name without a dot is "".
+    """
+    folder, slash, file = name.rpartition("/")
+    base, _, suffix = file.partition(".")
+    return folder + slash + base, suffix
 
 
 def _behind_links(
