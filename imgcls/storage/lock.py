@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from imgcls.config.files import read_json, read_text
@@ -99,15 +101,13 @@ def is_alive(process: Mapping[str, Any]) -> bool:
     pid = process.get("pid")
     if process.get("host") != socket.gethostname() or not isinstance(pid, int):
         return True
-    # a container has numbers of its own; on Windows the question itself would be a Ctrl-C
-    if process.get("namespace") != _namespace() or os.name == "nt":
+    if process.get("namespace") != _namespace():  # a container has numbers of its own
         return True
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+        if not psutil.pid_exists(pid):
+            return False
+    except OverflowError:
         return False
-    except OSError:
-        return True
     # the pid may have been given to another process since
     return process.get("started") in (None, _start_time(pid))
 
@@ -139,9 +139,13 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _start_time(pid: int) -> str | None:
+    """What the kernel says of when a process began, as it says it; None where it does not."""
     try:
+        if sys.platform != "linux":
+            return str(psutil.Process(pid).create_time())
+        # psutil's is reckoned from the clock, which somebody may have set since
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, psutil.Error):
         return None
     return stat.rpartition(")")[2].split()[19]
 

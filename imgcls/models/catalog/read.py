@@ -111,21 +111,19 @@ def cache_folder() -> Path:
     """
     if chosen := os.environ.get("IMGCLS_CACHE"):
         return Path(chosen)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or _home("AppData/Local")
-    elif sys.platform == "darwin":
-        base = _home("Library/Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or _home(".cache")
-    return Path(base) / "imgcls"
+    from platformdirs import user_cache_path
 
-
-def _home(inside: str) -> str:
     try:
-        return str(Path.home() / inside)
+        folder = user_cache_path("imgcls", appauthor=False, opinion=False)
     except RuntimeError:
-        number = os.getuid() if hasattr(os, "getuid") else 0
-        return str(Path(tempfile.gettempdir()) / f"imgcls-{number}")
+        folder = None
+    # before platformdirs 4.14 the home of a user without one was "~"
+    return folder if folder is not None and folder.is_absolute() else _homeless()
+
+
+def _homeless() -> Path:
+    number = os.getuid() if hasattr(os, "getuid") else 0
+    return Path(tempfile.gettempdir()) / f"imgcls-{number}" / "imgcls"
 
 
 def _matches(entry: ModelEntry, glob: str) -> bool:
