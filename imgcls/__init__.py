@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from imgcls.jobs.benchmark.run import benchmark, benchmark_inference_speed
     from imgcls.jobs.evaluate.evaluate import evaluate
     from imgcls.jobs.evaluate.score import evaluate_model
-    from imgcls.jobs.train.train import Trainer, resume, train
+    from imgcls.jobs.train.resume import resume
+    from imgcls.jobs.train.train import train
+    from imgcls.jobs.train.trainer import Trainer
     from imgcls.metrics.calculator import MetricsCalculator
     from imgcls.metrics.curves import compute_pr_curves, compute_roc_auc
     from imgcls.metrics.trackers import AverageMeter, MetricTracker
@@ -35,7 +37,7 @@ _HOMES = {
     "ModelConfig": "imgcls.config.model",
     "ResumeConfig": "imgcls.config.run",
     "TrainConfig": "imgcls.config.run",
-    "Trainer": "imgcls.jobs.train.train",
+    "Trainer": "imgcls.jobs.train.trainer",
     "benchmark": "imgcls.jobs.benchmark.run",
     "benchmark_inference_speed": "imgcls.jobs.benchmark.run",
     "compute_pr_curves": "imgcls.metrics.curves",
@@ -47,7 +49,7 @@ _HOMES = {
     "get_device": "imgcls.engine.device.runtime",
     "load_checkpoint": "imgcls.engine.checkpoint.folder",
     "model_card": "imgcls.models.card",
-    "resume": "imgcls.jobs.train.train",
+    "resume": "imgcls.jobs.train.resume",
     "save_checkpoint": "imgcls.engine.checkpoint.folder",
     "set_seed": "imgcls.engine.device.runtime",
     "take_snapshot": "imgcls.engine.checkpoint.folder",

@@ -26,9 +26,9 @@ ALLOWED["output"] = {"engine", "data", "models", *ALLOWED["engine"]}
 ALLOWED["jobs"] = {"output", *ALLOWED["output"]}
 ALLOWED["cli"] = {"jobs", *ALLOWED["jobs"]}
 # inside jobs: whose modules a verb may use; those right below jobs/ serve all
-VERBS_BELOW = {"page": set(), "benchmark": set(), "plan": {"page", "benchmark"}}
+VERBS_BELOW = {"page": set(), "benchmark": set(), "plan": set()}
 VERBS_BELOW["inspect"] = {"plan", *VERBS_BELOW["plan"]}
-VERBS_BELOW["evaluate"] = {"plan", *VERBS_BELOW["plan"]}
+VERBS_BELOW["evaluate"] = {"page", "plan", *VERBS_BELOW["plan"]}
 VERBS_BELOW["train"] = {"evaluate", *VERBS_BELOW["evaluate"]}
 VERBS_BELOW["tune"] = {"train", *VERBS_BELOW["train"]}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in ALLOWED)

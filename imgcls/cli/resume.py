@@ -42,7 +42,7 @@ def resume(config: ResumeConfig, common: Common) -> None:
     from imgcls.engine.device.runtime import keep_freed_memory
     from imgcls.jobs.plan.plan import Plan
     from imgcls.jobs.train.describe import describe_plan
-    from imgcls.jobs.train.train import resume as job
+    from imgcls.jobs.train.resume import resume as job
     from imgcls.output.screens.screen import show_plan, show_train_result
     from imgcls.output.screens.training import TrainingView
 

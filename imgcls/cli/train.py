@@ -26,7 +26,7 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     console.say("Loading torch ...")
     from imgcls.engine.device.runtime import keep_freed_memory
     from imgcls.jobs.train.describe import describe_plan
-    from imgcls.jobs.train.train import Begun, preview
+    from imgcls.jobs.train.start import Begun, preview
     from imgcls.jobs.train.train import train as job
     from imgcls.output.screens.screen import show_plan, show_train_result
     from imgcls.output.screens.training import TrainingView

@@ -18,7 +18,7 @@ from sklearn.datasets import load_sample_images
 from imgcls.config.load import validate
 from imgcls.config.run import TrainConfig
 from imgcls.engine.training.events import EpochDone, Event, FeaturesDone, FoldStarted
-from imgcls.jobs.train.train import Trainer
+from imgcls.jobs.train.trainer import Trainer
 
 PICTURES, EPOCHS, SIDE = 1500, 50, 256
 

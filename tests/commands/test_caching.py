@@ -30,7 +30,8 @@ from imgcls.errors import ConfigError, OutputError
 from imgcls.jobs.plan import caching
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
-from imgcls.jobs.train.train import Trainer, reopen_run
+from imgcls.jobs.train.resume import reopen_run
+from imgcls.jobs.train.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)

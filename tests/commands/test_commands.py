@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
-from imgcls.jobs.train.train import Trainer
+from imgcls.jobs.train.trainer import Trainer
 from imgcls.storage.pointers import find_checkpoint
 
 TRAIN = (

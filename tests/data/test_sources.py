@@ -332,7 +332,7 @@ def test_a_new_source_is_one_file_and_one_registration(tmp_path, monkeypatch, cr
     """All else comes with it: checks, groups, splits, decoding, training."""
     from conftest import tiny_config
 
-    from imgcls.jobs.train.train import Trainer
+    from imgcls.jobs.train.trainer import Trainer
 
     pictures = np.concatenate([crops["china"], crops["flower"]])
     np.savez(tmp_path / "x.npz", pictures=pictures, labels=["a"] * 40 + ["b"] * 40)

@@ -30,7 +30,7 @@ from imgcls.engine.training.trainable import Trainable
 from imgcls.errors import ConfigError, DeviceError, NonFiniteError
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
-from imgcls.jobs.train.train import Trainer
+from imgcls.jobs.train.trainer import Trainer
 from imgcls.metrics.temperature import fit_temperature
 from imgcls.metrics.trackers import MetricTracker
 

@@ -22,7 +22,8 @@ from imgcls.engine.training.interrupt import (
 )
 from imgcls.errors import InterruptedRunError, WorkerError
 from imgcls.jobs.plan.plan import make_plan
-from imgcls.jobs.train.train import start_run, train_run
+from imgcls.jobs.train.start import start_run
+from imgcls.jobs.train.train import train_run
 
 
 def test_the_first_signal_asks_and_the_second_stops(monkeypatch):

@@ -16,7 +16,8 @@ from imgcls.config.run import ResumeConfig
 from imgcls.engine.checkpoint.folder import find_checkpoint, read_checkpoint
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.plan.tables import checkpoint_table
-from imgcls.jobs.train.train import reopen_run, start_run
+from imgcls.jobs.train.resume import reopen_run
+from imgcls.jobs.train.start import start_run
 
 TRAIN = ("train", "cells", *OFFLINE, "--epochs", "1", "--batch-size", "8", "--device", "cpu")
 

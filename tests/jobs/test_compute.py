@@ -21,7 +21,9 @@ from imgcls.jobs.benchmark.run import benchmark_inference_speed
 from imgcls.jobs.plan import compute
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
-from imgcls.jobs.train.train import Trainer, reopen_run, start_run
+from imgcls.jobs.train.resume import reopen_run
+from imgcls.jobs.train.start import start_run
+from imgcls.jobs.train.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -29,7 +29,9 @@ from imgcls.errors import ConfigError, InterruptedRunError, ModelError
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train import features, head
 from imgcls.jobs.train.logistic import fit_logistic
-from imgcls.jobs.train.train import Trainer, resume, train
+from imgcls.jobs.train.resume import resume
+from imgcls.jobs.train.train import train
+from imgcls.jobs.train.trainer import Trainer
 from imgcls.models.head import ClassifierAlone
 from imgcls.storage.pointers import find_checkpoint
 

@@ -21,7 +21,9 @@ from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.engine.training.events import EpochDone, StepDone
 from imgcls.errors import BadImageError, InterruptedRunError
 from imgcls.jobs.plan.plan import make_plan
-from imgcls.jobs.train.train import reopen_run, start_run, train_run
+from imgcls.jobs.train.resume import reopen_run
+from imgcls.jobs.train.start import start_run
+from imgcls.jobs.train.train import train_run
 
 TRAIN = (
     "--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "2", "--lr",

@@ -16,7 +16,8 @@ from conftest import OFFLINE, tiny_config
 from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.errors import RunError
 from imgcls.jobs.plan.plan import make_plan
-from imgcls.jobs.train.train import start_run, train_run
+from imgcls.jobs.train.start import start_run
+from imgcls.jobs.train.train import train_run
 from imgcls.storage.lock import lock_run
 from imgcls.storage.pointers import find_checkpoint
 from imgcls.storage.runs import find_resumable, how_far, is_finished, runs_newest_first
@@ -142,7 +143,7 @@ def test_several_folds_are_finished_when_they_are_summed_up(photos, tmp_path, co
         assert not (run / "summary.json").exists(), "the old one says nothing of these weights"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("imgcls.jobs.train.train.summarize", killed)
+    monkeypatch.setattr("imgcls.jobs.train.trainer.summarize", killed)
     assert command("resume", "--epochs", "2").code == 130
     assert not is_finished(run)
 
@@ -266,7 +267,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_nothing_to_resume(
 ):
     """Between the look at the folder and the training lie the seconds in which torch loads."""
     begin("r")
-    monkeypatch.setattr("imgcls.jobs.train.train.resume", lambda *_config, **_observers: None)
+    monkeypatch.setattr("imgcls.jobs.train.resume.resume", lambda *_config, **_observers: None)
     done = command("resume")
     assert done.code == 0, done.err
     assert "Nothing to resume: outputs/r is finished by now." in done.out

@@ -19,7 +19,7 @@ from imgcls.engine.training.state import Stateful
 from imgcls.errors import DeviceMemoryError
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
-from imgcls.jobs.train.train import Trainer
+from imgcls.jobs.train.trainer import Trainer
 from imgcls.storage.pointers import find_checkpoint
 
 TRAIN = (

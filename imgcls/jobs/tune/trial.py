@@ -29,7 +29,8 @@ from imgcls.errors import (
     ModelError,
     NonFiniteError,
 )
-from imgcls.jobs.train.train import reopen_run, train, train_run
+from imgcls.jobs.train.resume import resume_run
+from imgcls.jobs.train.train import train
 from imgcls.jobs.tune.space import suggest
 from imgcls.jobs.tune.study import Study, TrialFailed, root
 from imgcls.metrics.trackers import MetricTracker
@@ -132,7 +133,7 @@ def _train(
     name = trial.user_attrs.get("run")
     if name is not None and (search.folder / name / CONFIG).is_file():
         run = search.folder / name
-        return train_run(reopen_run(run, ResumeConfig()), run, observers, on_signal, stop=stop)
+        return resume_run(run, ResumeConfig(), observers, on_signal=on_signal, stop=stop)
     config = with_values(
         search.base,
         {

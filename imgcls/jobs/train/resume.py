@@ -1,0 +1,100 @@
+"""Go on with a run from where its checkpoints say it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from imgcls.config.run import ResumeConfig
+from imgcls.engine.training.events import Observer
+from imgcls.engine.training.interrupt import StopRequest
+from imgcls.errors import ConfigError
+from imgcls.jobs.plan.plan import Plan, make_plan
+from imgcls.jobs.plan.tables import with_data_at
+from imgcls.jobs.train.train import train_run
+from imgcls.results.training import TrainResult
+from imgcls.storage.pointers import facts_of, last_of
+from imgcls.storage.runs import (
+    epochs_trained,
+    find_resumable,
+    read_run_config,
+)
+from imgcls.storage.splits import checked_at_s, read_splits
+
+
+def resume(
+    changes: ResumeConfig,
+    observers: Sequence[Observer] = (),
+    *,
+    on_reopened: Callable[[Plan, Path], None] = lambda _plan, _run: None,
+    on_signal: Callable[[int], None] | None = None,
+    stop: StopRequest | None = None,
+) -> TrainResult | None:
+    """Go on with the run that `changes` names, or the newest unfinished one; None without any.
+
+    Raises as `reopen_run` and `train_run`.
+    """
+    run = find_resumable(changes.run, changes.output, extend=changes.epochs is not None).run
+    if run is None:
+        return None
+    return resume_run(
+        run, changes, observers, on_reopened=on_reopened, on_signal=on_signal, stop=stop
+    )
+
+
+def resume_run(
+    run: Path,
+    changes: ResumeConfig,
+    observers: Sequence[Observer] = (),
+    *,
+    on_reopened: Callable[[Plan, Path], None] = lambda _plan, _run: None,
+    on_signal: Callable[[int], None] | None = None,
+    stop: StopRequest | None = None,
+) -> TrainResult:
+    """Go on with this run, or sum it up again where it is finished.
+
+    on_reopened is told before anything is trained. Raises as `reopen_run` and `train_run`.
+    """
+    plan = reopen_run(run, changes)
+    on_reopened(plan, run)
+    return train_run(plan, run, observers, on_signal, force=changes.force, stop=stop)
+
+
+def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
+    """The plan of a run that was begun before, on the splits it was begun with.
+
+    Raises RunError, DataError or CheckpointError when the run cannot go on as it was.
+    """
+    config = read_run_config(run)
+    done = max(epochs_trained(run, config))
+    if changes.epochs is not None and changes.epochs < done:
+        raise ConfigError(
+            f"--epochs {changes.epochs}: {done} are trained already; give as many or more, or "
+            "train a new run"
+        )
+    for group, names in {
+        "runtime": ("device", "workers", "amp"),
+        "optim": ("epochs",),
+        "data": ("batch_size", "on_bad_image", "cache"),
+    }.items():
+        wanted = {n: v for n in names if (v := getattr(changes, n)) is not None}
+        updated = getattr(config, group).model_copy(update=wanted)
+        config = config.model_copy(update={group: updated})
+    moved = changes.data is not None or changes.root is not None
+    return make_plan(
+        with_data_at(config, changes.data, changes.root) if moved else config,
+        read_splits(run),
+        strict=not changes.force,
+        since_s=None if moved else checked_at_s(run),
+        class_names=_class_names(run) if moved else None,
+    )
+
+
+def _class_names(run: Path) -> tuple[str, ...] | None:
+    """The order of classes that the run was begun with, as far as a checkpoint says it."""
+    for fold in run.glob("fold_*"):
+        last = last_of(fold / "checkpoints")
+        names = None if last is None else (facts_of(last) or {}).get("class_names")
+        if isinstance(names, list):
+            return tuple(map(str, names))
+    return None

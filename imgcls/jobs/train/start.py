@@ -1,0 +1,72 @@
+"""Begin a run: planned, fitted into its time, its first fold built, and then its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgcls.config.load import dump_yaml
+from imgcls.config.run import TrainConfig
+from imgcls.data.splits.assign import split_rows as rows_of
+from imgcls.jobs.plan.plan import Plan, make_plan
+from imgcls.jobs.train.assemble import Assembly, assemble
+from imgcls.jobs.train.time_budget import fit_to_time
+from imgcls.models.hub import check_can_be_had
+from imgcls.storage.bad_images import add_bad_images
+from imgcls.storage.durable import write_text
+from imgcls.storage.runs import (
+    CONFIG,
+    PREFLIGHT,
+    SPLITS,
+    create_run_folder,
+)
+from imgcls.storage.tables import SPLIT_COLUMNS, write_csv, write_json
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that is ready to train: its plan, its folder, and its first fold."""
+
+    plan: Plan
+    run: Path
+    first: Assembly
+
+
+def begin(plan: Plan) -> Begun:
+    """A new run for this plan. Raises the RequestErrors of what cannot be built, fetched or made.
+
+    Its first fold is assembled before anything is written, so that such an error leaves nothing.
+    """
+    plan = fit_to_time(plan)
+    first = assemble(plan, plan.folds[0])
+    return Begun(plan, start_run(plan), first)
+
+
+def preview(
+    config: TrainConfig, on_picture: Callable[[int, int], None] = lambda _done, _total: None
+) -> tuple[Plan, Assembly]:
+    """What `train` would do, and its first fold, built without fetching any weights.
+
+    Raises the RequestErrors that `train` would, also for weights that cannot be had.
+    """
+    plan = fit_to_time(make_plan(config, on_picture=on_picture))
+    if plan.pretrained:
+        check_can_be_had(plan.config.model.name)
+    return plan, assemble(plan, plan.folds[0], load_weights=not plan.pretrained)
+
+
+def start_run(plan: Plan) -> Path:
+    """A new run folder with its resolved config and its splits. Raises RunError."""
+
+    def fill(folder: Path) -> None:
+        write_csv(folder / SPLITS, SPLIT_COLUMNS, rows_of(plan.table, plan.assignment))
+        if plan.preflight is not None:
+            add_bad_images(folder, plan.preflight.unreadable)
+            write_json(folder / PREFLIGHT, plan.preflight)
+        write_text(folder / CONFIG, dump_yaml(plan.config))
+
+    runtime = plan.config.runtime
+    return create_run_folder(
+        runtime.output, runtime.experiment, plan.table.name, plan.config.model.name, fill
+    )

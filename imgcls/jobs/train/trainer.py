@@ -1,0 +1,124 @@
+"""Train the folds of a run one by one, in charge of it."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from imgcls.config.run import TrainConfig
+from imgcls.engine.training.events import Observer
+from imgcls.engine.training.fit import broadcast, validate_epoch
+from imgcls.engine.training.interrupt import SignalledError, StopRequest, stop_on_signals
+from imgcls.errors import ConfigError, InterruptedRunError, RunError
+from imgcls.jobs.evaluate.folds import summarize
+from imgcls.jobs.plan.plan import Plan, make_plan
+from imgcls.jobs.train.assemble import Assembly
+from imgcls.jobs.train.features import FeatureStore
+from imgcls.jobs.train.fold import train_fold
+from imgcls.jobs.train.start import begin
+from imgcls.results.training import FoldResult
+from imgcls.storage.caches import remove_features
+from imgcls.storage.durable import refused
+from imgcls.storage.lock import lock_run
+from imgcls.storage.runs import (
+    fold_folder,
+    fold_is_finished,
+)
+
+
+class Trainer:
+    """Trains the folds of one run one by one, each from wherever its checkpoints say it is.
+
+    From Python: `Trainer.begin(TrainConfig(...)).train_fold(0)`; `imgcls.train` trains all folds.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        run: Path,
+        observers: Sequence[Observer] = (),
+        *,
+        first: Assembly | None = None,
+        force: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.run = run
+        self._emit = broadcast(observers)
+        self._force = force
+        self._assembly = first
+        self._store = FeatureStore(plan) if first is None else first.store
+
+    @classmethod
+    def begin(cls, config: TrainConfig, observers: Sequence[Observer] = ()) -> Trainer:
+        """A trainer with a new run folder for this config; an error leaves nothing behind."""
+        begun = begin(make_plan(config))
+        return cls(begun.plan, begun.run, observers, first=begun.first)
+
+    def train_fold(self, fold: int = 0) -> FoldResult:
+        """Train a fold to its end and return where it lies and how its best epoch scored.
+
+        As `imgcls train --fold`: the run is locked, `history.csv` kept, and in the main thread a
+        signal saves and stops. Raises ConfigError for a fold that the run has not, RunError where
+        another process trains it, and as `train_run`; called again, it goes on.
+        """
+        folds = range(max(self.plan.config.data.folds, 1))
+        if fold not in folds:
+            raise ConfigError(f"fold {fold}: the run has folds {folds[0]} to {folds[-1]}")
+        with in_charge(self.run, None, None) as stop:
+            result = self.train(fold, stop)
+            planned = self.plan.folds
+            if all(fold_is_finished(fold_folder(self.run, n)) for n in planned):
+                self.finish()
+        return result
+
+    def train(self, fold: int, stop: StopRequest) -> FoldResult:
+        """Train a fold of a run that the caller holds, until it ends or `stop` is asked for."""
+        result, self._assembly = train_fold(
+            self.plan,
+            self.run,
+            fold,
+            self._assembly,
+            store=self._store,
+            emit=self._emit,
+            stop=stop,
+            force=self._force,
+        )
+        return result
+
+    def finish(self) -> dict[str, Any] | None:
+        """The summary of several folds, written once all are trained; None for a single one."""
+        summary = summarize(self.plan, self.run) if len(self.plan.folds) > 1 else None
+        remove_features(self.run)
+        return summary
+
+    def validate_epoch(self) -> dict[str, float | None]:
+        """The `val_` metrics of the fold trained last, with its weights as they are now."""
+        if self._assembly is None:
+            raise RunError("validate_epoch: train a fold first")
+        return validate_epoch(self._assembly.parts)
+
+
+@contextlib.contextmanager
+def in_charge(
+    run: Path, on_signal: Callable[[int], None] | None, stop: StopRequest | None
+) -> Iterator[StopRequest]:
+    """Hold the run, hear signals, and say of each stop how to go on."""
+    go_on = f"go on with: imgcls resume {shlex.quote(str(run))}"
+    with lock_run(run), stop_on_signals(on_signal, stop) as request:
+        try:
+            yield request
+        except InterruptedRunError as error:
+            raise InterruptedRunError(f"{error}; {go_on}", error.exit_code - 128) from error
+        except SignalledError as error:
+            raise InterruptedRunError(
+                f"stopped by a signal before the first step; {go_on}", error.signal_number
+            ) from None
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f"stopped at once; the last checkpoint is good; {go_on}"
+            ) from None
+        except OSError as error:
+            raise refused(error, run, f"the checkpoints so far are intact; {go_on}") from error
