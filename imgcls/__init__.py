@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from imgcls.engine.device.runtime import get_device, set_seed
     from imgcls.jobs.benchmark.run import benchmark, benchmark_inference_speed
     from imgcls.jobs.evaluate.evaluate import evaluate
-    from imgcls.jobs.evaluate.score import evaluate_model
+    from imgcls.jobs.evaluate.scored import evaluate_model
     from imgcls.jobs.train.resume import resume
     from imgcls.jobs.train.train import train
     from imgcls.jobs.train.trainer import Trainer
@@ -44,7 +44,7 @@ _HOMES = {
     "compute_roc_auc": "imgcls.metrics.curves",
     "create_model": "imgcls.models.build",
     "evaluate": "imgcls.jobs.evaluate.evaluate",
-    "evaluate_model": "imgcls.jobs.evaluate.score",
+    "evaluate_model": "imgcls.jobs.evaluate.scored",
     "get_available_models": "imgcls.models.catalog.read",
     "get_device": "imgcls.engine.device.runtime",
     "load_checkpoint": "imgcls.engine.checkpoint.folder",

@@ -15,7 +15,7 @@ ImgclsError                 1   the base of everything imgcls raises on purpose
 │   ├── DeviceMemoryError       the device ran out of memory
 │   ├── WorkerError             a data-loading process died or could not load
 │   ├── OutputError             the output folder could not be written
-│   └── GateError               a metric is below the mark of --fail-under
+│   └── ThresholdError          a metric is below its threshold of --fail-under
 └── InterruptedRunError   130   stopped by a signal after saving (143 SIGTERM, 129 SIGHUP)
 
 Every message is one line for the person who typed the command: what is wrong, the value seen,
@@ -95,7 +95,7 @@ class OutputError(RunFailedError):
     """The output folder could not be written."""
 
 
-class GateError(RunFailedError):
+class ThresholdError(RunFailedError):
     """A metric is below the mark that `--fail-under` sets; the evaluation itself is done."""
 
 

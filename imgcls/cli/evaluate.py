@@ -25,8 +25,8 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     check_folder("--results-dir", config.results_dir)
     console.say("Loading torch ...", transient=True)
     from imgcls.engine.device.runtime import keep_freed_memory
+    from imgcls.jobs.evaluate.decisions import check_thresholds
     from imgcls.jobs.evaluate.evaluate import evaluate as job
-    from imgcls.jobs.evaluate.thresholds import check_gates
     from imgcls.output.screens.evaluation import show_evaluation
 
     keep_freed_memory()
@@ -36,7 +36,7 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     show_evaluation(console, report)
     if config.open and report.page is not None:
         console.open(report.page)
-    check_gates(report)
+    check_thresholds(report)
 
 
 add_command(

@@ -16,7 +16,7 @@ from PIL import Image
 from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.engine.device.batches import ComputeSettings, Normalizer
 from imgcls.errors import ConfigError
-from imgcls.jobs.evaluate.explain import _grad_cam, _overlays, explainable_model
+from imgcls.jobs.evaluate.explain import _grad_cam, _overlays, require_explainable
 from imgcls.storage.pointers import find_checkpoint
 
 OPTIONS = ("--device", "cpu", "--workers", "0", "--ci", "none")
@@ -125,12 +125,12 @@ def test_a_model_that_hides_its_features_is_refused(command, photos, monkeypatch
     """Before anything is scored."""
     run = train(command, photos, "test_resnet")
     checkpoint = read_checkpoint(find_checkpoint(run))
-    explainable_model(checkpoint)
+    require_explainable(checkpoint)
     monkeypatch.setattr(
         "imgcls.jobs.evaluate.explain.model_from_card", lambda _card: torch.nn.Linear(1, 1)
     )
     with pytest.raises(ConfigError, match="last features"):
-        explainable_model(checkpoint)
+        require_explainable(checkpoint)
 
 
 def test_nothing_wrong_leaves_nothing_to_explain(command, photos):

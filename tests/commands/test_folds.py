@@ -13,7 +13,7 @@ import torch
 from conftest import OFFLINE
 from sklearn import metrics as sk
 
-from imgcls.engine.scoring.ensembles import VIEWS, Together
+from imgcls.engine.scoring.ensembles import VIEWS, Ensemble
 from imgcls.jobs.page.page import _class_counts
 from imgcls.metrics.comparison import paired_differences
 from imgcls.metrics.intervals import fold_interval
@@ -131,7 +131,7 @@ def test_together_is_the_mean_of_softmaxes(views):
     seen = {view(images).numpy().tobytes() for view in VIEWS[views]}
     assert len(seen) == len(VIEWS[views])
     with torch.inference_mode():
-        scores = Together(models, VIEWS[views], (1.0, 2.0))(images)
+        scores = Ensemble(models, VIEWS[views], (1.0, 2.0))(images)
         parts = [
             (model(view(images)) / heat).softmax(-1)
             for model, heat in zip(models, (1.0, 2.0), strict=True)

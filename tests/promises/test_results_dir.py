@@ -187,7 +187,7 @@ def test_nothing_is_renamed_while_it_is_mapped_or_open(command, runs, windows_ru
 
 # (module, function, call): instants that a kill by the clock seldom meets
 INSTANTS = [
-    ("imgcls.jobs.evaluate.evaluation", "write_evaluation", 1),
+    ("imgcls.jobs.evaluate.evaluate", "write_evaluation", 1),
     ("imgcls.storage.commit", "write_text", 1),
     ("imgcls.storage.commit", "write_text", 2),
     ("imgcls.storage.commit", "_merge", 2),

@@ -12,21 +12,25 @@ from timm.data.random_erasing import RandomErasing
 from imgcls.config.augment import Augmentation
 
 
-class Batch(Protocol):
-    """One loaded batch.
+class Images(Protocol):
+    """A batch of pictures to score.
 
-    images: uint8 [B, C, H, W]; labels: int64 [B]; keys: B names of pictures; valid: bool [B],
-    False for padding.
+    images: uint8 [B, C, H, W]; keys: B names of pictures; valid: bool [B], False for padding.
     """
 
     @property
     def images(self) -> torch.Tensor: ...  # noqa: D102
     @property
-    def labels(self) -> torch.Tensor: ...  # noqa: D102
-    @property
     def keys(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def valid(self) -> torch.Tensor: ...  # noqa: D102
+
+
+class Batch(Images, Protocol):
+    """One loaded batch, with labels: int64 [B]."""
+
+    @property
+    def labels(self) -> torch.Tensor: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Normalizer:
         self._mean = torch.tensor(mean, device=settings.device).mul(255.0).view(shape)
         self._std = torch.tensor(std, device=settings.device).mul(255.0).view(shape)
 
-    def images(self, batch: Batch) -> torch.Tensor:
+    def images(self, batch: Images) -> torch.Tensor:
         """The batch's pictures: float32 [B, C, H, W] on the device, normalised."""
         images = self._moved(batch.images).contiguous(memory_format=self._settings.memory_format)
         if not self._settings.channels_last:

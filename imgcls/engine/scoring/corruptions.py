@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 from torchvision.transforms.v2 import functional
 
-from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.device.batches import Images
 from imgcls.engine.device.runtime import autocast, derive_seed
+from imgcls.engine.scoring.scorer import Scorer
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _SMALL_SIDE = 112
@@ -60,7 +60,6 @@ class _Changed(NamedTuple):
     """A batch with other pixels."""
 
     images: torch.Tensor
-    labels: torch.Tensor
     keys: tuple[str, ...]
     valid: torch.Tensor
 
@@ -128,24 +127,22 @@ def corrupt(images: torch.Tensor, kind: str, severity: int, keys: Sequence[str])
 
 @torch.inference_mode()
 def predict_corrupted(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    normalizer: Normalizer,
-    compute: ComputeSettings,
+    scorer: Scorer,
+    batches: Iterable[Images],
     on_batch: Callable[[int], None] = lambda _samples: None,
 ) -> dict[tuple[str, int], np.ndarray]:
     """The predicted class of each picture, int64 [N], by kind and severity of corruption.
 
     Every picture is loaded once and scored len(CORRUPTIONS) x 5 times.
     """
-    model.eval()
+    model, compute = scorer.model.eval(), scorer.compute
     predicted: dict[tuple[str, int], list[np.ndarray]] = {
         (kind, severity): [] for kind in CORRUPTIONS for severity in SEVERITIES
     }
     for batch in batches:
         for (kind, severity), parts in predicted.items():
             worse = corrupt(batch.images, kind, severity, batch.keys)
-            images = normalizer.images(_Changed(worse, batch.labels, batch.keys, batch.valid))
+            images = scorer.normalizer.images(_Changed(worse, batch.keys, batch.valid))
             with autocast(compute.device, compute.precision):
                 answer = model(images).argmax(dim=1).cpu()
             parts.append(answer[batch.valid].numpy())

@@ -28,7 +28,7 @@ VIEWS: dict[str, tuple[View, ...]] = {
 }
 
 
-class Together(nn.Module):
+class Ensemble(nn.Module):
     """The mean probabilities of all models over all views, and each model's own plain answer.
 
     views: the first one is the picture as it is. temperatures: one a model. `forward` takes

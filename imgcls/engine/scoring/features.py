@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.device.batches import Batch, ComputeSettings, Images, Normalizer
 from imgcls.engine.device.runtime import autocast
 from imgcls.errors import ModelError
 
@@ -40,7 +40,7 @@ class FeatureInput(Normalizer):
     def __init__(self, settings: ComputeSettings) -> None:
         super().__init__((0.0,), (1.0,), settings)
 
-    def images(self, batch: Batch) -> torch.Tensor:
+    def images(self, batch: Images) -> torch.Tensor:
         """The batch's features on the device."""
         return self._moved(batch.images)
 

@@ -7,16 +7,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.device.batches import Batch, ComputeSettings, Images, Normalizer
 from imgcls.engine.device.runtime import autocast, synchronize, to_host
 from imgcls.errors import NonFiniteError
 from imgcls.metrics.predictions import Predictions
 from imgcls.storage.scores import ScoreFile
+
+BatchT = TypeVar("BatchT", bound=Images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,40 @@ class InferencePass:
         return Predictions(self.keys, self.logits, self.labels, self.temperature)
 
 
-@torch.inference_mode()
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The answers to one batch: keys [n], logits float32 [n, ..., C], without padding.
+
+    time_s: of the model and the copy to and from the device, not of the loading.
+    """
+
+    keys: tuple[str, ...]
+    logits: np.ndarray
+    time_s: float
+
+
+def scores_of(
+    model: nn.Module, batches: Iterable[BatchT], normalizer: Normalizer, compute: ComputeSettings
+) -> Iterator[tuple[BatchT, Scores]]:
+    """Each batch with its scores, in the batches' order, by the model in evaluation mode.
+
+    Logits are float32 whatever the precision. Raises NonFiniteError that names the first picture
+    whose logits are not finite.
+    """
+    model.eval()
+    for batch, wait in _ahead(_asked(model, batches, normalizer, compute), _in_flight(compute)):
+        logits, time_s = wait()
+        valid = batch.valid.numpy()
+        found = logits.numpy()[valid]
+        keys = tuple(key for key, real in zip(batch.keys, valid, strict=True) if real)
+        finite = np.isfinite(found.reshape(len(found), -1)).all(axis=1)
+        if not finite.all():
+            raise NonFiniteError(
+                f"{keys[int(finite.argmin())]}: the model's output for it is inf or nan"
+            )
+        yield batch, Scores(keys, found, time_s)
+
+
 def predict(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -50,34 +86,22 @@ def predict(
     file: ScoreFile | None = None,
     temperature: float = 1.0,
 ) -> InferencePass:
-    """Score all batches in their order with the model in evaluation mode.
+    """Score all batches as `scores_of` does, and keep what it gives.
 
     on_batch is called behind each batch with its number of pictures; what it raises ends the pass.
-    Logits come back as float32 whatever the precision: memory-mapped from `file` where one is
-    given, else in memory. Raises NonFiniteError that names the first picture whose logits are not
-    finite.
+    The logits are memory-mapped from `file` where one is given, else in memory.
     """
-    model.eval()
     keys: list[str] = []
     logits: list[np.ndarray] = []
     kept = logits if file is None else file
     labels: list[np.ndarray] = []
     times_s: list[float] = []
-    for batch, wait in _ahead(_asked(model, batches, normalizer, compute), _in_flight(compute)):
-        scores, time_s = wait()
-        times_s.append(time_s)
-        valid = batch.valid.numpy()
-        found = scores.numpy()[valid]
-        labels.append(batch.labels.numpy()[valid])
-        names = [key for key, real in zip(batch.keys, valid, strict=True) if real]
-        finite = np.isfinite(found.reshape(len(found), -1)).all(axis=1)
-        if not finite.all():
-            raise NonFiniteError(
-                f"{names[int(finite.argmin())]}: the model's output for it is inf or nan"
-            )
-        kept.append(found)
-        keys.extend(names)
-        on_batch(len(names))
+    for batch, scores in scores_of(model, batches, normalizer, compute):
+        times_s.append(scores.time_s)
+        labels.append(batch.labels.numpy()[batch.valid.numpy()])
+        kept.append(scores.logits)
+        keys.extend(scores.keys)
+        on_batch(len(scores.keys))
     return InferencePass(
         keys=tuple(keys),
         logits=np.concatenate(logits) if file is None else file.mapped(),
@@ -97,9 +121,9 @@ def _in_flight(compute: ComputeSettings) -> int:
     return 2 if compute.device.type == "cuda" else 1
 
 
-def _ahead(asked: Iterator[tuple[Batch, _Wait]], count: int) -> Iterator[tuple[Batch, _Wait]]:
+def _ahead(asked: Iterator[tuple[BatchT, _Wait]], count: int) -> Iterator[tuple[BatchT, _Wait]]:
     """The batches in their order, each given out when `count` are asked for, or all."""
-    waiting: deque[tuple[Batch, _Wait]] = deque()
+    waiting: deque[tuple[BatchT, _Wait]] = deque()
     for one in asked:
         waiting.append(one)
         if len(waiting) == count:
@@ -108,8 +132,8 @@ def _ahead(asked: Iterator[tuple[Batch, _Wait]], count: int) -> Iterator[tuple[B
 
 
 def _asked(
-    model: nn.Module, batches: Iterable[Batch], normalizer: Normalizer, compute: ComputeSettings
-) -> Iterator[tuple[Batch, _Wait]]:
+    model: nn.Module, batches: Iterable[BatchT], normalizer: Normalizer, compute: ComputeSettings
+) -> Iterator[tuple[BatchT, _Wait]]:
     """Each batch as soon as its device was asked for the scores."""
     for batch in batches:
         if compute.device.type == "cuda":
@@ -126,8 +150,9 @@ def _asked(
             yield batch, partial(_timed, here, time.perf_counter() - start_s)
 
 
+@torch.inference_mode()
 def _scores(
-    model: nn.Module, batch: Batch, normalizer: Normalizer, compute: ComputeSettings
+    model: nn.Module, batch: Images, normalizer: Normalizer, compute: ComputeSettings
 ) -> torch.Tensor:
     with autocast(compute.device, compute.precision):
         output: torch.Tensor = model(normalizer.images(batch))

@@ -1,26 +1,79 @@
-"""What a temperature does to the probabilities of a split."""
+"""The temperature of `--calibrate`: fitted or kept, and what it does to the probabilities."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from imgcls.engine.checkpoint.temperature import Temperature
+from imgcls.config.evaluate import EvaluateConfig
+from imgcls.engine.checkpoint.folder import Checkpoint
+from imgcls.engine.checkpoint.temperature import Temperature, read_temperature
+from imgcls.jobs.evaluate.pictures import readable, run_pictures
+from imgcls.jobs.evaluate.scored import Opened, Scored, Session
+from imgcls.jobs.scorer import open_scorer
 from imgcls.metrics.calibration import (
     calibration_scores,
     expected_calibration_error,
     reliability_bins,
 )
 from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.temperature import fit_temperature
+from imgcls.storage.scores import temporary_scores
 
 
-def describe_calibration(temperature: Temperature, predictions: Predictions) -> dict[str, Any]:
+def open_calibrated(session: Session, checkpoint: Checkpoint, folder: Path) -> Opened:
+    """The checkpoint, ready to score with the temperature that `--calibrate` asks for.
+
+    folder: a new one, where scores of val may lie meanwhile. A temperature that is fitted now is
+    kept with the checkpoint by the session's results.
+    """
+    opened = Opened(checkpoint, open_scorer(checkpoint, session.compute))
+    if session.config.calibrate == "temperature":
+        return calibrated(opened, _fitted(session, opened, folder))
+    return calibrated(opened, kept_temperature(session.config, checkpoint))
+
+
+def calibrated(opened: Opened, temperature: Temperature | None) -> Opened:
+    """The same, with this temperature; None leaves the scores as they are."""
+    if temperature is None:
+        return opened
+    scorer = replace(opened.scorer, temperature=temperature.temperature)
+    return replace(opened, scorer=scorer, temperature=temperature)
+
+
+def kept_temperature(config: EvaluateConfig, checkpoint: Checkpoint) -> Temperature | None:
+    """The temperature that is kept with a checkpoint, unless `--calibrate none` leaves it out."""
+    return None if config.calibrate == "none" else read_temperature(checkpoint)
+
+
+def _fitted(session: Session, opened: Opened, folder: Path) -> Temperature:
+    config = session.config
+    skip = config.on_bad_image == "skip"
+    val = readable(run_pictures(opened.checkpoint, "val", config.reading, skip=skip), config)
+    with temporary_scores(folder, len(val.indices)) as file:
+        seen = session.run(opened, val, file)
+        fitted = fit_temperature(seen.logits, seen.labels, groups=val.groups)
+        del seen
+    found = Temperature(fitted.temperature, "val", len(val.indices), fitted.reason)
+    session.results.keep(opened.checkpoint, found)
+    return found
+
+
+def calibration(scored: Scored) -> dict[str, Any]:
     """The temperature, and the calibration scores and reliability bins before and after it."""
-    before = replace(predictions, temperature=1.0)
+    [temperature] = scored.temperatures
+    if temperature is None:
+        return {}
+    after = scored.predictions
+    before = replace(after, temperature=1.0)
     return {
-        **asdict(temperature),
-        "before": _described(before),
-        "after": _described(predictions),
+        "calibration": {
+            **asdict(temperature),
+            "before": _described(before),
+            "after": _described(after),
+        },
+        "notes": calibration_notes(temperature, before, after),
     }
 
 

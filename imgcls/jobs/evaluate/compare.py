@@ -2,93 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from imgcls.config.reading import ReadingConfig
+from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.checkpoint.folder import Checkpoint, read_checkpoint
-from imgcls.engine.checkpoint.temperature import read_temperature
-from imgcls.engine.device.batches import ComputeSettings
 from imgcls.errors import ConfigError
+from imgcls.jobs.evaluate.calibrate import calibrated, kept_temperature
 from imgcls.jobs.evaluate.pictures import Pictures
-from imgcls.jobs.evaluate.report import Scoring
-from imgcls.jobs.evaluate.score import OnBatch, prepare
+from imgcls.jobs.evaluate.scored import Extra, Opened, Scored
+from imgcls.jobs.evaluate.trained_on import other_has_seen, trained_on
 from imgcls.jobs.plan.tables import table_for
+from imgcls.jobs.scorer import open_scorer
 from imgcls.metrics.comparison import mcnemar, paired_differences
-from imgcls.metrics.predictions import PictureFacts, Predictions
+from imgcls.metrics.predictions import PictureFacts
 from imgcls.metrics.scores import class_counts
 from imgcls.storage.pointers import find_checkpoint
 from imgcls.storage.scores import temporary_scores
 
 
-def read_other(path: Path, fold: int | None, class_names: tuple[str, ...]) -> Checkpoint:
-    """The checkpoint to compare with. Raises ConfigError when it knows other classes."""
-    other = read_checkpoint(find_checkpoint(path, fold))
-    differing = set(other.class_names) ^ set(class_names)
+def compare_if_asked(config: EvaluateConfig, checkpoints: Sequence[Checkpoint]) -> Extra | None:
+    """The part of `--compare`. Raises ConfigError when the other model knows other classes."""
+    if config.compare is None:
+        return None
+    fold = config.fold if isinstance(config.fold, int) else None
+    other = read_checkpoint(find_checkpoint(config.compare, fold))
+    differing = set(other.class_names) ^ set(checkpoints[0].class_names)
     if differing:
         raise ConfigError(
-            f"--compare {path}: the two models know different classes ({', '.join(differing)} "
-            "only in one), so their numbers cannot be compared"
+            f"--compare {config.compare}: the two models know different classes "
+            f"({', '.join(differing)} only in one), so their numbers cannot be compared"
         )
-    return other
+    return partial(compare, other=other)
 
 
-def compare(
-    predictions: Predictions,
-    other: Checkpoint,
-    pictures: Pictures,
-    class_names: tuple[str, ...],
-    compute: ComputeSettings,
-    *,
-    folder: Path,
-    scoring: Scoring,
-    reading: ReadingConfig,
-    calibrated: bool,
-    on_batch: OnBatch,
-) -> dict[str, Any]:
-    """What `comparison` of a report holds; every difference is this model's minus the other's.
+def compare(scored: Scored, other: Checkpoint) -> dict[str, Any]:
+    """Every difference is this model's minus the other's, on the same pictures.
 
     metrics: this, other, difference and paired bootstrap interval. mcnemar: pictures that only one
     has right, and the exact p-value. per_class: recall of both, the greatest change first.
-    changed: the pictures that one has right and the other wrong. The other's scores lie below the
-    folder meanwhile. The pictures are decoded and prepared as the other model's own; reading: what
-    was asked of them now.
+    changed: the pictures that one has right and the other wrong. trained_on: what the other has
+    seen of them. The other's scores lie below the folder meanwhile.
     """
-    theirs = replace(pictures, table=table_for(other, pictures.table, reading))
-    found = read_temperature(other) if calibrated else None
-    temperature = 1.0 if found is None else found.temperature
-    with temporary_scores(folder, len(theirs.indices)) as file:
-        prepared = prepare(other, theirs, compute, scoring)
-        facts = prepared.predict(file, on_batch, temperature).facts
-    # the other model may have the classes in another order
-    number = {name: index for index, name in enumerate(class_names)}
-    ours = np.array([number[name] for name in other.class_names])
-    against = replace(facts, labels=ours[facts.labels], predicted=ours[facts.predicted])
-    resampler = scoring.resampler(predictions, pictures.groups)
-    return {
+    predictions, names = scored.predictions, scored.class_names
+    against = _answers(scored, other)
+    seen = trained_on([other], scored.pictures, scored.session.config.workers)
+    note = other_has_seen(other, seen)
+    comparison = {
         "checkpoint": other.folder,
         "model_name": str(other.facts.get("model_name", other.card["architecture"])),
-        "metrics": paired_differences(predictions.facts, [against], resampler),
+        "metrics": paired_differences(predictions.facts, [against], scored.resampler),
         "mcnemar": mcnemar(predictions.facts, against),
-        "per_class": _per_class(predictions.facts, against, class_names),
+        "per_class": _per_class(predictions.facts, against, names),
         "changed": [
             {
                 "path": predictions.keys[row],
-                "label": class_names[predictions.labels[row]],
-                "this": class_names[predictions.predicted[row]],
-                "other": class_names[against.predicted[row]],
+                "label": names[predictions.labels[row]],
+                "this": names[predictions.predicted[row]],
+                "other": names[against.predicted[row]],
                 "now_right": bool(predictions.correct[row]),
             }
             for row in (predictions.correct != against.correct).nonzero()[0]
         ],
+        "trained_on": seen.to_json(),
     }
+    return {"comparison": comparison, "notes": (note,) if note else ()}
+
+
+def _answers(scored: Scored, other: Checkpoint) -> PictureFacts:
+    """What the other model says of each picture, in this model's order of classes.
+
+    The pictures are decoded and prepared as the other model's own.
+    """
+    session, pictures = scored.session, scored.pictures
+    table = table_for(other, pictures.table, session.config.reading)
+    theirs: Pictures = replace(pictures, table=table)
+    temperature = kept_temperature(session.config, other)
+    opened = calibrated(Opened(other, open_scorer(other, session.compute)), temperature)
+    with temporary_scores(scored.folder, len(theirs.indices)) as file:
+        facts = session.run(opened, theirs, file).predictions.facts
+    number = {name: index for index, name in enumerate(scored.class_names)}
+    ours = np.array([number[name] for name in other.class_names])
+    return replace(facts, labels=ours[facts.labels], predicted=ours[facts.predicted])
 
 
 def _per_class(
-    this: PictureFacts, other: PictureFacts, class_names: tuple[str, ...]
+    this: PictureFacts, other: PictureFacts, class_names: Sequence[str]
 ) -> list[dict[str, Any]]:
     counts = [class_counts(p.labels, p.predicted, len(class_names)) for p in (this, other)]
     rows = [

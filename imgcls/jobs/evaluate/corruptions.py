@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.checkpoint.folder import Checkpoint
-from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.scoring.corruptions import CORRUPTIONS, SEVERITIES, predict_corrupted
 from imgcls.errors import ConfigError
-from imgcls.jobs.evaluate.pictures import Pictures
-from imgcls.jobs.evaluate.report import Scoring
-from imgcls.jobs.evaluate.score import OnBatch, counted, prepare
+from imgcls.jobs.evaluate.scored import Extra, Scored
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.scores import class_counts, count_scores
 from imgcls.models.card import preprocessing_from_card
@@ -20,35 +19,28 @@ from imgcls.models.card import preprocessing_from_card
 _SCORED = ("accuracy", "balanced_accuracy")
 
 
-def require_corruptible(checkpoint: Checkpoint) -> None:
-    """Raise ConfigError for a model whose pictures JPEG does not know."""
-    channels = preprocessing_from_card(checkpoint.card).input_size[0]
-    if channels not in (1, 3):
+def corruptions_if_asked(config: EvaluateConfig, checkpoints: Sequence[Checkpoint]) -> Extra | None:
+    """The part of `--corruptions`. Raises ConfigError for several models, views, or channels."""
+    if not config.corruptions:
+        return None
+    if len(checkpoints) > 1 or config.tta != "none":
+        raise ConfigError("--corruptions: scores one model on single views; leave the others")
+    channels = preprocessing_from_card(checkpoints[0].card).input_size[0]
+    if channels not in (1, 3):  # what JPEG knows
         raise ConfigError(f"--corruptions: for pictures of 1 or 3 channels, not of {channels}")
+    return corruptions
 
 
-def corruption_scores(
-    checkpoint: Checkpoint,
-    pictures: Pictures,
-    clean: Predictions,
-    compute: ComputeSettings,
-    *,
-    scoring: Scoring,
-    on_batch: OnBatch,
-) -> dict[str, Any]:
+def corruptions(scored: Scored) -> dict[str, Any]:
     """Accuracy and balanced accuracy under each corruption.
 
     by_corruption: rows of kind, severities (the scores of each), mean, and drop from the clean
     pictures. mean, drop: over all kinds.
     """
-    prepared = prepare(checkpoint, pictures, compute, scoring)
-    predicted = predict_corrupted(
-        prepared.model,
-        prepared.batches,
-        prepared.normalizer,
-        compute,
-        counted(on_batch, len(prepared.batches)),
-    )
+    session, clean = scored.session, scored.predictions
+    assert scored.scorer is not None
+    batches = session.batches(scored.checkpoints[0], scored.pictures)
+    predicted = predict_corrupted(scored.scorer, batches, session.counted(len(batches)))
     whole = _scores(clean, clean.predicted)
     rows: list[dict[str, Any]] = []
     for kind in CORRUPTIONS:
@@ -58,10 +50,12 @@ def corruption_scores(
         rows.append({"corruption": kind, "severities": severities, "mean": mean, "drop": drop})
     mean = {name: float(np.mean([row["mean"][name] for row in rows])) for name in _SCORED}
     return {
-        "clean": whole,
-        "by_corruption": rows,
-        "mean": mean,
-        "drop": {name: whole[name] - mean[name] for name in _SCORED},
+        "corruptions": {
+            "clean": whole,
+            "by_corruption": rows,
+            "mean": mean,
+            "drop": {name: whole[name] - mean[name] for name in _SCORED},
+        }
     }
 
 

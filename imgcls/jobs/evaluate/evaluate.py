@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from imgcls.config.evaluate import EvaluateConfig
-from imgcls.engine.checkpoint.folder import read_checkpoint
+from imgcls.engine.checkpoint.folder import Checkpoint, read_checkpoint
+from imgcls.engine.checkpoint.temperature import Temperature
 from imgcls.errors import ConfigError
 from imgcls.jobs.early import check_folder
-from imgcls.jobs.evaluate.compare import read_other
-from imgcls.jobs.evaluate.corruptions import require_corruptible
-from imgcls.jobs.evaluate.costs import read_costs
-from imgcls.jobs.evaluate.evaluation import Evaluation
-from imgcls.jobs.evaluate.explain import explainable_model
-from imgcls.jobs.evaluate.folds import fold_checkpoints
-from imgcls.jobs.evaluate.report import Scoring
+from imgcls.jobs.evaluate.calibrate import calibration, kept_temperature, open_calibrated
+from imgcls.jobs.evaluate.decisions import passed_thresholds, read_costs, require_thresholds
+from imgcls.jobs.evaluate.ensemble import averaging, require_same_pictures, score_ensemble
+from imgcls.jobs.evaluate.extras import asked_extras, report_of
+from imgcls.jobs.evaluate.folds import cross_validate, fold_checkpoints, keep_summary
+from imgcls.jobs.evaluate.pictures import (
+    chosen_pictures,
+    has_split,
+    readable,
+    require_columns,
+    run_pictures,
+)
 from imgcls.jobs.evaluate.result_folders import ResultFolders
-from imgcls.jobs.evaluate.score import OnBatch, ignore_batches
-from imgcls.jobs.evaluate.thresholds import require_gates
+from imgcls.jobs.evaluate.scored import Extra, OnBatch, Session, ignore_batches, score
+from imgcls.jobs.evaluate.trained_on import with_trained_on
+from imgcls.jobs.page.page import make_page
 from imgcls.jobs.plan.compute import compute_settings
 from imgcls.jobs.plan.tables import require_outside
 from imgcls.results.evaluation import EvalReport
 from imgcls.storage.durable import refused
+from imgcls.storage.evaluations import write_evaluation, write_metrics
 from imgcls.storage.pointers import find_checkpoint
 from imgcls.storage.runs import how_far, newest_run_with_checkpoint
 
@@ -41,42 +52,125 @@ def evaluate(
         checkpoints = fold_checkpoints(path, "--ensemble" if config.ensemble else "--fold all")
     else:
         checkpoints = [read_checkpoint(find_checkpoint(path, config.fold))]
-    costs = config.costs
-    scoring = Scoring(
-        batch_size=config.batch_size,
-        workers=config.workers,
-        top_k=config.top_k,
-        ci_samples=config.ci_samples if config.ci == "bootstrap" else 0,
-        seed=config.seed,
-        by=config.by,
-        skips=config.on_bad_image == "skip",
-        costs=None if costs is None else read_costs(costs, checkpoints[0].class_names),
-    )
-    require_gates(config.fail_under, config.top_k)
-    if config.corruptions:
-        if len(checkpoints) > 1 or config.tta != "none":
-            raise ConfigError("--corruptions: scores one model on single views; leave the others")
-        require_corruptible(checkpoints[0])
-    explained = None
-    if config.explain:
-        if len(checkpoints) > 1 or config.tta != "none":
-            raise ConfigError("--explain: explains one model on single views; leave the others")
-        explained = explainable_model(checkpoints[0])
-    other = None
-    if config.compare is not None:
-        fold = config.fold if isinstance(config.fold, int) else None
-        other = read_other(config.compare, fold, checkpoints[0].class_names)
+    first = checkpoints[0]
+    costs = None if config.costs is None else read_costs(config.costs, first.class_names)
+    require_thresholds(config)
+    extras = asked_extras(config, checkpoints)
     unfinished = how_far(path, config.fold if isinstance(config.fold, int) else None)
     notes = (f"{unfinished}; its best so far is evaluated",) if unfinished else ()
-    where = config.results_dir or path
-    if config.results_dir is not None:
-        source = config.data or checkpoints[0].facts.get("config", {}).get("data", {}).get("source")
-        require_outside(source or "", config.results_dir, "--results-dir")
-        check_folder("--results-dir", config.results_dir)
+    _require_results_dir(config, first)
     needed = files_needed or config.results_dir is not None
     try:
         with ResultFolders(config.results_dir, needed=needed, force=config.force) as results:
-            job = Evaluation(config, compute, scoring, on_batch, other, notes, explained, results)
-            return job.run(path, checkpoints)
+            session = Session(path, config, compute, results, on_batch, costs, notes)
+            if config.fold == "all":
+                report = _evaluate_folds(session, checkpoints)
+            else:
+                report = _evaluate(session, checkpoints, extras)
+            results.commit()
+            return results.shown(report)
     except OSError as error:
+        where = config.results_dir or path
         raise refused(error, where, "earlier results are as they were") from error
+
+
+def _evaluate(
+    session: Session, checkpoints: Sequence[Checkpoint], extras: Sequence[Extra] = ()
+) -> EvalReport:
+    """One checkpoint, or the average of several, on the pictures that were asked for."""
+    config, first = session.config, checkpoints[0]
+    if config.ensemble and config.data is None and config.split != "test":
+        raise ConfigError(
+            f"--split {config.split}: was trained on by some of the folds, so the ensemble cannot "
+            "be scored on it; take --split test or --data"
+        )
+    pictures = with_trained_on(
+        checkpoints,
+        readable(chosen_pictures(config, first), config),
+        exclude=config.exclude_trained,
+        workers=config.workers,
+    )
+    name = pictures.split if config.tta == "none" else f"{pictures.split}-{config.tta}"
+    if len(checkpoints) > 1:
+        require_same_pictures(checkpoints)
+        folder = session.results.of_run(session.path, name)
+    else:
+        folder = session.results.of_fold(first, name)
+    opened = [open_calibrated(session, checkpoint, folder) for checkpoint in checkpoints]
+    if len(opened) > 1 or config.tta != "none":
+        scored = score_ensemble(session, opened, pictures, folder)
+        report = report_of(scored, [averaging, *extras])
+    else:
+        scored = score(session, opened[0], pictures, folder)
+        report = report_of(scored, [calibration, *extras])
+    report = _judged(session, report, scored.temperatures)
+    write_evaluation(folder, report, scored.predictions, session.costs)
+    return _with_page(session, report)
+
+
+def _evaluate_folds(session: Session, checkpoints: Sequence[Checkpoint]) -> EvalReport:
+    """Each fold on its own val pictures, pooled; and the folds' average on the test split."""
+    config, first = session.config, checkpoints[0]
+    if config.calibrate == "temperature" or config.tta != "none" or config.data or config.compare:
+        raise ConfigError(
+            "--fold all scores each fold on its own val pictures, as they are; leave --data, "
+            "--tta, --compare and --calibrate temperature to --ensemble"
+        )
+    temperatures = [kept_temperature(config, checkpoint) for checkpoint in checkpoints]
+    skip = config.on_bad_image == "skip"
+    held_out = [
+        with_trained_on(
+            [checkpoint],
+            readable(run_pictures(checkpoint, "val", config.reading, skip=skip), config),
+            exclude=config.exclude_trained,
+            workers=config.workers,
+        )
+        for checkpoint in checkpoints
+    ]
+    require_columns(held_out[0], config)
+    averaged = has_split(first, "test")
+    if averaged:  # what is wrong with it comes before any scoring
+        run_pictures(first, "test", config.reading, skip=skip)
+    report = cross_validate(session, checkpoints, temperatures, held_out)
+    if averaged:
+        on_test = config.model_copy(update={"split": "test"})
+        average = _evaluate(replace(session, config=on_test), checkpoints)
+        found = {name: getattr(average, name) for name in ("split", "metrics", "intervals")}
+        report = replace(report, ensemble={**(average.ensemble or {}), **found})
+    else:
+        note = "the run has no test split, so the folds' average is not scored"
+        report = replace(report, notes=(*report.notes, note))
+    report = _judged(session, report, temperatures)
+    assert report.folder is not None
+    write_metrics(report.folder, report)
+    report = _with_page(session, report)
+    return keep_summary(session, report) if session.results.kept else report
+
+
+def _require_results_dir(config: EvaluateConfig, checkpoint: Checkpoint) -> None:
+    """Raise ConfigError for a `--results-dir` among the data's pictures, or that is no folder."""
+    if config.results_dir is None:
+        return
+    source = config.data or checkpoint.facts.get("config", {}).get("data", {}).get("source")
+    require_outside(source or "", config.results_dir, "--results-dir")
+    check_folder("--results-dir", config.results_dir)
+
+
+def _judged(
+    session: Session, report: EvalReport, temperatures: Sequence[Temperature | None]
+) -> EvalReport:
+    """The report against its thresholds, and a word where its calibration is no proof."""
+    notes = (*session.notes, *(n for n in report.notes if n not in session.notes))
+    if any(t is not None and t.fitted_on == report.split for t in temperatures):
+        note = f"the temperature was fitted on {report.split}: its calibration looks too good"
+        notes = (*notes, note)
+    gates = passed_thresholds(report.metrics, session.config.fail_under)
+    return replace(report, notes=notes, gates=gates)
+
+
+def _with_page(session: Session, report: EvalReport) -> EvalReport:
+    if not session.config.report:
+        return report
+    assert report.folder is not None
+    made = make_page(report.folder)
+    return replace(report, page=made.page, notes=(*report.notes, *made.notes))

@@ -9,9 +9,8 @@ these out on the grid of patches.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,14 +19,12 @@ from PIL import Image
 from timm.layers import PatchEmbed
 from torch import nn
 
+from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.checkpoint.folder import Checkpoint
-from imgcls.engine.device.batches import ComputeSettings
 from imgcls.errors import ConfigError
-from imgcls.jobs.evaluate.pictures import Pictures
-from imgcls.jobs.evaluate.report import Scoring
-from imgcls.jobs.evaluate.score import prepare
+from imgcls.jobs.evaluate.scored import Extra, Scored
 from imgcls.jobs.page.galleries import worst_mistakes
-from imgcls.metrics.predictions import Predictions
+from imgcls.jobs.scorer import open_scorer
 from imgcls.models.card import model_from_card
 from imgcls.models.explain.rollout import AttentionRollout, has_rollout
 from imgcls.storage.explanations import GRAD_CAM, ROLLOUT, write_explanations
@@ -39,51 +36,48 @@ _TOKENS = 3  # dimensions of [pictures, tokens, channels]
 HeatMaps = Callable[[torch.Tensor, np.ndarray], np.ndarray]
 
 
-def explainable_model(checkpoint: Checkpoint) -> nn.Module:
-    """The checkpoint's architecture, without its weights, to be explained.
+def explain_if_asked(config: EvaluateConfig, checkpoints: Sequence[Checkpoint]) -> Extra | None:
+    """The part of `--explain`. Raises ConfigError for several models, views, and what hides."""
+    if not config.explain:
+        return None
+    if len(checkpoints) > 1 or config.tta != "none":
+        raise ConfigError("--explain: explains one model on single views; leave the others")
+    require_explainable(checkpoints[0])
+    return explain_mistakes
 
-    Raises ConfigError unless grad-cam is installed and there is a way to explain the model.
-    """
+
+def require_explainable(checkpoint: Checkpoint) -> None:
+    """Raise ConfigError unless grad-cam is installed and there is a way to explain the model."""
     if importlib.util.find_spec("pytorch_grad_cam") is None:
         raise ConfigError('--explain: needs grad-cam: pip install "imgcls[explain]"')
     model = model_from_card(checkpoint.card)
     if not has_rollout(model):
         _last_features(model)
-    return model
 
 
-def explain_mistakes(
-    model: nn.Module,
-    checkpoint: Checkpoint,
-    pictures: Pictures,
-    predictions: Predictions,
-    *,
-    compute: ComputeSettings,
-    scoring: Scoring,
-    folder: Path,
-) -> None:
-    """Write what the model looked at in its most confident mistakes below the results folder.
+def explain_mistakes(scored: Scored) -> dict[str, Any]:
+    """Nothing for the report: what the model looked at lies in the folder, beside the scores.
 
-    model: of `explainable_model`; it gets the checkpoint's weights.
-
-    Raises OSError when it cannot be written.
+    Of its most confident mistakes. Raises OSError when it cannot be written.
     """
+    predictions, [checkpoint] = scored.predictions, scored.checkpoints
     rows = worst_mistakes(predictions)
     if not len(rows):
-        return
-    # float32 throughout: gradients of half precision vanish
-    exact = replace(compute, precision=None)
-    chosen = replace(pictures, indices=pictures.indices[rows])
-    prepared = prepare(checkpoint, chosen, exact, replace(scoring, workers=0), model)
-    said = predictions.predicted[rows]
-    rollout = has_rollout(prepared.model)
-    heat_maps = _rollout(prepared.model) if rollout else _grad_cam(prepared.model)
-    overlays = _overlays(heat_maps, prepared.batches, prepared.normalizer, said)
+        return {}
+    # a fresh one: what a pass without gradients leaves in a model can take none
+    scorer = open_scorer(checkpoint, scored.session.compute)
+    chosen = replace(scored.pictures, indices=scored.pictures.indices[rows])
+    batches = scored.session.batches(checkpoint, chosen, workers=0)
+    rollout = has_rollout(scorer.model)
+    # float32 throughout, whatever --amp says: gradients of half precision vanish
+    heat_maps = _rollout(scorer.model) if rollout else _grad_cam(scorer.model)
+    overlays = _overlays(heat_maps, batches, scorer.normalizer, predictions.predicted[rows])
     write_explanations(
-        folder,
+        scored.folder,
         ROLLOUT if rollout else GRAD_CAM,
         zip((predictions.keys[row] for row in rows), overlays, strict=True),
     )
+    return {}
 
 
 def _overlays(

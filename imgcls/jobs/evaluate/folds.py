@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,18 @@ import numpy as np
 
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.checkpoint.folder import Checkpoint, read_checkpoint
-from imgcls.engine.checkpoint.temperature import Temperature, read_temperature
-from imgcls.engine.device.batches import ComputeSettings
-from imgcls.engine.scoring.inference import InferencePass
+from imgcls.engine.checkpoint.temperature import Temperature
 from imgcls.errors import RunError
-from imgcls.jobs.evaluate.bad_images import without_unreadable
-from imgcls.jobs.evaluate.pictures import Pictures
-from imgcls.jobs.evaluate.report import Scoring, measured_speed, report_on
+from imgcls.jobs.evaluate.calibrate import calibrated, calibration, kept_temperature
+from imgcls.jobs.evaluate.extras import report_of
+from imgcls.jobs.evaluate.pictures import Pictures, without_unreadable
 from imgcls.jobs.evaluate.result_folders import ResultFolders
-from imgcls.jobs.evaluate.score import OnBatch, ignore_batches, score
-from imgcls.jobs.evaluate.trained_on import together, with_trained_on
+from imgcls.jobs.evaluate.scored import Opened, Scored, Session, score
+from imgcls.jobs.evaluate.trained_on import pooled, with_trained_on
 from imgcls.jobs.plan.compute import compute_settings
 from imgcls.jobs.plan.plan import Plan
+from imgcls.jobs.scorer import open_scorer
 from imgcls.metrics.blocks import blocks
-from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.intervals import fold_interval, metric_range
 from imgcls.metrics.predictions import Predictions
 from imgcls.results.evaluation import EvalReport
@@ -54,19 +53,13 @@ def summarize(plan: Plan, run: Path) -> dict[str, Any]:
         with_trained_on([checkpoint], pictures, exclude=False, workers=plan.workers)
         for checkpoint, pictures in zip(checkpoints, held_out, strict=True)
     ]
+    # as `imgcls evaluate --fold all` does it, so that the two give one summary
+    compute = compute_settings(str(plan.compute.device), "off", channels_last=True)
     with ResultFolders() as results:
-        report = cross_validate(
-            run,
-            checkpoints,
-            held_out,
-            # as `imgcls evaluate --fold all` does it, so that the two give one summary
-            compute_settings(str(plan.compute.device), "off", channels_last=True),
-            scoring=Scoring(EvaluateConfig().batch_size, plan.workers),
-            temperatures=[read_temperature(checkpoint) for checkpoint in checkpoints],
-            results=results,
-        )
+        session = Session(run, EvaluateConfig(workers=plan.workers), compute, results)
+        temperatures = [kept_temperature(session.config, found) for found in checkpoints]
+        summary = summary_of(cross_validate(session, checkpoints, temperatures, held_out))
         results.commit()
-    summary = summary_of(report)
     write_json(run / SUMMARY, summary)
     return summary
 
@@ -90,77 +83,70 @@ def fold_checkpoints(run: Path, option: str) -> list[Checkpoint]:
 
 
 def cross_validate(
-    run: Path,
+    session: Session,
     checkpoints: Sequence[Checkpoint],
-    held_out: Sequence[Pictures],
-    compute: ComputeSettings,
-    *,
-    scoring: Scoring,
     temperatures: Sequence[Temperature | None],
-    results: ResultFolders,
-    on_batch: OnBatch = ignore_batches,
+    held_out: Sequence[Pictures],
 ) -> EvalReport:
     """Score each fold's checkpoint on the pictures it has not seen, and pool them.
 
     Stages each fold's val files and those of the pooled pictures.
     """
-    split = held_out[0].split
+    results, split = session.results, held_out[0].split
     folders = [results.of_fold(checkpoint, split) for checkpoint in checkpoints]
-    folder = results.of_run(run, split)
+    folder = results.of_run(session.path, split)
     reports: list[EvalReport] = []
-    passes: list[InferencePass] = []
+    parts: list[Scored] = []
     for checkpoint, temperature, pictures, own in zip(
         checkpoints, temperatures, held_out, folders, strict=True
     ):
-        report, result = score(
-            checkpoint,
-            pictures,
-            compute,
-            scoring=scoring,
-            folder=own,
-            temperature=temperature,
-            on_batch=on_batch,
-        )
-        write_evaluation(own, report, result.predictions, scoring.cost_matrix)
+        scorer = open_scorer(checkpoint, session.compute)
+        opened = calibrated(Opened(checkpoint, scorer), temperature)
+        part = score(session, opened, pictures, own)
+        report = report_of(part, [calibration])
+        write_evaluation(own, report, part.predictions, session.costs)
         reports.append(report)
-        passes.append(result)
-    first = reports[0]
-    with ScoreFile(folder / LOGITS, sum(len(part.keys) for part in passes)) as file:
-        for part in passes:
-            for rows in blocks(*part.logits.shape):
-                file.append(part.logits[rows] / np.float32(part.temperature))
-        pooled = Predictions(
-            keys=tuple(key for part in passes for key in part.keys),
-            logits=file.mapped(),
-            labels=np.concatenate([part.labels for part in passes]),
-        )
-    metrics = MetricsCalculator(first.class_names, scoring.top_k).compute(pooled)
-    every = replace(
-        held_out[0],
-        indices=np.concatenate([part.indices for part in held_out]),
-        left_out=tuple(picture for part in held_out for picture in part.left_out),
-        trained_on=together([part.trained_on for part in held_out]),
-    )
-    report = report_on(
-        metrics,
-        pooled,
-        every,
-        scoring,
-        checkpoint=checkpoints[0],
-        speed=measured_speed(passes, compute),
-        folder=folder,
-        folds=np.repeat(np.arange(len(passes)), [len(part.keys) for part in passes]),
-    )
+        # without its model: one at a time is in memory
+        parts.append(replace(part, scorer=None))
+        del scorer, opened, part
+    whole = _pooled(session, parts, folder)
     report = replace(
-        report,
-        checkpoint=run,
-        fold="all",
-        cross_validation=_over_folds(reports, checkpoints),
-        bad_images=tuple(picture for pictures in held_out for picture in pictures.left_out),
+        report_of(whole, [partial(_over_folds, reports=reports)]),
         notes=tuple(dict.fromkeys(_notes(reports, held_out))),
     )
-    write_evaluation(folder, report, pooled, scoring.cost_matrix)
+    write_evaluation(folder, report, whole.predictions, session.costs)
     return report
+
+
+def _pooled(session: Session, parts: Sequence[Scored], folder: Path) -> Scored:
+    """What the folds made of their own pictures, as of one model; the scores in the folder."""
+    scores = [part.predictions for part in parts]
+    with ScoreFile(folder / LOGITS, sum(len(part.keys) for part in scores)) as file:
+        for part in scores:
+            for rows in blocks(*part.logits.shape):
+                file.append(part.logits[rows] / np.float32(part.temperature))
+        predictions = Predictions(
+            keys=tuple(key for part in scores for key in part.keys),
+            logits=file.mapped(),
+            labels=np.concatenate([part.labels for part in scores]),
+        )
+    held_out = [part.pictures for part in parts]
+    return Scored(
+        session=session,
+        checkpoints=tuple(part.checkpoints[0] for part in parts),
+        temperatures=tuple(part.temperatures[0] for part in parts),
+        pictures=replace(
+            held_out[0],
+            indices=np.concatenate([own.indices for own in held_out]),
+            left_out=tuple(picture for own in held_out for picture in own.left_out),
+            trained_on=pooled([own.trained_on for own in held_out]),
+        ),
+        predictions=predictions,
+        folder=folder,
+        batch_times_s=tuple(time_s for part in parts for time_s in part.batch_times_s),
+        batch_sizes=tuple(size for part in parts for size in part.batch_sizes),
+        folds=np.repeat(np.arange(len(parts)), [len(part.keys) for part in scores]),
+    )
 
 
 def _notes(reports: Sequence[EvalReport], held_out: Sequence[Pictures]) -> Iterator[str]:
@@ -171,22 +157,23 @@ def _notes(reports: Sequence[EvalReport], held_out: Sequence[Pictures]) -> Itera
         yield from (f"fold {report.fold}: {n}" for n in report.notes if n not in pictures.notes)
 
 
-def keep_summary(
-    config: EvaluateConfig, run: Path, report: EvalReport, results: ResultFolders
-) -> EvalReport:
+def keep_summary(session: Session, report: EvalReport) -> EvalReport:
     """Let the commit write `summary.json`; the report has a note where that file is left alone.
 
     The file is one thing, whoever wrote it last: an evaluation with the options as by default.
     """
-    fields = EvaluateConfig.model_fields
+    config, fields = session.config, EvaluateConfig.model_fields
     if all(getattr(config, name) == fields[name].default for name in _OF_THE_SUMMARY):
-        results.keep_json((config.results_dir or run) / SUMMARY, summary_of(report))
+        file = (config.results_dir or session.path) / SUMMARY
+        session.results.keep_json(file, summary_of(report))
         return report
     note = f"{SUMMARY} is left as it was: it is of an evaluation with the options as by default"
     return replace(report, notes=(*report.notes, note))
 
 
-def _over_folds(reports: Sequence[EvalReport], checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+def _over_folds(scored: Scored, reports: Sequence[EvalReport]) -> dict[str, Any]:
+    """Mean, spread and interval of each metric over the folds, and what each fold has."""
+    checkpoints = scored.checkpoints
     scores = [
         name
         for name in reports[0].metrics
@@ -195,15 +182,19 @@ def _over_folds(reports: Sequence[EvalReport], checkpoints: Sequence[Checkpoint]
     values = {name: [report.metrics[name] for report in reports] for name in scores}
     complete = {n: v for n, v in values.items() if None not in v}
     return {
-        "folds": len(reports),
-        "splitter": checkpoints[0].facts.get("splitter"),
-        "mean": {n: float(np.mean(complete[n])) if n in complete else None for n in scores},
-        "std": {n: float(np.std(complete[n], ddof=1)) if n in complete else None for n in scores},
-        "interval": {n: fold_interval(v, limits=metric_range(n)) for n, v in complete.items()},
-        "per_fold": [
-            {"fold": report.fold, "best_epoch": checkpoint.facts["epoch"], **report.metrics}
-            for report, checkpoint in zip(reports, checkpoints, strict=True)
-        ],
+        "cross_validation": {
+            "folds": len(reports),
+            "splitter": checkpoints[0].facts.get("splitter"),
+            "mean": {n: float(np.mean(complete[n])) if n in complete else None for n in scores},
+            "std": {
+                n: float(np.std(complete[n], ddof=1)) if n in complete else None for n in scores
+            },
+            "interval": {n: fold_interval(v, limits=metric_range(n)) for n, v in complete.items()},
+            "per_fold": [
+                {"fold": report.fold, "best_epoch": checkpoint.facts["epoch"], **report.metrics}
+                for report, checkpoint in zip(reports, checkpoints, strict=True)
+            ],
+        }
     }
 
 

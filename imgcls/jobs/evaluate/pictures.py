@@ -1,9 +1,9 @@
-"""Which pictures are scored: a split of the run, or others matched by class name."""
+"""Which pictures are scored: a split of the run, wherever it lies, or others by class name."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,24 @@ import numpy as np
 
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.reading import ReadingConfig
+from imgcls.data.audit.findings import picture
+from imgcls.data.audit.picture import check
+from imgcls.data.audit.scan import scan
+from imgcls.data.loading.bad_images import bad_image, nothing_left
 from imgcls.data.splits.assign import assignment_from_rows
 from imgcls.data.splits.groups import has_groups
+from imgcls.data.splits.recorded import DIGEST, find_recorded
 from imgcls.data.table import SampleTable
 from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.errors import ConfigError, DataError, RunError
-from imgcls.jobs.evaluate.moved import own_split_in
 from imgcls.jobs.plan.tables import checkpoint_table, recorded_table
 from imgcls.results.audit import AuditPicture
+from imgcls.storage.bad_images import BAD_IMAGES
 from imgcls.storage.runs import SPLITS, run_of
-from imgcls.storage.splits import checked_at_s, differing, keys_in, read_splits
+from imgcls.storage.splits import checked_at_s, differing, keys_in, read_splits, trained_by
 
 _LONGEST_NAME = 150  # bytes
+_SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +91,7 @@ def _chosen(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
         return run_pictures(checkpoint, config.split, config.reading, skip=skip)
     table = checkpoint_table(checkpoint, config.data, config.reading, keep_missing=skip)
     if config.names_split:
-        own = own_split_in(table, config.data, checkpoint, config.split, skip=skip)
+        own = _own_split_in(table, config.data, checkpoint, config.split, skip=skip)
         if own is not None:
             table, note = own
             notes = (*table.notes, note)
@@ -141,6 +147,89 @@ def run_pictures(
             f"--split {split}: this run has no {split} pictures; it has {', '.join(present)}"
         )
     return Pictures(table, indices, split, run=run)
+
+
+def readable(pictures: Pictures, config: EvaluateConfig) -> Pictures:
+    """Without the pictures that cannot be read, where `--on-bad-image skip` leaves them out."""
+    if config.on_bad_image == "error":
+        return pictures
+    return without_unreadable(pictures, config.workers)
+
+
+def without_unreadable(pictures: Pictures, workers: int | str) -> Pictures:
+    """The pictures that can be read; the others are in its `left_out`, and a note counts them.
+
+    Raises BadImageError when none can.
+    """
+    table, rows = pictures.table, pictures.indices.tolist()
+    facts = scan(table.select(pictures.indices).images, len(rows), check, workers=workers)
+    reasons = [fact.reason for fact in facts]
+    bad = [(row, why) for row, why in zip(rows, reasons, strict=True) if why]
+    if not bad:
+        return pictures
+    if len(bad) == len(rows):
+        raise nothing_left([bad_image(table, *bad[0])], f"the {pictures.split} pictures")
+    note = (
+        f"{len(bad):,} of {len(rows):,} {pictures.split} pictures cannot be read and are left out; "
+        f"{BAD_IMAGES} lists them"
+    )
+    return replace(
+        pictures,
+        indices=pictures.indices[[not why for why in reasons]],
+        notes=(*pictures.notes, note),
+        left_out=tuple(picture(table, row, why) for row, why in bad),
+    )
+
+
+def _own_split_in(
+    table: SampleTable, data: str, checkpoint: Checkpoint, split: str, *, skip: bool
+) -> tuple[SampleTable, str] | None:
+    """The pictures of the run's own split that are in a table, and a note; None for other data.
+
+    Data hold the split when each of its pictures is there, by its name and content or by its
+    content alone. Of a picture without a recorded content the name has to do, and then all names
+    of the run have to be there. skip: those that are missing stay, as ones that cannot be read;
+    those that have other contents are passed over, as the note says. Raises DataError where only
+    half of the split, or more, is there, and for a changed class.
+    """
+    run = run_of(checkpoint.folder)
+    if run is None:
+        return None
+    rows = trained_by(read_splits(run), checkpoint.facts.get("splits"))
+    wanted = set() if rows is None else {*keys_in(rows, split, checkpoint.fold)}
+    if not rows or not wanted:
+        return None
+    mine = [row for row in rows if row["path"] in wanted]
+    by_name = sum(not row.get(DIGEST) for row in mine)
+    if by_name and not {row["path"] for row in rows} <= set(table.keys):
+        return None
+    found = find_recorded(table, mine, keep_gone=skip)
+    changed = set(found.changed)
+    here = found.found - changed
+    missing = sorted(wanted - here)
+    if 2 * len(missing) > len(wanted):
+        return None
+    if missing and not skip:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        raise DataError(
+            f"{data}: has {len(here):,} of the {len(wanted):,} pictures of the run's {split} "
+            f"split; missing are {shown}; put them there, leave them out with --on-bad-image "
+            "skip, or leave --split out to score all that is there"
+        )
+    keys = found.table.keys
+    own = found.table.select(np.array([row for row, k in enumerate(keys) if k in wanted - changed]))
+    unchanged = [row for row in mine if row["path"] not in changed]
+    assignment_from_rows(own, unchanged)  # refuses other classes than the run's
+    note = f"{data} holds the run's own {split} split, and that is what is scored"
+    if found.renamed:
+        note += f"; {found.renamed:,} of its pictures have other names there"
+    if changed:
+        note += f"; {len(changed):,} have other contents there, and are passed over"
+    if by_name:
+        note += f"; {by_name:,} are known by their names alone"
+    if others := len(table) - len(here):
+        note += f"; {others:,} other pictures are passed over"
+    return own, note
 
 
 def _run_of(checkpoint: Checkpoint) -> Path:

@@ -137,7 +137,7 @@ def with_trained_on(
     )
 
 
-def together(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+def pooled(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
     """What is known of several sets of pictures, each of a model of its own; None where it is not.
 
     A count is null as soon as one of them is.

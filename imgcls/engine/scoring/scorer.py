@@ -1,0 +1,51 @@
+"""A model that is ready to score pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.scoring.inference import BatchT, InferencePass, Scores, predict, scores_of
+from imgcls.storage.scores import ScoreFile
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """A model on its device, what its pictures are normalised by, and what its scores mean.
+
+    class_names: in the order of the scores. temperature: divides the logits inside the softmax.
+    """
+
+    model: nn.Module
+    normalizer: Normalizer
+    class_names: tuple[str, ...]
+    compute: ComputeSettings
+    temperature: float = 1.0
+
+    def scores(self, batches: Iterable[BatchT]) -> Iterator[tuple[BatchT, Scores]]:
+        """Each batch with its scores, one behind the other; labels are not needed.
+
+        Raises NonFiniteError that names the first picture whose logits are not finite.
+        """
+        return scores_of(self.model, batches, self.normalizer, self.compute)
+
+    def run(
+        self,
+        batches: Iterable[Batch],
+        on_batch: Callable[[int], None] = lambda _samples: None,
+        *,
+        file: ScoreFile | None = None,
+    ) -> InferencePass:
+        """All scores of labelled batches in one pass, with the times it took; see `predict`."""
+        return predict(
+            self.model,
+            batches,
+            self.normalizer,
+            self.compute,
+            on_batch,
+            file=file,
+            temperature=self.temperature,
+        )

@@ -1,0 +1,55 @@
+"""A checkpoint opened to score pictures, and pictures the way its model wants them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imgcls.data.loading.bad_images import BadImages
+from imgcls.data.loading.loader import EvalLoader, resolve_workers
+from imgcls.data.pixels.transforms import eval_transform
+from imgcls.data.table import SampleTable
+from imgcls.engine.checkpoint.folder import Checkpoint, load_weights
+from imgcls.engine.device.batches import ComputeSettings, Normalizer
+from imgcls.engine.scoring.scorer import Scorer
+from imgcls.models.card import model_from_card, preprocessing_from_card
+
+
+def open_scorer(
+    checkpoint: Checkpoint, compute: ComputeSettings, temperature: float = 1.0
+) -> Scorer:
+    """The model of a verified checkpoint, on the device and ready to score.
+
+    Raises CheckpointError when its card or its weights are not usable.
+    """
+    model = model_from_card(checkpoint.card)
+    load_weights(model, checkpoint)
+    facts = preprocessing_from_card(checkpoint.card)
+    normalizer = Normalizer(facts.mean, facts.std, compute)
+    return Scorer(compute.place(model), normalizer, checkpoint.class_names, compute, temperature)
+
+
+def open_batches(
+    checkpoint: Checkpoint,
+    table: SampleTable,
+    indices: np.ndarray,
+    *,
+    batch_size: int,
+    workers: int | str,
+    device_type: str,
+    bad_images: BadImages | None = None,
+) -> EvalLoader:
+    """Batches of a table's pictures as the checkpoint's model wants them.
+
+    indices: int64 [N], the rows to take. workers: "auto" for as many as suit this machine.
+    """
+    return EvalLoader(
+        table,
+        indices,
+        eval_transform(preprocessing_from_card(checkpoint.card)),
+        batch_size=batch_size,
+        workers=resolve_workers(
+            workers, in_memory=table.defaults.in_memory, device_type=device_type
+        ),
+        device_type=device_type,
+        bad_images=bad_images,
+    )
