@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ def _build(config: ModelConfig, hub: Hub | None = None) -> nn.Module:
         with quiet_resizing():
             model: nn.Module = timm.create_model(config.name, pretrained=hub is not None, **options)
     except TypeError as error:
-        refused = next((word for word in options if f"'{word}'" in str(error)), None)
+        refused = refused_option(error, options)
         if refused is not None and options[refused] == 0:
             # it has none, as was asked for
             return _build(config.model_copy(update={_FIELDS[refused]: "auto"}), hub)
@@ -181,6 +181,11 @@ def _build(config: ModelConfig, hub: Hub | None = None) -> nn.Module:
         reason = f"cannot be loaded ({_one_line(error)})" if here else unreachable(hub)
         raise not_to_be_had(config.name, reason) from error
     return model
+
+
+def refused_option(error: TypeError, options: Iterable[str]) -> str | None:
+    """Which of the options an architecture does not take, as Python says it; None for none."""
+    return next((word for word in options if f"'{word}'" in str(error)), None)
 
 
 def _set_in_chans(model: nn.Module, in_chans: int) -> None:

@@ -8,7 +8,7 @@ import pickle
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +177,8 @@ def _fit(
     weights, prefix = _without_prefixes(weights, own)
     if all(k in weights and weights[k].shape == v.shape for k, v in own.items()):
         return weights, prefix
-    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if convert is None or len(inspect.signature(convert).parameters) < 2:  # noqa: PLR2004
+    convert = timms_converter(model)
+    if convert is None:
         return weights, prefix
     try:
         with quiet_resizing():
@@ -186,6 +186,16 @@ def _fit(
     except (KeyError, AttributeError, IndexError, TypeError, RuntimeError, ValueError):
         return weights, prefix  # not that publisher's names either: say what differs
     return converted, prefix
+
+
+def timms_converter(model: nn.Module) -> Callable[[dict[str, torch.Tensor], nn.Module], Any] | None:
+    """Timm's function from a publisher's tensors to the model's; None for families without one.
+
+    It lies beside the model's class under the name that all families give it.
+    """
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    takes_model = convert is not None and len(inspect.signature(convert).parameters) > 1
+    return convert if takes_model else None
 
 
 def _with_channels(

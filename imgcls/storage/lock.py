@@ -11,12 +11,13 @@ import contextlib
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from imgcls.config.files import read_json, read_text
 from imgcls.errors import RunError
@@ -114,10 +115,9 @@ def is_alive(process: Mapping[str, Any]) -> bool:
 
 def _acquired(file: Path, timeout_s: float) -> BaseFileLock:
     lock: BaseFileLock = FileLock(file)
-    try:
-        lock.acquire(timeout=timeout_s)
-    except NotImplementedError:  # a file system without locks, where the file itself must be one
-        lock = SoftFileLock(file)
+    with warnings.catch_warnings():
+        # on a file system without locks filelock lets the file itself be one
+        warnings.filterwarnings("ignore", message="flock not supported", category=UserWarning)
         lock.acquire(timeout=timeout_s)
     return lock
 

@@ -75,9 +75,14 @@ class Sender:
                 return torch.stack(list(images)).share_memory_(), False  # type: ignore[no-untyped-call]
             return torch.stack(list(images), out=buffer[: math.prod(shape)].view(shape)), True
         except RuntimeError as error:
-            if "shared memory" not in str(error):
+            if not is_shared_memory_full(error):
                 raise
             return torch.stack(list(images)).numpy(), False
+
+
+def is_shared_memory_full(error: RuntimeError) -> bool:
+    """True where torch found no space in shared memory, for which it has no error of its own."""
+    return "shared memory" in str(error)
 
 
 class Reader:

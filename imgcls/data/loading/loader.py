@@ -158,15 +158,21 @@ class _Pipeline:
             # what the pictures themselves bring about comes as a Failure
             if not self._loader.num_workers or isinstance(error, torch.OutOfMemoryError):
                 raise
-            dead = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))
-            if dead is None:
+            dead = dead_workers(error)
+            if not dead:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
                 raise WorkerError(f"{_CUT_OFF} ({reason}); {_ADVICE}") from error
-            files = self._dataset.in_hand_of([int(process) for process in dead[1].split(",")])
+            files = self._dataset.in_hand_of(dead)
             at = f" at {', '.join(files)}" if files else ""
             raise WorkerError(
                 f"a process that loads pictures died{at}, often for want of memory; {_ADVICE}"
             ) from error
+
+
+def dead_workers(error: BaseException) -> list[int]:
+    """The numbers of the processes whose death torch's DataLoader tells; none in other errors."""
+    found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))
+    return [int(number) for number in found[1].split(",")] if found else []
 
 
 _CUT_OFF = "a process that loads pictures could not hand them over"

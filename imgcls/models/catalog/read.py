@@ -114,16 +114,10 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     try:
-        folder = user_cache_path("imgcls", appauthor=False, opinion=False)
-    except RuntimeError:
-        folder = None
-    # before platformdirs 4.14 the home of a user without one was "~"
-    return folder if folder is not None and folder.is_absolute() else _homeless()
-
-
-def _homeless() -> Path:
-    number = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"imgcls-{number}" / "imgcls"
+        return user_cache_path("imgcls", appauthor=False, opinion=False)
+    except RuntimeError:  # no home
+        number = os.getuid() if hasattr(os, "getuid") else 0
+        return Path(tempfile.gettempdir()) / f"imgcls-{number}" / "imgcls"
 
 
 def _matches(entry: ModelEntry, glob: str) -> bool:
