@@ -27,7 +27,7 @@ from imgcls.data.pixels.decode import DecodeSettings, decode_crop
 from imgcls.data.pixels.transforms import train_transform
 from imgcls.data.table import ImageStore
 from imgcls.errors import ConfigError, OutputError
-from imgcls.jobs.plan import caching
+from imgcls.jobs.plan import loading
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
 from imgcls.jobs.train.resume import reopen_run
@@ -101,7 +101,7 @@ def test_folds_share_the_cache(photos, decoded):
     )
     for fold in range(3):
         trainer.train_fold(fold)
-    pictures = sum(len(trainer.plan.assignment.indices("val", fold)) for fold in range(3))
+    pictures = sum(len(trainer.plan.data.assignment.indices("val", fold)) for fold in range(3))
     assert len(decoded) == 2 * pictures
 
 
@@ -114,7 +114,7 @@ def test_what_is_not_as_it_was_is_decoded_again(photos, decoded, what):
         names = [key for batch in before[0] for key in batch.keys]
         Image.new("RGB", (48, 48), "red").save(photos / names[0])
     else:
-        file = max(caching._folder().glob("*/pixels.bin"), key=lambda f: f.stat().st_size)
+        file = max(loading.pictures_folder().glob("*/pixels.bin"), key=lambda f: f.stat().st_size)
         content = np.memmap(file, np.uint8, "r+")
         content[10] ^= 255
         content.flush()
@@ -145,7 +145,7 @@ def test_a_runs_own_cache_is_not_what_the_limit_is_used_up_by(photos):
     )
     trainer = Trainer.begin(wanted)
     trainer.train_fold(0)
-    used = sum(file.stat().st_size for file in caching._folder().glob("*/*.bin"))
+    used = sum(file.stat().st_size for file in loading.pictures_folder().glob("*/*.bin"))
     assert used > 0.125 * 2**20
     assert make_plan(wanted).config.data.cache == "disk"
     assert reopen_run(trainer.run, ResumeConfig(epochs=2)).config.data.cache == "disk"
@@ -165,7 +165,7 @@ def test_a_cache_that_fills_the_disk_is_found_again(photos, monkeypatch):
 def test_a_plan_alone_takes_no_room(photos):
     """--dry-run leaves nothing on disk."""
     assemble(make_plan(tiny_config(photos, data={"cache": "disk"})), 0)
-    assert not caching._folder().exists()
+    assert not loading.pictures_folder().exists()
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):

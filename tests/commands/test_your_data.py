@@ -160,7 +160,7 @@ def test_the_number_of_workers_changes_no_shard(data, kind):
     seen = []
     for workers in (0, 2):
         plan = make_plan(tiny_config(data=config, runtime={"workers": workers}))
-        plan.table.images.content(0)
+        plan.data.table.images.content(0)
         steps = assemble(plan, 0).parts.train_batches.steps(1)
         seen.append([batch for step in steps for batch in step])
     for one, two in zip(*seen, strict=True):

@@ -117,8 +117,8 @@ def test_a_run_from_before_keeps_its_decoding(tmp_path, monkeypatch):
     del config["reading"]["bit_depth"]
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     plan = reopen_run(run, ResumeConfig())
-    assert levels(plan.table) <= 17
-    assert not plan.table.images.decoding.declared
+    assert levels(plan.data.table) <= 17
+    assert not plan.data.table.images.decoding.declared
     assert "bit_depth: auto" in dump_yaml(plan.config)
 
 

@@ -156,7 +156,9 @@ def test_what_is_measured_is_what_will_be_done(photos, monkeypatch, groups, trai
     monkeypatch.setattr(compute, "_measure", measure)
     plan = make_plan(tiny_config(photos, optim={"epochs": 3}, **groups))
     assert seen["trains"] == trains
-    train, val = (len(plan.assignment.indices(split, plan.folds[0])) for split in ("train", "val"))
+    train, val = (
+        len(plan.data.assignment.indices(split, plan.data.folds[0])) for split in ("train", "val")
+    )
     assert seen["pictures"] == (train + val if share is None else train * 3 * share)
 
 

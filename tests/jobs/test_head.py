@@ -79,7 +79,7 @@ def test_the_backbone_sees_each_picture_once(photos, weights, head):
         photos, weights, recipe={"tune": "head", "head": head}, optim={"epochs": 7, "lr": 1e-2}
     )
     trainer, result, _, pictures = trained(config)
-    split = trainer.plan.assignment.split
+    split = trainer.plan.data.assignment.split
     assert pictures == int((split != "test").sum())
     assert result.epochs_run == (7 if head == "linear" else 0)
 
@@ -88,7 +88,7 @@ def test_folds_share_the_features(photos, weights):
     """Three folds, one pass over all that is not test."""
     config = config_of(photos, weights, recipe={"tune": "head"}, data={"folds": 3})
     trainer, _, _, pictures = trained(config)
-    assert pictures == int((trainer.plan.assignment.split != "test").sum())
+    assert pictures == int((trainer.plan.data.assignment.split != "test").sum())
     fitted = []
     trainer._emit = fitted.append
     trainer.train_fold(1)
@@ -152,9 +152,9 @@ def test_a_run_stopped_before_a_last_bad_picture_goes_on(photos, weights, monkey
     data = {"batch_size": 20, "on_bad_image": "skip", "preflight": False}
     config = config_of(photos, weights, recipe={"tune": "head"}, data=data)
     plan = make_plan(config)
-    rows = np.flatnonzero(plan.assignment.split != "test")
+    rows = np.flatnonzero(plan.data.assignment.split != "test")
     assert len(rows) % 20 == 1
-    Path(plan.table.images.location(int(rows[-1]))).write_bytes(b"no picture")
+    Path(plan.data.table.images.location(int(rows[-1]))).write_bytes(b"no picture")
     whole = features.FeatureFile.append
 
     def stop(self, rows, found):

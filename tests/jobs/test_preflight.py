@@ -209,7 +209,9 @@ def test_a_file_deleted_while_training_is_one_line(photos, tmp_path, workers):
             victim.unlink(missing_ok=True)
 
     plan = make_plan(load_config(TrainConfig, run / "config.yaml"), read_csv(run / "splits.csv"))
-    assert "china/001.jpg" in {plan.table.keys[i] for i in plan.assignment.indices("train")}
+    assert "china/001.jpg" in {
+        plan.data.table.keys[i] for i in plan.data.assignment.indices("train")
+    }
     with pytest.raises(BadImageError, match=r"china/001\.jpg: cannot be read \(the file is gone\)"):
         train_run(plan, run, observers=(delete,))
     victim.write_bytes(kept)

@@ -40,23 +40,23 @@ _OF_THE_SUMMARY = ("amp", "calibrate", "top_k", "ci", "ci_samples", "seed", "exc
 def summarize(plan: Plan, run: Path) -> dict[str, Any]:
     """Cross-validate a run that has just been trained; what `summary.json` then says."""
     held_out = [
-        Pictures(plan.table, plan.assignment.indices("val", fold), "val", run=run)
-        for fold in plan.folds
+        Pictures(plan.data.table, plan.data.rows("val", fold), "val", run=run)
+        for fold in plan.data.folds
     ]
     if plan.config.data.on_bad_image == "skip":
         # some may have broken since their fold was trained
-        held_out = [without_unreadable(pictures, plan.workers) for pictures in held_out]
+        held_out = [without_unreadable(pictures, plan.loading.workers) for pictures in held_out]
         for pictures in held_out:
             add_bad_images(run, pictures.left_out)
-    checkpoints = [read_checkpoint(find_checkpoint(run, fold)) for fold in plan.folds]
+    checkpoints = [read_checkpoint(find_checkpoint(run, fold)) for fold in plan.data.folds]
     held_out = [
-        with_trained_on([checkpoint], pictures, exclude=False, workers=plan.workers)
+        with_trained_on([checkpoint], pictures, exclude=False, workers=plan.loading.workers)
         for checkpoint, pictures in zip(checkpoints, held_out, strict=True)
     ]
     # as `imgcls evaluate --fold all` does it, so that the two give one summary
     compute = compute_settings(str(plan.compute.device), "off", channels_last=True)
     with ResultFolders() as results:
-        session = Session(run, EvaluateConfig(workers=plan.workers), compute, results)
+        session = Session(run, EvaluateConfig(workers=plan.loading.workers), compute, results)
         temperatures = [kept_temperature(session.config, found) for found in checkpoints]
         summary = summary_of(cross_validate(session, checkpoints, temperatures, held_out))
         results.commit()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,6 +42,16 @@ class Choice:
 
     compute: ComputeSettings
     reasons: tuple[str, ...] = ()
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """The config's own fields that this decides."""
+        compute = self.compute
+        return {
+            "runtime": {
+                "amp": amp_name(compute.precision),
+                "channels_last": compute.channels_last,
+            }
+        }
 
 
 def compute_settings(device: str, amp: str, *, channels_last: bool) -> ComputeSettings:

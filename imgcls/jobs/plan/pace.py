@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,13 +35,28 @@ _EPOCHS = (5, 40)
 
 @dataclass(frozen=True)
 class Pace:
-    """The resolved numbers, and a line of reason for each that was `auto`."""
+    """Batch, rate and epochs, with a line of reason for each that was `auto`.
+
+    grad_accum: batches an update.
+    """
 
     batch_size: int
+    grad_accum: int
     lr: float
     epochs: int
     warmup_epochs: float
     reasons: tuple[str, ...]
+
+    def steps_per_epoch(self, pictures: int) -> int:
+        """Updates in an epoch of so many pictures."""
+        return -(-pictures // (self.batch_size * self.grad_accum))
+
+    def resolved(self) -> dict[str, dict[str, Any]]:
+        """The config's own fields that this decides."""
+        return {
+            "data": {"batch_size": self.batch_size},
+            "optim": {"lr": self.lr, "epochs": self.epochs, "warmup_epochs": self.warmup_epochs},
+        }
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ def plan_pace(
         epochs = optim.epochs
     warmup = optim.warmup_epochs
     warmup_epochs = min(1.0, epochs / 5) if warmup == "auto" else min(warmup, epochs)
-    return Pace(batch_size, lr, epochs, warmup_epochs, tuple(reasons))
+    return Pace(batch_size, optim.grad_accum, lr, epochs, warmup_epochs, tuple(reasons))
 
 
 def choose_batch_size(pictures: int, grad_accum: int, memory: Memory) -> tuple[int, str]:

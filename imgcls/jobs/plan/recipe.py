@@ -108,6 +108,7 @@ class Recipe:
                 "imbalance": self.imbalance,
             },
             "augment": augment,
+            "model": {"freeze_backbone": self.head_only},
             "optim": {"model_ema": self.model_ema},
             "early_stopping": {"metric": self.monitor},
         }

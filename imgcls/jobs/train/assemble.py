@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from imgcls.config.model import ModelConfig
+from imgcls.config.optim import OptimConfig
 from imgcls.data.loading.bad_images import BadImages
 from imgcls.data.loading.features import FeatureEvalLoader, FeatureSet, FeatureTrainLoader
 from imgcls.data.loading.loader import EvalLoader, TrainLoader
@@ -34,9 +36,11 @@ from imgcls.engine.training.trainable import (
     trains_on_one_picture,
 )
 from imgcls.errors import ConfigError, DataError
+from imgcls.jobs.plan.data import DataPlan
+from imgcls.jobs.plan.pace import Pace
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.plan.recipe import Recipe
-from imgcls.jobs.train.features import FeatureStore
+from imgcls.jobs.train.kept import Kept, PictureCache
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.models.build import checkpoint_gradients, create_model
 from imgcls.models.card import Preprocessing, model_card, preprocessing
@@ -53,70 +57,57 @@ class Assembly:
     preprocessing: Preprocessing
     card: dict[str, Any]
     bad_images: BadImages
-    store: FeatureStore
+    kept: Kept
     weights: str | None = None
 
 
 def assemble(
-    plan: Plan, fold: int, *, load_weights: bool = True, store: FeatureStore | None = None
+    plan: Plan, fold: int, *, load_weights: bool = True, kept: Kept | None = None
 ) -> Assembly:
-    """Build one fold's model, optimizer, loaders and all else.
+    """One fold's model, optimizer, loaders and all else, ready to train.
 
     load_weights: False skips the pretrained weights, for a fold whose whole model comes from a
-    checkpoint. store: where the folds of a run share the features of a frozen backbone.
+    checkpoint. kept: what the folds of a run share.
     """
-    store = store or FeatureStore(plan)
-    config, augment = plan.config, plan.recipe.augment
-    start = {} if load_weights else {"pretrained": False, "weights": None}
+    kept = kept or Kept.of(plan)
+    config, data, recipe, compute = plan.config, plan.data, plan.recipe, plan.compute
     set_seed(derive_seed(config.runtime.seed, "model", fold))
-    taken: list[str] = []
-    model = create_model(config.model.model_copy(update=start), taken.append)
-    if plan.recipe.groups_trained is not None:
-        freeze_but_last(model, plan.recipe.groups_trained)
-    facts = preprocessing(model, config.data.resize_mode)
-    whole = plan.compute.place(model)
-    from_features = plan.recipe.from_features
-    dropout = config.model.dropout
-    assert dropout != "auto"  # nothing in a plan is
-    model = classifier_alone(whole, dropout) if from_features else whole
+    whole, weights = _build_model(config.model, recipe, load_weights=load_weights)
+    facts = preprocessing(whole, config.data.resize_mode)
+    whole = compute.place(whole)
+    model = _alone(whole, config.model) if recipe.from_features else whole
     # the average is a plain copy; compiling comes after, and in place, to keep timm's key names
-    average = WeightAverage(model, config.optim.model_ema_decay) if plan.recipe.model_ema else None
+    average = WeightAverage(model, config.optim.model_ema_decay) if recipe.model_ema else None
     if config.runtime.grad_checkpointing:
         checkpoint_gradients(whole, config.model.name)
-    trainable = _trainable(model, plan.recipe)
+    trainable = _trainable(model, recipe)
     _require_trainable_batches(plan, fold, model, trainable, facts)
     if config.runtime.compile:
-        require_compiler(plan.compute.device)
+        require_compiler(compute.device)
         model.compile()
     optimizer = build_optimizer(model, config.optim, plan.pace.lr)
     normalizer = (
-        FeatureInput(plan.compute)
-        if from_features
-        else Normalizer(facts.mean, facts.std, plan.compute)
+        FeatureInput(compute)
+        if recipe.from_features
+        else Normalizer(facts.mean, facts.std, compute)
     )
-    device = plan.compute.device
     learner = Learner(
         model=model,
         trainable=trainable,
         loss=build_loss(
-            plan.recipe.imbalance,
-            plan.train_counts(fold),
+            recipe.imbalance,
+            data.class_counts("train", fold),
             # mixing smooths the targets itself
-            0.0 if augment.mixes else augment.smoothing,
-        ).to(device),
+            0.0 if recipe.augment.mixes else recipe.augment.smoothing,
+        ).to(compute.device),
         optimizer=optimizer,
-        schedule=Schedule(
-            optimizer,
-            sched=config.optim.sched,
-            epochs=plan.pace.epochs,
-            warmup_epochs=plan.pace.warmup_epochs,
-            min_lr=config.optim.min_lr,
-            steps_per_epoch=plan.steps_per_epoch(fold),
+        schedule=_schedule(optimizer, config.optim, plan.pace, len(data.rows("train", fold))),
+        scaler=torch.amp.GradScaler(
+            compute.device.type, enabled=compute.precision is torch.float16
         ),
-        scaler=torch.amp.GradScaler(device.type, enabled=plan.compute.precision is torch.float16),
         average=average,
-        batcher=TrainBatcher(normalizer, augment, len(plan.class_names), device),
-        compute=plan.compute,
+        batcher=TrainBatcher(normalizer, recipe.augment, len(data.class_names), compute.device),
+        compute=compute,
         clip_grad=config.optim.clip_grad,
     )
     bad_images = BadImages(skip=config.data.on_bad_image == "skip")
@@ -126,40 +117,70 @@ def assemble(
         # of the average, because a checkpoint's weights are loaded into that
         scored = model if average is None else average.model
         assert isinstance(scored, ClassifierAlone)
-        features = partial(store.of, scored, facts, bad_images)
+        features = partial(kept.features.of, scored, facts, bad_images)
         train_batches, val_batches = _feature_loaders(plan, fold, features)
     else:
-        train_batches = train_loader(plan, fold, facts, bad_images)
-        val_batches = eval_loader(plan, "val", fold, facts, bad_images)
+        train_batches = _train_loader(plan, fold, facts, bad_images, kept.pictures)
+        val_batches = _val_loader(plan, fold, facts, bad_images, kept.pictures)
     parts = Parts(
         learner=learner,
         train_batches=train_batches,
         val_batches=val_batches,
         normalizer=normalizer,
         progress=Progress(),
-        tracker=MetricTracker(plan.recipe.monitor),
+        tracker=MetricTracker(recipe.monitor),
         history=History(),
-        random_state=RandomState(device),
-        calibrates=plan.recipe.from_weights,
-        val_groups=_groups(plan, "val", fold),
+        random_state=RandomState(compute.device),
+        calibrates=recipe.from_weights,
+        val_groups=_val_groups(data, fold),
     )
-    card = model_card(whole, plan.class_names, facts)
-    return Assembly(fold, parts, facts, card, bad_images, store, next(iter(taken), None))
+    card = model_card(whole, data.class_names, facts)
+    return Assembly(fold, parts, facts, card, bad_images, kept, weights)
 
 
-def _groups(plan: Plan, split: str, fold: int) -> dict[str, str] | None:
-    table = plan.table
+def _build_model(
+    config: ModelConfig, recipe: Recipe, *, load_weights: bool
+) -> tuple[nn.Module, str | None]:
+    """(the whole model on the CPU, what was taken from the file of `--weights`)."""
+    start = {} if load_weights else {"pretrained": False, "weights": None}
+    taken: list[str] = []
+    model = create_model(config.model_copy(update=start), taken.append)
+    if recipe.groups_trained is not None:
+        freeze_but_last(model, recipe.groups_trained)
+    return model, next(iter(taken), None)
+
+
+def _alone(whole: nn.Module, config: ModelConfig) -> nn.Module:
+    assert config.dropout != "auto"  # nothing in a plan is
+    return classifier_alone(whole, config.dropout)
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, optim: OptimConfig, pace: Pace, pictures: int
+) -> Schedule:
+    return Schedule(
+        optimizer,
+        sched=optim.sched,
+        epochs=pace.epochs,
+        warmup_epochs=pace.warmup_epochs,
+        min_lr=optim.min_lr,
+        steps_per_epoch=pace.steps_per_epoch(pictures),
+    )
+
+
+def _val_groups(data: DataPlan, fold: int) -> dict[str, str] | None:
+    table = data.table
     if table.groups is None or not has_groups(table):
         return None
-    return {table.keys[i]: table.groups[i] for i in plan.assignment.indices(split, fold)}
+    return {table.keys[i]: table.groups[i] for i in data.rows("val", fold)}
 
 
 def _require_trainable_batches(
     plan: Plan, fold: int, model: nn.Module, trainable: Trainable, facts: Preprocessing
 ) -> None:
     """Raise ConfigError where a batch of one picture comes and the batch norm needs more."""
-    pictures = len(plan.assignment.indices("train", fold))
-    smallest = smallest_batch(pictures, plan.pace.batch_size, plan.config.optim.grad_accum)
+    pictures = len(plan.data.rows("train", fold))
+    smallest = smallest_batch(pictures, plan.pace.batch_size, plan.pace.grad_accum)
     if smallest > 1 or plan.recipe.augment.mixes or isinstance(model, ClassifierAlone):
         return
     # with all that is ever trained; each epoch begins by saying what it trains
@@ -192,17 +213,19 @@ def _trainable(model: nn.Module, recipe: Recipe) -> Trainable:
     return Trainable(stages, recipe.frozen_norms)
 
 
-def train_loader(plan: Plan, fold: int, facts: Preprocessing, bad_images: BadImages) -> TrainLoader:
+def _train_loader(
+    plan: Plan, fold: int, facts: Preprocessing, bad_images: BadImages, cache: PictureCache
+) -> TrainLoader:
     """The pictures that a fold trains on, changed at random."""
-    config, augment = plan.config, plan.recipe.augment
+    augment = plan.recipe.augment
     return TrainLoader(
-        plan.cache.for_training(plan.table, facts),
-        plan.assignment.indices("train", fold),
+        cache.for_training(plan.data.table, facts),
+        plan.data.rows("train", fold),
         train_transform(facts, augment),
         batch_size=plan.pace.batch_size,
-        grad_accum=config.optim.grad_accum,
-        seed=derive_seed(config.runtime.seed, "samples", fold),
-        workers=plan.workers,
+        grad_accum=plan.pace.grad_accum,
+        seed=derive_seed(plan.config.runtime.seed, "samples", fold),
+        workers=plan.loading.workers,
         device_type=plan.compute.device.type,
         even_batches=augment.mixes,
         balanced=plan.recipe.imbalance == "balanced-sampler",
@@ -210,41 +233,38 @@ def train_loader(plan: Plan, fold: int, facts: Preprocessing, bad_images: BadIma
     )
 
 
-def _feature_loaders(
-    plan: Plan, fold: int, features: Callable[[], FeatureSet]
-) -> tuple[FeatureTrainLoader, FeatureEvalLoader]:
-    train = FeatureTrainLoader(
-        features,
-        plan.table,
-        plan.assignment.indices("train", fold),
-        batch_size=plan.pace.batch_size,
-        grad_accum=plan.config.optim.grad_accum,
-        seed=derive_seed(plan.config.runtime.seed, "samples", fold),
-        balanced=plan.recipe.imbalance == "balanced-sampler",
-    )
-    val = FeatureEvalLoader(
-        features,
-        plan.table,
-        plan.assignment.indices("val", fold),
-        batch_size=plan.pace.batch_size,
-    )
-    return train, val
-
-
-def eval_loader(
-    plan: Plan, split: str, fold: int, facts: Preprocessing, bad_images: BadImages
+def _val_loader(
+    plan: Plan, fold: int, facts: Preprocessing, bad_images: BadImages, cache: PictureCache
 ) -> EvalLoader:
-    """The pictures of one split of one fold, in evaluation order."""
-    indices = plan.assignment.indices(split, fold)
-    if not len(indices):
-        raise DataError(f"the {split} split of fold {fold} has no pictures")
+    """The pictures that a fold is validated on, in evaluation order."""
+    rows = plan.data.rows("val", fold)
+    if not len(rows):
+        raise DataError(f"the val split of fold {fold} has no pictures")
     transform = eval_transform(facts)
     return EvalLoader(
-        plan.cache.for_evaluation(plan.table, facts, transform),
-        indices,
+        cache.for_evaluation(plan.data.table, facts, transform),
+        rows,
         transform,
         batch_size=plan.pace.batch_size,
-        workers=plan.workers,
+        workers=plan.loading.workers,
         device_type=plan.compute.device.type,
         bad_images=bad_images,
     )
+
+
+def _feature_loaders(
+    plan: Plan, fold: int, features: Callable[[], FeatureSet]
+) -> tuple[FeatureTrainLoader, FeatureEvalLoader]:
+    """(what a fold trains on, what it is validated on), as features."""
+    data, batch_size = plan.data, plan.pace.batch_size
+    train = FeatureTrainLoader(
+        features,
+        data.table,
+        data.rows("train", fold),
+        batch_size=batch_size,
+        grad_accum=plan.pace.grad_accum,
+        seed=derive_seed(plan.config.runtime.seed, "samples", fold),
+        balanced=plan.recipe.imbalance == "balanced-sampler",
+    )
+    val = FeatureEvalLoader(features, data.table, data.rows("val", fold), batch_size=batch_size)
+    return train, val

@@ -7,6 +7,7 @@ from pathlib import Path
 from imgcls.engine.device.memory import guess_training_memory_mib
 from imgcls.engine.device.runtime import amp_name, device_label
 from imgcls.engine.scoring.features import whole_model
+from imgcls.jobs.plan.model import ModelPlan
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly
 from imgcls.models.build import count_parameters
@@ -20,12 +21,9 @@ def describe_plan(
 
     assembly: the first fold, ready to train, to count its parameters and guess the memory it takes.
     """
-    config, fold = plan.config, plan.folds[0]
-    counts = {
-        split: plan.table.class_counts(plan.assignment.indices(split, fold))
-        for split in ("train", "val", "test")
-    }
-    steps = plan.steps_per_epoch(fold)
+    config, fold = plan.config, plan.data.folds[0]
+    counts = {split: plan.data.class_counts(split, fold) for split in ("train", "val", "test")}
+    steps = plan.pace.steps_per_epoch(int(counts["train"].sum()))
     trainable = total = memory_mib = None
     if assembly is not None:
         model = whole_model(assembly.parts.learner.model)
@@ -38,27 +36,27 @@ def describe_plan(
         )
     return PlanReport(
         data=config.data.source,
-        splitter=plan.assignment.splitter,
-        folds=plan.folds,
+        splitter=plan.data.assignment.splitter,
+        folds=plan.data.folds,
         k_folds=config.data.folds,
-        class_names=plan.class_names,
+        class_names=plan.data.class_names,
         class_counts={
             name: {split: int(counts[split][i]) for split in counts}
-            for i, name in enumerate(plan.class_names)
+            for i, name in enumerate(plan.data.class_names)
         },
         model_name=config.model.name,
-        start=_start(plan, assembly),
+        start=_start(plan.model, assembly),
         recipe=plan.recipe.describe(),
-        img_size=plan.img_size,
+        img_size=plan.model.img_size,
         parameters_trainable=trainable,
         parameters_total=total,
         opt=config.optim.opt,
         lr=plan.pace.lr,
         batch_size=plan.pace.batch_size,
-        grad_accum=config.optim.grad_accum,
+        grad_accum=plan.pace.grad_accum,
         epochs=plan.epochs,
         steps_per_epoch=steps,
-        total_steps=steps * plan.epochs * len(plan.folds),
+        total_steps=steps * plan.epochs * len(plan.data.folds),
         monitor=plan.recipe.monitor,
         imbalance=plan.recipe.imbalance,
         imbalance_ratio=plan.recipe.imbalance_ratio,
@@ -66,17 +64,17 @@ def describe_plan(
         device=str(plan.compute.device),
         device_name=device_label(plan.compute.device),
         amp=amp_name(plan.compute.precision),
-        workers=plan.workers,
+        workers=plan.loading.workers,
         memory_mib=memory_mib,
         output=run or config.runtime.output,
-        preflight=plan.preflight,
+        preflight=plan.data.preflight,
         reasons=plan.reasons,
-        notes=(*plan.assignment.notes, *plan.notes),
+        notes=(*plan.data.assignment.notes, *plan.notes),
     )
 
 
-def _start(plan: Plan, assembly: Assembly | None) -> str:
-    if plan.config.model.weights is not None:
+def _start(model: ModelPlan, assembly: Assembly | None) -> str:
+    if model.config.weights is not None:
         taken = "weights" if assembly is None else assembly.weights or "weights"
-        return f"{taken} from {plan.config.model.weights}"
-    return "pretrained" if plan.pretrained else "from scratch"
+        return f"{taken} from {model.config.weights}"
+    return "pretrained" if model.pretrained else "from scratch"

@@ -61,7 +61,7 @@ class FeatureStore:
     ) -> FeatureSet:
         plan, views = self._plan, self._plan.recipe.feature_views
         set_tf32(plan.compute.device, allowed=True)
-        split = plan.assignment.split
+        split = plan.data.assignment.split
         rows = np.flatnonzero((split == "train") | (split == "val"))
         trained = np.flatnonzero(split == "train")
         self._done, self._total = 0, len(rows) + (views - 1) * len(trained)
@@ -87,7 +87,7 @@ class FeatureStore:
 
     def _bad(self, rows: Iterable[int], bad_images: BadImages) -> dict[int, BadImage]:
         """The pictures of these rows, with the reason where this sitting met them."""
-        table, met = self._plan.table, {image.key: image for image in bad_images.met}
+        table, met = self._plan.data.table, {image.key: image for image in bad_images.met}
         why = "could not be read when its features were computed"
         return {row: met.get(table.keys[row], bad_image(table, row, why)) for row in sorted(rows)}
 
@@ -98,8 +98,8 @@ class FeatureStore:
         plan = self._plan
         made_by: dict[str, Any] = {
             "backbone": key,
-            "pictures": plan.table.fingerprint(),
-            "split": hashlib.sha256("/".join(plan.assignment.split).encode()).hexdigest(),
+            "pictures": plan.data.table.fingerprint(),
+            "split": hashlib.sha256("/".join(plan.data.assignment.split).encode()).hexdigest(),
             "preprocessing": facts.to_json(),
             "views": repr(plan.recipe.augment) if plan.recipe.feature_views > 1 else None,
             "seed": plan.config.runtime.seed,
@@ -136,11 +136,11 @@ class FeatureStore:
         if not len(left):
             return
         loader = EvalLoader(
-            plan.table,
+            plan.data.table,
             left,
             eval_transform(facts) if view == 0 else train_transform(facts, plan.recipe.augment),
             batch_size=size,
-            workers=plan.workers,
+            workers=plan.loading.workers,
             device_type=plan.compute.device.type,
             seed=None if view == 0 else derive_seed(plan.config.runtime.seed, "view", view),
             bad_images=bad_images,
@@ -151,7 +151,7 @@ class FeatureStore:
         remaining = iter(left.tolist())
         for batch, features in extract_features(alone, loader, normalizer, plan.compute):
             # in order, without those that could not be read
-            keys = plan.table.keys
+            keys = plan.data.table.keys
             rows = np.array([next(r for r in remaining if keys[r] == key) for key in batch.keys])
             if file is not None:
                 try:

@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from imgcls.config.load import dump_yaml
+from imgcls.config.run import TrainConfig
 from imgcls.data.loading.bad_images import BadImage
 from imgcls.data.splits.assign import split_rows
 from imgcls.engine.checkpoint.checkpointer import Checkpointer, find_sound, go_on
@@ -24,7 +27,7 @@ from imgcls.engine.training.events import (
     Observer,
     Resumed,
 )
-from imgcls.engine.training.fit import FitSettings, broadcast, fit
+from imgcls.engine.training.fit import FitSettings, Parts, broadcast, fit
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.engine.training.losses import stated_prior
 from imgcls.engine.training.trainable import is_too_few
@@ -35,10 +38,11 @@ from imgcls.errors import (
     InterruptedRunError,
     OutputError,
 )
+from imgcls.jobs.plan.pace import Pace
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly, assemble
-from imgcls.jobs.train.features import FeatureStore
 from imgcls.jobs.train.head import fit_head
+from imgcls.jobs.train.kept import Kept
 from imgcls.jobs.train.restore import inexact, machine, restore
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.results.audit import AuditPicture
@@ -61,7 +65,7 @@ def train_fold(
     fold: int,
     assembly: Assembly | None,
     *,
-    store: FeatureStore,
+    kept: Kept,
     emit: Observer,
     stop: StopRequest,
     force: bool,
@@ -73,6 +77,7 @@ def train_fold(
     `imgcls.jobs.train.train.train_run`.
     """
     start_s = time.monotonic()
+    config, data, recipe, compute = plan.config, plan.data, plan.recipe, plan.compute
     folder = fold_folder(run, fold)
     checkpoints = folder / "checkpoints"
     emit = broadcast((partial(_keep_history, folder), emit))
@@ -81,26 +86,27 @@ def train_fold(
     if saved is None and sound.problems:
         raise CheckpointError(f"no checkpoint of fold {fold} is sound: {sound.problems[0]}")
     if assembly is None or assembly.fold != fold or assembly.parts.progress.step:
-        assembly = assemble(plan, fold, load_weights=saved is None, store=store)
+        assembly = assemble(plan, fold, load_weights=saved is None, kept=kept)
     # no bound method: parts in a circle would keep their loader processes until Python collects
     # them, in an order in which each of them is waited for in vain, five seconds long
-    store.on_batch = partial(_features_done, emit, stop)
-    store.run = run
+    kept.features.on_batch = partial(_features_done, emit, stop)
+    kept.features.run = run
     parts = assembly.parts
     state = parts.train_state()
     if saved is not None:
         restore(plan, fold, parts, saved, force=force)
-    _keep_plan(plan, run, checkpoints)
+    _keep_config(config, run, checkpoints)
     if saved is not None:
         with writing(checkpoints, go_on(run)):
             best = settle(checkpoints, best, saved.folder)
         if best is None and parts.tracker.best_value is not None:
             # one that is damaged must not keep a later epoch from being the best
             parts.tracker.load_state_dict(MetricTracker(parts.tracker.metric).state_dict())
-        emit(Resumed(saved.folder, sound.problems, inexact(plan, fold, saved)))
+        not_as_it_was = inexact(fold, compute.device, config.runtime.amp, saved.facts)
+        emit(Resumed(saved.folder, sound.problems, not_as_it_was))
     checkpointer = Checkpointer(
         checkpoints,
-        policy=plan.config.checkpoint,
+        policy=config.checkpoint,
         state=state,
         card=assembly.card,
         facts=_facts(plan, fold),
@@ -110,32 +116,40 @@ def train_fold(
     assembly.bad_images.on_new = partial(_image_skipped, run, emit)
     settings = FitSettings(
         fold=fold,
-        folds=plan.folds,
+        folds=data.folds,
         folder=folder,
         epochs=plan.epochs,
-        score_first=plan.recipe.fits_head,
-        patience=plan.config.early_stopping.patience,
-        seed=plan.config.runtime.seed,
+        score_first=recipe.fits_head,
+        patience=config.early_stopping.patience,
+        seed=config.runtime.seed,
     )
-    with contextlib.closing(checkpointer), _advising(plan):
-        if saved is None and plan.recipe.fits_head:
+    with contextlib.closing(checkpointer), _advising(plan.pace, config.optim.opt, compute.device):
+        if saved is None and recipe.fits_head:
             with stop.at_once():
                 features_of = partial(
-                    assembly.store.of,
+                    kept.features.of,
                     facts=assembly.preprocessing,
                     bad_images=assembly.bad_images,
                 )
-                fit_head(plan, fold, parts.learner, features_of, emit)
+                fit_head(
+                    data,
+                    fold,
+                    parts.learner,
+                    features_of,
+                    emit,
+                    imbalance=recipe.imbalance,
+                    seed=config.runtime.seed,
+                )
         fit(parts, settings, checkpointer, emit, stop)
     with writing(run, go_on(run)):
         add_bad_images(run, map(_as_picture, assembly.bad_images.met))
-    return _result(plan, fold, folder, parts.progress.stopped_early, start_s), assembly
+    return _result(settings, parts, len(data.rows("val", fold)), start_s), assembly
 
 
-def _keep_plan(plan: Plan, run: Path, checkpoints: Path) -> None:
+def _keep_config(config: TrainConfig, run: Path, checkpoints: Path) -> None:
     """Write what the run is trained by from here on; nothing refuses to go on any more."""
     with writing(run, go_on(run)):
-        write_text(run / CONFIG, dump_yaml(plan.config))
+        write_text(run / CONFIG, dump_yaml(config))
         # it is made again at the end; until then the run is not finished
         (run / SUMMARY).unlink(missing_ok=True)
     with writing(checkpoints):
@@ -146,14 +160,14 @@ def _keep_plan(plan: Plan, run: Path, checkpoints: Path) -> None:
 
 
 @contextlib.contextmanager
-def _advising(plan: Plan) -> Iterator[None]:
+def _advising(pace: Pace, opt: str, device: torch.device) -> Iterator[None]:
     """Say what to do where memory or the pictures of a batch do not suffice."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise DeviceMemoryError(_memory_advice(plan, error)) from error
+        raise DeviceMemoryError(_memory_advice(pace, opt, device, error)) from error
     except ValueError as error:
         if not is_too_few(error):
             raise
@@ -171,51 +185,50 @@ def _keep_history(folder: Path, event: Event) -> None:
 
 
 def _facts(plan: Plan, fold: int) -> dict[str, object]:
-    imbalance = plan.recipe.imbalance
-    prior = stated_prior(imbalance, plan.train_counts(fold))
+    data, imbalance = plan.data, plan.recipe.imbalance
+    prior = stated_prior(imbalance, data.class_counts("train", fold))
     return {
         "fold": fold,
         "model_name": plan.config.model.name,
-        "class_names": list(plan.class_names),
-        "val_pictures": len(plan.assignment.indices("val", fold)),
+        "class_names": list(data.class_names),
+        "val_pictures": len(data.rows("val", fold)),
         "prior": {"imbalance": imbalance, "shares": prior.tolist()},
         "config": plan.config.model_dump(mode="json"),
-        "data_fingerprint": plan.table.fingerprint(),
-        "splits": recorded_splits(split_rows(plan.table, plan.assignment)),
-        "splitter": plan.assignment.splitter,
+        "data_fingerprint": data.table.fingerprint(),
+        "splits": recorded_splits(split_rows(data.table, data.assignment)),
+        "splitter": data.assignment.splitter,
         "versions": versions(),
-        "machine": machine(plan),
+        "machine": machine(plan.compute.device),
     }
 
 
-def _result(plan: Plan, fold: int, folder: Path, early: bool, start_s: float) -> FoldResult:
-    checkpoints = folder / "checkpoints"
+def _result(settings: FitSettings, parts: Parts, val_pictures: int, start_s: float) -> FoldResult:
+    checkpoints = settings.folder / "checkpoints"
     best, last = best_of(checkpoints), last_of(checkpoints)
     if best is None or last is None:
         raise OutputError(
             f"{checkpoints}: there is no best checkpoint: no epoch had a usable "
-            f"{plan.recipe.monitor}, or the one that had is damaged"
+            f"{parts.tracker.metric}, or the one that had is damaged"
         )
     facts = read_sidecar(best)["facts"]
     return FoldResult(
-        fold=fold,
-        folder=folder,
+        fold=settings.fold,
+        folder=settings.folder,
         best_checkpoint=checkpoints / BEST,
         last_checkpoint=checkpoints / LAST,
         best_epoch=facts["epoch"],
         epochs_run=read_sidecar(last)["facts"]["epoch"],
-        monitor=plan.recipe.monitor,
+        monitor=parts.tracker.metric,
         # earlier versions counted the epochs of these from 0
         best_metrics={**facts["metrics"], "epoch": facts["epoch"]},
-        val_pictures=len(plan.assignment.indices("val", fold)),
-        stopped_early=early,
+        val_pictures=val_pictures,
+        stopped_early=parts.progress.stopped_early,
         elapsed_s=time.monotonic() - start_s,
     )
 
 
-def _memory_advice(plan: Plan, error: BaseException) -> str:
-    batch_size, grad_accum = plan.pace.batch_size, plan.config.optim.grad_accum
-    device, opt = plan.compute.device, plan.config.optim.opt
+def _memory_advice(pace: Pace, opt: str, device: torch.device, error: BaseException) -> str:
+    batch_size, grad_accum = pace.batch_size, pace.grad_accum
     asked = re.search(r"allocate (\d+) bytes", str(error))
     if asked is not None and int(asked[1]) > _TOO_MUCH_BYTES:
         return (

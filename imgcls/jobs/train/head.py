@@ -11,17 +11,20 @@ from imgcls.data.loading.features import FeatureSet
 from imgcls.engine.device.runtime import derive_seed
 from imgcls.engine.training.events import Event, HeadFitted
 from imgcls.engine.training.step import Learner
-from imgcls.jobs.plan.plan import Plan
+from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.train.logistic import fit_logistic
 from imgcls.models.head import ClassifierAlone, classifier_alone, set_classifier
 
 
 def fit_head(
-    plan: Plan,
+    data: DataPlan,
     fold: int,
     learner: Learner,
     features_of: Callable[[ClassifierAlone], FeatureSet],
     emit: Callable[[Event], None],
+    *,
+    imbalance: str,
+    seed: int,
 ) -> None:
     """Fit the fold's classifier by logistic regression, and give it to the model and its average.
 
@@ -33,14 +36,14 @@ def fit_head(
     alone = model if isinstance(model, ClassifierAlone) else classifier_alone(model)
     features = features_of(alone)
     features_s = time.monotonic() - start_s
-    rows = features.readable(plan.assignment.indices("train", fold))
-    groups = plan.table.groups
+    rows = features.readable(data.rows("train", fold))
+    groups = data.table.groups
     fitted = fit_logistic(
         np.stack([features.of(rows, view) for view in range(len(features.values))]),
-        plan.table.labels[rows],
-        len(plan.class_names),
-        imbalance=plan.recipe.imbalance,
-        seed=derive_seed(plan.config.runtime.seed, "head", fold),
+        data.table.labels[rows],
+        len(data.class_names),
+        imbalance=imbalance,
+        seed=derive_seed(seed, "head", fold),
         groups=None if groups is None else [groups[row] for row in rows],
     )
     set_classifier(alone.classifier, fitted.weight, fitted.bias)

@@ -11,6 +11,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.data.splits.assign import split_rows as rows_of
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly, assemble
+from imgcls.jobs.train.kept import Kept
 from imgcls.jobs.train.time_budget import fit_to_time
 from imgcls.models.hub import check_can_be_had
 from imgcls.storage.bad_images import add_bad_images
@@ -38,8 +39,7 @@ def begin(plan: Plan) -> Begun:
 
     Its first fold is assembled before anything is written, so that such an error leaves nothing.
     """
-    plan = fit_to_time(plan)
-    first = assemble(plan, plan.folds[0])
+    plan, first = _first_fold(plan)
     return Begun(plan, start_run(plan), first)
 
 
@@ -50,23 +50,32 @@ def preview(
 
     Raises the RequestErrors that `train` would, also for weights that cannot be had.
     """
-    plan = fit_to_time(make_plan(config, on_picture=on_picture))
-    if plan.pretrained:
+    plan = make_plan(config, on_picture=on_picture)
+    if plan.model.pretrained:
         check_can_be_had(plan.config.model.name)
-    return plan, assemble(plan, plan.folds[0], load_weights=not plan.pretrained)
+    return _first_fold(plan, load_weights=not plan.model.pretrained)
+
+
+def _first_fold(plan: Plan, *, load_weights: bool = True) -> tuple[Plan, Assembly]:
+    """The plan as it fits into its time, and its first fold ready to train."""
+    # pictures that are decoded to measure the time need not be decoded again
+    kept = Kept.of(plan)
+    plan = fit_to_time(plan, kept)
+    return plan, assemble(plan, plan.data.folds[0], load_weights=load_weights, kept=kept)
 
 
 def start_run(plan: Plan) -> Path:
     """A new run folder with its resolved config and its splits. Raises RunError."""
+    data, config = plan.data, plan.config
 
     def fill(folder: Path) -> None:
-        write_csv(folder / SPLITS, SPLIT_COLUMNS, rows_of(plan.table, plan.assignment))
-        if plan.preflight is not None:
-            add_bad_images(folder, plan.preflight.unreadable)
-            write_json(folder / PREFLIGHT, plan.preflight)
-        write_text(folder / CONFIG, dump_yaml(plan.config))
+        write_csv(folder / SPLITS, SPLIT_COLUMNS, rows_of(data.table, data.assignment))
+        if data.preflight is not None:
+            add_bad_images(folder, data.preflight.unreadable)
+            write_json(folder / PREFLIGHT, data.preflight)
+        write_text(folder / CONFIG, dump_yaml(config))
 
-    runtime = plan.config.runtime
+    runtime = config.runtime
     return create_run_folder(
-        runtime.output, runtime.experiment, plan.table.name, plan.config.model.name, fill
+        runtime.output, runtime.experiment, data.table.name, config.model.name, fill
     )

@@ -14,8 +14,11 @@ from imgcls.engine.scoring.inference import predict
 from imgcls.engine.training.fit import Parts
 from imgcls.engine.training.step import train_step
 from imgcls.errors import ConfigError
+from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.plan import Plan
+from imgcls.jobs.plan.recipe import Recipe
 from imgcls.jobs.train.assemble import assemble
+from imgcls.jobs.train.kept import Kept
 
 # the first steps load kernels and fill the loaders' queues
 _WARMUP_STEPS = 3
@@ -38,11 +41,11 @@ class EpochTime:
     head_s: float
 
 
-def fit_to_time(plan: Plan) -> Plan:
+def fit_to_time(plan: Plan, kept: Kept | None = None) -> Plan:
     """The plan with no more epochs than fit into `optim.max_minutes`; as it is without that.
 
-    The minutes are for all folds together, from this call on. Raises ConfigError when not even one
-    epoch fits.
+    The minutes are for all folds together, from this call on. kept: see `assemble`. Raises
+    ConfigError when not even one epoch fits.
     """
     minutes = plan.config.optim.max_minutes
     if minutes is None:
@@ -53,8 +56,8 @@ def fit_to_time(plan: Plan) -> Plan:
             "it out with --tune head"
         )
     start_s = time.monotonic()
-    measured = measure_epoch(plan)
-    folds = len(plan.folds)
+    measured = measure_epoch(plan, kept)
+    folds = len(plan.data.folds)
     left_s = 60 * minutes - (time.monotonic() - start_s) - measured.head_s
     epoch_s = measured.epoch_s
     # so many minutes may be given that their seconds are inf
@@ -82,21 +85,22 @@ def fit_to_time(plan: Plan) -> Plan:
     return replace(plan, pace=pace, reasons=(*plan.reasons, reason), config=config)
 
 
-def measure_epoch(plan: Plan) -> EpochTime:
-    """Time some updates and validation batches of the first fold, on parts that are thrown away."""
-    parts = assemble(plan, plan.folds[0], load_weights=False).parts
+def measure_epoch(plan: Plan, kept: Kept | None = None) -> EpochTime:
+    """What an epoch of the first fold takes, by some updates and batches of parts thrown away."""
+    data, fold = plan.data, plan.data.folds[0]
+    parts = assemble(plan, fold, load_weights=False, kept=kept).parts
     step_s, steps = _time_steps(parts)
     val_s = _time_validation(parts)
-    head_s = _feature_pictures(plan) * val_s / len(plan.assignment.indices("val", plan.folds[0]))
+    head_s = _feature_passes(data, plan.recipe) * val_s / len(data.rows("val", fold))
     return EpochTime(parts.train_batches.steps_per_epoch * step_s + val_s, steps, head_s)
 
 
-def _feature_pictures(plan: Plan) -> int:
+def _feature_passes(data: DataPlan, recipe: Recipe) -> int:
     """Passes of a picture through the backbone before the first epoch, in all folds together."""
-    if not plan.recipe.fits_head:
+    if not recipe.fits_head:
         return 0
-    trained = int((plan.assignment.split == "train").sum())
-    return plan.recipe.feature_views * trained + int((plan.assignment.split == "val").sum())
+    split = data.assignment.split
+    return recipe.feature_views * int((split == "train").sum()) + int((split == "val").sum())
 
 
 def _time_steps(parts: Parts) -> tuple[float, int]:

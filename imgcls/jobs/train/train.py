@@ -10,7 +10,7 @@ from imgcls.engine.training.events import Observer
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly
-from imgcls.jobs.train.restore import require_terms
+from imgcls.jobs.train.restore import require_as_begun
 from imgcls.jobs.train.start import Begun, begin
 from imgcls.jobs.train.trainer import Trainer, in_charge
 from imgcls.results.training import TrainResult
@@ -59,9 +59,9 @@ def train_run(
     trainer = Trainer(plan, run, observers, first=first, force=force)
     with in_charge(run, on_signal, stop) as request:
         if not force:
-            require_terms(plan, run)
-        folds = tuple(trainer.train(fold, request) for fold in plan.folds)
+            require_as_begun(plan.config, plan.data, run)
+        folds = tuple(trainer.train(fold, request) for fold in plan.data.folds)
         summary = trainer.finish()
     return TrainResult(
-        run, plan.config.model.name, plan.class_names, folds, summary, count_bad_images(run)
+        run, plan.config.model.name, plan.data.class_names, folds, summary, count_bad_images(run)
     )

@@ -16,8 +16,8 @@ from imgcls.errors import ConfigError, InterruptedRunError, RunError
 from imgcls.jobs.evaluate.folds import summarize
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly
-from imgcls.jobs.train.features import FeatureStore
 from imgcls.jobs.train.fold import train_fold
+from imgcls.jobs.train.kept import Kept
 from imgcls.jobs.train.start import begin
 from imgcls.results.training import FoldResult
 from imgcls.storage.caches import remove_features
@@ -49,7 +49,7 @@ class Trainer:
         self._emit = broadcast(observers)
         self._force = force
         self._assembly = first
-        self._store = FeatureStore(plan) if first is None else first.store
+        self._kept = Kept.of(plan) if first is None else first.kept
 
     @classmethod
     def begin(cls, config: TrainConfig, observers: Sequence[Observer] = ()) -> Trainer:
@@ -69,7 +69,7 @@ class Trainer:
             raise ConfigError(f"fold {fold}: the run has folds {folds[0]} to {folds[-1]}")
         with in_charge(self.run, None, None) as stop:
             result = self.train(fold, stop)
-            planned = self.plan.folds
+            planned = self.plan.data.folds
             if all(fold_is_finished(fold_folder(self.run, n)) for n in planned):
                 self.finish()
         return result
@@ -81,7 +81,7 @@ class Trainer:
             self.run,
             fold,
             self._assembly,
-            store=self._store,
+            kept=self._kept,
             emit=self._emit,
             stop=stop,
             force=self._force,
@@ -90,7 +90,7 @@ class Trainer:
 
     def finish(self) -> dict[str, Any] | None:
         """The summary of several folds, written once all are trained; None for a single one."""
-        summary = summarize(self.plan, self.run) if len(self.plan.folds) > 1 else None
+        summary = summarize(self.plan, self.run) if len(self.plan.data.folds) > 1 else None
         remove_features(self.run)
         return summary
 

@@ -75,7 +75,7 @@ def open_search(
     base = with_values(config.base(), where)
     space = search_space(config, plan.pace.lr, idle_options(plan.recipe, resolved))
     # before anything is written: what cannot be built or fetched leaves nothing behind
-    first = assemble(plan, plan.folds[0])
+    first = assemble(plan, plan.data.folds[0])
     folder = _folder(config, plan)
     # before the files, which a search on other terms must not touch
     study = _open_study(config, plan, folder, space=space, base=base)
@@ -90,7 +90,7 @@ def open_search(
         # first, because it tells that the folder is a search's
         write_text(folder / SEARCH, dump_yaml(kept.model_copy(update={"search": search_kept})))
         # one split for all trials, on pictures that were checked once
-        write_csv(folder / SPLITS, SPLIT_COLUMNS, split_rows(plan.table, plan.assignment))
+        write_csv(folder / SPLITS, SPLIT_COLUMNS, split_rows(plan.data.table, plan.data.assignment))
     search = Search(
         folder=folder,
         command=f"imgcls tune --config {shlex.quote(str(folder / SEARCH))}{again}",
@@ -104,7 +104,7 @@ def open_search(
 
 
 def _folder(config: TuneConfig, plan: Plan) -> Path:
-    data, model = plain_name(plan.table.name), plain_name(plan.config.model.name)
+    data, model = plain_name(plan.data.table.name), plain_name(plan.config.model.name)
     folder = config.runtime.output / (config.runtime.experiment or f"tune-{data}-{model}")
     if (folder / CONFIG).exists():
         raise RunError(f"{folder}: a run, not a search; give the search another --experiment NAME")
@@ -154,7 +154,7 @@ def _open_study(
         seed=plan.config.runtime.seed,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warmup),
         terms={
-            "pictures": plan.table.fingerprint(),
+            "pictures": plan.data.table.fingerprint(),
             "search": {"space": space, "metric": metric},
             **base.model_dump(mode="json", exclude=_FREE),
         },
