@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.metadata import requires, version
 
+import pytest
 from conftest import run_process
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -19,6 +20,7 @@ def test_every_dependency_is_as_new_as_it_must_be():
             assert Version(version(requirement.name)) in requirement.specifier, line
 
 
+@pytest.mark.slow
 def test_the_main_commands_work(tmp_path, photos):
     """Train, evaluate with a page, report, resume, benchmark, list and inspect."""
     tiny = ("--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--workers", "0")

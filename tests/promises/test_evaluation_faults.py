@@ -65,7 +65,7 @@ def evaluated(run, value, **options):
     os.environ["PLOT"] = value
     config = EvaluateConfig(
         checkpoint=run, device="cpu", workers=0, ci="none", amp="bf16" if value == OLD else "off",
-        top_k="1" if value == OLD else "1,2", **options,
+        top_k=(1,) if value == OLD else (1, 2), **options,
     )  # fmt: skip
     return evaluate(config)
 

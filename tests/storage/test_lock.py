@@ -87,8 +87,9 @@ def test_a_run_has_one_writer(tmp_path):
     ],
     ids=["another-host", "a-living-process", "huge-pid", "deep", "no-text", "empty"],
 )
-def test_what_lies_in_the_file_holds_nothing(tmp_path, text):
+def test_what_lies_in_the_file_holds_nothing(tmp_path, monkeypatch, text):
     """A lock of an earlier version, of another host or container, or a damaged one."""
+    monkeypatch.setattr("imgcls.storage.lock._ORPHANS_S", 0.2)
     (tmp_path / LOCK_NAME).write_bytes(text.encode(errors="surrogatepass"))
     assert not is_locked(tmp_path)
     with lock_run(tmp_path), pytest.raises(RunError, match="in use by"), lock_run(tmp_path):
