@@ -21,7 +21,7 @@ from imgcls.engine.device.batches import ComputeSettings, Normalizer
 from imgcls.engine.device.memory import guess_training_memory_mib
 from imgcls.engine.device.runtime import get_device, resolve_precision
 from imgcls.engine.scoring.inference import predict
-from imgcls.engine.training.events import EpochDone, StepDone, Stopped
+from imgcls.engine.training.events import EpochDone, StepDone, Stopped, ValidationBatchDone
 from imgcls.engine.training.fit import validate_epoch
 from imgcls.engine.training.optim import build_optimizer, default_lr
 from imgcls.engine.training.schedule import Schedule
@@ -277,7 +277,8 @@ def test_an_epoch_has_one_number_everywhere(photos):
     result = Trainer.begin(config, [events.append]).train_fold(0)
     done = [event for event in events if isinstance(event, EpochDone)]
     assert [e.epoch for e in done] == [e.history[-1]["epoch"] for e in done] == [1, 2]
-    assert {e.epoch for e in events if isinstance(e, StepDone)} == {1, 2}
+    for kind in (StepDone, ValidationBatchDone):
+        assert {e.epoch for e in events if isinstance(e, kind)} == {1, 2}
     checkpoints = sorted((result.folder / "checkpoints").glob("step-*"))
     facts = [read_checkpoint(folder).facts for folder in checkpoints]
     assert [f["epoch"] for f in facts] == [f["metrics"]["epoch"] for f in facts] == [1, 2]

@@ -195,10 +195,11 @@ def test_a_stop_while_the_fitted_head_is_scored_loses_nothing(photos, weights, t
 
     def stop(event):
         if isinstance(event, ValidationBatchDone):
+            assert event.epoch == 0
             os.kill(os.getpid(), signal.SIGTERM)
 
     whole = train(config).folds[0]
-    with pytest.raises(InterruptedRunError, match="everything is saved"):
+    with pytest.raises(InterruptedRunError, match="before the first epoch; everything is saved"):
         train(config, [stop])
     result = resume(ResumeConfig()).folds[0]
     assert (result.best_epoch, result.epochs_run) == (whole.best_epoch, whole.epochs_run)

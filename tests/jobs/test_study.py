@@ -19,14 +19,14 @@ NOBODY = {**this_process(), "started": "never"}
 def open_study(tmp_path):
     """A function that joins the study as a process of its own would."""
 
-    def join(seed=1, **terms):
+    def join(seed=1, **settings):
         return Study(
             f"sqlite:///{tmp_path}/study.db",
             "s",
             direction="maximize",
             seed=seed,
             pruner=optuna.pruners.NopPruner(),
-            terms={"epochs": 3, **terms},
+            settings={"epochs": 3, **settings},
             start={"x": 0.5},
         )
 
@@ -82,7 +82,7 @@ def test_a_study_that_was_stopped_goes_on_with_the_draws_it_would_have_made(tmp_
         for trials in sittings:
             study = Study(
                 f"sqlite:///{tmp_path}/{name}.db", "s", direction="maximize", seed=5,
-                pruner=optuna.pruners.NopPruner(), terms={}, start=None,
+                pruner=optuna.pruners.NopPruner(), settings={}, start=None,
             )  # fmt: skip
             found += [study.run_one(draw(study)).params["x"] for _ in range(trials)]
         return found
@@ -170,7 +170,7 @@ def test_a_failed_trial_says_why_and_the_study_goes_on(open_study):
     assert study.begun() == 2
 
 
-def test_other_terms_are_refused(open_study):
+def test_other_settings_are_refused(open_study):
     """By name; the pictures by their fingerprint."""
     open_study(pictures="abc")
     with pytest.raises(RunError, match=r"the study s was begun with epochs = 3, not 4"):
@@ -212,7 +212,7 @@ def test_a_database_that_cannot_be_used_is_one_line(url, reason, monkeypatch):
         RunError, match=f"--storage {url.replace('+', '.')}: .*({reason})"
     ) as caught:
         Study(
-            url, "s", direction="maximize", seed=1, pruner=optuna.pruners.NopPruner(), terms={},
+            url, "s", direction="maximize", seed=1, pruner=optuna.pruners.NopPruner(), settings={},
             start=None,
         )  # fmt: skip
     assert "\n" not in str(caught.value)

@@ -5,7 +5,7 @@ Epochs are counted from 1, and the fitted classifier before the first is epoch 0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class ValidationBatchDone:
-    """One validation batch was scored."""
+    """One validation batch of the epoch under way was scored."""
 
     epoch: int
     samples: int
@@ -140,3 +140,13 @@ Event = (
     | Stopped
 )
 Observer = Callable[[Event], None]
+
+
+def broadcast(observers: Sequence[Observer]) -> Observer:
+    """One function that tells every observer."""
+
+    def emit(event: Event) -> None:
+        for observer in observers:
+            observer(event)
+
+    return emit

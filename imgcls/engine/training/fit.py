@@ -132,10 +132,10 @@ def fit(
     """
     progress, history = parts.progress, parts.history
     emit(_fold_started(parts, settings))
-    with _saving_when_loaders_fail(parts, checkpointer, stop):
+    with _saving_when_loaders_fail(parts, settings, checkpointer, stop):
         while not progress.finished:
-            # the fitted classifier is validated as it is, as epoch 0
-            trains = bool(history.rows) or not settings.score_first
+            # the fitted classifier is validated as it is
+            trains = _epoch_under_way(parts, settings) > 0
             if trains:
                 _train_rest_of_epoch(parts, settings, checkpointer, emit, stop)
             metrics = _validate(parts, settings, checkpointer, emit, stop)
@@ -150,6 +150,13 @@ def fit(
             checkpointer.after_epoch(progress, history, improved=improved)
     checkpointer.wait()
     emit(Stopped(settings.fold, progress.stopped_early, progress.epoch, parts.tracker.best_epoch))
+
+
+def _epoch_under_way(parts: Parts, settings: FitSettings) -> int:
+    """The number that the row to come will have: 0 for a fitted classifier without one yet."""
+    if settings.score_first and not parts.history.rows:
+        return 0
+    return parts.progress.epoch + 1
 
 
 def _train_rest_of_epoch(
@@ -180,7 +187,7 @@ def _train_rest_of_epoch(
         )
         if stop:
             _save_now(parts, checkpointer)
-            raise _interrupted(progress, stop)
+            raise _interrupted(_epoch_under_way(parts, settings), stop)
         if progress.step_in_epoch < parts.train_batches.steps_per_epoch:
             checkpointer.after_step(progress, parts.history)
 
@@ -192,14 +199,14 @@ def _validate(
     emit: Callable[[Event], None],
     stop: StopRequest,
 ) -> dict[str, float | None]:
-    progress = parts.progress
+    progress, epoch = parts.progress, _epoch_under_way(parts, settings)
     start_s = time.monotonic()
 
     def after_batch(samples: int) -> None:
-        emit(ValidationBatchDone(progress.epoch + 1, samples))
+        emit(ValidationBatchDone(epoch, samples))
         if stop:
             _save_now(parts, checkpointer)
-            raise _interrupted(progress, stop)
+            raise _interrupted(epoch, stop)
 
     set_seed(derive_seed(settings.seed, "validation", settings.fold, progress.epoch))
     metrics = validate_epoch(parts, after_batch)
@@ -257,7 +264,7 @@ def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:
 
 @contextlib.contextmanager
 def _saving_when_loaders_fail(
-    parts: Parts, checkpointer: Checkpointer, stop: StopRequest
+    parts: Parts, settings: FitSettings, checkpointer: Checkpointer, stop: StopRequest
 ) -> Iterator[None]:
     """Save when pictures cannot be loaded: batches are waited for between two whole updates.
 
@@ -268,7 +275,7 @@ def _saving_when_loaders_fail(
     except (WorkerError, ReadError, BadImageError) as error:
         if stop and isinstance(error, WorkerError):
             _save_now(parts, checkpointer)
-            raise _interrupted(parts.progress, stop) from error
+            raise _interrupted(_epoch_under_way(parts, settings), stop) from error
         # where the disk is what failed, the last checkpoint has to do
         if parts.progress.step:
             with contextlib.suppress(RunFailedError, OSError):
@@ -281,19 +288,9 @@ def _save_now(parts: Parts, checkpointer: Checkpointer) -> None:
     checkpointer.wait()
 
 
-def _interrupted(progress: Progress, stop: StopRequest) -> InterruptedRunError:
+def _interrupted(epoch: int, stop: StopRequest) -> InterruptedRunError:
+    when = f"in epoch {epoch}" if epoch else "before the first epoch"
     return InterruptedRunError(
-        f"stopped {stop.reason or 'by a signal'} in epoch {progress.epoch + 1}; everything is "
-        "saved",
+        f"stopped {stop.reason or 'by a signal'} {when}; everything is saved",
         stop.signal_number or 2,
     )
-
-
-def broadcast(observers: Sequence[Callable[[Event], None]]) -> Callable[[Event], None]:
-    """One function that tells every observer."""
-
-    def emit(event: Event) -> None:
-        for observer in observers:
-            observer(event)
-
-    return emit

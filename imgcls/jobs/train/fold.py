@@ -26,8 +26,9 @@ from imgcls.engine.training.events import (
     ImageSkipped,
     Observer,
     Resumed,
+    broadcast,
 )
-from imgcls.engine.training.fit import FitSettings, Parts, broadcast, fit
+from imgcls.engine.training.fit import FitSettings, Parts, fit
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.engine.training.losses import stated_prior
 from imgcls.engine.training.trainable import is_too_few
@@ -82,7 +83,7 @@ def train_fold(
     checkpoints = folder / "checkpoints"
     emit = broadcast((partial(_keep_history, folder), emit))
     sound = find_sound(checkpoints)
-    saved, best = sound.last, sound.best
+    saved = sound.last
     if saved is None and sound.problems:
         raise CheckpointError(f"no checkpoint of fold {fold} is sound: {sound.problems[0]}")
     if assembly is None or assembly.fold != fold or assembly.parts.progress.step:
@@ -92,22 +93,18 @@ def train_fold(
     kept.features.on_batch = partial(_features_done, emit, stop)
     kept.features.run = run
     parts = assembly.parts
-    state = parts.train_state()
     if saved is not None:
         restore(plan, fold, parts, saved, force=force)
     _keep_config(config, run, checkpoints)
+    best = None
     if saved is not None:
-        with writing(checkpoints, go_on(run)):
-            best = settle(checkpoints, best, saved.folder)
-        if best is None and parts.tracker.best_value is not None:
-            # one that is damaged must not keep a later epoch from being the best
-            parts.tracker.load_state_dict(MetricTracker(parts.tracker.metric).state_dict())
+        best = _settled_best(run, checkpoints, sound.best, saved.folder, parts.tracker)
         not_as_it_was = inexact(fold, compute.device, config.runtime.amp, saved.facts)
         emit(Resumed(saved.folder, sound.problems, not_as_it_was))
     checkpointer = Checkpointer(
         checkpoints,
         policy=config.checkpoint,
-        state=state,
+        state=parts.train_state(),
         card=assembly.card,
         facts=_facts(plan, fold),
         emit=emit,
@@ -126,24 +123,40 @@ def train_fold(
     with contextlib.closing(checkpointer), _advising(plan.pace, config.optim.opt, compute.device):
         if saved is None and recipe.fits_head:
             with stop.at_once():
-                features_of = partial(
-                    kept.features.of,
-                    facts=assembly.preprocessing,
-                    bad_images=assembly.bad_images,
-                )
-                fit_head(
-                    data,
-                    fold,
-                    parts.learner,
-                    features_of,
-                    emit,
-                    imbalance=recipe.imbalance,
-                    seed=config.runtime.seed,
-                )
+                _fit_head(plan, fold, assembly, emit)
         fit(parts, settings, checkpointer, emit, stop)
     with writing(run, go_on(run)):
         add_bad_images(run, map(_as_picture, assembly.bad_images.met))
     return _result(settings, parts, len(data.rows("val", fold)), start_s), assembly
+
+
+def _settled_best(
+    run: Path, checkpoints: Path, best: Path | None, last: Path, tracker: MetricTracker
+) -> Path | None:
+    """The best checkpoint of a fold that goes on, in its place; None where none is sound."""
+    with writing(checkpoints, go_on(run)):
+        best = settle(checkpoints, best, last)
+    if best is None and tracker.best_value is not None:
+        # one that is damaged must not keep a later epoch from being the best
+        tracker.load_state_dict(MetricTracker(tracker.metric).state_dict())
+    return best
+
+
+def _fit_head(plan: Plan, fold: int, assembly: Assembly, emit: Observer) -> None:
+    features_of = partial(
+        assembly.kept.features.of,
+        facts=assembly.preprocessing,
+        bad_images=assembly.bad_images,
+    )
+    fit_head(
+        plan.data,
+        fold,
+        assembly.parts.learner,
+        features_of,
+        emit,
+        imbalance=plan.recipe.imbalance,
+        seed=plan.config.runtime.seed,
+    )
 
 
 def _keep_config(config: TrainConfig, run: Path, checkpoints: Path) -> None:

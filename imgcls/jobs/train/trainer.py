@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from imgcls.config.run import TrainConfig
-from imgcls.engine.training.events import Observer
-from imgcls.engine.training.fit import broadcast, validate_epoch
+from imgcls.engine.training.events import Observer, broadcast
+from imgcls.engine.training.fit import validate_epoch
 from imgcls.engine.training.interrupt import SignalledError, StopRequest, stop_on_signals
 from imgcls.errors import ConfigError, InterruptedRunError, RunError
 from imgcls.jobs.evaluate.folds import summarize

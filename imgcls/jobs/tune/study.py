@@ -25,6 +25,8 @@ from imgcls.storage.lock import is_alive
 
 # a trial whose process dies this often is at fault itself: it may be what kills it
 _SITTINGS = 3
+# what a study's database calls the settings it was begun with
+_SETTINGS = "terms"
 # fewer trials cannot tell the parameters apart
 _ENOUGH = 5
 _STATES = {
@@ -37,9 +39,9 @@ _STATES = {
 
 
 class Study:
-    """A study that goes on wherever it was left, with the terms it was begun on.
+    """A study that goes on wherever it was left, with the settings it was begun with.
 
-    Raises RunError when its database cannot be used or its terms are others.
+    Raises RunError when its database cannot be used or its settings are others.
     """
 
     def __init__(
@@ -50,20 +52,20 @@ class Study:
         direction: Direction,
         seed: int,
         pruner: optuna.pruners.BasePruner,
-        terms: Mapping[str, Any],
+        settings: Mapping[str, Any],
         start: Mapping[str, Any] | None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._name = name
         self._sampler = _Sampler(seed)
         self._optuna = open_study(url, name, direction, self._sampler, pruner, on_dead=_bury)
-        known = self._optuna.user_attrs.get("terms")
+        known = self._optuna.user_attrs.get(_SETTINGS)
         if known is None:
-            self._optuna.set_user_attr("terms", dict(terms))
+            self._optuna.set_user_attr(_SETTINGS, dict(settings))
             if start is not None:
                 self._optuna.enqueue_trial(dict(start), {"start": True}, skip_if_exists=True)
         else:
-            self._check(known, terms)
+            self._check(known, settings)
 
     @property
     def maximize(self) -> bool:
@@ -155,8 +157,8 @@ class Study:
                 newest[root(trial)] = trial
         return [newest[number] for number in sorted(newest)]
 
-    def _check(self, known: Mapping[str, Any], terms: Mapping[str, Any]) -> None:
-        for path, was, now in changes(known, terms):
+    def _check(self, known: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        for path, was, now in changes(known, settings):
             what = "other pictures" if path == "pictures" else f"{path} = {was!r}, not {now!r}"
             raise RunError(
                 f"the study {self._name} was begun with {what}; put it back, or begin another with "

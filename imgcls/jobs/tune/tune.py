@@ -62,7 +62,7 @@ def open_search(
 
     Also gives the plan that it starts from and its first fold, to be shown. on_picture is told
     (pictures checked, pictures in all). Raises the RequestErrors of `make_plan`, and RunError when
-    the study has other terms.
+    the study has other settings.
     """
     plan = make_plan(config.base(), on_picture=on_picture)
     resolved = plan.config
@@ -77,7 +77,7 @@ def open_search(
     # before anything is written: what cannot be built or fetched leaves nothing behind
     first = assemble(plan, plan.data.folds[0])
     folder = _folder(config, plan)
-    # before the files, which a search on other terms must not touch
+    # before the files, which a search with other settings must not touch
     study = _open_study(config, plan, folder, space=space, base=base)
     _make(folder)
     kept = with_values(config, {**where, "runtime.experiment": folder.name})
@@ -153,7 +153,7 @@ def _open_study(
         direction="minimize" if MetricTracker(metric).mode == "min" else "maximize",
         seed=plan.config.runtime.seed,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warmup),
-        terms={
+        settings={
             "pictures": plan.data.table.fingerprint(),
             "search": {"space": space, "metric": metric},
             **base.model_dump(mode="json", exclude=_FREE),
