@@ -31,6 +31,30 @@ VERBS_BELOW["inspect"] = {"plan", *VERBS_BELOW["plan"]}
 VERBS_BELOW["evaluate"] = {"page", "plan", *VERBS_BELOW["plan"]}
 VERBS_BELOW["train"] = {"evaluate", *VERBS_BELOW["evaluate"]}
 VERBS_BELOW["tune"] = {"train", *VERBS_BELOW["train"]}
+# as DESIGN.md draws them
+ROOMS = {
+    "cli": (),
+    "config": (),
+    "metrics": (),
+    "results": (),
+    "storage": (),
+    "data": ("audit", "loading", "pixels", "sources", "splits"),
+    "models": ("catalog", "explain"),
+    "engine": ("checkpoint", "device", "scoring", "training"),
+    "output": ("pages", "plots", "screens"),
+    "jobs": ("benchmark", "evaluate", "page", "plan", "train", "tune"),
+}
+FOLDERS = [*ROOMS, *(f"{room}/{folder}" for room, folders in ROOMS.items() for folder in folders)]
+USUAL_MODULES = 12
+# a file for each command, group of options or kind of data, and what they share
+MODULES_OF = {
+    "config": 20,
+    "cli": 14,
+    "data/sources": 13,
+    "storage": 13,
+    "jobs/evaluate": 14,
+    "jobs/train": 14,
+}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in ALLOWED)
 
 
@@ -109,3 +133,16 @@ def test_no_module_is_two_ideas():
     """Past some 300 lines a module wants to be two."""
     long = {p.name: n for p in MODULES if (n := len(p.read_text().splitlines())) > 300}
     assert long == {}
+
+
+def test_the_folders_are_those_that_are_drawn():
+    """A new one is drawn first; an empty one is none."""
+    found = {p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*") if any(p.glob("*.py"))}
+    assert found - {"."} == set(FOLDERS)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_is_taken_in_at_a_glance(folder):
+    """About a dozen modules; the bounds of larger ones are what they have, and only fall."""
+    count = sum(file.stem != "__init__" for file in (PACKAGE / folder).glob("*.py"))
+    assert count <= MODULES_OF.get(folder, USUAL_MODULES)

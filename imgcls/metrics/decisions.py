@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.metrics.blocks import blocks
-from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.predictions import Predictions, blocks
 from imgcls.metrics.resampling import Units, deal_folds, unit_numbers
 
 COVERAGES = (1.0, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)

@@ -9,8 +9,7 @@ import numpy as np
 
 from imgcls.errors import ConfigError
 from imgcls.metrics.predictions import Predictions
-from imgcls.metrics.resampled_ranks import RankTally
-from imgcls.metrics.resampling import Resampler, Tally, Units
+from imgcls.metrics.resampling import RankTally, Resampler, Tally, Units
 
 Interval = tuple[float, float]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Protocol
@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from imgcls.errors import DataError
-from imgcls.metrics.blocks import blocks
+
+CELLS_PER_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,3 +249,13 @@ def require_names(class_names: Sequence[str], scores: np.ndarray) -> None:
 
 def _row_name(keys: Sequence[str] | None, row: int) -> str:
     return f"row {row}" if keys is None else keys[row]
+
+
+def blocks(count: int, cells_each: int, fewest: int = 1) -> Iterator[slice]:
+    """Slices that cover `count` rows (or columns) of `cells_each` cells, at least `fewest` each.
+
+    Temporary copies of a slice stay a few tens of MiB, however large the whole is.
+    """
+    step = max(fewest, CELLS_PER_BLOCK // max(1, cells_each))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))

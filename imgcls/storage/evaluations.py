@@ -1,25 +1,33 @@
-"""The files of one evaluated split, written and read back."""
+"""The files of one evaluated split, written and read back.
+
+explanations/
+  index.csv            path of the picture, file, method
+  000.jpg  001.jpg ... the model's input under a map of heat, worst mistake first
+"""
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imgcls.config.files import read_json, sha256_of
 from imgcls.errors import DataError
-from imgcls.metrics.blocks import blocks
 from imgcls.metrics.decisions import least_cost_classes
-from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.predictions import Predictions, blocks
 from imgcls.results.evaluation import EvalReport
 from imgcls.storage.bad_images import BAD_IMAGES, add_bad_images
-from imgcls.storage.durable import TEMPORARY_PREFIX
-from imgcls.storage.explanations import EXPLANATIONS
+from imgcls.storage.durable import TEMPORARY_PREFIX, write_bytes
 from imgcls.storage.scores import read_scores
-from imgcls.storage.tables import csv_rows, write_csv, write_json
+from imgcls.storage.tables import csv_rows, read_csv, write_csv, write_json
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 LOGITS, METRICS, PREDICTIONS = "logits.npy", "test_metrics.json", "predictions.csv"
 PER_CLASS, CONFUSION_MATRIX, PAGE = "per_class.csv", "confusion_matrix.csv", "report.html"
@@ -30,10 +38,12 @@ PLOTS = (
 PAGE_FILES = (PAGE, *(f"{name}.{kind}" for name in PLOTS for kind in ("png", "svg")))
 FORMAT = "imgcls-evaluation"
 CHANGED, CHANGED_COLUMNS = "changed.csv", ("path", "label", "this", "other", "now_right")
+EXPLANATIONS = "explanations"
+GRAD_CAM, ROLLOUT = "Grad-CAM", "attention rollout"
+_INDEX, _INDEX_COLUMNS = "index.csv", ("path", "file", "method")
 # beyond it, one column a class would make a table that nothing opens
 MOST_PROBABILITY_COLUMNS = 100
 _CELLS_PER_TEXT = 64  # a number takes that many times the memory as text, with its row
-
 
 _TABLES = (LOGITS, PREDICTIONS, PER_CLASS, CONFUSION_MATRIX, CHANGED, BAD_IMAGES)
 _OURS = re.compile(
@@ -210,3 +220,37 @@ def _prediction_cells(
 
 def _digits(values: np.ndarray) -> list[str]:
     return [f"{value:.6g}" for value in values.tolist()]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The picture of what the model looked at, and the method that found it."""
+
+    file: Path
+    method: str
+
+
+def write_explanations(
+    folder: Path, method: str, overlays: Iterable[tuple[str, Image.Image]]
+) -> None:
+    """Write the pictures and their index; the names are those of the pictures explained."""
+    (folder / EXPLANATIONS).mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, (key, overlay) in enumerate(overlays):
+        name = f"{number:03d}.jpg"
+        stream = io.BytesIO()
+        overlay.save(stream, "JPEG", quality=90)
+        write_bytes(folder / EXPLANATIONS / name, stream.getvalue())
+        rows.append({"path": key, "file": name, "method": method})
+    write_csv(folder / EXPLANATIONS / _INDEX, _INDEX_COLUMNS, rows)
+
+
+def read_explanations(folder: Path) -> dict[str, Explanation]:
+    """What explains each picture, by the picture's name; empty where nothing was explained."""
+    index = folder / EXPLANATIONS / _INDEX
+    if not index.is_file():
+        return {}
+    return {
+        row["path"]: Explanation(index.with_name(Path(row["file"]).name), row["method"])
+        for row in read_csv(index)
+    }

@@ -1,22 +1,187 @@
-"""A timm or Hugging Face model folder that imgcls did not train. Loads no torch.
+"""The documents of a model's folder, a checkpoint's or one of timm's or Hugging Face's own.
 
 folder/
+  checkpoint.json      a checkpoint's sidecar: facts, the state tree, and the size and hash of every
+                       other file of the folder
   config.json          architecture, num_classes, label_names or id2label, pretrained_cfg
-  model.safetensors    or pytorch_model.bin
+  model.safetensors    or, in a folder that imgcls did not write, pytorch_model.bin
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import math
+import re
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from imgcls.config import files
 from imgcls.errors import CheckpointError
-from imgcls.storage.sidecar import CARD, SIDECAR, STATE, WEIGHTS, are_names, read_json
 
+FORMAT = "imgcls-checkpoint"
+FORMAT_VERSION = (1, 0)
+WEIGHTS, CARD, STATE, SIDECAR = (
+    "model.safetensors",
+    "config.json",
+    "state.safetensors",
+    "checkpoint.json",
+)
+_LARGEST_JSON_BYTES = 512 * 2**20
+_LARGEST_COUNT = 2**53
+# of a surrogate pair, which JSON can hold and no file can
+_HALF = re.compile("[\ud800-\udfff]")
 _PICKLED = "pytorch_model.bin"
 # arguments that change training alone
 _OF_TRAINING = {"drop_rate", "drop_path_rate", "proj_drop_rate", "attn_drop_rate", "pretrained"}
+
+
+def read_sidecar(folder: Path) -> dict[str, Any]:
+    """The sidecar, its own hash verified. Raises CheckpointError when it is no sound one."""
+    file = folder / SIDECAR
+    sidecar = read_json(file)
+    if sidecar.get("format") != FORMAT:
+        raise CheckpointError(f"{file}: not an imgcls checkpoint")
+    _check_format(file, sidecar)
+    if sidecar.pop("sha256", None) != own_hash(sidecar):
+        raise CheckpointError(f"{file}: damaged, its content does not match its own hash")
+    seals, facts = sidecar.get("files"), sidecar.get("facts")
+    known = {WEIGHTS, CARD, STATE}
+    if not isinstance(seals, dict) or not {WEIGHTS, CARD} <= set(seals) <= known:
+        raise CheckpointError(f"{file}: does not list the files of a checkpoint")
+    if not isinstance(facts, dict) or not are_names(facts.get("class_names")):
+        raise CheckpointError(f"{file}: does not hold the class names of a checkpoint")
+    for name, is_usable in _FACTS.items():
+        # one that is not there is of an earlier version
+        if facts.get(name) is not None and not is_usable(facts[name]):
+            raise CheckpointError(f"{file}: its {name} is not usable; use another checkpoint")
+    if facts.get("prior") and len(facts["prior"]["shares"]) != len(facts["class_names"]):
+        raise CheckpointError(f"{file}: its prior is not of its classes; use another checkpoint")
+    sidecar.setdefault("state", None)
+    return sidecar
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint's folder. Raises CheckpointError."""
+    with _reading(file):
+        if file.stat().st_size > _LARGEST_JSON_BYTES:
+            raise CheckpointError(f"{file}: far too large for its kind; use another checkpoint")
+        try:
+            content = files.read_json(file)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{file}: damaged, not readable as JSON; use another checkpoint"
+            ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: damaged, not a JSON object; use another checkpoint")
+    return content
+
+
+def _check_format(file: Path, sidecar: dict[str, Any]) -> None:
+    number = sidecar.get("format_version")
+    if not (isinstance(number, list) and number and all(type(n) is int for n in number)):
+        raise CheckpointError(f"{file}: no format version")
+    if number[0] > FORMAT_VERSION[0]:
+        writer = sidecar.get("imgcls_version")
+        raise CheckpointError(
+            f"{file}: format {'.'.join(map(str, number))} is newer than this imgcls "
+            f"{version('imgcls')} reads ({FORMAT_VERSION[0]}.x); install imgcls>={writer}"
+        )
+
+
+def are_names(value: Any) -> bool:
+    """True for one or more texts, no two alike, that can be written into a file."""
+    if not isinstance(value, list) or not value or not all(map(_is_text, value)):
+        return False
+    return len(set(value)) == len(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not _HALF.search(value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST_COUNT
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < math.inf
+
+
+def _is_prior(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("imbalance"), str):
+        return False
+    return isinstance(value.get("shares"), list) and all(map(_is_number, value["shares"]))
+
+
+def _all_values(value: Any, is_usable: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(map(is_usable, value.values()))
+
+
+# what commands use of a checkpoint's facts; its own hash does not tell who wrote them
+_FACTS: Mapping[str, Callable[[Any], bool]] = {
+    "fold": _is_count,
+    "epoch": _is_count,
+    "step": _is_count,
+    "val_pictures": _is_count,
+    "model_name": _is_text,
+    "data_fingerprint": _is_text,
+    "splitter": _is_text,
+    "finished": lambda value: isinstance(value, bool),
+    "best": lambda value: isinstance(value, bool),
+    "prior": _is_prior,
+    "metrics": lambda value: _all_values(value, lambda v: v is None or _is_number(v)),
+    "config": lambda value: _all_values(value, lambda v: isinstance(v, dict)),
+    "splits": lambda value: _all_values(value, _is_text) and {"sha256", "assigned"} <= set(value),
+    "versions": lambda value: _all_values(value, lambda v: v is None or _is_text(v)),
+}
+
+
+def own_hash(sidecar: Mapping[str, Any]) -> str:
+    """SHA-256 of a sidecar without its `sha256`."""
+    text = json.dumps(sidecar, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seal(file: Path) -> dict[str, Any]:
+    """The size and SHA-256 of a file."""
+    return {"bytes": file.stat().st_size, "sha256": files.sha256_of(file)}
+
+
+def verify(file: Path, expected: Any) -> None:
+    """Read a whole file and compare it with its seal. Raises CheckpointError."""
+    with _reading(file):
+        actual = seal(file)
+    if actual != expected:
+        size = expected.get("bytes") if isinstance(expected, dict) else None
+        what = (
+            f"{actual['bytes']} bytes instead of {size}"
+            if actual["bytes"] != size
+            else "its content is not what was written"
+        )
+        raise CheckpointError(
+            f"{file}: damaged or from another checkpoint ({what}); use another checkpoint (weights "
+            f"that you changed yourself are a timm model folder without {SIDECAR})"
+        )
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Tell an OSError of the block, which only reads, as a CheckpointError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{file.parent}: incomplete checkpoint, {file.name} is missing; use another checkpoint"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{file}: cannot be read ({error.strerror}); use another checkpoint"
+        ) from error
 
 
 def is_model_folder(path: Path) -> bool:

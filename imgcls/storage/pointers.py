@@ -20,8 +20,7 @@ from typing import Any
 from imgcls.config.files import read_bytes
 from imgcls.errors import CheckpointError
 from imgcls.storage.durable import point, pointed_at, remove_folder
-from imgcls.storage.model_folder import is_model_folder
-from imgcls.storage.sidecar import SIDECAR, read_sidecar
+from imgcls.storage.model_folder import SIDECAR, is_model_folder, read_sidecar
 
 CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
 _STEP = re.compile(r"step-([0-9]{1,18})(?:-([0-9]{1,9}))?")

@@ -26,8 +26,8 @@ from imgcls.engine.checkpoint.folder import (
 from imgcls.errors import CheckpointError
 from imgcls.models.build import create_model
 from imgcls.storage.durable import point, pointed_at, write_text
+from imgcls.storage.model_folder import own_hash, seal
 from imgcls.storage.pointers import best_of, find_checkpoint, last_of, newest_first, settle
-from imgcls.storage.sidecar import own_hash, seal
 
 real = files.sha256_of
 FACTS = {"class_names": ["a", "b"], "epoch": 1, "step": 5}

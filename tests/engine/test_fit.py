@@ -31,7 +31,7 @@ from imgcls.errors import ConfigError, DeviceError, NonFiniteError
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
 from imgcls.jobs.train.trainer import Trainer
-from imgcls.metrics.temperature import fit_temperature
+from imgcls.metrics.calibration import fit_temperature
 from imgcls.metrics.trackers import MetricTracker
 
 

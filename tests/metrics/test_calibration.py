@@ -12,13 +12,15 @@ from sklearn import metrics as sk
 
 from imgcls.errors import DataError
 from imgcls.metrics.calibration import (
+    TEMPERATURE_LIMITS,
     calibration_scores,
     classwise_calibration_error,
     expected_calibration_error,
+    fit_temperature,
+    limit_reached,
     reliability_bins,
 )
 from imgcls.metrics.predictions import Predictions
-from imgcls.metrics.temperature import TEMPERATURE_LIMITS, fit_temperature, limit_reached
 
 
 def from_probabilities(probabilities, labels):

@@ -10,9 +10,15 @@ from random_predictions import names, predictions, some_predictions
 from sklearn import metrics as sk
 
 from imgcls.errors import DataError
-from imgcls.metrics import blocks
 from imgcls.metrics import curves as curves_module
-from imgcls.metrics.curves import compute_pr_curves, compute_roc_auc, rank_scores
+from imgcls.metrics import predictions as predictions_module
+from imgcls.metrics.curves import (
+    compute_pr_curves,
+    compute_roc_auc,
+    curve_points,
+    mean_curves,
+    rank_scores,
+)
 
 
 def ranked(labels, scores):
@@ -58,7 +64,7 @@ def test_small_blocks_give_the_same_areas(monkeypatch):
     """The size of the temporary arrays is not seen in the result."""
     p = some_predictions(60, 5)
     whole = ranked(p.labels, p.probabilities)
-    monkeypatch.setattr(blocks, "CELLS_PER_BLOCK", 130)
+    monkeypatch.setattr(predictions_module, "CELLS_PER_BLOCK", 130)
     monkeypatch.setattr(curves_module, "_FEWEST_ROWS", 7)
     parts = ranked(p.labels, p.softmax[:])
     assert np.array_equal(whole.roc_auc, parts.roc_auc)
@@ -115,3 +121,41 @@ def test_arrays_that_do_not_fit_are_refused():
         compute_roc_auc(labels, np.array([[np.nan, 0.0], [0.0, 1.0]]))
     with pytest.raises(DataError, match="3 class names do not fit scores of 2 classes"):
         compute_pr_curves(labels, probabilities, names(3))
+
+
+def scorable(p):
+    counts = np.bincount(p.labels, minlength=p.logits.shape[1])
+    return np.flatnonzero((counts > 0) & (counts < len(p.labels)))
+
+
+@given(predictions())
+def test_points_are_the_corners_of_scikit_learns_curves(p):
+    """Ties taken together; of each recall the first point (but of 0) and the last alone."""
+    for c in scorable(p):
+        positive, scores = p.labels == c, p.probabilities[:, c]
+        points = curve_points(positive, scores)
+        fpr, tpr, _ = sk.roc_curve(positive, scores, drop_intermediate=False)
+        fpr, tpr = fpr[1:], tpr[1:]
+        precision, recall, _ = sk.precision_recall_curve(positive, scores)
+        assert recall[:-1][::-1] == pytest.approx(tpr)
+        first = np.flatnonzero(np.diff(tpr, prepend=0.0) > 0)
+        last = np.append(first, len(tpr)) - 1
+        corners = np.union1d(first, last[last >= 0])
+        assert points.false_positive_rate == pytest.approx(fpr[corners], abs=1e-12)
+        assert points.recall == pytest.approx(tpr[corners], abs=1e-12)
+        assert points.precision == pytest.approx(precision[:-1][::-1][corners], abs=1e-12)
+
+
+@given(predictions())
+def test_areas_under_mean_curves_are_the_macro_areas(p):
+    """On a fine grid, the means over classes enclose the means of the classes' areas."""
+    chosen = scorable(p)
+    if not len(chosen):
+        return
+    grid = np.linspace(0, 1, 5041)  # 5040 is divided by every count of pictures below 11
+    curves = [curve_points(p.labels == c, p.probabilities[:, c]) for c in chosen]
+    recall, precision = mean_curves(curves, grid)
+    auc = np.mean([sk.roc_auc_score(p.labels == c, p.probabilities[:, c]) for c in chosen])
+    ap = np.mean([sk.average_precision_score(p.labels == c, p.probabilities[:, c]) for c in chosen])
+    assert sk.auc(grid, recall) == pytest.approx(auc, abs=2e-3)
+    assert precision[1:].mean() == pytest.approx(ap, abs=2e-3)

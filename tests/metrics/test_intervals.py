@@ -10,13 +10,12 @@ from random_predictions import some_predictions
 from sklearn import metrics as sk
 
 from imgcls.errors import ConfigError, DataError
-from imgcls.metrics import blocks
 from imgcls.metrics import intervals as intervals_module
+from imgcls.metrics import predictions as predictions_module
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.intervals import bootstrap_intervals, percentile_interval
 from imgcls.metrics.predictions import Predictions
-from imgcls.metrics.resampled_ranks import RankTally
-from imgcls.metrics.resampling import Resampler, Tally, draw, draw_units
+from imgcls.metrics.resampling import RankTally, Resampler, Tally, draw, draw_units
 from imgcls.metrics.scores import class_counts, count_scores
 from imgcls.metrics.slices import slice_metrics
 
@@ -219,7 +218,7 @@ def test_the_seed_decides_and_the_block_size_does_not(monkeypatch):
     p = some_predictions(60, 3)
     first = bootstrap_intervals(p, samples=100, seed=7)
     assert first != bootstrap_intervals(p, samples=100, seed=8)
-    monkeypatch.setattr(blocks, "CELLS_PER_BLOCK", 500)
+    monkeypatch.setattr(predictions_module, "CELLS_PER_BLOCK", 500)
     second = bootstrap_intervals(p, samples=100, seed=7)
     for name in first:
         assert first[name] == pytest.approx(second[name], abs=1e-12)

@@ -12,7 +12,8 @@ from random_predictions import names, predictions, some_predictions
 from sklearn import metrics as sk
 
 from imgcls.errors import DataError
-from imgcls.metrics import blocks, calculator
+from imgcls.metrics import calculator
+from imgcls.metrics import predictions as predictions_module
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.scores import validation_metrics
@@ -171,7 +172,7 @@ def test_small_blocks_give_the_same_metrics(monkeypatch):
     """The size of the temporary arrays is not seen in the result."""
     p = some_predictions(60, 5)
     whole = computed(p).metrics
-    monkeypatch.setattr(blocks, "CELLS_PER_BLOCK", 70)
+    monkeypatch.setattr(predictions_module, "CELLS_PER_BLOCK", 70)
     parts = computed(Predictions(p.keys, p.logits, p.labels)).metrics
     assert parts == pytest.approx(whole, abs=1e-12)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from imgcls.metrics.calculator import MetricsCalculator
-from imgcls.metrics.curve_points import curve_points
+from imgcls.metrics.curves import curve_points
 from imgcls.metrics.predictions import Predictions
 from imgcls.output.plots.calibration import draw_confidences, draw_reliability
 from imgcls.output.plots.confusion import draw_confusion

@@ -9,7 +9,7 @@ import shutil
 import pytest
 from conftest import OFFLINE
 
-from imgcls.storage.sidecar import SIDECAR, own_hash
+from imgcls.storage.model_folder import SIDECAR, own_hash
 
 FAST = ("--device", "cpu", "--workers", "0", "--ci", "none")
 DAMAGE = (

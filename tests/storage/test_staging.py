@@ -20,8 +20,12 @@ from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
 from imgcls.results.evaluation import EvalReport
 from imgcls.storage.commit import recover
-from imgcls.storage.evaluations import is_evaluation_file, read_predictions, write_evaluation
-from imgcls.storage.explanations import write_explanations
+from imgcls.storage.evaluations import (
+    is_evaluation_file,
+    read_predictions,
+    write_evaluation,
+    write_explanations,
+)
 from imgcls.storage.scores import ScoreFile
 from imgcls.storage.staging import StagedFolders
 

@@ -31,8 +31,8 @@ from imgcls.engine.training.events import Event, Saved
 from imgcls.engine.training.state import History, Progress, TrainState
 from imgcls.errors import CheckpointError
 from imgcls.storage.durable import TEMPORARY_PREFIX, point, remove_folder, writing
+from imgcls.storage.model_folder import read_sidecar
 from imgcls.storage.pointers import BEST, LAST, best_of, facts_of, newest_first, set_aside
-from imgcls.storage.sidecar import read_sidecar
 
 # what stands where a file should
 _DAMAGE = (SpecialFileError, IsADirectoryError, NotADirectoryError)

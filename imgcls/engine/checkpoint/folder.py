@@ -30,21 +30,23 @@ from imgcls.config.files import check_regular
 from imgcls.engine.checkpoint.codec import decode_tree, encode_tree
 from imgcls.errors import CheckpointError
 from imgcls.storage.durable import TEMPORARY_PREFIX, publish_folder, strict_json, sync_file
-from imgcls.storage.model_folder import is_model_folder, read_card, weights_of
-from imgcls.storage.pointers import find_checkpoint
-from imgcls.storage.sidecar import (
+from imgcls.storage.model_folder import (
     CARD,
     FORMAT,
     FORMAT_VERSION,
     SIDECAR,
     STATE,
     WEIGHTS,
+    is_model_folder,
     own_hash,
+    read_card,
     read_json,
     read_sidecar,
     seal,
     verify,
+    weights_of,
 )
+from imgcls.storage.pointers import find_checkpoint
 
 # how Hugging Face's transformers name the weights of a timm model
 _WRAPPED = "timm_model."

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgcls.config.files import read_json
 from imgcls.errors import CheckpointError
-from imgcls.metrics.temperature import limit_reached
+from imgcls.metrics.calibration import limit_reached
 from imgcls.storage.durable import strict_json
 
 if TYPE_CHECKING:

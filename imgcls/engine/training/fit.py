@@ -36,8 +36,8 @@ from imgcls.errors import (
     RunFailedError,
     WorkerError,
 )
+from imgcls.metrics.calibration import fit_temperature
 from imgcls.metrics.scores import validation_metrics
-from imgcls.metrics.temperature import fit_temperature
 from imgcls.metrics.trackers import MetricTracker
 
 

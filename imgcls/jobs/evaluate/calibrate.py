@@ -15,10 +15,10 @@ from imgcls.jobs.scorer import open_scorer
 from imgcls.metrics.calibration import (
     calibration_scores,
     expected_calibration_error,
+    fit_temperature,
     reliability_bins,
 )
 from imgcls.metrics.predictions import Predictions
-from imgcls.metrics.temperature import fit_temperature
 from imgcls.storage.scores import temporary_scores
 
 

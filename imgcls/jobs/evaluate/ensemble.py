@@ -15,9 +15,8 @@ from imgcls.jobs.checkpoint_config import decoding_of
 from imgcls.jobs.evaluate.calibrate import calibration_notes
 from imgcls.jobs.evaluate.pictures import Pictures
 from imgcls.jobs.evaluate.scored import Opened, Scored, Session
-from imgcls.metrics.blocks import blocks
 from imgcls.metrics.comparison import paired_differences
-from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.predictions import Predictions, blocks
 from imgcls.models.card import preprocessing_from_card
 from imgcls.storage.evaluations import LOGITS
 from imgcls.storage.scores import ScoreFile, temporary_scores

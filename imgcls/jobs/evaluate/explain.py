@@ -27,7 +27,7 @@ from imgcls.jobs.page.galleries import worst_mistakes
 from imgcls.jobs.scorer import open_scorer
 from imgcls.models.card import model_from_card
 from imgcls.models.explain.rollout import AttentionRollout, has_rollout
-from imgcls.storage.explanations import GRAD_CAM, ROLLOUT, write_explanations
+from imgcls.storage.evaluations import GRAD_CAM, ROLLOUT, write_explanations
 
 _TOKENS = 3  # dimensions of [pictures, tokens, channels]
 

@@ -23,9 +23,8 @@ from imgcls.jobs.evaluate.trained_on import pooled, with_trained_on
 from imgcls.jobs.plan.compute import compute_settings
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.scorer import open_scorer
-from imgcls.metrics.blocks import blocks
 from imgcls.metrics.intervals import fold_interval, metric_range
-from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.predictions import Predictions, blocks
 from imgcls.results.evaluation import EvalReport
 from imgcls.storage.bad_images import add_bad_images
 from imgcls.storage.evaluations import LOGITS, write_evaluation

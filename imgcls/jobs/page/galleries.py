@@ -19,7 +19,7 @@ from imgcls.data.table import SampleTable
 from imgcls.errors import DataError, RunError
 from imgcls.metrics.predictions import Predictions
 from imgcls.output.pages.page import Thumbnail, picture_uri
-from imgcls.storage.explanations import GRAD_CAM, ROLLOUT, Explanation, read_explanations
+from imgcls.storage.evaluations import GRAD_CAM, ROLLOUT, Explanation, read_explanations
 from imgcls.storage.splits import read_splits
 
 _MOST_MISTAKES, _MOST_UNCERTAIN = 24, 12

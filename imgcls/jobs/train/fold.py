@@ -50,9 +50,9 @@ from imgcls.results.audit import AuditPicture
 from imgcls.results.training import FoldResult
 from imgcls.storage.bad_images import add_bad_images, append_bad_image
 from imgcls.storage.durable import remove_parts_in, write_text, writing
+from imgcls.storage.model_folder import read_sidecar
 from imgcls.storage.pointers import BEST, LAST, best_of, last_of, settle
 from imgcls.storage.runs import CONFIG, SUMMARY, fold_folder
-from imgcls.storage.sidecar import read_sidecar
 from imgcls.storage.splits import recorded_splits
 from imgcls.storage.tables import write_history
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.metrics.curve_points import (
+from imgcls.metrics.curves import (
     CurvePoints,
     curve_points,
     mean_curves,
