@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from imgcls.metrics.intervals import percentile_interval
 from imgcls.metrics.predictions import PictureFacts
 from imgcls.metrics.resampling import Resampler, Tally
+from imgcls.results.comparison import Difference, McNemar
 
 COMPARED = ("accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa", "nll", "brier")
 
 
 def paired_differences(
     one: PictureFacts, others: Sequence[PictureFacts], resampler: Resampler | None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Difference]:
     """By metric: this, other (the mean of the others), difference, and its 95% interval.
 
     All facts are of the same pictures in the same order, and every resample of them scores
@@ -34,12 +34,7 @@ def paired_differences(
     for index, name in enumerate(COMPARED):
         this, other = (float(whole[side, index, 0]) for side in (0, 1))
         interval = None if drawn is None else percentile_interval(drawn[0, index] - drawn[1, index])
-        rows[name] = {
-            "this": this,
-            "other": other,
-            "difference": this - other,
-            "interval": interval,
-        }
+        rows[name] = Difference(this, other, this - other, interval)
     return rows
 
 
@@ -52,7 +47,7 @@ def _compared(tallies: Sequence[Tally], weights: np.ndarray) -> np.ndarray:
     return np.stack([scores[0], np.mean(scores[1:], axis=0)])
 
 
-def mcnemar(one: PictureFacts, other: PictureFacts) -> dict[str, Any]:
+def mcnemar(one: PictureFacts, other: PictureFacts) -> McNemar:
     """How many pictures only one of the two has right, and the exact two-sided p-value.
 
     McNemar, "Note on the sampling error of the difference between correlated proportions" (1947),
@@ -64,4 +59,4 @@ def mcnemar(one: PictureFacts, other: PictureFacts) -> dict[str, Any]:
     only_other = int((~one.correct & other.correct).sum())
     changed = only_this + only_other
     p_value = binomtest(only_this, changed).pvalue if changed else 1.0
-    return {"only_this_right": only_this, "only_other_right": only_other, "p_value": float(p_value)}
+    return McNemar(only_this, only_other, float(p_value))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from imgcls.metrics.predictions import Predictions, blocks
 from imgcls.metrics.resampling import Units, deal_folds, unit_numbers
+from imgcls.results.evaluation import CoveragePoint, OperatingPoint
 
 COVERAGES = (1.0, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 # each class is sorted alone: a few seconds for so many scores
@@ -16,7 +16,7 @@ MOST_CURVE_CELLS = 20_000_000
 _FOLDS = 5
 
 
-def coverage_table(predictions: Predictions) -> list[dict[str, Any]]:
+def coverage_table(predictions: Predictions) -> tuple[CoveragePoint, ...]:
     """Accuracy when only the most confident pictures are answered: one row for each COVERAGES.
 
     coverage: the share answered, the smallest that reaches the wanted one, because pictures of
@@ -33,23 +33,23 @@ def coverage_table(predictions: Predictions) -> list[dict[str, Any]]:
         threshold = confidences[max(1, int(np.ceil(wanted * count - 1e-9))) - 1]
         answered = int(np.searchsorted(-confidences, -threshold, side="right"))
         rows.append(
-            {
-                "wanted": wanted,
-                "coverage": answered / count,
-                "threshold": float(threshold),
-                "pictures": answered,
-                "accuracy": float(right[answered - 1] / answered),
-            }
+            CoveragePoint(
+                wanted=wanted,
+                coverage=answered / count,
+                threshold=float(threshold),
+                pictures=answered,
+                accuracy=float(right[answered - 1] / answered),
+            )
         )
-    return rows
+    return tuple(rows)
 
 
 def operating_points(
     predictions: Predictions, class_names: Sequence[str], groups: Units | None = None
-) -> list[dict[str, Any]]:
+) -> tuple[OperatingPoint, ...]:
     """For each class with pictures, the threshold on its probability with the highest F1.
 
-    Rows of class, threshold, precision, recall, f1, as if a picture were given the class from the
+    Precision, recall and F1 are as if a picture were given the class from the
     threshold on, whatever its other probabilities; of equal F1 the highest threshold. held_out_f1:
     with thresholds chosen without the pictures (and groups [N]) that they are tried on, in 5 folds;
     predicted_f1: of the predicted class. Where that is no worse, the threshold is None and `reason`
@@ -57,7 +57,7 @@ def operating_points(
     scores.
     """
     if predictions.logits.size > MOST_CURVE_CELLS:
-        return []
+        return ()
     labels, probabilities = predictions.labels, predictions.probabilities
     units = np.arange(len(labels)) if groups is None else unit_numbers(groups)
     fold = deal_folds(units, _FOLDS)
@@ -70,16 +70,16 @@ def operating_points(
         kept = held_out > predicted
         found = _decided(scores >= threshold, positive)
         rows.append(
-            {
-                "class": class_names[index],
-                "threshold": float(threshold) if kept else None,
+            OperatingPoint(
+                class_name=class_names[index],
+                threshold=float(threshold) if kept else None,
                 **{name: value if kept else None for name, value in found.items()},
-                "held_out_f1": held_out,
-                "predicted_f1": predicted,
-                "reason": None if kept else "no better than the predicted class on other pictures",
-            }
+                held_out_f1=held_out,
+                predicted_f1=predicted,
+                reason=None if kept else "no better than the predicted class on other pictures",
+            )
         )
-    return rows
+    return tuple(rows)
 
 
 def _best_thresholds(scores: np.ndarray, positive: np.ndarray, fold: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from imgcls.metrics.calibration import expected_calibration_error, reliability_b
 from imgcls.metrics.intervals import resampled_intervals
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.resampling import Resampler, Tally, Units
+from imgcls.results.evaluation import Slice
 
 MOST_INTERVALS = 100
 SLICED = ("accuracy", "balanced_accuracy", "f1_macro", "nll")
@@ -26,7 +26,7 @@ def slice_metrics(
     seed: int,
     groups: Units | None = None,
     folds: np.ndarray | None = None,
-) -> list[dict[str, Any]]:
+) -> tuple[Slice, ...]:
     """A row for each value [N], most pictures first: value, samples, metrics, intervals.
 
     Intervals are bootstrapped within the slice, over groups where there are any, and with folds
@@ -46,17 +46,17 @@ def slice_metrics(
         own_folds = None if folds is None else folds[mine]
         draws = partial(Resampler, part.labels, samples, seed, own_groups, own_folds)
         rows.append(
-            {
-                "value": str(names[index]),
-                "samples": len(mine),
-                "metrics": {
+            Slice(
+                value=str(names[index]),
+                samples=len(mine),
+                metrics={
                     **{name: float(whole[name][0]) for name in SLICED},
                     "ece": expected_calibration_error(reliability_bins(part)),
                 },
-                "intervals": _intervals(tally, draws) if samples and place < MOST_INTERVALS else {},
-            }
+                intervals=_intervals(tally, draws) if samples and place < MOST_INTERVALS else {},
+            )
         )
-    return rows
+    return tuple(rows)
 
 
 def _intervals(tally: Tally, resampler: Callable[[], Resampler]) -> dict[str, tuple[float, float]]:

@@ -7,7 +7,180 @@ from pathlib import Path
 from typing import Any
 
 from imgcls.results.audit import AuditPicture
+from imgcls.results.comparison import Comparison, Difference, Interval, TrainedOn
 from imgcls.results.record import Record
+
+
+@dataclass(frozen=True)
+class CalibrationScores(Record):
+    """How far probabilities can be taken at their word.
+
+    reliability: columns by name of the bins that hold pictures; see `reliability_bins`.
+    """
+
+    nll: float
+    brier: float
+    ece: float
+    ece_equal_mass: float
+    classwise_ece: float
+    reliability: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Calibration(Record):
+    """The temperature that the logits were divided by, and the scores before and after it.
+
+    It was fitted on `samples` pictures of the split fitted_on. reason: what to know of it.
+    """
+
+    temperature: float
+    fitted_on: str
+    samples: int
+    reason: str | None
+    before: CalibrationScores
+    after: CalibrationScores
+
+
+@dataclass(frozen=True)
+class CrossValidation(Record):
+    """Each metric over the folds: mean, std (ddof=1) and the interval of the mean, by name.
+
+    None where some fold lacks it. per_fold: rows of fold, best_epoch and the fold's metrics.
+    """
+
+    folds: int
+    splitter: str | None
+    mean: dict[str, float | None]
+    std: dict[str, float | None]
+    interval: dict[str, Interval]
+    per_fold: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class EnsembleGain(Record):
+    """The folds and views that were averaged, and the gain over the mean of the folds alone.
+
+    temperatures: one a fold. split, metrics, intervals: where the report itself is of other
+    pictures than the ensemble was scored on.
+    """
+
+    folds: tuple[int, ...]
+    tta: str
+    views: int
+    temperatures: tuple[float | None, ...]
+    samples: int
+    gain: dict[str, Difference]
+    split: str | None = field(default=None, metadata={"left_out": True})
+    metrics: dict[str, Any] | None = field(default=None, metadata={"left_out": True})
+    intervals: dict[str, Interval] | None = field(default=None, metadata={"left_out": True})
+
+
+@dataclass(frozen=True)
+class CoveragePoint(Record):
+    """Accuracy when only pictures from a confidence on, the threshold, are answered.
+
+    wanted: the share to answer; coverage: the share answered, of so many pictures.
+    """
+
+    wanted: float
+    coverage: float
+    threshold: float
+    pictures: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint(Record):
+    """The threshold on a class's probability with the highest F1, and what it gives.
+
+    All None where held_out_f1 is no better than predicted_f1, as the reason then says.
+    """
+
+    class_name: str = field(metadata={"key": "class"})
+    threshold: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    held_out_f1: float
+    predicted_f1: float
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class MeanCost(Record):
+    """The mean cost of a picture's decision, and its 95% interval."""
+
+    mean: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Costs(Record):
+    """What decisions cost by the table in a file: the predicted class, and the cheapest one.
+
+    changed: the pictures for which the two differ.
+    """
+
+    file: Path
+    predicted: MeanCost
+    least_cost: MeanCost
+    saved: MeanCost
+    changed: int
+
+
+@dataclass(frozen=True)
+class Slice(Record):
+    """The pictures of one value of a column: their metrics, and intervals by metric name."""
+
+    value: str
+    samples: int
+    metrics: dict[str, float]
+    intervals: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class CorruptionScores(Record):
+    """What is scored under a corruption, and how far it drops."""
+
+    accuracy: float
+    balanced_accuracy: float
+
+
+@dataclass(frozen=True)
+class CorruptionRow(Record):
+    """The scores under one kind of corruption: by severity, their mean, and its drop from clean."""
+
+    corruption: str
+    severities: tuple[CorruptionScores, ...]
+    mean: CorruptionScores
+    drop: CorruptionScores
+
+
+@dataclass(frozen=True)
+class Corruptions(Record):
+    """Scores on clean and on worse pictures; mean, drop: over all kinds."""
+
+    clean: CorruptionScores
+    by_corruption: tuple[CorruptionRow, ...]
+    mean: CorruptionScores
+    drop: CorruptionScores
+
+
+@dataclass(frozen=True)
+class ThresholdCheck(Record):
+    """Whether a metric reached its threshold; an undefined one does not."""
+
+    value: float | None
+    at_least: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Prior(Record):
+    """How common the model takes each class to be, and the method of `--imbalance` behind that."""
+
+    imbalance: str
+    shares: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -17,23 +190,12 @@ class EvalReport(Record):
     confusion_matrix: rows true, columns predicted; () beyond 2,000 classes.
     confusions: the commonest mistakes.
     intervals: (low, high) by metric name, made as `intervals_method` says.
-    calibration: the temperature that the logits were divided by, with `before` and `after` it.
-    cross_validation: mean, std and interval over the folds; the report is of their pooled pictures.
-    ensemble: the folds and views that were averaged, and their gain.
+    cross_validation: where the report is of the folds' pooled pictures.
     fold: "all" where several took part.
-    coverage: accuracy when only confident pictures are answered.
-    operating_points: each class's threshold of highest F1.
-    costs: what decisions cost by `--costs`.
     slices: rows by `--by` column.
-    comparison: against another checkpoint.
-    corruptions: scores on worse pictures.
-    gates: the marks of `--fail-under` and whether they were reached.
-    prior: how common the model takes each class to be ("shares", by class) and the method of
-    `--imbalance` that made it so; None for a checkpoint that does not say.
+    thresholds: those of `--fail-under`, by metric name.
+    prior: None for a checkpoint that does not say.
     bad_images: pictures that could not be read and were left out, each with the reason as its note.
-    trained_on: how many of the `pictures` the model was trained on (`train`) or chosen by (`val`),
-    told by content, null with its `reason` where that is not known; `not_compared`: training and
-    val pictures without a known content; `excluded`: pictures left out for it.
     data: what opens the pictures again, `source` and the options of reading it.
     page: report.html, where it was made.
     """
@@ -52,22 +214,22 @@ class EvalReport(Record):
     confusions: tuple[dict[str, Any], ...] = ()
     folder: Path | None = None
     page: Path | None = None
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    intervals: dict[str, Interval] = field(default_factory=dict)
     intervals_method: str | None = None
-    calibration: dict[str, Any] | None = None
-    cross_validation: dict[str, Any] | None = None
-    ensemble: dict[str, Any] | None = None
-    coverage: list[dict[str, Any]] = field(default_factory=list)
-    operating_points: list[dict[str, Any]] = field(default_factory=list)
-    costs: dict[str, Any] | None = None
-    slices: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    comparison: dict[str, Any] | None = None
-    corruptions: dict[str, Any] | None = None
-    gates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    cross_validation: CrossValidation | None = None
+    ensemble: EnsembleGain | None = None
+    coverage: tuple[CoveragePoint, ...] = ()
+    operating_points: tuple[OperatingPoint, ...] = ()
+    costs: Costs | None = None
+    slices: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    corruptions: Corruptions | None = None
+    thresholds: dict[str, ThresholdCheck] = field(default_factory=dict, metadata={"key": "gates"})
     bad_images: tuple[AuditPicture, ...] = ()
     notes: tuple[str, ...] = ()
-    prior: dict[str, Any] | None = None
-    trained_on: dict[str, Any] | None = None
+    prior: Prior | None = None
+    trained_on: TrainedOn | None = None
 
 
 @dataclass(frozen=True)

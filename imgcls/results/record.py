@@ -9,9 +9,17 @@ from typing import Any
 
 
 def to_plain(value: Any) -> Any:
-    """The value as strict-JSON types: dataclasses become dicts, paths strings, nan and inf None."""
+    """The value as strict-JSON types: dataclasses become dicts, paths strings, nan and inf None.
+
+    A field's metadata may say another `key`, and that it is `left_out` where it is None.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+        held = [(f.metadata, f.name, getattr(value, f.name)) for f in fields(value)]
+        return {
+            facts.get("key", name): to_plain(item)
+            for facts, name, item in held
+            if item is not None or not facts.get("left_out")
+        }
     if isinstance(value, dict):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

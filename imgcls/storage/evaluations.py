@@ -77,7 +77,8 @@ def write_evaluation(
     if report.confusion_matrix:
         _write_confusion_matrix(folder / CONFUSION_MATRIX, report)
     if report.comparison is not None:
-        write_csv(folder / CHANGED, CHANGED_COLUMNS, report.comparison["changed"])
+        changed = (picture.to_json() for picture in report.comparison.changed)
+        write_csv(folder / CHANGED, CHANGED_COLUMNS, changed)
     add_bad_images(folder, report.bad_images)
     write_metrics(folder, report)
 
@@ -96,7 +97,7 @@ def write_metrics(folder: Path, report: EvalReport) -> None:
             "fold": report.fold,
             "data": report.data,
             "class_names": report.class_names,
-            "temperature": 1.0 if calibration is None else calibration["temperature"],
+            "temperature": 1.0 if calibration is None else calibration.temperature,
             "metrics": report.metrics,
             "undefined": report.undefined,
             "confusions": report.confusions,
@@ -111,7 +112,7 @@ def write_metrics(folder: Path, report: EvalReport) -> None:
             "slices": report.slices,
             "comparison": report.comparison,
             "corruptions": report.corruptions,
-            "gates": report.gates,
+            "gates": report.thresholds,
             "speed_metrics": report.speed_metrics,
             "notes": list(report.notes),
             "prior": report.prior,

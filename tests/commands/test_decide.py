@@ -142,10 +142,10 @@ def test_a_slice_of_one_picture_has_no_interval():
     logits = np.random.default_rng(0).normal(size=(9, 3))
     p = Predictions(tuple("abcdefghi"), logits, np.arange(9) % 3)
     rows = slice_metrics(p, ["x"] * 8 + ["y"], samples=100, seed=0)
-    assert [row["samples"] for row in rows] == [8, 1]
-    assert rows[0]["intervals"]["nll"][0] < rows[0]["metrics"]["nll"]
-    assert rows[1]["intervals"] == {}
-    assert slice_metrics(p, ["x"] * 9, samples=100, seed=0, groups=["g"] * 9)[0]["intervals"] == {}
+    assert [row.samples for row in rows] == [8, 1]
+    assert rows[0].intervals["nll"][0] < rows[0].metrics["nll"]
+    assert rows[1].intervals == {}
+    assert slice_metrics(p, ["x"] * 9, samples=100, seed=0, groups=["g"] * 9)[0].intervals == {}
 
 
 def test_groups_of_the_data_are_drawn_whole(command, run, photos, tmp_path):
@@ -196,5 +196,5 @@ def test_many_small_slices_have_no_intervals(monkeypatch):
     logits = np.random.default_rng(0).normal(size=(9, 3))
     p = Predictions(tuple("abcdefghi"), logits, np.arange(9) % 3)
     first, second = slice_metrics(p, ["x"] * 5 + ["y"] * 4, samples=100, seed=0)
-    assert first["intervals"]
-    assert second["intervals"] == {}
+    assert first.intervals
+    assert second.intervals == {}

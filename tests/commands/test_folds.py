@@ -156,9 +156,9 @@ def test_a_paired_interval_is_narrower_than_two_apart():
         answers(better).facts, [answers(right).facts], Resampler(labels, 1000, 0)
     )
     row = rows["accuracy"]
-    assert row["difference"] == pytest.approx(better.mean() - right.mean())
-    assert 0 < row["interval"][0] < row["difference"] < row["interval"][1]
-    assert row["interval"][1] - row["interval"][0] < 0.05
+    assert row.difference == pytest.approx(better.mean() - right.mean())
+    assert 0 < row.interval[0] < row.difference < row.interval[1]
+    assert row.interval[1] - row.interval[0] < 0.05
 
 
 def test_the_interval_over_folds_of_a_worked_example():

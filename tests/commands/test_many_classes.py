@@ -58,7 +58,7 @@ def test_metrics_and_intervals_take_memory_for_what_occurs(many):
     assert found.metrics["accuracy"] == pytest.approx(many.correct.mean())
     low, high = intervals["accuracy"]
     assert low < found.metrics["accuracy"] < high
-    mean = np.mean([row["metrics"]["accuracy"] for row in rows])
+    mean = np.mean([row.metrics["accuracy"] for row in rows])
     assert mean == pytest.approx(found.metrics["accuracy"])
 
 

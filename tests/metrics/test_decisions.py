@@ -18,14 +18,14 @@ from imgcls.metrics.predictions import Predictions
 def test_coverage_answers_the_most_confident(p):
     """Each row equals scoring the pictures at or above its threshold; no more than are needed."""
     rows = coverage_table(p)
-    assert rows[0]["accuracy"] == pytest.approx(p.correct.mean())
+    assert rows[0].accuracy == pytest.approx(p.correct.mean())
     for row in rows:
-        answered = p.confidences >= np.float32(row["threshold"])
-        assert row["pictures"] == answered.sum()
-        assert row["coverage"] == answered.mean() >= row["wanted"] - 1e-9
-        assert row["accuracy"] == pytest.approx(p.correct[answered].mean())
-        surer = p.confidences > np.float32(row["threshold"])
-        assert surer.mean() < row["wanted"]
+        answered = p.confidences >= np.float32(row.threshold)
+        assert row.pictures == answered.sum()
+        assert row.coverage == answered.mean() >= row.wanted - 1e-9
+        assert row.accuracy == pytest.approx(p.correct[answered].mean())
+        surer = p.confidences > np.float32(row.threshold)
+        assert surer.mean() < row.wanted
 
 
 @settings(max_examples=60, deadline=None)
@@ -33,23 +33,23 @@ def test_coverage_answers_the_most_confident(p):
 def test_operating_points_have_the_highest_f1(p):
     """No threshold that is a score of the class gives more, by scikit-learn's own F1."""
     rows = operating_points(p, names(p.logits.shape[1]))
-    assert [row["class"] for row in rows] == [f"c{c}" for c in np.unique(p.labels)]
+    assert [row.class_name for row in rows] == [f"c{c}" for c in np.unique(p.labels)]
     for row in rows:
-        c = int(row["class"][1:])
+        c = int(row.class_name[1:])
         scores, positive = p.probabilities[:, c], p.labels == c
 
         def f1(threshold, scores=scores, positive=positive):
             return sk.f1_score(positive, scores >= threshold)
 
-        assert row["predicted_f1"] == pytest.approx(sk.f1_score(positive, p.predicted == c))
-        assert (row["threshold"] is None) == (row["held_out_f1"] <= row["predicted_f1"])
-        assert (row["threshold"] is None) == (row["reason"] is not None)
-        if row["threshold"] is not None:
-            assert row["f1"] == pytest.approx(f1(row["threshold"]))
-            assert row["f1"] == pytest.approx(max(map(f1, scores)))
-            said = scores >= row["threshold"]
-            assert row["recall"] == pytest.approx(sk.recall_score(positive, said))
-            assert row["precision"] == pytest.approx(sk.precision_score(positive, said))
+        assert row.predicted_f1 == pytest.approx(sk.f1_score(positive, p.predicted == c))
+        assert (row.threshold is None) == (row.held_out_f1 <= row.predicted_f1)
+        assert (row.threshold is None) == (row.reason is not None)
+        if row.threshold is not None:
+            assert row.f1 == pytest.approx(f1(row.threshold))
+            assert row.f1 == pytest.approx(max(map(f1, scores)))
+            said = scores >= row.threshold
+            assert row.recall == pytest.approx(sk.recall_score(positive, said))
+            assert row.precision == pytest.approx(sk.precision_score(positive, said))
 
 
 def test_a_threshold_is_given_where_it_holds_on_other_pictures():
@@ -61,12 +61,12 @@ def test_a_threshold_is_given_where_it_holds_on_other_pictures():
     logits[:, 1] -= 4  # told apart well, and hardly ever predicted
     keys = tuple(map(str, range(200)))
     second, last = operating_points(Predictions(keys, logits, labels), "abc")[1:]
-    assert second["held_out_f1"] > second["predicted_f1"] + 0.2
-    assert 0 < second["threshold"] < 0.5
-    assert second["held_out_f1"] <= second["f1"] + 0.02
-    assert last["held_out_f1"] == 0
-    assert last["threshold"] is last["f1"] is None
-    assert "no better than the predicted class" in last["reason"]
+    assert second.held_out_f1 > second.predicted_f1 + 0.2
+    assert 0 < second.threshold < 0.5
+    assert second.held_out_f1 <= second.f1 + 0.02
+    assert last.held_out_f1 == 0
+    assert last.threshold is last.f1 is None
+    assert "no better than the predicted class" in last.reason
 
 
 def test_pictures_of_a_group_choose_no_threshold_for_each_other():
@@ -79,13 +79,13 @@ def test_pictures_of_a_group_choose_no_threshold_for_each_other():
     groups = np.arange(10).repeat(10)
     apart = operating_points(p, "ab")
     together = operating_points(p, "ab", groups)
-    assert sum(row["held_out_f1"] for row in together) < sum(row["held_out_f1"] for row in apart)
+    assert sum(row.held_out_f1 for row in together) < sum(row.held_out_f1 for row in apart)
 
 
 def test_operating_points_end_where_they_would_take_long(monkeypatch):
     """Empty, not slow."""
     monkeypatch.setattr(decisions, "MOST_CURVE_CELLS", 59)
-    assert operating_points(some_predictions(20, 3), names(3)) == []
+    assert operating_points(some_predictions(20, 3), names(3)) == ()
 
 
 def test_the_cheapest_decision_of_a_worked_example():

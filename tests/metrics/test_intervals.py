@@ -133,8 +133,8 @@ def test_a_picture_without_a_group_is_one_of_its_own():
     assert blank == pytest.approx((low, high), abs=0.03)
     some = slice_metrics(p, ["s"] * 60, samples=200, seed=0, groups=[""] * 60)
     none = slice_metrics(p, ["s"] * 60, samples=200, seed=0)
-    for name, (low, high) in none[0]["intervals"].items():
-        assert some[0]["intervals"][name] == pytest.approx((low, high), abs=0.1)
+    for name, (low, high) in none[0].intervals.items():
+        assert some[0].intervals[name] == pytest.approx((low, high), abs=0.1)
 
 
 def test_a_fold_is_left_out_at_the_same_weight_of_each_class():

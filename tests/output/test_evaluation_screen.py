@@ -10,7 +10,7 @@ import numpy as np
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
 from imgcls.output.screens.evaluation import _confusions, _headline_names, _kinds_of_mistakes, _next
-from imgcls.results.evaluation import EvalReport
+from imgcls.results.evaluation import CrossValidation, EvalReport
 
 
 def report_of(labels, said, split="test"):
@@ -63,6 +63,13 @@ def test_the_next_command_after_all_folds_is_about_one_of_them():
         report_of([0], [0], "val"),
         checkpoint=Path("runs/r"),
         fold="all",
-        cross_validation={"per_fold": [{"fold": 1}, {"fold": 2}]},
+        cross_validation=CrossValidation(
+            folds=2,
+            splitter=None,
+            mean={},
+            std={},
+            interval={},
+            per_fold=({"fold": 1}, {"fold": 2}),
+        ),
     )
     assert _next(pooled) == "imgcls benchmark runs/r/fold_1"

@@ -19,6 +19,7 @@ from imgcls.metrics.calibration import (
     reliability_bins,
 )
 from imgcls.metrics.predictions import Predictions
+from imgcls.results.evaluation import Calibration, CalibrationScores
 from imgcls.storage.scores import temporary_scores
 
 
@@ -67,14 +68,8 @@ def calibration(scored: Scored) -> dict[str, Any]:
         return {}
     after = scored.predictions
     before = replace(after, temperature=1.0)
-    return {
-        "calibration": {
-            **asdict(temperature),
-            "before": _described(before),
-            "after": _described(after),
-        },
-        "notes": calibration_notes(temperature, before, after),
-    }
+    found = Calibration(**asdict(temperature), before=_described(before), after=_described(after))
+    return {"calibration": found, "notes": calibration_notes(temperature, before, after)}
 
 
 def calibration_notes(
@@ -101,9 +96,7 @@ def calibration_notes(
     return tuple(notes)
 
 
-def _described(predictions: Predictions) -> dict[str, Any]:
+def _described(predictions: Predictions) -> CalibrationScores:
     bins = asdict(reliability_bins(predictions))
-    return {
-        **calibration_scores(predictions),
-        "reliability": {name: values.tolist() for name, values in bins.items()},
-    }
+    reliability = {name: values.tolist() for name, values in bins.items()}
+    return CalibrationScores(**calibration_scores(predictions), reliability=reliability)

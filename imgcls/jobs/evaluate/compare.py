@@ -21,6 +21,7 @@ from imgcls.jobs.scorer import open_scorer
 from imgcls.metrics.comparison import mcnemar, paired_differences
 from imgcls.metrics.predictions import PictureFacts
 from imgcls.metrics.scores import class_counts
+from imgcls.results.comparison import ChangedPicture, Comparison, RecallChange
 from imgcls.storage.pointers import find_checkpoint
 from imgcls.storage.scores import temporary_scores
 
@@ -35,41 +36,35 @@ def compare_if_asked(config: EvaluateConfig, checkpoints: Sequence[Checkpoint]) 
     if differing:
         raise ConfigError(
             f"--compare {config.compare}: the two models know different classes "
-            f"({', '.join(differing)} only in one), so their numbers cannot be compared"
+            f"({', '.join(sorted(differing))} only in one), so their numbers cannot be compared"
         )
     return partial(compare, other=other)
 
 
 def compare(scored: Scored, other: Checkpoint) -> dict[str, Any]:
-    """Every difference is this model's minus the other's, on the same pictures.
-
-    metrics: this, other, difference and paired bootstrap interval. mcnemar: pictures that only one
-    has right, and the exact p-value. per_class: recall of both, the greatest change first.
-    changed: the pictures that one has right and the other wrong. trained_on: what the other has
-    seen of them. The other's scores lie below the folder meanwhile.
-    """
+    """This model and another on the same pictures. Its scores lie below the folder meanwhile."""
     predictions, names = scored.predictions, scored.class_names
     against = _answers(scored, other)
     seen = trained_on([other], scored.pictures, scored.session.config.workers)
     note = other_has_seen(other, seen)
-    comparison = {
-        "checkpoint": other.folder,
-        "model_name": str(other.facts.get("model_name", other.card["architecture"])),
-        "metrics": paired_differences(predictions.facts, [against], scored.resampler),
-        "mcnemar": mcnemar(predictions.facts, against),
-        "per_class": _per_class(predictions.facts, against, names),
-        "changed": [
-            {
-                "path": predictions.keys[row],
-                "label": names[predictions.labels[row]],
-                "this": names[predictions.predicted[row]],
-                "other": names[against.predicted[row]],
-                "now_right": bool(predictions.correct[row]),
-            }
+    comparison = Comparison(
+        checkpoint=other.folder,
+        model_name=str(other.facts.get("model_name", other.card["architecture"])),
+        metrics=paired_differences(predictions.facts, [against], scored.resampler),
+        mcnemar=mcnemar(predictions.facts, against),
+        per_class=_per_class(predictions.facts, against, names),
+        changed=tuple(
+            ChangedPicture(
+                path=predictions.keys[row],
+                label=names[predictions.labels[row]],
+                this=names[predictions.predicted[row]],
+                other=names[against.predicted[row]],
+                now_right=bool(predictions.correct[row]),
+            )
             for row in (predictions.correct != against.correct).nonzero()[0]
-        ],
-        "trained_on": seen.to_json(),
-    }
+        ),
+        trained_on=seen.counts(),
+    )
     return {"comparison": comparison, "notes": (note,) if note else ()}
 
 
@@ -92,19 +87,13 @@ def _answers(scored: Scored, other: Checkpoint) -> PictureFacts:
 
 def _per_class(
     this: PictureFacts, other: PictureFacts, class_names: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> tuple[RecallChange, ...]:
     counts = [class_counts(p.labels, p.predicted, len(class_names)) for p in (this, other)]
     rows = [
-        {
-            "class": name,
-            "support": int(support),
-            "this": float(ours),
-            "other": float(theirs),
-            "difference": float(ours - theirs),
-        }
+        RecallChange(name, int(support), float(ours), float(theirs), float(ours - theirs))
         for name, support, ours, theirs in zip(
             class_names, counts[0].support, counts[0].recall, counts[1].recall, strict=True
         )
         if support
     ]
-    return sorted(rows, key=lambda row: -abs(row["difference"]))
+    return tuple(sorted(rows, key=lambda row: -abs(row.difference)))

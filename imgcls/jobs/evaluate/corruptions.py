@@ -15,8 +15,7 @@ from imgcls.jobs.evaluate.scored import Extra, Scored
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.scores import class_counts, count_scores
 from imgcls.models.card import preprocessing_from_card
-
-_SCORED = ("accuracy", "balanced_accuracy")
+from imgcls.results.evaluation import CorruptionRow, Corruptions, CorruptionScores
 
 
 def corruptions_if_asked(config: EvaluateConfig, checkpoints: Sequence[Checkpoint]) -> Extra | None:
@@ -32,33 +31,34 @@ def corruptions_if_asked(config: EvaluateConfig, checkpoints: Sequence[Checkpoin
 
 
 def corruptions(scored: Scored) -> dict[str, Any]:
-    """Accuracy and balanced accuracy under each corruption.
-
-    by_corruption: rows of kind, severities (the scores of each), mean, and drop from the clean
-    pictures. mean, drop: over all kinds.
-    """
+    """Accuracy and balanced accuracy under each corruption, and how far they drop."""
     session, clean = scored.session, scored.predictions
     assert scored.scorer is not None
     batches = session.batches(scored.checkpoints[0], scored.pictures)
     predicted = predict_corrupted(scored.scorer, batches, session.counted(len(batches)))
     whole = _scores(clean, clean.predicted)
-    rows: list[dict[str, Any]] = []
+    rows: list[CorruptionRow] = []
     for kind in CORRUPTIONS:
         severities = [_scores(clean, predicted[kind, severity]) for severity in SEVERITIES]
-        mean = {name: float(np.mean([s[name] for s in severities])) for name in _SCORED}
-        drop = {name: whole[name] - mean[name] for name in _SCORED}
-        rows.append({"corruption": kind, "severities": severities, "mean": mean, "drop": drop})
-    mean = {name: float(np.mean([row["mean"][name] for row in rows])) for name in _SCORED}
-    return {
-        "corruptions": {
-            "clean": whole,
-            "by_corruption": rows,
-            "mean": mean,
-            "drop": {name: whole[name] - mean[name] for name in _SCORED},
-        }
-    }
+        mean = _mean(severities)
+        rows.append(CorruptionRow(kind, tuple(severities), mean, _drop(whole, mean)))
+    mean = _mean([row.mean for row in rows])
+    return {"corruptions": Corruptions(whole, tuple(rows), mean, _drop(whole, mean))}
 
 
-def _scores(clean: Predictions, predicted: np.ndarray) -> dict[str, float]:
+def _scores(clean: Predictions, predicted: np.ndarray) -> CorruptionScores:
     scores = count_scores(class_counts(clean.labels, predicted, clean.logits.shape[1]))
-    return {name: float(scores[name]) for name in _SCORED}
+    return CorruptionScores(float(scores["accuracy"]), float(scores["balanced_accuracy"]))
+
+
+def _mean(scores: Sequence[CorruptionScores]) -> CorruptionScores:
+    return CorruptionScores(
+        float(np.mean([each.accuracy for each in scores])),
+        float(np.mean([each.balanced_accuracy for each in scores])),
+    )
+
+
+def _drop(clean: CorruptionScores, worse: CorruptionScores) -> CorruptionScores:
+    return CorruptionScores(
+        clean.accuracy - worse.accuracy, clean.balanced_accuracy - worse.balanced_accuracy
+    )

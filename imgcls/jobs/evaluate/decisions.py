@@ -17,7 +17,7 @@ from imgcls.errors import ConfigError, DataError, ThresholdError
 from imgcls.jobs.evaluate.scored import Scored
 from imgcls.metrics.decisions import coverage_table, least_cost_classes, operating_points
 from imgcls.metrics.intervals import resampled_intervals
-from imgcls.results.evaluation import EvalReport
+from imgcls.results.evaluation import Costs, EvalReport, MeanCost, ThresholdCheck
 
 _HIGHER_IS_BETTER = (
     "accuracy",
@@ -63,17 +63,17 @@ def costs(scored: Scored) -> dict[str, Any]:
             means, scored.resampler, limits=lambda _name: (-math.inf, math.inf)
         )
     )
-    means_of = {name: float(each.mean()) for name, each in by_rule.items()}
     rules = {
-        name: {"mean": mean, "interval": intervals.get(name)} for name, mean in means_of.items()
+        name: MeanCost(float(each.mean()), intervals.get(name)) for name, each in by_rule.items()
     }
     notes: tuple[str, ...] = ()
-    if means_of["saved"] < 0:
+    if rules["saved"].mean < 0:
         note = "decisions of the least expected cost cost more than the predicted classes here"
         notes = (f"{note}: the probabilities are not to be taken at their word",)
     changed = int((cheapest != predictions.predicted).sum())
     file = scored.session.config.costs
-    return {"costs": {"file": file, **rules, "changed": changed}, "notes": notes}
+    assert file is not None
+    return {"costs": Costs(file, **rules, changed=changed), "notes": notes}
 
 
 def read_costs(file: Path, class_names: Sequence[str]) -> np.ndarray:
@@ -111,16 +111,16 @@ def require_thresholds(config: EvaluateConfig) -> None:
             raise ConfigError(f"--fail-under {name}: choose from {', '.join(known)}")
 
 
-def passed_thresholds(
+def checked_thresholds(
     metrics: Mapping[str, Any], thresholds: Mapping[str, float]
-) -> dict[str, Any]:
-    """By metric: value, at_least, and whether it passed; an undefined metric does not pass."""
+) -> dict[str, ThresholdCheck]:
+    """Whether each metric reached its threshold; an undefined metric does not."""
     return {
-        name: {
-            "value": metrics[name],
-            "at_least": threshold,
-            "passed": metrics[name] is not None and metrics[name] >= threshold,
-        }
+        name: ThresholdCheck(
+            value=metrics[name],
+            at_least=threshold,
+            passed=metrics[name] is not None and metrics[name] >= threshold,
+        )
         for name, threshold in thresholds.items()
     }
 
@@ -128,10 +128,10 @@ def passed_thresholds(
 def check_thresholds(report: EvalReport) -> None:
     """Raise ThresholdError, which exits with 1, when a metric is below its threshold."""
     failed = [
-        f"{name} is {'undefined' if found['value'] is None else format(found['value'], '.4f')}, "
-        f"below {found['at_least']:g}"
-        for name, found in report.gates.items()
-        if not found["passed"]
+        f"{name} is {'undefined' if found.value is None else format(found.value, '.4f')}, "
+        f"below {found.at_least:g}"
+        for name, found in report.thresholds.items()
+        if not found.passed
     ]
     if failed:
         raise ThresholdError(f"--fail-under: {'; '.join(failed)}")

@@ -18,6 +18,7 @@ from imgcls.jobs.evaluate.scored import Opened, Scored, Session
 from imgcls.metrics.comparison import paired_differences
 from imgcls.metrics.predictions import Predictions, blocks
 from imgcls.models.card import preprocessing_from_card
+from imgcls.results.evaluation import EnsembleGain
 from imgcls.storage.evaluations import LOGITS
 from imgcls.storage.scores import ScoreFile, temporary_scores
 
@@ -51,14 +52,14 @@ def averaging(scored: Scored) -> dict[str, Any]:
     tta = scored.session.config.tta
     facts = scored.predictions.facts
     return {
-        "ensemble": {
-            "folds": [checkpoint.fold for checkpoint in scored.checkpoints],
-            "tta": tta,
-            "views": len(VIEWS[tta]),
-            "temperatures": [None if t is None else t.temperature for t in scored.temperatures],
-            "samples": scored.metrics.metrics["samples"],
-            "gain": paired_differences(facts, scored.members, scored.resampler),
-        },
+        "ensemble": EnsembleGain(
+            folds=tuple(checkpoint.fold for checkpoint in scored.checkpoints),
+            tta=tta,
+            views=len(VIEWS[tta]),
+            temperatures=tuple(None if t is None else t.temperature for t in scored.temperatures),
+            samples=scored.metrics.metrics["samples"],
+            gain=paired_differences(facts, scored.members, scored.resampler),
+        ),
         "notes": scored.member_notes,
     }
 

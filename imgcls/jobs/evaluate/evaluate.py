@@ -11,7 +11,7 @@ from imgcls.engine.checkpoint.temperature import Temperature
 from imgcls.errors import ConfigError
 from imgcls.jobs.early import check_folder
 from imgcls.jobs.evaluate.calibrate import calibration, kept_temperature, open_calibrated
-from imgcls.jobs.evaluate.decisions import passed_thresholds, read_costs, require_thresholds
+from imgcls.jobs.evaluate.decisions import checked_thresholds, read_costs, require_thresholds
 from imgcls.jobs.evaluate.ensemble import averaging, require_same_pictures, score_ensemble
 from imgcls.jobs.evaluate.extras import asked_extras, report_of
 from imgcls.jobs.evaluate.folds import cross_validate, fold_checkpoints, keep_summary
@@ -135,8 +135,14 @@ def _evaluate_folds(session: Session, checkpoints: Sequence[Checkpoint]) -> Eval
     if averaged:
         on_test = config.model_copy(update={"split": "test"})
         average = _evaluate(replace(session, config=on_test), checkpoints)
-        found = {name: getattr(average, name) for name in ("split", "metrics", "intervals")}
-        report = replace(report, ensemble={**(average.ensemble or {}), **found})
+        assert average.ensemble is not None
+        gain = replace(
+            average.ensemble,
+            split=average.split,
+            metrics=average.metrics,
+            intervals=average.intervals,
+        )
+        report = replace(report, ensemble=gain)
     else:
         note = "the run has no test split, so the folds' average is not scored"
         report = replace(report, notes=(*report.notes, note))
@@ -164,8 +170,8 @@ def _judged(
     if any(t is not None and t.fitted_on == report.split for t in temperatures):
         note = f"the temperature was fitted on {report.split}: its calibration looks too good"
         notes = (*notes, note)
-    gates = passed_thresholds(report.metrics, session.config.fail_under)
-    return replace(report, notes=notes, gates=gates)
+    thresholds = checked_thresholds(report.metrics, session.config.fail_under)
+    return replace(report, notes=notes, thresholds=thresholds)
 
 
 def _with_page(session: Session, report: EvalReport) -> EvalReport:

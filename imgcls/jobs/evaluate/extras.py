@@ -16,7 +16,7 @@ from imgcls.jobs.evaluate.explain import explain_if_asked
 from imgcls.jobs.evaluate.scored import Extra, Scored
 from imgcls.metrics.intervals import bootstrap_intervals, ranks_affordable
 from imgcls.metrics.slices import slice_metrics
-from imgcls.results.evaluation import EvalReport
+from imgcls.results.evaluation import EvalReport, Prior
 
 # in the order in which their notes are shown
 _ASKED = (corruptions_if_asked, explain_if_asked, compare_if_asked)
@@ -109,7 +109,7 @@ def prior(scored: Scored) -> dict[str, Any]:
     if found is None:
         return {}
     shares = dict(zip(scored.class_names, found["shares"], strict=True))
-    return {"prior": {"imbalance": found["imbalance"], "shares": shares}}
+    return {"prior": Prior(found["imbalance"], shares)}
 
 
 _EVERY_REPORT: tuple[Extra, ...] = (intervals, decisions, costs, slices, prior)

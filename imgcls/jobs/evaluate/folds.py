@@ -25,7 +25,7 @@ from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.scorer import open_scorer
 from imgcls.metrics.intervals import fold_interval, metric_range
 from imgcls.metrics.predictions import Predictions, blocks
-from imgcls.results.evaluation import EvalReport
+from imgcls.results.evaluation import CrossValidation, EvalReport
 from imgcls.storage.bad_images import add_bad_images
 from imgcls.storage.evaluations import LOGITS, write_evaluation
 from imgcls.storage.pointers import best_of, find_checkpoint
@@ -181,19 +181,17 @@ def _over_folds(scored: Scored, reports: Sequence[EvalReport]) -> dict[str, Any]
     values = {name: [report.metrics[name] for report in reports] for name in scores}
     complete = {n: v for n, v in values.items() if None not in v}
     return {
-        "cross_validation": {
-            "folds": len(reports),
-            "splitter": checkpoints[0].facts.get("splitter"),
-            "mean": {n: float(np.mean(complete[n])) if n in complete else None for n in scores},
-            "std": {
-                n: float(np.std(complete[n], ddof=1)) if n in complete else None for n in scores
-            },
-            "interval": {n: fold_interval(v, limits=metric_range(n)) for n, v in complete.items()},
-            "per_fold": [
+        "cross_validation": CrossValidation(
+            folds=len(reports),
+            splitter=checkpoints[0].facts.get("splitter"),
+            mean={n: float(np.mean(complete[n])) if n in complete else None for n in scores},
+            std={n: float(np.std(complete[n], ddof=1)) if n in complete else None for n in scores},
+            interval={n: fold_interval(v, limits=metric_range(n)) for n, v in complete.items()},
+            per_fold=tuple(
                 {"fold": report.fold, "best_epoch": checkpoint.facts["epoch"], **report.metrics}
                 for report, checkpoint in zip(reports, checkpoints, strict=True)
-            ],
-        }
+            ),
+        )
     }
 
 
@@ -204,7 +202,7 @@ def summary_of(report: EvalReport) -> dict[str, Any]:
     """
     return {
         "model_name": report.model_name,
-        **(report.cross_validation or {}),
+        **(report.cross_validation.to_json() if report.cross_validation else {}),
         "pooled": report.metrics,
         "pooled_undefined": report.undefined,
         "pooled_intervals": report.intervals,

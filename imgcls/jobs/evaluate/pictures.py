@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.errors import ConfigError, DataError, RunError
 from imgcls.jobs.plan.tables import checkpoint_table, recorded_table
 from imgcls.results.audit import AuditPicture
+from imgcls.results.comparison import TrainedOn
 from imgcls.storage.bad_images import BAD_IMAGES
 from imgcls.storage.runs import SPLITS, run_of
 from imgcls.storage.splits import checked_at_s, differing, keys_in, read_splits, trained_by
@@ -45,7 +45,7 @@ class Pictures:
     notes: tuple[str, ...] = ()
     left_out: tuple[AuditPicture, ...] = ()
     run: Path | None = None
-    trained_on: dict[str, Any] | None = None
+    trained_on: TrainedOn | None = None
 
     @property
     def groups(self) -> tuple[str, ...] | None:

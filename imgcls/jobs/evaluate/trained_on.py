@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.errors import ConfigError, DataError, RequestError
 from imgcls.jobs.evaluate.pictures import Pictures
 from imgcls.jobs.plan.tables import checkpoint_table
+from imgcls.results.comparison import TrainedOn
 from imgcls.storage.runs import run_of
 from imgcls.storage.splits import Row, keys_in, read_splits, trained_by
 
@@ -23,7 +23,7 @@ _MOST_TO_READ = 200_000
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedOn:
+class Seen:
     """What a model has seen of N pictures.
 
     train, val: bool [N], trained on, and of the split that chose the best epoch; a picture with an
@@ -36,22 +36,22 @@ class TrainedOn:
     not_compared: int = 0
     reason: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """The counts, null where they are not known."""
+    def counts(self) -> TrainedOn:
+        """How many there are, None where that is not known."""
         known = not self.reason
-        return {
-            "pictures": len(self.train),
-            "train": int(self.train.sum()) if known else None,
-            "val": int((self.val & ~self.train).sum()) if known else None,
-            "not_compared": self.not_compared,
-            "reason": self.reason or None,
-            "excluded": 0,
-        }
+        return TrainedOn(
+            pictures=len(self.train),
+            train=int(self.train.sum()) if known else None,
+            val=int((self.val & ~self.train).sum()) if known else None,
+            not_compared=self.not_compared,
+            reason=self.reason or None,
+            excluded=0,
+        )
 
 
 def trained_on(
     checkpoints: Sequence[Checkpoint], pictures: Pictures, workers: int | str = "auto"
-) -> TrainedOn:
+) -> Seen:
     """What the checkpoints, folds of one run, have seen of these pictures.
 
     By the contents that the run recorded, and by name where the pictures are the run's own. Where
@@ -62,7 +62,7 @@ def trained_on(
         rows = _rows(checkpoints[0])
     except RequestError as error:
         nothing = np.zeros(len(pictures.indices), dtype=bool)
-        return TrainedOn(nothing, nothing, reason=str(error))
+        return Seen(nothing, nothing, reason=str(error))
     seen = {
         split: {key for checkpoint in checkpoints for key in keys_in(rows, split, checkpoint.fold)}
         for split in ("train", "val")
@@ -89,8 +89,8 @@ def trained_on(
         )
     if not own and len(unknown) == len(used):
         why = "its run has recorded no contents (--no-preflight), and its pictures cannot be read"
-        return TrainedOn(flags["train"], flags["val"], len(unknown), why)
-    return TrainedOn(flags["train"], flags["val"], len(unknown))
+        return Seen(flags["train"], flags["val"], len(unknown), why)
+    return Seen(flags["train"], flags["val"], len(unknown))
 
 
 def with_trained_on(
@@ -106,10 +106,10 @@ def with_trained_on(
     own = pictures.run is not None and pictures.split in ("train", "val")
     train = found.train & (not own or pictures.split != "train")
     val = found.val & (not own) & ~found.train
-    spoilt, facts = train | val, found.to_json()
+    spoilt, counts = train | val, found.counts()
     if not exclude:
         notes = (*pictures.notes, *_notes(found, pictures, train, val))
-        return replace(pictures, trained_on=facts, notes=notes)
+        return replace(pictures, trained_on=counts, notes=notes)
     if found.reason:
         raise ConfigError(f"--exclude-trained: not known which were trained on: {found.reason}")
     if own and pictures.split == "train":
@@ -119,11 +119,11 @@ def with_trained_on(
             f"--exclude-trained: all {len(spoilt):,} pictures were trained on, or chose the best "
             "epoch; there is nothing to score"
         )
-    facts = {**facts, "pictures": int((~spoilt).sum()), "train": 0, "val": 0}
-    facts["excluded"] = int(spoilt.sum())
+    kept = int((~spoilt).sum())
+    counts = replace(counts, pictures=kept, train=0, val=0, excluded=int(spoilt.sum()))
     note = (
         f"of these, {train.sum():,} that were trained on and {val.sum():,} that chose the best "
-        f"epoch are left out; the other {(~spoilt).sum():,} are scored"
+        f"epoch are left out; the other {kept:,} are scored"
         if spoilt.any()
         else "none of these was trained on or chose the best epoch; all are scored"
     )
@@ -132,28 +132,35 @@ def with_trained_on(
         pictures,
         indices=pictures.indices[~spoilt],
         split=f"{pictures.split}-exclude-trained",
-        trained_on=facts,
+        trained_on=counts,
         notes=(*pictures.notes, note, *_notes(rest, pictures, train[:0], val[:0])),
     )
 
 
-def pooled(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+def pooled(parts: Sequence[TrainedOn | None]) -> TrainedOn | None:
     """What is known of several sets of pictures, each of a model of its own; None where it is not.
 
-    A count is null as soon as one of them is.
+    A count is None as soon as one of them is.
     """
-    if not parts or any(part is None for part in parts):
-        return None
     known = [part for part in parts if part is not None]
-    counts = ("pictures", "train", "val", "not_compared", "excluded")
-    values = {name: [part[name] for part in known] for name in counts}
-    return {
-        **{name: None if None in each else sum(each) for name, each in values.items()},
-        "reason": next((part["reason"] for part in known if part["reason"]), None),
-    }
+    if not parts or len(known) < len(parts):
+        return None
+
+    def total(counts: Sequence[int | None]) -> int | None:
+        given = [count for count in counts if count is not None]
+        return sum(given) if len(given) == len(counts) else None
+
+    return TrainedOn(
+        pictures=sum(part.pictures for part in known),
+        train=total([part.train for part in known]),
+        val=total([part.val for part in known]),
+        not_compared=sum(part.not_compared for part in known),
+        reason=next((part.reason for part in known if part.reason), None),
+        excluded=sum(part.excluded for part in known),
+    )
 
 
-def other_has_seen(other: Checkpoint, found: TrainedOn) -> str | None:
+def other_has_seen(other: Checkpoint, found: Seen) -> str | None:
     """A note on what the model that is compared with has seen of the pictures; None for nothing."""
     if found.reason:
         return f"whether {other.folder} was trained on these pictures is not known: {found.reason}"
@@ -172,9 +179,7 @@ def other_has_seen(other: Checkpoint, found: TrainedOn) -> str | None:
     return f"{other.folder} {' and '.join(seen)} of these pictures: {favours}"
 
 
-def _notes(
-    found: TrainedOn, pictures: Pictures, train: np.ndarray, val: np.ndarray
-) -> tuple[str, ...]:
+def _notes(found: Seen, pictures: Pictures, train: np.ndarray, val: np.ndarray) -> tuple[str, ...]:
     notes = []
     count, spoilt = len(train), int((train | val).sum())
     if found.reason:

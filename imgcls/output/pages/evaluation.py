@@ -26,6 +26,7 @@ from imgcls.output.pages.tables import (
 )
 from imgcls.output.plots.drawing import Drawing
 from imgcls.output.screens.trained_on import trained_on_in_words
+from imgcls.results.comparison import TrainedOn
 
 _CARDS = (
     "accuracy", "balanced_accuracy", "f1_macro", "roc_auc_macro", "average_precision_macro", "ece",
@@ -252,11 +253,11 @@ def _data(origin: Mapping[str, Any]) -> str:
 
 def _provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
     facts = evaluation.facts
-    speed = facts["speed_metrics"]
+    speed, seen = facts["speed_metrics"], facts.get("trained_on")
     rows = [
         ("Checkpoint", facts["checkpoint"]),
         ("Data", _data(facts["data"])),
-        ("Trained on", trained_on_in_words(facts["trained_on"]) if facts.get("trained_on") else ""),
+        ("Trained on", trained_on_in_words(TrainedOn(**seen)) if seen else ""),
         ("Intervals", facts.get("intervals_method") or ""),
         ("Speed", f"{speed['throughput_samples_per_sec']:,.0f} images/s without loading"),
         ("Device", f"{speed['device']}, {_PRECISIONS[speed['precision']]}"),

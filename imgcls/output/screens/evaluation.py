@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -55,7 +56,7 @@ def _next(report: EvalReport) -> str:
     """The command that goes on: to the test split, then to how fast the model is."""
     if report.cross_validation is not None:
         # the folds are of one architecture, so one of them tells the speed of all
-        fold = report.cross_validation["per_fold"][0]["fold"]
+        fold = report.cross_validation.per_fold[0]["fold"]
         return f"imgcls benchmark {shlex.quote(str(report.checkpoint / f'fold_{fold}'))}"
     if report.split in ("train", "val"):
         return f"imgcls evaluate {shlex.quote(str(report.checkpoint))} --split test"
@@ -110,25 +111,25 @@ def _facts(report: EvalReport) -> RenderableType:
         f"classwise {percent(metrics['classwise_ece'], count)}",
     )
     _add_folds(facts, report)
-    if report.prior is not None and report.prior["imbalance"] in _SHIFTED_PRIORS:
-        meant = _SHIFTED_PRIORS[report.prior["imbalance"]]
-        facts.add_row("Probabilities", f"for {meant} ({report.prior['imbalance']})")
+    if report.prior is not None and report.prior.imbalance in _SHIFTED_PRIORS:
+        meant = _SHIFTED_PRIORS[report.prior.imbalance]
+        facts.add_row("Probabilities", f"for {meant} ({report.prior.imbalance})")
     if report.calibration is not None:
-        before, after = (report.calibration[when] for when in ("before", "after"))
+        before, after = report.calibration.before, report.calibration.after
         facts.add_row(
             "Calibrated",
-            f"temperature {report.calibration['temperature']:.3f}, fitted on "
-            f"{report.calibration['fitted_on']}: NLL {score(before['nll'])} to "
-            f"{score(after['nll'])}, error {percent(before['ece'], count)} to "
-            f"{percent(after['ece'], count)}",
+            f"temperature {report.calibration.temperature:.3f}, fitted on "
+            f"{report.calibration.fitted_on}: NLL {score(before.nll)} to "
+            f"{score(after.nll)}, error {percent(before.ece, count)} to "
+            f"{percent(after.ece, count)}",
         )
     facts.add_row("Sure pictures", _coverage(report))
     if report.costs is not None:
-        by = {name: report.costs[name]["mean"] for name in ("predicted", "least_cost")}
+        predicted, cheapest = report.costs.predicted.mean, report.costs.least_cost.mean
         facts.add_row(
             "Cost of a picture",
-            f"{by['predicted']:.4g} as predicted, {by['least_cost']:.4g} by least expected cost "
-            f"({report.costs['changed']} decided otherwise)",
+            f"{predicted:.4g} as predicted, {cheapest:.4g} by least expected cost "
+            f"({report.costs.changed} decided otherwise)",
         )
     if report.trained_on is not None:
         facts.add_row("Trained on", trained_on_in_words(report.trained_on))
@@ -148,49 +149,48 @@ def _facts(report: EvalReport) -> RenderableType:
 
 
 def _coverage(report: EvalReport) -> str:
-    sure, surer = (row for row in report.coverage if row["wanted"] in _SHOWN_COVERAGES)
-    right, righter = (percent(row["accuracy"], row["pictures"]) for row in (sure, surer))
+    sure, surer = (row for row in report.coverage if row.wanted in _SHOWN_COVERAGES)
+    right, righter = (percent(row.accuracy, row.pictures) for row in (sure, surer))
     return (
-        f"{right} right in the surest {sure['coverage']:.0%}, "
-        f"{righter} in the surest {surer['coverage']:.0%}"
+        f"{right} right in the surest {sure.coverage:.0%}, "
+        f"{righter} in the surest {surer.coverage:.0%}"
     )
 
 
-def _temperatures(found: list[float | None]) -> str:
+def _temperatures(found: Sequence[float | None]) -> str:
     return ", ".join("none" if heat is None else f"{heat:.3f}" for heat in found)
 
 
 def _add_folds(facts: Table, report: EvalReport) -> None:
     """What cross-validation and averaging came to, in balanced accuracy and NLL."""
-    across, together = report.cross_validation, report.ensemble
+    across, ensemble = report.cross_validation, report.ensemble
     count = report.metrics["samples"]
     if across is not None:
         for title, name in (("Over folds", "balanced_accuracy"), ("", "accuracy")):
-            low, high = across["interval"][name]
+            low, high = across.interval[name]
             facts.add_row(
                 title or "",
-                f"{name.replace('_', ' ')} {percent(across['mean'][name], count)} "
-                f"± {percent(across['std'][name], count)} "
+                f"{name.replace('_', ' ')} {percent(across.mean[name], count)} "
+                f"± {percent(across.std[name], count)} "
                 f"({percent(low, count)} to {percent(high, count)})",
             )
-    if together is not None:
-        several = len(together["folds"]) > 1
-        parts = [f"{len(together['folds'])} folds"] if several else []
-        parts += [f"{together['views']} views"] if together["views"] > 1 else []
-        on = f" on {together['split']}" if "split" in together else ""
-        if any(together["temperatures"]):
-            facts.add_row("Calibrated", f"temperature {_temperatures(together['temperatures'])}")
-        rows = together["gain"]
+    if ensemble is not None:
+        several = len(ensemble.folds) > 1
+        parts = [f"{len(ensemble.folds)} folds"] if several else []
+        parts += [f"{ensemble.views} views"] if ensemble.views > 1 else []
+        on = "" if ensemble.split is None else f" on {ensemble.split}"
+        if any(ensemble.temperatures):
+            facts.add_row("Calibrated", f"temperature {_temperatures(ensemble.temperatures)}")
         facts.add_row(
             "Averaged",
             f"{' x '.join(parts)}{on}, against {'one fold' if several else 'one view'} alone:",
         )
         for name, title in (("balanced_accuracy", "balanced accuracy"), ("nll", "NLL")):
-            row, written = rows[name], metric_writer(name, together.get("samples", count))
-            within = reach(row["interval"], written)
+            row, written = ensemble.gain[name], metric_writer(name, ensemble.samples)
+            within = reach(row.interval, written)
             facts.add_row(
                 "",
-                f"{title} {written(row['this'])}, change {written(row['difference'])}"
+                f"{title} {written(row.this)}, change {written(row.difference)}"
                 f"{within and f' ({within})'}",
             )
 

@@ -1,15 +1,16 @@
-"""What may follow an evaluation's headline: slices, a comparison, corruptions, gates."""
+"""What may follow an evaluation's headline: slices, a comparison, corruptions, thresholds."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from rich.console import RenderableType
 from rich.table import Table
 
 from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import MISSING, percent, reach, score
-from imgcls.results.evaluation import EvalReport
+from imgcls.results.comparison import Comparison
+from imgcls.results.evaluation import Corruptions, EvalReport, ThresholdCheck
 
 _MOST_ROWS = 12
 _MOST_CHANGES = 5
@@ -22,8 +23,8 @@ def further_tables(report: EvalReport) -> list[RenderableType]:
         tables += _comparison(report.comparison, report.metrics["samples"])
     if report.corruptions is not None:
         tables += ["", _corruptions(report.corruptions, report.metrics["samples"])]
-    if report.gates:
-        tables += ["", _gates(report.gates)]
+    if report.thresholds:
+        tables += ["", _thresholds(report.thresholds)]
     return tables
 
 
@@ -42,11 +43,11 @@ def _slices(report: EvalReport) -> list[RenderableType]:
         titles = ("Pictures", "Balanced acc.", "95% interval", "F1 (macro)", "NLL")
         table = _table(f"By {name}", name, *titles)
         for row in rows[:_MOST_ROWS]:
-            metrics, interval = row["metrics"], row["intervals"].get("balanced_accuracy")
-            written = metric_writer("balanced_accuracy", row["samples"])
+            metrics, interval = row.metrics, row.intervals.get("balanced_accuracy")
+            written = metric_writer("balanced_accuracy", row.samples)
             table.add_row(
-                row["value"] or "(empty)",
-                str(row["samples"]),
+                row.value or "(empty)",
+                str(row.samples),
                 written(metrics["balanced_accuracy"]),
                 reach(interval, written) or MISSING,
                 written(metrics["f1_macro"]),
@@ -57,54 +58,54 @@ def _slices(report: EvalReport) -> list[RenderableType]:
     return tables
 
 
-def _comparison(comparison: dict[str, Any], pictures: int) -> list[RenderableType]:
+def _comparison(comparison: Comparison, pictures: int) -> list[RenderableType]:
     table = _table("", "", "This", "Other", "Difference", "95% interval")
-    against = f"Against {comparison['checkpoint']}"  # a path, folded by nobody but the terminal
-    for name, row in comparison["metrics"].items():
+    against = f"Against {comparison.checkpoint}"  # a path, folded by nobody but the terminal
+    for name, row in comparison.metrics.items():
         written = metric_writer(name, pictures)
         table.add_row(
             metric_title(name),
-            written(row["this"]),
-            written(row["other"]),
-            written(row["difference"]),
-            reach(row["interval"], written) or MISSING,
+            written(row.this),
+            written(row.other),
+            written(row.difference),
+            reach(row.interval, written) or MISSING,
         )
-    sides = comparison["mcnemar"]
+    sides = comparison.mcnemar
     words = (
-        f"Right only here {sides['only_this_right']}, right only there "
-        f"{sides['only_other_right']}: McNemar's exact p = {sides['p_value']:.3g}"
+        f"Right only here {sides.only_this_right}, right only there "
+        f"{sides.only_other_right}: McNemar's exact p = {sides.p_value:.3g}"
     )
-    changes = [row for row in comparison["per_class"] if row["difference"]][:_MOST_CHANGES]
+    changes = [each for each in comparison.per_class if each.difference][:_MOST_CHANGES]
     if not changes:
         return ["", against, table, words]
     classes = _table("Recall that changed most", "Class", "Pictures", "This", "Other", "Change")
-    for row in changes:
-        numbers = (percent(row[side], row["support"]) for side in ("this", "other", "difference"))
-        classes.add_row(row["class"], str(row["support"]), *numbers)
+    for each in changes:
+        numbers = (percent(side, each.support) for side in (each.this, each.other, each.difference))
+        classes.add_row(each.class_name, str(each.support), *numbers)
     return ["", against, table, words, "", classes]
 
 
-def _corruptions(corruptions: dict[str, Any], pictures: int) -> RenderableType:
-    severities = len(corruptions["by_corruption"][0]["severities"])
+def _corruptions(corruptions: Corruptions, pictures: int) -> RenderableType:
+    severities = len(corruptions.by_corruption[0].severities)
     table = _table(
         "Accuracy on worse pictures, by severity",
         "Corruption", *(str(i + 1) for i in range(severities)), "Mean", "Drop",
     )  # fmt: skip
-    for row in corruptions["by_corruption"]:
+    for row in corruptions.by_corruption:
         table.add_row(
-            row["corruption"].replace("_", " "),
-            *(percent(scores["accuracy"], pictures) for scores in row["severities"]),
-            percent(row["mean"]["accuracy"], pictures),
-            percent(row["drop"]["accuracy"], pictures),
+            row.corruption.replace("_", " "),
+            *(percent(scores.accuracy, pictures) for scores in row.severities),
+            percent(row.mean.accuracy, pictures),
+            percent(row.drop.accuracy, pictures),
         )
-    overall = (percent(corruptions[name]["accuracy"], pictures) for name in ("mean", "drop"))
+    overall = (percent(side.accuracy, pictures) for side in (corruptions.mean, corruptions.drop))
     table.add_row("all", *[""] * severities, *overall)
     return table
 
 
-def _gates(gates: dict[str, dict[str, Any]]) -> RenderableType:
+def _thresholds(thresholds: Mapping[str, ThresholdCheck]) -> RenderableType:
     table = _table("Marks", "Metric", "Value", "At least", "")
-    for name, gate in gates.items():
-        passed = "reached" if gate["passed"] else "missed"
-        table.add_row(name, score(gate["value"]), f"{gate['at_least']:g}", passed)
+    for name, found in thresholds.items():
+        passed = "reached" if found.passed else "missed"
+        table.add_row(name, score(found.value), f"{found.at_least:g}", passed)
     return table
