@@ -24,7 +24,7 @@ def epoch_takes(monkeypatch):
     def takes(seconds, head_s=0.0):
         found = EpochTime(seconds, 10, head_s)
         monkeypatch.setattr(
-            "imgcls.jobs.train.time_budget.measure_epoch", lambda _plan, _kept: found
+            "imgcls.jobs.train.time_budget.measure_epoch", lambda _plan, _caches: found
         )
 
     return takes

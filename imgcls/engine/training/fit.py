@@ -103,7 +103,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What the loop itself must know.
+    """What the loop must know beside the parts.
 
     epochs: 0 when there is nothing to train by epochs. score_first: the classifier was fitted, and
     competes for the best epoch as epoch 0. folds: all that the run trains.

@@ -21,7 +21,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Trainable:
-    """A function of the epoch alone, so a resumed run needs no record of it.
+    """What is trained in which epoch: by the epoch alone, so a resumed run needs no record.
 
     Parameters in no stage are as they were made. frozen_norms: batch norm layers keep the means and
     variances they came with.

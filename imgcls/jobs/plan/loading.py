@@ -160,7 +160,7 @@ def slot_shape(table: SampleTable, sides: tuple[int, int]) -> tuple[int, ...]:
     return sides if channels == 1 else (*sides, channels)
 
 
-def kept_in(
+def cache_folder_of(
     kind: str,
     table: SampleTable,
     rows: np.ndarray,

@@ -125,7 +125,7 @@ def _power_of_two(number: float) -> int:
 
 
 def memory_for(model: nn.Module, compute: ComputeSettings) -> Memory:
-    """What batches fit for training this model, which is used up by finding out.
+    """Which batches fit when this model is trained; finding out uses the model up.
 
     On cuda each size is tried, with a tenth to spare. Elsewhere running out would end the process,
     so it goes by the guess, with half as much to spare: six models took 0.80 to 1.34 times it.

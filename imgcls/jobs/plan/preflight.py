@@ -33,7 +33,9 @@ _SAMPLES, _FEW_SAMPLES = 1000, 16
 
 @dataclass(frozen=True, eq=False)
 class Preflight:
-    """unreadable: row -> reason. same: groups of rows with identical content.
+    """What reading the pictures of a table has found.
+
+    unreadable: row -> reason. same: groups of rows with identical content.
 
     digests: the sha256 of each row's content, b"" where it was not read. started: when the reading
     began, ISO 8601. read: how many rows were read.

@@ -22,7 +22,7 @@ AUTO_VIEWS = 4
 
 @dataclass(frozen=True)
 class Recipe:
-    """The resolved recipe.
+    """Which layers are trained, and how: loss, augmentation, averages; nothing is `auto`.
 
     augment: of the pictures that epochs train on, and of the changed views in `feature_views`.
     imbalance_ratio: pictures of the largest class over the smallest's. from_weights: the backbone

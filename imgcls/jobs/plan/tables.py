@@ -126,7 +126,7 @@ def with_data_at(config: TrainConfig, data: str | None, root: Path | None) -> Tr
 
 @contextlib.contextmanager
 def naming_the_way() -> Iterator[None]:
-    """Say how to go on where a run's own data are not to be read where they were."""
+    """A block whose DataErrors say what to do where a run's own data have moved."""
     try:
         yield
     except DataError as error:

@@ -40,7 +40,7 @@ from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.pace import Pace
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.plan.recipe import Recipe
-from imgcls.jobs.train.kept import Kept, PictureCache
+from imgcls.jobs.train.caches import PictureCache, RunCaches
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.models.build import checkpoint_gradients, create_model
 from imgcls.models.card import Preprocessing, model_card, preprocessing
@@ -57,19 +57,19 @@ class Assembly:
     preprocessing: Preprocessing
     card: dict[str, Any]
     bad_images: BadImages
-    kept: Kept
+    caches: RunCaches
     weights: str | None = None
 
 
 def assemble(
-    plan: Plan, fold: int, *, load_weights: bool = True, kept: Kept | None = None
+    plan: Plan, fold: int, *, load_weights: bool = True, caches: RunCaches | None = None
 ) -> Assembly:
     """One fold's model, optimizer, loaders and all else, ready to train.
 
     load_weights: False skips the pretrained weights, for a fold whose whole model comes from a
-    checkpoint. kept: what the folds of a run share.
+    checkpoint. caches: what the folds of a run share.
     """
-    kept = kept or Kept.of(plan)
+    caches = caches or RunCaches.of(plan)
     config, data, recipe, compute = plan.config, plan.data, plan.recipe, plan.compute
     set_seed(derive_seed(config.runtime.seed, "model", fold))
     whole, weights = _build_model(config.model, recipe, load_weights=load_weights)
@@ -81,7 +81,10 @@ def assemble(
     if config.runtime.grad_checkpointing:
         checkpoint_gradients(whole, config.model.name)
     trainable = _trainable(model, recipe)
-    _require_trainable_batches(plan, fold, model, trainable, facts)
+    pictures = len(data.rows("train", fold))
+    smallest = smallest_batch(pictures, plan.pace.batch_size, plan.pace.grad_accum)
+    if smallest == 1 and not (recipe.augment.mixes or recipe.from_features):
+        _require_trains_on_one(model, trainable, facts, plan.pace, config.model.name)
     if config.runtime.compile:
         require_compiler(compute.device)
         model.compile()
@@ -101,7 +104,7 @@ def assemble(
             0.0 if recipe.augment.mixes else recipe.augment.smoothing,
         ).to(compute.device),
         optimizer=optimizer,
-        schedule=_schedule(optimizer, config.optim, plan.pace, len(data.rows("train", fold))),
+        schedule=_schedule(optimizer, config.optim, plan.pace, pictures),
         scaler=torch.amp.GradScaler(
             compute.device.type, enabled=compute.precision is torch.float16
         ),
@@ -117,11 +120,11 @@ def assemble(
         # of the average, because a checkpoint's weights are loaded into that
         scored = model if average is None else average.model
         assert isinstance(scored, ClassifierAlone)
-        features = partial(kept.features.of, scored, facts, bad_images)
+        features = partial(caches.features.of, scored, facts, bad_images)
         train_batches, val_batches = _feature_loaders(plan, fold, features)
     else:
-        train_batches = _train_loader(plan, fold, facts, bad_images, kept.pictures)
-        val_batches = _val_loader(plan, fold, facts, bad_images, kept.pictures)
+        train_batches = _train_loader(plan, fold, facts, bad_images, caches.pictures)
+        val_batches = _val_loader(plan, fold, facts, bad_images, caches.pictures)
     parts = Parts(
         learner=learner,
         train_batches=train_batches,
@@ -135,7 +138,7 @@ def assemble(
         val_groups=_val_groups(data, fold),
     )
     card = model_card(whole, data.class_names, facts)
-    return Assembly(fold, parts, facts, card, bad_images, kept, weights)
+    return Assembly(fold, parts, facts, card, bad_images, caches, weights)
 
 
 def _build_model(
@@ -175,22 +178,18 @@ def _val_groups(data: DataPlan, fold: int) -> dict[str, str] | None:
     return {table.keys[i]: table.groups[i] for i in data.rows("val", fold)}
 
 
-def _require_trainable_batches(
-    plan: Plan, fold: int, model: nn.Module, trainable: Trainable, facts: Preprocessing
+def _require_trains_on_one(
+    model: nn.Module, trainable: Trainable, facts: Preprocessing, pace: Pace, name: str
 ) -> None:
     """Raise ConfigError where a batch of one picture comes and the batch norm needs more."""
-    pictures = len(plan.data.rows("train", fold))
-    smallest = smallest_batch(pictures, plan.pace.batch_size, plan.pace.grad_accum)
-    if smallest > 1 or plan.recipe.augment.mixes or isinstance(model, ClassifierAlone):
-        return
     # with all that is ever trained; each epoch begins by saying what it trains
-    trainable.begin_epoch(model, plan.pace.epochs)
+    trainable.begin_epoch(model, pace.epochs)
     if not trains_on_one_picture(model, facts.input_size):
         raise ConfigError(
-            f"data.batch_size (--batch-size) {plan.pace.batch_size}: leaves single pictures of "
-            f"{facts.input_size[1]} pixels, on which {plan.config.model.name}'s batch norm cannot "
-            "be trained; give --batch-size 4 or more, a larger --img-size, or a model without "
-            "batch norm, such as vit_tiny_patch16_224"
+            f"data.batch_size (--batch-size) {pace.batch_size}: leaves single pictures of "
+            f"{facts.input_size[1]} pixels, on which {name}'s batch norm cannot be trained; give "
+            "--batch-size 4 or more, a larger --img-size, or a model without batch norm, such as "
+            "vit_tiny_patch16_224"
         )
 
 

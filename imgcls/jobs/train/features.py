@@ -112,7 +112,7 @@ class FeatureStore:
         try:
             return feature_folder(self.run, hashlib.sha256(text).hexdigest())
         except OSError as error:
-            _warn_not_kept(error)
+            _warn_not_caches(error)
             return None
 
     def _view(
@@ -157,12 +157,12 @@ class FeatureStore:
                 try:
                     file.append(rows, features)
                 except OSError as error:
-                    _warn_not_kept(error)
+                    _warn_not_caches(error)
                     file = None
             yield rows, features
 
 
-def _warn_not_kept(error: OSError) -> None:
+def _warn_not_caches(error: OSError) -> None:
     warnings.warn(
         f"computed features are not kept ({why_not_written(error)}): a run that is stopped before "
         "its first epoch computes them again",

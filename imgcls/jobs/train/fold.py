@@ -42,8 +42,8 @@ from imgcls.errors import (
 from imgcls.jobs.plan.pace import Pace
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly, assemble
+from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.head import fit_head
-from imgcls.jobs.train.kept import Kept
 from imgcls.jobs.train.restore import inexact, machine, restore
 from imgcls.metrics.trackers import MetricTracker
 from imgcls.results.audit import AuditPicture
@@ -66,7 +66,7 @@ def train_fold(
     fold: int,
     assembly: Assembly | None,
     *,
-    kept: Kept,
+    caches: RunCaches,
     emit: Observer,
     stop: StopRequest,
     force: bool,
@@ -87,11 +87,11 @@ def train_fold(
     if saved is None and sound.problems:
         raise CheckpointError(f"no checkpoint of fold {fold} is sound: {sound.problems[0]}")
     if assembly is None or assembly.fold != fold or assembly.parts.progress.step:
-        assembly = assemble(plan, fold, load_weights=saved is None, kept=kept)
+        assembly = assemble(plan, fold, load_weights=saved is None, caches=caches)
     # no bound method: parts in a circle would keep their loader processes until Python collects
     # them, in an order in which each of them is waited for in vain, five seconds long
-    kept.features.on_batch = partial(_features_done, emit, stop)
-    kept.features.run = run
+    caches.features.on_batch = partial(_features_done, emit, stop)
+    caches.features.run = run
     parts = assembly.parts
     if saved is not None:
         restore(plan, fold, parts, saved, force=force)
@@ -144,7 +144,7 @@ def _settled_best(
 
 def _fit_head(plan: Plan, fold: int, assembly: Assembly, emit: Observer) -> None:
     features_of = partial(
-        assembly.kept.features.of,
+        assembly.caches.features.of,
         facts=assembly.preprocessing,
         bad_images=assembly.bad_images,
     )

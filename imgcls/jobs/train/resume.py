@@ -30,7 +30,9 @@ def resume(
     on_signal: Callable[[int], None] | None = None,
     stop: StopRequest | None = None,
 ) -> TrainResult | None:
-    """Go on with the run that `changes` names, or the newest unfinished one; None without any.
+    """Go on with the run that `changes` names, or the newest unfinished one: how it scored.
+
+    None where there is nothing to go on with.
 
     Raises as `reopen_run` and `train_run`.
     """
@@ -51,7 +53,7 @@ def resume_run(
     on_signal: Callable[[int], None] | None = None,
     stop: StopRequest | None = None,
 ) -> TrainResult:
-    """Go on with this run, or sum it up again where it is finished.
+    """Go on with this run: how it scored; a finished one is only summed up again.
 
     on_reopened is told before anything is trained. Raises as `reopen_run` and `train_run`.
     """

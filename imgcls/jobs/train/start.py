@@ -11,7 +11,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.data.splits.assign import split_rows as rows_of
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly, assemble
-from imgcls.jobs.train.kept import Kept
+from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.time_budget import fit_to_time
 from imgcls.models.hub import check_can_be_had
 from imgcls.storage.bad_images import add_bad_images
@@ -35,9 +35,10 @@ class Begun:
 
 
 def begin(plan: Plan) -> Begun:
-    """A new run for this plan. Raises the RequestErrors of what cannot be built, fetched or made.
+    """A new run for this plan, ready to train.
 
-    Its first fold is assembled before anything is written, so that such an error leaves nothing.
+    Its first fold is assembled before anything is written, so that what cannot be built, fetched or
+    made leaves nothing: those RequestErrors are raised.
     """
     plan, first = _first_fold(plan)
     return Begun(plan, start_run(plan), first)
@@ -59,9 +60,9 @@ def preview(
 def _first_fold(plan: Plan, *, load_weights: bool = True) -> tuple[Plan, Assembly]:
     """The plan as it fits into its time, and its first fold ready to train."""
     # pictures that are decoded to measure the time need not be decoded again
-    kept = Kept.of(plan)
-    plan = fit_to_time(plan, kept)
-    return plan, assemble(plan, plan.data.folds[0], load_weights=load_weights, kept=kept)
+    caches = RunCaches.of(plan)
+    plan = fit_to_time(plan, caches)
+    return plan, assemble(plan, plan.data.folds[0], load_weights=load_weights, caches=caches)
 
 
 def start_run(plan: Plan) -> Path:

@@ -18,7 +18,7 @@ from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.plan.recipe import Recipe
 from imgcls.jobs.train.assemble import assemble
-from imgcls.jobs.train.kept import Kept
+from imgcls.jobs.train.caches import RunCaches
 
 # the first steps load kernels and fill the loaders' queues
 _WARMUP_STEPS = 3
@@ -41,10 +41,10 @@ class EpochTime:
     head_s: float
 
 
-def fit_to_time(plan: Plan, kept: Kept | None = None) -> Plan:
+def fit_to_time(plan: Plan, caches: RunCaches | None = None) -> Plan:
     """The plan with no more epochs than fit into `optim.max_minutes`; as it is without that.
 
-    The minutes are for all folds together, from this call on. kept: see `assemble`. Raises
+    The minutes are for all folds together, from this call on. caches: see `assemble`. Raises
     ConfigError when not even one epoch fits.
     """
     minutes = plan.config.optim.max_minutes
@@ -56,7 +56,7 @@ def fit_to_time(plan: Plan, kept: Kept | None = None) -> Plan:
             "it out with --tune head"
         )
     start_s = time.monotonic()
-    measured = measure_epoch(plan, kept)
+    measured = measure_epoch(plan, caches)
     folds = len(plan.data.folds)
     left_s = 60 * minutes - (time.monotonic() - start_s) - measured.head_s
     epoch_s = measured.epoch_s
@@ -85,10 +85,10 @@ def fit_to_time(plan: Plan, kept: Kept | None = None) -> Plan:
     return replace(plan, pace=pace, reasons=(*plan.reasons, reason), config=config)
 
 
-def measure_epoch(plan: Plan, kept: Kept | None = None) -> EpochTime:
-    """What an epoch of the first fold takes, by some updates and batches of parts thrown away."""
+def measure_epoch(plan: Plan, caches: RunCaches | None = None) -> EpochTime:
+    """How long an epoch of the first fold takes, by some of its updates and validation batches."""
     data, fold = plan.data, plan.data.folds[0]
-    parts = assemble(plan, fold, load_weights=False, kept=kept).parts
+    parts = assemble(plan, fold, load_weights=False, caches=caches).parts
     step_s, steps = _time_steps(parts)
     val_s = _time_validation(parts)
     head_s = _feature_passes(data, plan.recipe) * val_s / len(data.rows("val", fold))

@@ -27,7 +27,7 @@ def train(
     on_signal: Callable[[int], None] | None = None,
     stop: StopRequest | None = None,
 ) -> TrainResult:
-    """Plan, assemble, begin and train a run, as `imgcls train` does.
+    """Train a new run, as `imgcls train` does: where it lies, and how each fold scored.
 
     split_rows and on_picture: see `make_plan`. on_begun is told once the run's folder is there;
     observers see the events of its folds. on_signal and stop, and what is raised: see `train_run`;
@@ -48,7 +48,7 @@ def train_run(
     force: bool = False,
     stop: StopRequest | None = None,
 ) -> TrainResult:
-    """Train all folds that are not finished; with k-fold over all folds, sum them up.
+    """Train all folds of a run that are not finished: how each scored, several summed up.
 
     first: the first fold of a new run, where it was assembled already. force: go on from
     checkpoints whose data or config are not the plan's. stop: where the caller asks for a stop.

@@ -16,8 +16,8 @@ from imgcls.errors import ConfigError, InterruptedRunError, RunError
 from imgcls.jobs.evaluate.folds import summarize
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly
+from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.fold import train_fold
-from imgcls.jobs.train.kept import Kept
 from imgcls.jobs.train.start import begin
 from imgcls.results.training import FoldResult
 from imgcls.storage.caches import remove_features
@@ -49,7 +49,7 @@ class Trainer:
         self._emit = broadcast(observers)
         self._force = force
         self._assembly = first
-        self._kept = Kept.of(plan) if first is None else first.kept
+        self._caches = RunCaches.of(plan) if first is None else first.caches
 
     @classmethod
     def begin(cls, config: TrainConfig, observers: Sequence[Observer] = ()) -> Trainer:
@@ -81,7 +81,7 @@ class Trainer:
             self.run,
             fold,
             self._assembly,
-            kept=self._kept,
+            caches=self._caches,
             emit=self._emit,
             stop=stop,
             force=self._force,
@@ -105,7 +105,11 @@ class Trainer:
 def in_charge(
     run: Path, on_signal: Callable[[int], None] | None, stop: StopRequest | None
 ) -> Iterator[StopRequest]:
-    """Hold the run, hear signals, and say of each stop how to go on."""
+    """A block that holds the run and hears signals; its errors say how to go on.
+
+    Raises RunError where another process holds it. Only an OSError that says so is told as one of
+    writing.
+    """
     go_on = f"go on with: imgcls resume {shlex.quote(str(run))}"
     with lock_run(run), stop_on_signals(on_signal, stop) as request:
         try:

@@ -81,7 +81,7 @@ class Study:
         return sum(trial.state is not TrialState.WAITING for trial in self._newest())
 
     def run_one(self, objective: optuna.study.study.ObjectiveFuncType) -> TrialRecord | None:
-        """Do one trial and return it, or None where it was given back."""
+        """One trial, drawn and done; None where it was given back."""
         self._sampler.number = -1
         try:
             self._optuna.optimize(objective, n_trials=1, catch=(TrialFailed, TrialGivenBack))

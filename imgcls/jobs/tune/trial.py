@@ -50,7 +50,7 @@ class OutOfTimeError(Exception):
 
 
 class SearchView(Protocol):
-    """Who watches a search."""
+    """An observer of a search, and of the loops of its trials."""
 
     def __call__(self, event: Event) -> None:
         """See what the loop of a trial tells."""
@@ -84,7 +84,7 @@ class Search:
 def trial_of(
     search: Search, view: SearchView, wanted: float, deadline_s: float, stop: StopRequest
 ) -> Callable[[optuna.Trial], float]:
-    """What Optuna calls with each trial that it draws.
+    """The objective that Optuna calls with each trial that it draws.
 
     It raises TrialGivenBack, TrialFailed, TrialPruned, OutOfTimeError and InterruptedRunError.
     """

@@ -58,9 +58,9 @@ _FREE: dict[str, set[str] | bool] = {
 def open_search(
     config: TuneConfig, on_picture: Callable[[int, int], None] = lambda _done, _total: None
 ) -> tuple[Search, Plan, Assembly]:
-    """Begin a search, or go on with the one of this name.
+    """The search of this name, begun or gone on with, and what it starts from, to be shown.
 
-    Also gives the plan that it starts from and its first fold, to be shown. on_picture is told
+    That is a plan and its first fold. on_picture is told
     (pictures checked, pictures in all). Raises the RequestErrors of `make_plan`, and RunError when
     the study has other settings.
     """
@@ -163,7 +163,7 @@ def _open_study(
 
 
 def run_search(search: Search, view: SearchView) -> TuneResult:
-    """Do trials until there are enough or the time is up, and sum the study up.
+    """The outcome of a search: trials are done until there are enough or the time is up.
 
     Raises InterruptedRunError after a signal, with the trial under way saved and queued again;
     RunFailedError when no trial came to its end; OutputError when the study's database fails.

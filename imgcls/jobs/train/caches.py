@@ -12,7 +12,7 @@ from PIL import Image
 from imgcls.data.loading.cache import CachedImages, PixelSlots, Squeezed
 from imgcls.data.pixels.transforms import Transform
 from imgcls.data.table import SampleTable
-from imgcls.jobs.plan.loading import CachePlan, kept_in, slot_shape, whole_side
+from imgcls.jobs.plan.loading import CachePlan, cache_folder_of, slot_shape, whole_side
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.features import FeatureStore
 from imgcls.models.card import Preprocessing
@@ -63,19 +63,19 @@ class PictureCache:
         if kind not in self._slots:
             folder = None
             if self._plan.mode == "disk":
-                folder = kept_in(kind, table, rows, sides, preprocessing)
+                folder = cache_folder_of(kind, table, rows, sides, preprocessing)
             self._slots[kind] = PixelSlots(len(rows), slot_shape(table, sides), folder)
         return self._slots[kind]
 
 
 @dataclass(frozen=True)
-class Kept:
+class RunCaches:
     """What is computed of a run's pictures once, for all of its folds and epochs."""
 
     pictures: PictureCache
     features: FeatureStore
 
     @classmethod
-    def of(cls, plan: Plan) -> Kept:
-        """Nothing yet, for the run of this plan."""
+    def of(cls, plan: Plan) -> RunCaches:
+        """Empty ones for the run of this plan."""
         return cls(PictureCache(plan.loading.cache), FeatureStore(plan))
