@@ -31,6 +31,8 @@ from imgcls.jobs.plan import loading
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
 from imgcls.jobs.train.resume import reopen_run
+from imgcls.jobs.train.start import begin
+from imgcls.jobs.train.train import train_run
 from imgcls.jobs.train.trainer import Trainer
 
 
@@ -103,6 +105,19 @@ def test_folds_share_the_cache(photos, decoded):
         trainer.train_fold(fold)
     pictures = sum(len(trainer.plan.data.assignment.indices("val", fold)) for fold in range(3))
     assert len(decoded) == 2 * pictures
+
+
+def test_what_was_decoded_to_measure_the_time_is_not_decoded_again(photos, decoded):
+    """The run that follows has it; another run on the same plan has not, in memory."""
+    plan = make_plan(
+        tiny_config(photos, data={"cache": "ram"}, optim={"epochs": 1, "max_minutes": 60})
+    )
+    begun = begin(plan)
+    assert decoded
+    train_run(begun.plan, begun.run, first=begun.first)
+    assert len(decoded) == 41
+    list(assemble(plan, 0).parts.val_batches)
+    assert len(decoded) == 41 + 7
 
 
 @pytest.mark.parametrize("what", ["changed picture", "damaged slot"])
