@@ -259,7 +259,7 @@ def our_steps(
     parts = our_parts(our_config(folder, model, runtime=runtime, optim=optim))
     done, kept = 0, None
     for epoch in itertools.count():
-        parts.learner.trainable.begin_epoch(parts.learner.model, epoch)
+        parts.learner.begin_epoch(epoch)
         for batches in parts.train_batches.steps(epoch):
             if synthetic and kept is None:
                 kept = [batch._replace(images=batch.images.to(DEVICE)) for batch in batches]
