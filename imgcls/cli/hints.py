@@ -72,7 +72,7 @@ _VERBS = {
     "help": "--help",
 }
 _LIKENESS = 0.8
-_YES_OR_NO = frozenset(["true", "false", "yes", "no", "on", "off", "1", "0"])
+_YES_OR_NO = frozenset(["true", "false", "yes", "no", "on", "off", "1", "0", "auto"])
 
 
 def instead_of(option: str, command: Any) -> str | None:
@@ -123,6 +123,7 @@ def misplaced(arguments: Sequence[str], command: Any) -> str | None:
                 return f"{option} needs a value: {parameter.metavar or 'TEXT'}"
         elif word is not None and word.lower() in _YES_OR_NO and not Path(word).exists():
             ways = " or ".join((*parameter.opts, *parameter.secondary_opts))
+            ways += ", or leave it out" * (word.lower() == "auto")
             return f"{option} takes no value, and {word!r} stands behind it; write {ways}"
     return None
 

@@ -173,7 +173,7 @@ def _first_problem(config_class: type[Config], error: ValidationError) -> str:
         )
     why = f" ({problem['ctx']['error']})" if problem["type"] == "value_error" else ""
     meant = None if why else meant_by(given, option.field)
-    why = f" (did you mean {meant}?)" if meant else why
+    why = f" (did you mean {meant}?)" if meant and meant != given else why
     return f"{_spoken(option)}: {shown(given)} is not allowed{why}; expected {expected}"
 
 

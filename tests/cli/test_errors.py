@@ -29,6 +29,8 @@ def assert_one_line(done, code, *words):
         (("train", "--set", "optim.lrr=1"), ["optim.lrr", "did you mean optim.lr?"]),
         (("train", "--config", "none.yaml"), ["none.yaml", "no such file"]),
         (("train", "--lrr", "1"), ["--lrr", "train --help"]),
+        (("evaluate", "--channels-last", "auto"), ["takes no value", "or leave it out"]),
+        (("benchmark", "-b", "auto,1"), ["'auto' is not allowed; expected a whole number"]),
         (("train", "--device", "cuda:77"), ["cuda:77", "available: "]),
         (("train", "--weights", "none.pth", *OFFLINE[:2]), ["none.pth", "no such file"]),
         (("train", "--weights", "w.pth", "--pretrained"), ["give one of them"]),
