@@ -401,14 +401,14 @@ def test_pillow_has_one_limit_for_all_and_tiles_that_name_their_raw_mode():
 @relies_on("matplotlib", "3.11.2", "output/plots/drawing.py")
 def test_an_svgs_ids_are_written_as_they_are_renamed():
     """All of them, and what refers to them; and a layout can be asked for by itself."""
-    from imgcls.output.plots.drawing import Drawing, canvas, place_spots
+    from imgcls.output.plots.drawing import Drawing, canvas, place_tooltips
 
     with canvas(2, 2) as figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], marker="o")
-        [spot] = place_spots(figure, axes, [(0.0, 0.0, 1.0, 1.0, "x")])
+        [tooltip] = place_tooltips(figure, axes, [(0.0, 0.0, 1.0, 1.0, "x")])
         inline = Drawing("plot", "title", "words", figure).inline_svg
-    assert 0 < spot.width < 1
+    assert 0 < tooltip.width < 1
     tags = re.findall(r"<[^<>]+>", inline)
     ids = {found for tag in tags for found in re.findall(r'\bid="([^"]*)"', tag)}
     used = {found for tag in tags for found in re.findall(r'(?:url\(#|href="#)([^)"]*)', tag)}

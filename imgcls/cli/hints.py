@@ -1,4 +1,4 @@
-"""What to type instead of what a command line could not be read as."""
+"""Hints for a command line that could not be read: what to type instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standard streams that take what they can: none costs a finished job its result.
+"""Standard streams that drop what cannot be written, so that no finished job loses its result.
 
 A stream that is closed (`>&-`), full (/dev/full) or no longer read (`| head -1`) fails a write, in
 the middle of whatever is going on. Here the write is dropped, the command goes on to its end, its

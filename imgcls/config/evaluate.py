@@ -100,7 +100,8 @@ class EvaluateConfig(Config):
         {},
         examples=["balanced_accuracy=0.8,f1_macro=0.75"],
         description=(
-            "Exit with 1 when a metric is below its mark, such as balanced_accuracy=0.8; for CI."
+            "Exit with 1 when a metric is below its threshold, such as balanced_accuracy=0.8; for "
+            "CI."
         ),
     )
     corruptions: bool = Field(
@@ -177,9 +178,9 @@ class EvaluateConfig(Config):
 
     @field_validator("fail_under")
     @classmethod
-    def _marks_can_be_met(cls, value: dict[str, float]) -> dict[str, float]:
-        for name, mark in value.items():
-            if mark > 1:
+    def _thresholds_can_be_met(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, threshold in value.items():
+            if threshold > 1:
                 raise ValueError(f"{name} is at most 1: 90% is 0.9")
         return value
 

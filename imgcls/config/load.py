@@ -1,4 +1,4 @@
-"""From options, `--set`, a file and the defaults to one validated config, or one clear line.
+"""One validated config from options, `--set`, a file and the defaults; or one clear error.
 
 Precedence: option > `--set a.b=c` > config file > default.
 """
@@ -141,7 +141,7 @@ def _put(tree: dict[str, Any], path: str, value: Any, where: str | None = None) 
 
 
 def shown(value: Any) -> str:
-    """The value as a message shows it: short, whatever it holds."""
+    """The value as a short text for a message, whatever it holds."""
     # repr of nine lists of nine of nine ... takes minutes and gigabytes
     short = reprlib.Repr()
     short.maxlevel, short.maxstring, short.maxother = 2, _LONGEST_SHOWN, _LONGEST_SHOWN

@@ -12,7 +12,7 @@ from imgcls.config.base import Config
 
 
 class ReadingConfig(Config):
-    """What is not given is found by its usual name, or is not there."""
+    """How the data are read: columns, splits, groups; None where the usual names are looked for."""
 
     layout: Literal["classes", "splits"] | None = Field(
         None,

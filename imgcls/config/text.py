@@ -1,4 +1,4 @@
-"""What a written value means, by the type of the option it is for, not by YAML 1.1's guesses.
+"""YAML values parsed by the type of the option that they are for, not by YAML 1.1's guesses.
 
 YAML 1.1 takes `off` for a boolean, `2024-01-05` for a date and `001` for the number 1. Here a value
 for one option stays the text that was written, and pydantic reads it as it reads a typed option.

@@ -1,4 +1,4 @@
-"""Finds the source that can read what the user named."""
+"""Opens the data that the user named, by the source that can read them."""
 
 from __future__ import annotations
 
@@ -164,5 +164,5 @@ def _hint(spec: str, path: Path) -> str:
 
 
 def absolute_spec(spec: str) -> str:
-    """The same data by a name that holds from every folder."""
+    """The same data by an absolute path, which holds from every folder."""
     return spec if DigitsSource().matches(spec) else str(Path(spec).expanduser().absolute())

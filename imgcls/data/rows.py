@@ -1,4 +1,4 @@
-"""From what a source says of each picture, as texts, to a SampleTable."""
+"""Builds a SampleTable from the texts that a source has of each picture."""
 
 from __future__ import annotations
 

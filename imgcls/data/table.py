@@ -1,4 +1,4 @@
-"""What every source ends in: one table of samples."""
+"""The SampleTable that every source gives, and the store of its pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from imgcls.errors import DataError
 
 
 class FileState(NamedTuple):
-    """What the file system says of a picture that is not read.
+    """Size and time of a picture's file, known without reading it.
 
     size_bytes: as it is encoded, None where only reading tells. changed_s: when its file last got
     other content, another name or owner, in seconds since 1970.
@@ -50,7 +50,7 @@ class ImageStore(ABC):
         """Where row `index` lies, for messages."""
 
     def state(self, index: int) -> FileState | None:  # noqa: ARG002
-        """What is known of row `index` without reading it; None where nothing is."""
+        """Size and time of row `index`, without reading it; None where not known."""
         return None
 
     def missing(self) -> Sequence[int]:
@@ -58,7 +58,7 @@ class ImageStore(ABC):
         return ()
 
     def prepare(self) -> None:  # noqa: B027  most have nothing to prepare
-        """What comes once before pictures are read, in the process that starts the readers."""
+        """Allocate what loader processes share, once, before they start."""
 
     def open(self, index: int) -> Image.Image:
         """Row `index`, decoded. Raises UnreadableImageError with the reason, and ReadError."""

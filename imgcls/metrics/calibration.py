@@ -1,4 +1,4 @@
-"""Whether a stated probability can be taken at its word, and the temperature that mends it."""
+"""Calibration: reliability bins, calibration errors, and temperature scaling."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def fit_temperature(
 
 
 def limit_reached(temperature: float) -> str | None:
-    """What to say of a temperature that stands at a limit; None elsewhere."""
+    """A note on a temperature that was fitted at a limit; None elsewhere."""
     near = 1 + 100 * _TOLERANCE
     lowest, highest = TEMPERATURE_LIMITS
     if lowest * near < temperature < highest / near:

@@ -1,4 +1,4 @@
-"""Two models on the same pictures: how far apart, and whether that could be luck."""
+"""Two models on the same pictures: paired differences with intervals, and McNemar's test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From probabilities to decisions: when to answer, from which score on, at what cost."""
+"""Decisions from probabilities: coverage, thresholds for each class, least expected cost."""
 
 from __future__ import annotations
 

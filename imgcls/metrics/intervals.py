@@ -1,4 +1,4 @@
-"""How far a metric could lie from its value by the luck of which pictures were in the split."""
+"""Confidence intervals of metrics, by bootstrap over pictures or groups and over folds."""
 
 from __future__ import annotations
 

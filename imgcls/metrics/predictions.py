@@ -1,4 +1,4 @@
-"""The one currency between inference and everything that scores, plots or exports."""
+"""Predictions: keys, scores and labels of pictures, which inference gives and metrics take."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Predictions:
 
     @cached_property
     def facts(self) -> PictureFacts:
-        """What each picture comes to, from one pass over all scores."""
+        """Predicted class, confidence and losses of each picture, from one pass over all scores."""
         parts = [self._facts_of(rows) for rows in blocks(*self.logits.shape)]
         columns = (np.concatenate(column) for column in zip(*parts, strict=True))
         return PictureFacts(self.labels, *columns)
@@ -120,7 +120,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class PictureFacts:
-    """What each of N pictures comes to, without its scores; see the properties of Predictions."""
+    """Predicted class, confidence and losses of N pictures; see the properties of Predictions."""
 
     labels: np.ndarray
     predicted: np.ndarray

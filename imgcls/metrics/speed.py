@@ -1,4 +1,4 @@
-"""How fast: latencies and throughput from the times of batches."""
+"""Latency percentiles and throughput from the times of batches."""
 
 from __future__ import annotations
 

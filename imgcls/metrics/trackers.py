@@ -16,7 +16,7 @@ class AverageMeter:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Set the mean back to none."""
         self.val = 0.0
         self.sum = 0.0
         self.count = 0
@@ -32,7 +32,7 @@ class AverageMeter:
         return {"val": self.val, "sum": self.sum, "count": self.count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from these."""
+        """Set the state to one that `state_dict` gave."""
         self.val = state["val"]
         self.sum = state["sum"]
         self.count = state["count"]
@@ -104,7 +104,7 @@ class MetricTracker:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from these."""
+        """Set the state to one that `state_dict` gave."""
         self.best_value = state["best_value"]
         self.best_loss = state["best_loss"]
         if "best_epoch" in state:

@@ -1,4 +1,4 @@
-"""What a model wants of its pictures, and the config.json that lets timm rebuild it."""
+"""A model's preprocessing, and the config.json from which timm rebuilds it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _FILES = ("model.safetensors", "pytorch_model.bin")
 
 @dataclass(frozen=True)
 class Hub:
-    """problem: why the hub cannot be reached, in brackets and after a blank; None when it can."""
+    """Whether the hub can be reached: `problem` says why not, in brackets after a blank."""
 
     problem: str | None
 
@@ -50,7 +50,7 @@ def check_can_be_had(name: str) -> None:
 
 
 def unreachable(hub: Hub) -> str:
-    """What is wrong with the weights of a model when they are neither here nor to be fetched."""
+    """The reason, in words, for weights that are neither cached nor to be fetched."""
     return f"are not on this machine and the hub cannot be reached{hub.problem or ''}"
 
 

@@ -1,4 +1,4 @@
-"""What an architecture makes of dropout and stochastic depth, and what it has unasked."""
+"""Dropout and stochastic depth of an architecture: its defaults, and whether it takes others."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _PIPE_WIDTH = 1000
 
 
 class Console:
-    """Two streams with one taste. `quiet` leaves results, warnings and errors.
+    """The two output streams, with one style. `quiet` leaves results, warnings and errors.
 
     `json` makes stdout one JSON document. Colours and bars appear on a terminal only; rich honours
     NO_COLOR itself. Plain texts are written as they are, without rich, which takes longer to load

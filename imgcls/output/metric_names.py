@@ -1,4 +1,4 @@
-"""How metrics are called and written, on the screen and on pages alike."""
+"""Titles and number formats of metrics, for the screen and pages alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them, on the screen, on pages and in pictures; files keep all digits."""
+"""Numbers formatted for the screen, pages and pictures; files keep all digits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def score(value: float | None) -> str:
 
 
 def reach(interval: Sequence[float] | None, written: Callable[[float], str]) -> str:
-    """An interval as it reads, "" where there is none."""
+    """An interval formatted for reading, "" where there is none."""
     return "" if interval is None else " to ".join(map(written, interval))
 
 

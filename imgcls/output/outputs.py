@@ -1,4 +1,4 @@
-"""Files that the user names: what may be written there, and what is never replaced.
+"""Checks of output files that the user names: nothing but our own is ever replaced.
 
 imgcls knows its own files by a mark in each format: the generator of an HTML page, the software of
 a PNG or SVG, the titles of a CSV table.

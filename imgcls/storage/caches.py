@@ -1,4 +1,4 @@
-"""Features on their way to the disk: what was computed is there after a stop or a kill.
+"""A file of computed features that keeps every whole batch through a stop or a kill.
 
 RUN/features/
   made_by     a hash of all that the features follow from

@@ -1,4 +1,4 @@
-"""Folders and files that take their names together; a commit that was killed is finished later.
+"""Atomic replacement of several folders and files; a killed one is finished by the next process.
 
 test_results/
   test/               the results
@@ -37,7 +37,7 @@ _TEXTS = ("calibration.json", "summary.json")
 
 
 def lock_of(final: Path) -> Path:
-    """The lock of who writes the folder; it stays."""
+    """The path of the lock file that a writer of the folder holds; it stays."""
     return final.with_name(f".{final.name}.lock")
 
 
@@ -55,7 +55,7 @@ class Commit:
 
     @classmethod
     def found(cls, final: Path) -> Commit | None:
-        """The one that was decided and not carried out to its end, None where there is none.
+        """The commit that was decided and not finished, as its note says; None where there is none.
 
         A note that names other files than an evaluation's, or folders without that note, is none.
         """
@@ -74,11 +74,11 @@ class Commit:
 
     @property
     def is_decided(self) -> bool:
-        """Whether it is to be carried out, whatever happens."""
+        """Whether its note is on disk, so that it will be carried out even after a kill."""
         return bool(self.folders) and beside(self.folders[0], "commit").exists()
 
     def decide(self) -> None:
-        """Note all that is to be done where whoever needs it looks. Raises OSError."""
+        """Write the note from which a later process can finish this commit. Raises OSError."""
         for final in reversed(self.folders):
             here = final.parent
             facts = {
@@ -88,7 +88,7 @@ class Commit:
             write_text(beside(final, "commit"), strict_json(facts))
 
     def carry_out(self) -> None:
-        """Give all folders their names and all files their texts; as often as it takes.
+        """Give all folders their names and all files their texts; may be called again after a kill.
 
         Raises OSError.
         """

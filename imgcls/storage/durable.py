@@ -1,4 +1,4 @@
-"""Files that are either wholly there or not there at all, also after a power cut."""
+"""Atomic and durable writes: a file is there whole or not at all, also after a power cut."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def file_in_the_way(folder: Path) -> Path | None:
 
 @contextmanager
 def writing(place: Path, then: str = "") -> Iterator[None]:
-    """Tell an OSError of the block, which only writes, as the OutputError about this place.
+    """Raise an OSError of the block, which only writes, as an OutputError that names this place.
 
     then: what to do when there is room again.
     """
@@ -96,7 +96,7 @@ def writing(place: Path, then: str = "") -> Iterator[None]:
 
 
 def refused(error: OSError, place: Path, then: str) -> RunFailedError:
-    """What to raise where the system refused something, be it to read or to write.
+    """The error to raise where the system refused to read or to write.
 
     then: what to do about it where the system's answer says no more.
     """

@@ -87,7 +87,7 @@ def is_locked(run: Path) -> bool:
 
 
 def this_process() -> dict[str, Any]:
-    """What tells this process from all others, for `is_alive`."""
+    """Pid, host, start time and namespace of this process, by which `is_alive` knows it again."""
     pid = os.getpid()
     return {
         "pid": pid,

@@ -171,7 +171,7 @@ def verify(file: Path, expected: Any) -> None:
 
 @contextlib.contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Tell an OSError of the block, which only reads, as a CheckpointError."""
+    """Raise an OSError of the block, which only reads, as a CheckpointError."""
     try:
         yield
     except FileNotFoundError:
@@ -240,7 +240,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def _told_apart(names: list[str]) -> list[str]:
-    """The names, with its number behind each that comes twice, as ImageNet's crane does."""
+    """The names made unique: a number behind each that comes twice, such as ImageNet's crane."""
     counts = Counter(names)
     return [n if counts[n] == 1 else f"{n} ({number})" for number, n in enumerate(names)]
 

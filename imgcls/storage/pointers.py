@@ -83,7 +83,7 @@ def last_of(folder: Path) -> Path | None:
 
 
 def facts_of(checkpoint: Path) -> dict[str, Any] | None:
-    """What its sidecar says of a checkpoint, or None when that cannot be read or is damaged."""
+    """The facts in a checkpoint's sidecar; None when that cannot be read or is damaged."""
     try:
         facts: dict[str, Any] = read_sidecar(checkpoint)["facts"]
     except CheckpointError:
@@ -149,7 +149,7 @@ def is_same(one: Path, other: Path) -> bool:
 
 
 def _order(path: Path) -> tuple[int, int, bool] | None:
-    """What newer checkpoints have more of; None for what is no checkpoint."""
+    """A sort key, larger for newer checkpoints; None for what is no checkpoint."""
     if _is_copy(path) and path.name in (BEST, LAST):
         step = (facts_of(path) or {}).get("step")
         return (step, 1, False) if isinstance(step, int) else None
@@ -187,7 +187,7 @@ def _set_aside(path: Path) -> None:
 
 
 def _if_pictures(path: Path) -> str:
-    """More to say of a folder that holds no model but folders of files, as pictures lie."""
+    """A hint for a folder that holds folders of files, as pictures lie; "" for others."""
     if not path.is_dir() or (path / "config.yaml").exists():
         return ""
     try:

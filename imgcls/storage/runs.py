@@ -131,7 +131,7 @@ def read_run_config(run: Path) -> TrainConfig:
 
 
 def _if_checkpoint(path: Path) -> str:
-    """More to say of a checkpoint or fold that lies in no run."""
+    """A hint for a checkpoint or fold that lies in no run; "" for others."""
     try:
         weights = shlex.quote(str(find_checkpoint(path)))
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""Scores on their way to the disk: a NumPy file that grows by a batch at a time."""
+"""Scores as a NumPy file that is written a batch at a time and read memory-mapped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""splits.csv: read, and held against what a checkpoint was trained by."""
+"""Reading `splits.csv`, and comparing it with the splits that a checkpoint was trained by."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def checked_at_s(run: Path) -> float | None:
 
 
 def recorded_splits(rows: Sequence[Row]) -> dict[str, str]:
-    """What a checkpoint keeps of the rows it was trained by.
+    """Hashes of the rows of splits.csv, which a checkpoint keeps to know its splits again.
 
     sha256: of all their cells. assigned: the split and fold of each, in the order of paths, as
     base64 of zlib; a few bits a row.
@@ -64,7 +64,7 @@ def recorded_splits(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def differing(rows: Sequence[Row], kept: Mapping[str, Any] | None) -> str | None:
-    """How the rows differ from those that a checkpoint was trained by; None where they do not.
+    """In words, how rows differ from those that a checkpoint was trained by; None where equal.
 
     kept: its `recorded_splits`; None, of a checkpoint that has none, says nothing.
     """

@@ -109,7 +109,7 @@ def write_json(file: Path, document: Any) -> None:
 
 
 def json_text(document: Any) -> str:
-    """What `write_json` writes."""
+    """The value as the text that `write_json` writes."""
     return strict_json(to_plain(document), indent=2) + "\n"
 
 

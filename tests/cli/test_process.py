@@ -133,9 +133,9 @@ def test_a_finished_job_keeps_its_result_whatever_its_streams_take(tmp_path):
     options = "--device cpu --workers 0 --ci none --no-report"
     assert shell(f"$IMGCLS evaluate {options} --split val > /dev/full", tmp_path)[0] == 1
     assert (results / "val" / "test_metrics.json").is_file()
-    # a reader that leaves does not hide that a gate failed
-    gate = "--fail-under accuracy=0.999999"
-    code, _, err = shell(f"$IMGCLS evaluate {options} {gate} | true", tmp_path)
+    # a reader that leaves does not hide that a threshold was missed
+    threshold = "--fail-under accuracy=0.999999"
+    code, _, err = shell(f"$IMGCLS evaluate {options} {threshold} | true", tmp_path)
     assert code == 1, err
     assert "--fail-under: accuracy is" in err
     assert (results / "test" / "test_metrics.json").is_file()

@@ -107,7 +107,7 @@ def test_models_of_other_classes_are_not_compared(command, photos, runs):
 
 
 @pytest.mark.parametrize(
-    ("gate", "code", "words"),
+    ("threshold", "code", "words"),
     [
         ("accuracy=0", 0, "reached"),
         ("accuracy=0,balanced_accuracy=1", 1, "below 1"),
@@ -117,9 +117,9 @@ def test_models_of_other_classes_are_not_compared(command, photos, runs):
         ("accuracy", 2, "is not allowed"),
     ],
 )
-def test_a_missed_mark_is_exit_code_one(command, runs, gate, code, words):
+def test_a_missed_threshold_is_exit_code_one(command, runs, threshold, code, words):
     """After the result; a metric that cannot be a mark is refused before."""
-    done = command("evaluate", "--fail-under", gate, "--no-report")
+    done = command("evaluate", "--fail-under", threshold, "--no-report")
     assert done.code == code
     assert words in done.out + done.err
     assert (runs / "short/fold_0/test_results").exists() == (code < 2)

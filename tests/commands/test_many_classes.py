@@ -75,7 +75,7 @@ def test_the_matrix_takes_memory_for_the_classes_it_shows(many, monkeypatch):
     assert sum(counts) == (~many.correct).sum()
     assert counts == sorted(counts, reverse=True)
     assert pairs == all_pairs[:20]
-    told = {spot.text.splitlines()[0] for spot in drawing.spots}
+    told = {tooltip.text.splitlines()[0] for tooltip in drawing.tooltips}
     wrong = {f"species {true} as species {said}" for true, said, _ in all_pairs}
     assert {text for text in told if not text.endswith(", right")} <= wrong
     assert told & wrong

@@ -20,7 +20,7 @@ from imgcls.storage.evaluations import write_evaluation
 EVIL = "<script>alert(1)</script>"
 EVIL_FOLDER = "<script>alert(1)<script>"  # no slash in a file name
 RIGHT_CELL = (
-    "[...document.querySelectorAll('#confusion_matrix .spots rect')]"
+    "[...document.querySelectorAll('#confusion_matrix .tooltips rect')]"
     ".find(r => r.textContent.includes(', right'))"
 )
 PICTURES = {

@@ -12,8 +12,8 @@ from imgcls.output.pages.tables import (
     corruption_table,
     cost_table,
     fold_table,
-    gate_table,
     slice_tables,
+    threshold_table,
 )
 
 
@@ -116,7 +116,7 @@ def test_corruptions_by_severity():
     ]
 
 
-def test_folds_and_gates():
+def test_folds_and_thresholds():
     """Mean and spread; reached or missed."""
     folds = {
         "folds": 3, "splitter": "KFold", "mean": {"accuracy": 0.5, "nll": None},
@@ -126,5 +126,5 @@ def test_folds_and_gates():
         ["Accuracy", "50%", "10%", "40% to 60%"],
         ["NLL (log loss)", "-", "-", ""],
     ]
-    gates = {"accuracy": {"value": 0.5, "at_least": 0.6, "passed": False}}
-    assert shown(gate_table(gates))[1] == [["Accuracy", "0.5000", "0.6000", "missed"]]
+    thresholds = {"accuracy": {"value": 0.5, "at_least": 0.6, "passed": False}}
+    assert shown(threshold_table(thresholds))[1] == [["Accuracy", "0.5000", "0.6000", "missed"]]

@@ -88,18 +88,18 @@ def test_the_same_predictions_draw_the_same_files():
     assert first == second
 
 
-def test_spots_lie_on_what_they_tell_about(tmp_path):
-    """The middle of a cell's spot has the cell's colour in the drawn picture."""
+def test_tooltips_lie_on_what_they_tell_about(tmp_path):
+    """The middle of a cell's tooltip has the cell's colour in the drawn picture."""
     drawing = draw_confusion(csr_array([[30, 10], [0, 20]]), ["a", "b"], normalized=False)
-    told = {spot.text: spot for spot in drawing.spots}
+    told = {tooltip.text: tooltip for tooltip in drawing.tooltips}
     assert set(told) == {
         "a, right\n30 of 40 (75%)", "a as b\n10 of 40 (25%)", "b, right\n20 of 20 (100%)",
     }  # fmt: skip
     write_drawing(drawing, tmp_path)
     pixels = np.asarray(Image.open(tmp_path / "confusion_matrix.png").convert("RGB"))
-    for text, spot in told.items():
-        x = int((spot.left + 0.2 * spot.width) * pixels.shape[1])
-        y = int((spot.top + 0.2 * spot.height) * pixels.shape[0])
+    for text, tooltip in told.items():
+        x = int((tooltip.left + 0.2 * tooltip.width) * pixels.shape[1])
+        y = int((tooltip.top + 0.2 * tooltip.height) * pixels.shape[0])
         red, _, blue = pixels[y, x].astype(int)
         assert (blue > red) == ("right" in text)
 

@@ -47,7 +47,7 @@ def page_plot(normalized):
 
 class Plot:
     title = meaning = "a plot"
-    width, spots = 100, ()
+    width, tooltips = 100, ()
 
     def __init__(self, name):
         self.name = name

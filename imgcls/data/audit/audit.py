@@ -1,4 +1,4 @@
-"""The audit of a table: what is known of all its pictures, taken together."""
+"""The audit of a table: hashes, sizes, depths and near duplicates of all its pictures."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def audit(table: SampleTable, facts: Iterable[PictureFacts], depths: Depths) -> 
 def _near(
     table: SampleTable, signatures: np.ndarray, same: list[list[int]], leave_out: list[int]
 ) -> np.ndarray:
-    """Near pairs among the pictures with something on them, which are not identical.
+    """Pairs of near duplicates, without identical files and pictures of one flat colour.
 
     Of identical ones, one of each split, fold and label is compared: none hides another's leak.
     """

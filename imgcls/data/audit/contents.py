@@ -1,4 +1,4 @@
-"""Which picture is which, by content: the sha256 of its bytes as they are encoded."""
+"""Content hashes of pictures: the sha256 of the encoded bytes."""
 
 from __future__ import annotations
 

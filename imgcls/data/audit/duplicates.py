@@ -1,4 +1,4 @@
-"""Which pictures are the same: by content, and nearly, by their low frequencies."""
+"""Duplicates by content hash, and near duplicates by the pictures' low frequencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what the audit knows to what is wrong, in order of harm."""
+"""The findings of an audit, the most harmful first."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def findings(audit: Audit) -> tuple[Finding, ...]:
 
 
 def picture(table: SampleTable, row: int, note: str = "") -> AuditPicture:
-    """Row `row` as the audit names it."""
+    """The AuditPicture of row `row`: its path, label and a note."""
     return AuditPicture(
         path=table.keys[row],
         label=table.class_names[table.labels[row]],

@@ -1,4 +1,4 @@
-"""The rows of a manifest without what does harm, and with duplicates tied together."""
+"""A repaired manifest: harmful rows left out, duplicates put into one group."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FixedRows:
 
 
 def fixed_rows(audit: Audit) -> FixedRows:
-    """Which rows to keep, and what to tie into one group.
+    """The rows to keep, and a group for each set of duplicates.
 
     Goes: what cannot be read; identical content under two labels; and, where splits are given, what
     has a duplicate, near duplicate or member of its group in a more held-out split. Copies, near

@@ -1,4 +1,4 @@
-"""What the audit keeps of one picture: a few hundred bytes, however large the file is."""
+"""Facts about one picture for the audit: a few hundred bytes, however large the file is."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def examine(content: bytes, settings: DecodeSettings) -> PictureFacts:
 
 
 def check(content: bytes, settings: DecodeSettings) -> PictureFacts:
-    """The pre-flight's part: digest, header, and whether the picture is whole.
+    """The facts that the pre-flight needs: digest, header, and whether the picture is whole.
 
     A JPEG that ends in its end marker and a PNG of eight bits whose checksums are right are whole
     without being decoded; inside a JPEG's data that marker cannot occur by chance, because 0xFF is
@@ -83,7 +83,7 @@ def check(content: bytes, settings: DecodeSettings) -> PictureFacts:
 
 
 def measure(content: bytes, settings: DecodeSettings) -> PictureFacts:
-    """The depth alone, None of a picture that cannot be read: others tell of that."""
+    """The depth alone; None of a picture that cannot be read, which is reported elsewhere."""
     if may_be_deep(content[:HEAD_BYTES]):
         try:
             with opened(content, settings) as image:

@@ -1,4 +1,4 @@
-"""Sets of rows that are of one kind, and those of them that a split, a fold or a label parts."""
+"""Sets of rows that belong together, and those that lie in several splits, folds or classes."""
 
 from __future__ import annotations
 

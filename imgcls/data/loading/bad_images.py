@@ -29,7 +29,7 @@ def bad_image(table: SampleTable, row: int, reason: str) -> BadImage:
 
 
 class BadImages:
-    """What is done about pictures that cannot be read, and those met so far.
+    """The policy on pictures that cannot be read (`error` or `skip`), and those met so far.
 
     skip: leave them out, instead of stopping. may_skip: whether the command could be told to.
     on_new is told of each one the first time.

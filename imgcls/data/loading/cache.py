@@ -42,7 +42,7 @@ class PixelSlots:
         self._checked: torch.Tensor | None = None
 
     def prepare(self) -> None:
-        """Take the room, once, in the process that starts the loaders. Raises OutputError."""
+        """Allocate the memory or files, once, before the loaders start. Raises OutputError."""
         if self._checked is not None:
             return
         count = self._shape[0]
@@ -141,7 +141,7 @@ class CachedImages(ImageStore):
         return self._images.location(index)
 
     def prepare(self) -> None:
-        """Take the room for the pixels. Raises OutputError."""
+        """Allocate the memory or files for the pixels. Raises OutputError."""
         self._images.prepare()
         self._slots.prepare()
 

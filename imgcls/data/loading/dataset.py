@@ -1,4 +1,4 @@
-"""One picture at a time: decoded, transformed by its own randomness, put into batches."""
+"""The dataset: decodes and transforms one picture at a time, and stacks them into batches."""
 
 from __future__ import annotations
 
@@ -72,21 +72,21 @@ class ImageDataset(Dataset[Any]):
         self.in_hand = torch.empty((0, 2), dtype=torch.int64)
 
     def show_in_hand(self, workers: int) -> None:
-        """Make room for what so many loader processes are at, where there is shared memory."""
+        """Let so many loader processes note in shared memory which picture they are reading."""
         self.in_hand = torch.full((workers, 2), -1, dtype=torch.int64)
         # without any, nobody can say at which picture a process died
         with contextlib.suppress(RuntimeError):
             self.in_hand.share_memory_()  # type: ignore[no-untyped-call]
 
     def prepare(self) -> None:
-        """What comes once before pictures are asked for, in the process that starts the others."""
+        """Allocate what loader processes share, once, before they start."""
         self._table.images.prepare()
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def in_hand_of(self, process_ids: Sequence[int]) -> list[str]:
-        """Where the pictures lie that these processes were at."""
+        """Locations of the pictures that these processes were reading."""
         rows = [row for process, row in self.in_hand.tolist() if process in process_ids]
         return [self._table.images.location(row) for row in rows]
 

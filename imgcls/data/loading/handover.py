@@ -1,4 +1,4 @@
-"""How batches come from loader processes: in shared memory that is used again.
+"""Batches from loader processes through shared memory that is used again.
 
 torch makes new shared memory for each batch, whose every page is then faulted in on both sides.
 Where shared memory has no space, as in containers, whose /dev/shm is 64 MB unless they are told
@@ -86,7 +86,7 @@ def is_shared_memory_full(error: RuntimeError) -> bool:
 
 
 class Reader:
-    """Takes over what loader processes sent, in the process that asked for it."""
+    """Receives batches from loader processes and frees their buffers."""
 
     def __init__(self) -> None:
         # while they are held, the same memory that comes again is not mapped anew

@@ -1,4 +1,4 @@
-"""Which pictures come when: a function of (seed, epoch) alone."""
+"""The order of training pictures: a function of (seed, epoch) alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The random changes that `auto` stands for, within what suits the pictures' source."""
+"""Resolves `auto` augmentation, within what suits the pictures' source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which part of a picture becomes the model's input: worked out before it is decoded."""
+"""Crops, worked out before decoding so that only the wanted part is decoded and resized."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST_SHRINK_BY_TORCH = {Image.Resampling.BILINEAR: _LEAST_SHRINK, Image.Resamp
 
 
 class Crop(Protocol):
-    """One way from a picture to the pixels that are wanted of it."""
+    """A crop and resize that is known before the picture is decoded."""
 
     @property
     def reduction(self) -> int:

@@ -1,4 +1,4 @@
-"""The one way from a picture's bytes to pixels: upright, eight bits, the model's channels."""
+"""Decodes a picture's bytes to pixels: upright, eight bits, the model's channels."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def read_content(file: Path, size: int = -1) -> bytes:
 
 
 def why_unreadable(error: Exception, location: str) -> UnreadableImageError | ReadError:
-    """What a failure to read says: the picture is bad, or the machine is.
+    """The error for a failed read: UnreadableImageError of a bad picture, ReadError of the machine.
 
     Want of memory or of open files, a failing disk and a mount that is gone are no faults of a
     picture: taken for one, they would thin the data.
@@ -123,7 +123,7 @@ def why_unreadable(error: Exception, location: str) -> UnreadableImageError | Re
 
 
 def is_of_machine(error: Exception) -> bool:
-    """True for want of memory, and for what a system says of anything but the file itself."""
+    """True when a read failed for want of memory or by the machine, not by the file itself."""
     if isinstance(error, OSError):
         return error.errno is not None and error.errno not in _OF_THE_FILE
     return isinstance(error, MemoryError)

@@ -1,4 +1,4 @@
-"""Pictures of more than eight bits a sample: what their files say of it, and the way to eight.
+"""Pictures of more than eight bits a sample: their declared depth, and scaling to eight.
 
 A 16-bit file often holds 12 bits of a camera, or 10. Which, the file may declare (TIFF's
 BitsPerSample and MaxSampleValue, the precision of JPEG 2000, PNM's maxval); else one depth is
@@ -28,7 +28,7 @@ _PRECISION_MARKER, _PRECISION_AT = b"\xff\x51", 40
 
 
 class Depth(NamedTuple):
-    """What a picture of more than eight bits holds.
+    """The depth of one picture: declared bits, range of samples, kind of number.
 
     low, high: the smallest and largest sample, alpha apart. floating: samples are float32.
     declared: the bits that the file says its samples have. significant: those that a PNG's sBIT

@@ -1,4 +1,4 @@
-"""Which kinds of picture are read, and what a file is that is none of them.
+"""The picture formats that are read, and words for files that are none of them.
 
 Pillow knows some forty kinds, and its reader for EPS starts Ghostscript on whatever the file says:
 only the kinds named here are ever tried, whatever a file is called.
@@ -131,7 +131,7 @@ def open_image(content: bytes) -> Image.Image:
 
 
 def describe(content: bytes) -> str:
-    """What content is that is no picture, in words for the person who has the file."""
+    """Words for content that is no picture: what the file seems to be instead."""
     if not content:
         return "the file is empty"
     if not content.strip(b"\0"):

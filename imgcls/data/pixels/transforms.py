@@ -19,7 +19,7 @@ _RATIO = (3 / 4, 4 / 3)
 
 
 class Transform(ABC):
-    """A picture's way to the model's input, in two steps with the decoding between them."""
+    """A transform in two steps: choose a crop before decoding, finish its pixels afterwards."""
 
     @abstractmethod
     def choose(self, size: tuple[int, int]) -> Crop:

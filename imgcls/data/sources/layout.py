@@ -1,4 +1,4 @@
-"""What the folders of a data set mean: classes, or splits with the classes in them.
+"""Tells class folders from split folders, and lists their pictures.
 
 The names decide (train, Testing, seg_val, ...), and so does the shape: splits have the same folders
 in them, a class has pictures. Where both readings are possible nothing is guessed: the error gives

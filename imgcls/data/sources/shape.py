@@ -1,4 +1,4 @@
-"""What the shape of folders says: which are splits, and where their class folders lie."""
+"""Finds split folders and their class folders by how folders are nested."""
 
 from __future__ import annotations
 

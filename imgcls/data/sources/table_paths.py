@@ -1,4 +1,4 @@
-"""From the paths that a table writes to the files that they mean, as tools and machines differ.
+"""Finds the files that a table's paths mean, which tools and machines write differently.
 
 What is there as written is taken as written. For the rest, one reading after the other: ids without
 a suffix, .JPG for .jpg, Label Studio's paths, absolute paths of another machine. What finds

@@ -1,1 +1,1 @@
-"""Which picture goes where: assignments, groups that stay together, splits as recorded."""
+"""Splits and folds: assignments, groups that are never divided, splits as recorded."""

@@ -1,4 +1,4 @@
-"""Which picture goes where: given splits and folds, stratified shares, stratified folds.
+"""Assigns splits and folds: those given, stratified shares, stratified k-fold.
 
 Shares go by hash: within a class, rows are ordered by a hash of (seed, key) and the first ones go
 to test, the next to val. So the split is the same on every machine and in every file order, and

@@ -1,4 +1,4 @@
-"""Where a plain vision transformer looked: attention rollout.
+"""Attention rollout: where a plain vision transformer looked.
 
 Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (2020), over the attention maps that
 timm's AttentionExtract reads. It says what was looked at, not for which class.

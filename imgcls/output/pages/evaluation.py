@@ -20,9 +20,9 @@ from imgcls.output.pages.tables import (
     cost_table,
     difference_table,
     fold_table,
-    gate_table,
     row_table,
     slice_tables,
+    threshold_table,
 )
 from imgcls.output.plots.drawing import Drawing
 from imgcls.output.screens.trained_on import trained_on_in_words
@@ -179,8 +179,8 @@ def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
 def _further(facts: Mapping[str, Any], support: Mapping[str, int]) -> Iterator[Section]:
     """What was asked for beyond the headline."""
     pictures = facts["metrics"]["samples"]
-    if gates := facts.get("gates"):
-        yield Section("Gates", tables=[gate_table(gates)])
+    if thresholds := facts.get("gates"):
+        yield Section("Thresholds", tables=[threshold_table(thresholds)])
     if folds := facts.get("cross_validation"):
         yield Section("Cross-validation", tables=[fold_table(folds, pictures)])
     if ensemble := facts.get("ensemble"):

@@ -1,4 +1,4 @@
-"""Templates into one HTML file that opens from disk without a network.
+"""Renders templates into one HTML file that opens from disk without a network.
 
 pages/
   base.html   the frame every page extends: head, title, body, footer
@@ -104,7 +104,7 @@ def cell_number(value: Any) -> float | None:
 
 
 def _shown(value: Any) -> Any:
-    """What an expression of a template comes to; text of our own, marked as safe, stays."""
+    """The text of a template's expression, made safe to show; our own, marked as safe, stays."""
     return visible(value) if type(value) is str else value
 
 

@@ -213,17 +213,17 @@ def fold_table(found: Mapping[str, Any], pictures: int) -> Table:
     return Table(columns, rows, f"Over {found['folds']} folds, {found['splitter']}")
 
 
-def gate_table(gates: Mapping[str, Mapping[str, Any]]) -> Table:
+def threshold_table(thresholds: Mapping[str, Mapping[str, Any]]) -> Table:
     """What `--fail-under` asked for."""
     columns = (
         Column("Metric"),
         Column("Value", "score"),
         Column("At least", "score"),
-        Column("Gate"),
+        Column("Threshold"),
     )
     rows = [
         (metric_title(n), g["value"], g["at_least"], "reached" if g["passed"] else "missed")
-        for n, g in gates.items()
+        for n, g in thresholds.items()
     ]
     return Table(columns, rows)
 

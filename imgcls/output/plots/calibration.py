@@ -9,7 +9,7 @@ import numpy as np
 from imgcls.metrics.calibration import expected_calibration_error, reliability_bins
 from imgcls.metrics.predictions import Predictions
 from imgcls.output.numbers import percent
-from imgcls.output.plots.drawing import INK, RIGHT, WRONG, Box, Drawing, canvas, place_spots
+from imgcls.output.plots.drawing import INK, RIGHT, WRONG, Box, Drawing, canvas, place_tooltips
 
 _BINS = 20
 
@@ -19,7 +19,7 @@ def draw_reliability(panels: Sequence[tuple[str, Predictions]]) -> Drawing:
 
     panels: a title (may be empty) and the predictions of each.
     """
-    spots = []
+    tooltips = []
     with canvas(0.6 + 4.4 * len(panels), 4.9) as figure:
         grid = figure.subplots(
             2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1]
@@ -59,20 +59,20 @@ def draw_reliability(panels: Sequence[tuple[str, Predictions]]) -> Drawing:
                     f"mean confidence {confidence:.1%}, accuracy {percent(accuracy, count)}"
                 )
                 boxes.append((lower, 0, upper, 1, text))
-            spots += place_spots(figure, grid[0, column], boxes)
+            tooltips += place_tooltips(figure, grid[0, column], boxes)
     return Drawing(
         "reliability",
         "Reliability diagram",
         "Of the pictures that the model is 80% sure of, 80% should be right: bars that end below "
         "the dashed line are overconfident, above it underconfident.",
         figure,
-        spots,
+        tooltips,
     )
 
 
 def draw_confidences(predictions: Predictions) -> Drawing:
     """How sure the model was, of right and of wrong answers."""
-    spots = []
+    tooltips = []
     with canvas(5.6, 3.8) as figure:
         rows = figure.subplots(2, 1, sharex=True)
         edges = np.linspace(0.0, 1.0, _BINS + 1)
@@ -92,7 +92,7 @@ def draw_confidences(predictions: Predictions) -> Drawing:
         for axes, chosen in ((rows[0], predictions.correct), (rows[1], ~predictions.correct)):
             counts, _ = np.histogram(predictions.confidences[chosen], edges)
             top = axes.get_ylim()[1]
-            spots += place_spots(
+            tooltips += place_tooltips(
                 figure,
                 axes,
                 [
@@ -106,5 +106,5 @@ def draw_confidences(predictions: Predictions) -> Drawing:
         "Confidence of right and wrong answers",
         "Wrong answers should sit to the left; those at the far right are the ones to look at.",
         figure,
-        spots,
+        tooltips,
     )

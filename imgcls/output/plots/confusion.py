@@ -16,7 +16,7 @@ from imgcls.output.plots.drawing import (
     Box,
     Drawing,
     canvas,
-    place_spots,
+    place_tooltips,
     shortened,
 )
 
@@ -79,7 +79,7 @@ def draw_confusion(
         "Rows are the true classes, columns what the model said. The blue diagonal is right, "
         f"everything else a mistake; the colour grows with the square root.{order}",
         figure,
-        place_spots(figure, axes, boxes),
+        place_tooltips(figure, axes, boxes),
     )
 
 

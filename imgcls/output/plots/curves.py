@@ -15,13 +15,13 @@ from imgcls.metrics.curves import (
     mean_curves,
 )
 from imgcls.metrics.predictions import Predictions
-from imgcls.output.plots.drawing import INK, LINES, Drawing, canvas, place_spots, shortened
+from imgcls.output.plots.drawing import INK, LINES, Drawing, canvas, place_tooltips, shortened
 
 _MOST_CELLS = 20_000_000  # a few seconds' work
 _NAMED = 3
 _MOST_THIN_LINES = 200
 _GRID = np.linspace(0.0, 1.0, 1001)
-_SPOTS = 24
+_TOOLTIPS = 24
 
 Line = tuple[np.ndarray, np.ndarray]
 
@@ -38,7 +38,7 @@ class ClassCurves:
 
     @property
     def step(self) -> int:
-        """Every so manieth picture draws."""
+        """The stride through the pictures: 1 draws all, n every n-th where there are very many."""
         count, classes = self.predictions.logits.shape
         return int(-(-count * classes // _MOST_CELLS))
 
@@ -160,8 +160,10 @@ def _draw(
         for (label, (x, y)), (color, dashes) in zip(shown, LINES, strict=False):
             axes.plot(x, y, color=color, linestyle=dashes, label=label, drawstyle=style)
             boxes += [
-                (a - 0.012, b - 0.012, a + 0.012, b + 0.012, _spot(label, labels, a, b))
-                for a, b in zip(x[:: len(x) // _SPOTS + 1], y[:: len(x) // _SPOTS + 1], strict=True)
+                (a - 0.012, b - 0.012, a + 0.012, b + 0.012, _tooltip(label, labels, a, b))
+                for a, b in zip(
+                    x[:: len(x) // _TOOLTIPS + 1], y[:: len(x) // _TOOLTIPS + 1], strict=True
+                )
             ]
         if diagonal:
             axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=0.8, linestyle=":")
@@ -169,10 +171,10 @@ def _draw(
         axes.set_title(title if step == 1 else f"{title} (drawn by 1 picture in {step})")
         axes.grid(visible=True)
         figure.legend(loc="outside lower center", ncols=2, handlelength=3.2)
-    return Drawing(name, title, meaning, figure, place_spots(figure, axes, boxes))
+    return Drawing(name, title, meaning, figure, place_tooltips(figure, axes, boxes))
 
 
-def _spot(label: str, labels: tuple[str, str, str], x: float, y: float) -> str:
+def _tooltip(label: str, labels: tuple[str, str, str], x: float, y: float) -> str:
     return f"{label}\n{labels[0]} {x:.3f}\n{labels[1]} {y:.3f}"
 
 

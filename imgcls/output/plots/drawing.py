@@ -1,4 +1,4 @@
-"""What every picture is made with: one look, safe names, PNG, SVG and SVG inside a page.
+"""The canvas of all plots: one style, PNG and SVG files, and SVG inside a page.
 
 Two colours of Okabe and Ito's palette ("Color Universal Design", 2008) carry the meaning, blue for
 right and vermilion for wrong; lines differ by their dashes too. Ink is the only dark colour, so
@@ -72,7 +72,7 @@ Box = tuple[float, float, float, float, str]
 
 
 @dataclass(frozen=True)
-class Spot:
+class Tooltip:
     """A place of a picture that tells its value under the pointer; shares of 1 from top left."""
 
     left: float
@@ -84,17 +84,17 @@ class Spot:
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """A finished picture: the file name without ending, what it shows, and its spots."""
+    """A finished picture: the file name without ending, what it shows, and its tooltips."""
 
     name: str
     title: str
     meaning: str
     figure: Figure
-    spots: Sequence[Spot] = ()
+    tooltips: Sequence[Tooltip] = ()
 
     @property
     def width(self) -> int:
-        """How wide it is meant to be shown, in CSS pixels."""
+        """The width to show it at, in CSS pixels."""
         return round(self.figure.get_figwidth() * 96)
 
     @cached_property
@@ -143,22 +143,22 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def place_spots(figure: Figure, axes: Any, boxes: Sequence[Box]) -> list[Spot]:
-    """Spots from (x0, y0, x1, y1, text) in the data's own units, once the figure is complete."""
+def place_tooltips(figure: Figure, axes: Any, boxes: Sequence[Box]) -> list[Tooltip]:
+    """Tooltips from (x0, y0, x1, y1, text) in the data's own units, once the figure is complete."""
     if (layout := figure.get_layout_engine()) is not None:
         with _look():
             layout.execute(figure)
         for each in figure.axes:
             each.apply_aspect()
         figure.set_layout_engine("none")  # laid out for good; it takes longer than drawing
-    spots = []
+    tooltips = []
     for x0, y0, x1, y1, text in boxes:
         corners = axes.transData.transform([(x0, y0), (x1, y1)])
         (left, low), (right, high) = figure.transFigure.inverted().transform(corners)
-        spots.append(
-            Spot(min(left, right), 1 - max(low, high), abs(right - left), abs(high - low), text)
+        tooltips.append(
+            Tooltip(min(left, right), 1 - max(low, high), abs(right - left), abs(high - low), text)
         )
-    return spots
+    return tooltips
 
 
 def shortened(name: str, most: int = 24) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from imgcls.output.plots.drawing import INK, LINES, Drawing, canvas, place_spots
+from imgcls.output.plots.drawing import INK, LINES, Drawing, canvas, place_tooltips
 
 _SCORES = (
     ("val_accuracy", "accuracy"),
@@ -23,7 +23,7 @@ def draw_training(history: Sequence[Mapping[str, float | None]], best_epoch: int
         ("Score on val", list(_SCORES)),
         ("Learning rate", [("lr", "learning rate")]),
     )
-    spots = []
+    tooltips = []
     with canvas(10.5, 3.4) as figure:
         row = figure.subplots(1, 3, width_ratios=[3, 3, 2])
         for axes, (title, lines) in zip(row, panels, strict=True):
@@ -42,11 +42,11 @@ def draw_training(history: Sequence[Mapping[str, float | None]], best_epoch: int
                 axes.legend()
         for axes, (_, lines) in zip(row, panels, strict=True):
             low, high = axes.get_ylim()
-            spots += place_spots(
+            tooltips += place_tooltips(
                 figure,
                 axes,
                 [
-                    (epoch - 0.5, low, epoch + 0.5, high, _spot(epoch, r, lines))
+                    (epoch - 0.5, low, epoch + 0.5, high, _tooltip(epoch, r, lines))
                     for epoch, r in zip(epochs, history, strict=True)
                 ],
             )
@@ -58,11 +58,13 @@ def draw_training(history: Sequence[Mapping[str, float | None]], best_epoch: int
         "Training curves",
         f"One point an epoch.{best}",
         figure,
-        spots,
+        tooltips,
     )
 
 
-def _spot(epoch: float, row: Mapping[str, float | None], lines: Sequence[tuple[str, str]]) -> str:
+def _tooltip(
+    epoch: float, row: Mapping[str, float | None], lines: Sequence[tuple[str, str]]
+) -> str:
     values = [
         f"{label} {value:.4g}" for name, label in lines if (value := row.get(name)) is not None
     ]

@@ -1,4 +1,4 @@
-"""What may follow an evaluation's headline: slices, a comparison, corruptions, thresholds."""
+"""The tables below an evaluation's headline: slices, comparison, corruptions, thresholds."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _corruptions(corruptions: Corruptions, pictures: int) -> RenderableType:
 
 
 def _thresholds(thresholds: Mapping[str, ThresholdCheck]) -> RenderableType:
-    table = _table("Marks", "Metric", "Value", "At least", "")
+    table = _table("Thresholds", "Metric", "Value", "At least", "")
     for name, found in thresholds.items():
         passed = "reached" if found.passed else "missed"
         table.add_row(name, score(found.value), f"{found.at_least:g}", passed)

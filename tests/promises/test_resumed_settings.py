@@ -1,4 +1,4 @@
-"""What may change between two sittings, what may not, and what can go wrong in between."""
+"""Settings that may change on resume, those that may not, and what can go wrong in between."""
 
 from __future__ import annotations
 
