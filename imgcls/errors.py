@@ -96,7 +96,7 @@ class OutputError(RunFailedError):
 
 
 class ThresholdError(RunFailedError):
-    """A metric is below the mark that `--fail-under` sets; the evaluation itself is done."""
+    """A metric is below the threshold that `--fail-under` sets; the evaluation itself is done."""
 
 
 class InterruptedRunError(ImgclsError):

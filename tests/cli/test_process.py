@@ -133,7 +133,7 @@ def test_a_finished_job_keeps_its_result_whatever_its_streams_take(tmp_path):
     options = "--device cpu --workers 0 --ci none --no-report"
     assert shell(f"$IMGCLS evaluate {options} --split val > /dev/full", tmp_path)[0] == 1
     assert (results / "val" / "test_metrics.json").is_file()
-    # a reader that leaves does not hide that a threshold was missed
+    # a reader that leaves does not hide a missed threshold
     threshold = "--fail-under accuracy=0.999999"
     code, _, err = shell(f"$IMGCLS evaluate {options} {threshold} | true", tmp_path)
     assert code == 1, err

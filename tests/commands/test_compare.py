@@ -118,7 +118,7 @@ def test_models_of_other_classes_are_not_compared(command, photos, runs):
     ],
 )
 def test_a_missed_threshold_is_exit_code_one(command, runs, threshold, code, words):
-    """After the result; a metric that cannot be a mark is refused before."""
+    """After the result; a metric that cannot have one is refused before."""
     done = command("evaluate", "--fail-under", threshold, "--no-report")
     assert done.code == code
     assert words in done.out + done.err

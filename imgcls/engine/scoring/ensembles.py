@@ -49,11 +49,11 @@ class Ensemble(nn.Module):
             [
                 torch.stack(
                     [
-                        (model(view(images)).float() / heat).log_softmax(dim=-1)
+                        (model(view(images)).float() / temperature).log_softmax(dim=-1)
                         for view in self._views
                     ]
                 )
-                for model, heat in zip(self.models, self._temperatures, strict=True)
+                for model, temperature in zip(self.models, self._temperatures, strict=True)
             ]
         )
         both = answers.flatten(0, 1)

@@ -94,20 +94,10 @@ def cross_validate(
     results, split = session.results, held_out[0].split
     folders = [results.of_fold(checkpoint, split) for checkpoint in checkpoints]
     folder = results.of_run(session.path, split)
-    reports: list[EvalReport] = []
-    parts: list[Scored] = []
-    for checkpoint, temperature, pictures, own in zip(
-        checkpoints, temperatures, held_out, folders, strict=True
-    ):
-        scorer = open_scorer(checkpoint, session.compute)
-        opened = calibrated(Opened(checkpoint, scorer), temperature)
-        part = score(session, opened, pictures, own)
-        report = report_of(part, [calibration])
-        write_evaluation(own, report, part.predictions, session.costs)
-        reports.append(report)
-        # without its model: one at a time is in memory
-        parts.append(replace(part, scorer=None))
-        del scorer, opened, part
+    folds = zip(checkpoints, temperatures, held_out, folders, strict=True)
+    # one behind the other, so that one model at a time is in memory
+    scored = [_score_fold(session, *fold) for fold in folds]
+    reports, parts = [report for report, _ in scored], [part for _, part in scored]
     whole = _pooled(session, parts, folder)
     report = replace(
         report_of(whole, [partial(_over_folds, reports=reports)]),
@@ -115,6 +105,21 @@ def cross_validate(
     )
     write_evaluation(folder, report, whole.predictions, session.costs)
     return report
+
+
+def _score_fold(
+    session: Session,
+    checkpoint: Checkpoint,
+    temperature: Temperature | None,
+    held_out: Pictures,
+    folder: Path,
+) -> tuple[EvalReport, Scored]:
+    """A fold on its own pictures, its files in the folder; without its model from here on."""
+    opened = calibrated(Opened(checkpoint, open_scorer(checkpoint, session.compute)), temperature)
+    scored = score(session, opened, held_out, folder)
+    report = report_of(scored, [calibration])
+    write_evaluation(folder, report, scored.predictions, session.costs)
+    return report, replace(scored, scorer=None)
 
 
 def _pooled(session: Session, parts: Sequence[Scored], folder: Path) -> Scored:

@@ -222,8 +222,8 @@ def threshold_table(thresholds: Mapping[str, Mapping[str, Any]]) -> Table:
         Column("Threshold"),
     )
     rows = [
-        (metric_title(n), g["value"], g["at_least"], "reached" if g["passed"] else "missed")
-        for n, g in thresholds.items()
+        (metric_title(n), t["value"], t["at_least"], "reached" if t["passed"] else "missed")
+        for n, t in thresholds.items()
     ]
     return Table(columns, rows)
 
