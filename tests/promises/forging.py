@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls.storage import sidecar as sidecar_of
+from imgcls.storage import model_folder
 
 FILES = ("checkpoint.json", "config.json", "model.safetensors", "state.safetensors")
 FORGED = (
@@ -77,8 +77,8 @@ def reseal(folder) -> None:
         sidecar.get("files"), dict
     ) else ():  # fmt: skip
         if name in FILES and (folder / name).exists() and isinstance(seal, dict):
-            seal.update(sidecar_of.seal(folder / name))
-    sidecar["sha256"] = sidecar_of.own_hash(sidecar)
+            seal.update(model_folder.seal(folder / name))
+    sidecar["sha256"] = model_folder.own_hash(sidecar)
     (folder / "checkpoint.json").write_text(json.dumps(sidecar))
 
 
