@@ -12,9 +12,10 @@ from imgcls.config.run import TrainConfig
 from imgcls.data.pixels.decode import DecodeSettings
 from imgcls.data.pixels.formats import IMAGE_SUFFIXES
 from imgcls.data.rows import refuse
+from imgcls.data.sources.cells import SUFFIXES
 from imgcls.data.sources.digits import DigitsSource
 from imgcls.data.sources.folder import FolderSource
-from imgcls.data.sources.manifest import SUFFIXES, ManifestSource
+from imgcls.data.sources.manifest import ManifestSource
 from imgcls.data.sources.parquet import ParquetSource
 from imgcls.data.sources.tar import TarSource
 from imgcls.data.table import SampleTable, Source

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from imgcls.config.files import open_file
 from imgcls.data.rows import titled
-from imgcls.data.sources.manifest import read_cells
+from imgcls.data.sources.cells import read_cells
 from imgcls.data.sources.one_hot import one_hot_labels
 from imgcls.data.sources.tree import TABLE_SUFFIXES, Folder, suffix_of
 from imgcls.errors import DataError

@@ -6,42 +6,22 @@ a/1.jpg,beetle,train,plant7,0      paths start from the table's folder, or from 
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import csv
-import io
-import json
 import os
-import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from imgcls.config.files import read_bytes
 from imgcls.config.reading import ReadingConfig
-from imgcls.data.names import is_text, shortened
+from imgcls.data.names import shortened
 from imgcls.data.rows import Rows, column, refuse, sample_table, titled
+from imgcls.data.sources.cells import SUFFIXES, Cells, read_cells
 from imgcls.data.sources.files import FileImages
 from imgcls.data.sources.one_hot import class_columns, one_hot_labels
 from imgcls.data.sources.table_paths import locate
-from imgcls.data.sources.tree import is_picture
 from imgcls.data.table import SampleTable
 from imgcls.errors import DataError
-
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-# Excel's first line for "the cells are separated so"
-_NAMED_DELIMITER = re.compile(r'"?sep=(.)"?\s*')
-_OTHERS = (";", "\t", "|", ",")
-SUFFIXES = (*_DELIMITERS, ".jsonl")
-
-
-class Cells(NamedTuple):
-    """A table's texts by column, all of one length, and where each row stands in the file."""
-
-    columns: Mapping[str, Sequence[str]]
-    places: Sequence[str]
 
 
 class ManifestSource:
@@ -60,17 +40,6 @@ class ManifestSource:
         """The pictures that the table names. Raises DataError when it cannot be used."""
         file = Path(spec).expanduser().absolute()
         return manifest_table(spec, file, read_cells(file, spec), reading)
-
-
-def read_cells(file: Path, spec: str) -> Cells:
-    """What a .csv, .tsv or .jsonl says. Raises DataError, which begins with `spec`."""
-    try:
-        read = _read_jsonl if file.suffix.lower() == ".jsonl" else _read_csv
-        return read(file, spec)
-    except OSError as error:
-        raise DataError(f"{spec}: cannot be read ({error.strerror})") from error
-    except csv.Error as error:
-        raise DataError(f"{spec}: line 1: {error}") from error
 
 
 def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) -> SampleTable:
@@ -183,114 +152,3 @@ def _without_repeats(
     more = sum(len(rows) - 1 for rows in repeated.values())
     notes = (f"{more} rows repeat a path and are left out",) if more else ()
     return [rows[0] for rows in rows_of.values()], notes
-
-
-def _read_csv(file: Path, spec: str) -> Cells:
-    with io.StringIO(_text_of(file, spec), newline="") as stream:
-        first = stream.readline()
-        named = _NAMED_DELIMITER.fullmatch(first)
-        above = 1 if named else 0
-        titles = stream.readline() if named else first
-        stream.seek(len(first) if named else 0)
-        delimiter = named[1] if named else _DELIMITERS[file.suffix.lower()]
-        if delimiter not in titles:
-            # what spreadsheets write where the comma is the decimal point, and what others do
-            delimiter = next((other for other in _OTHERS if other in titles), delimiter)
-        further = titles.split(delimiter)[1:]
-        lines = csv.reader(
-            stream,
-            delimiter=delimiter,
-            # where each title has a blank before it, the blank separates too
-            skipinitialspace=bool(further) and all(title[:1] == " " for title in further),
-            strict=True,
-        )
-        header = [title.strip() for title in next(lines, [])]
-        _refuse_header(spec, header)
-        rows: list[list[str]] = []
-        places: list[str] = []
-        try:
-            for cells in lines:
-                if not cells:
-                    continue
-                if len(cells) < len(header) or any(cells[len(header) :]):
-                    raise DataError(
-                        f"{spec}: line {above + lines.line_num} has {len(cells)} cells, the header "
-                        f"{len(header)}; a cell with {delimiter!r} in it must be quoted"
-                    )
-                rows.append(cells)
-                places.append(f"line {above + lines.line_num}")
-        except csv.Error as error:
-            raise DataError(f"{spec}: line {above + lines.line_num}: {error}") from error
-    columns = {t: [cells[i] for cells in rows] for i, t in enumerate(header) if t}
-    return Cells(columns, places)
-
-
-def _refuse_header(spec: str, header: Sequence[str]) -> None:
-    twice = {title for title in header if title and header.count(title) > 1}
-    if twice:
-        raise DataError(f"{spec}: two columns are called {min(twice)!r}")
-    picture = next((title for title in header if is_picture(title)), None)
-    if picture is not None:
-        raise DataError(
-            f"{spec}: its first line names no columns but a picture, {shortened([picture])}; put "
-            "a line with the names of its columns above it, such as path,label or split,path,label"
-        )
-
-
-def _text_of(file: Path, spec: str) -> str:
-    """The table's text: UTF-8, or UTF-16 with its mark. Raises DataError with the line."""
-    content = read_bytes(file)
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        try:
-            return content.decode("utf-16")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{spec}: is not the UTF-16 that it begins as ({error})") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{spec}: line {line} is not UTF-8 (byte 0x{content[error.start]:02x}); save the table "
-            "as UTF-8, in Excel `CSV UTF-8`"
-        ) from error
-
-
-def _read_jsonl(file: Path, spec: str) -> Cells:
-    rows: list[dict[str, str]] = []
-    places: list[str] = []
-    with io.StringIO(_text_of(file, spec)) as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            rows.append(json_cells(line, f"{spec}: line {number}"))
-            places.append(f"line {number}")
-    titles = dict.fromkeys(title for row in rows for title in row)
-    return Cells({title: [row.get(title, "") for row in rows] for title in titles}, places)
-
-
-def json_cells(text: str | bytes, place: str) -> dict[str, str]:
-    """A JSON object's values as texts, numbers as they are written, null empty.
-
-    Raises DataError, which begins with `place`, when it is none.
-    """
-    try:
-        # numbers stay the texts they are
-        document = json.loads(text, parse_int=str, parse_float=str)
-    except ValueError as error:
-        raise DataError(f"{place} is not JSON ({error})") from error
-    except RecursionError:
-        raise DataError(f"{place} is not JSON that can be read (nested too deeply)") from None
-    if not isinstance(document, dict):
-        raise DataError(f"{place} is not a JSON object")
-    cells = dict(_texts(document))
-    if not is_text("".join((*cells, *cells.values()))):
-        raise DataError(f"{place} holds half a surrogate pair (such as \\ud83d), which is no text")
-    return cells
-
-
-def _texts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for title, value in document.items():
-        if value is None:
-            yield title, ""
-        else:
-            yield title, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

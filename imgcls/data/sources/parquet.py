@@ -20,8 +20,9 @@ from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import shortened
 from imgcls.data.pixels.decode import UnreadableImageError, why_unreadable
 from imgcls.data.rows import Rows, column, sample_table
+from imgcls.data.sources.cells import Cells
 from imgcls.data.sources.files import below_shared_folder, file_state
-from imgcls.data.sources.manifest import Cells, manifest_table
+from imgcls.data.sources.manifest import manifest_table
 from imgcls.data.sources.parquet_columns import (
     class_names_of,
     column_texts,

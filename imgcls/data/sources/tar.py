@@ -23,8 +23,8 @@ from imgcls.config.reading import ReadingConfig
 from imgcls.data.pixels.decode import UnreadableImageError, why_unreadable
 from imgcls.data.pixels.formats import IMAGE_SUFFIXES
 from imgcls.data.rows import Rows, column, refuse, sample_table
+from imgcls.data.sources.cells import json_cells
 from imgcls.data.sources.files import below_shared_folder, expand_braces, file_state
-from imgcls.data.sources.manifest import json_cells
 from imgcls.data.sources.tree import is_system_path
 from imgcls.data.splits.words import splits_of_names
 from imgcls.data.table import FileState, ImageStore, SampleTable
