@@ -114,7 +114,7 @@ def find_source(spec: str) -> Source:
         if TarSource().matches(spec):
             return TarSource()  # a list of shards, none of which need be
         raise DataError(f"{spec}: is too long for the name of a file")
-    if _is_trained(path):
+    if is_trained(path):
         raise DataError(
             f"{spec}: is a trained model's folder, not pictures; `imgcls evaluate {spec}` scores "
             f"it, `imgcls resume {spec}` goes on with an unfinished run"
@@ -139,7 +139,8 @@ def _is_too_long(path: Path) -> bool:
     return False
 
 
-def _is_trained(path: Path) -> bool:
+def is_trained(path: Path) -> bool:
+    """True for a run, fold or checkpoint folder."""
     is_run = (path / "config.yaml").is_file() and (path / "fold_0").is_dir()
     is_fold = (path / "checkpoints").is_dir() and (path / "history.csv").is_file()
     return is_run or is_fold or (path / "model.safetensors").is_file()

@@ -46,7 +46,8 @@ class Failure(NamedTuple):
     trace: str
 
 
-def _failure(what: str, error: Exception) -> Failure:
+def failure_of(what: str, error: Exception) -> Failure:
+    """What went wrong with `what` that is no picture's fault, as an error of one line."""
     if is_of_machine(error):
         error = why_unreadable(error, what)
     if not isinstance(error, ImgclsError):
@@ -55,20 +56,11 @@ def _failure(what: str, error: Exception) -> Failure:
     return Failure(error, traceback.format_exc())
 
 
-class ImageDataset(Dataset[Any]):
-    """Pictures of some rows; an item is asked for by (epoch, position among the rows).
+class WatchedDataset(Dataset[Any]):
+    """Pictures that loader processes read; which ones they are at is seen by all processes."""
 
-    A position beyond the last is a repetition, with random changes of its own.
-    """
-
-    def __init__(
-        self, table: SampleTable, indices: np.ndarray, transform: Transform, seed: int | None
-    ) -> None:
-        self._table = table
-        self._indices = indices
-        self._transform = transform
-        self._seed = seed
-        # int64 [workers, 2]: each process's id and the row it is at, seen by all processes
+    def __init__(self) -> None:
+        # int64 [workers, 2]: each process's id and the row it is at
         self.in_hand = torch.empty((0, 2), dtype=torch.int64)
 
     def show_in_hand(self, workers: int) -> None:
@@ -80,20 +72,48 @@ class ImageDataset(Dataset[Any]):
 
     def prepare(self) -> None:
         """Allocate what loader processes share, once, before they start."""
-        self._table.images.prepare()
 
-    def __len__(self) -> int:
-        return len(self._indices)
+    def location(self, row: int) -> str:
+        """Where the picture of a row lies."""
+        raise NotImplementedError
 
     def in_hand_of(self, process_ids: Sequence[int]) -> list[str]:
         """Locations of the pictures that these processes were reading."""
         rows = [row for process, row in self.in_hand.tolist() if process in process_ids]
-        return [self._table.images.location(row) for row in rows]
+        return [self.location(row) for row in rows]
 
-    def _say_in_hand(self, row: int) -> None:
+    def say_in_hand(self, row: int) -> None:
+        """Tell which row this process is at."""
         worker = get_worker_info()
         if worker is not None:
             self.in_hand[worker.id] = torch.tensor([os.getpid(), row])
+
+
+class ImageDataset(WatchedDataset):
+    """Pictures of some rows; an item is asked for by (epoch, position among the rows).
+
+    A position beyond the last is a repetition, with random changes of its own.
+    """
+
+    def __init__(
+        self, table: SampleTable, indices: np.ndarray, transform: Transform, seed: int | None
+    ) -> None:
+        super().__init__()
+        self._table = table
+        self._indices = indices
+        self._transform = transform
+        self._seed = seed
+
+    def prepare(self) -> None:
+        """What comes once before pictures are asked for, in the process that starts the others."""
+        self._table.images.prepare()
+
+    def location(self, row: int) -> str:
+        """Where the picture of a row lies."""
+        return self._table.images.location(row)
+
+    def __len__(self) -> int:
+        return len(self._indices)
 
     def __getitem__(self, item: tuple[int, int]) -> Sample | BadImage | Failure:
         epoch, position = item
@@ -102,11 +122,11 @@ class ImageDataset(Dataset[Any]):
         try:
             return self._sample(epoch, row, repeat)
         except Exception as error:  # noqa: BLE001  raised where it is one line for a person
-            return _failure(self._table.images.location(row), error)
+            return failure_of(self._table.images.location(row), error)
 
     def _sample(self, epoch: int, row: int, repeat: int) -> Sample | BadImage:
         key = self._table.keys[row]
-        self._say_in_hand(row)
+        self.say_in_hand(row)
         randomness = (
             contextlib.nullcontext()
             if self._seed is None
@@ -186,6 +206,6 @@ class Collate:
                 (torch.stack(rows), False) if self._sender is None else self._sender.stack(rows)
             )
         except Exception as error:  # noqa: BLE001  raised where it is one line for a person
-            return Loaded(None, (), _failure(f"the batch with {good[0].key}", error))
+            return Loaded(None, (), failure_of(f"the batch with {good[0].key}", error))
         labels = np.array([sample.label for sample in good], dtype=np.int64)
         return Loaded(Stacked(images, labels, tuple(s.key for s in good), in_buffer), bad)

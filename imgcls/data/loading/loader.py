@@ -6,22 +6,29 @@ import contextlib
 import multiprocessing
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from imgcls.data.loading.bad_images import BadImage, BadImages, nothing_left
-from imgcls.data.loading.dataset import Batch, Collate, ImageDataset, Loaded, Stacked
+from imgcls.data.loading.dataset import (
+    Batch,
+    Collate,
+    ImageDataset,
+    Loaded,
+    Stacked,
+    WatchedDataset,
+)
 from imgcls.data.loading.handover import Reader, Sender
 from imgcls.data.loading.sampling import EpochSampler
 from imgcls.data.loading.workers import available_cores, follow_main_process, starting_workers
 from imgcls.data.pixels.transforms import Transform
 from imgcls.data.table import SampleTable
-from imgcls.errors import WorkerError
+from imgcls.errors import ImgclsError, WorkerError
 
 _MOST_AUTO_WORKERS = 8
 # forked processes have the table already; elsewhere forking is not safe
@@ -43,17 +50,14 @@ def resolve_workers(workers: int | str, *, in_memory: bool, device_type: str) ->
     return min(_MOST_AUTO_WORKERS, available_cores())
 
 
-class _BatchList(Sampler[list[tuple[int, int]]]):
+class _BatchList(Sampler[list[Any]]):
     """The batches of the pass about to begin; refilled between passes."""
 
     def __init__(self) -> None:
-        self.batches: list[list[tuple[int, int]]] = []
+        self.batches: Iterable[list[Any]] = ()
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 def _start_worker(_worker: int) -> None:
@@ -77,12 +81,12 @@ class Readable(NamedTuple):
     bad: tuple[BadImage, ...]
 
 
-class _Pipeline:
+class Pipeline:
     """One DataLoader whose processes live as long as it does."""
 
     def __init__(
         self,
-        dataset: ImageDataset,
+        dataset: WatchedDataset,
         workers: int,
         device_type: str,
         bad_images: BadImages | None,
@@ -92,7 +96,6 @@ class _Pipeline:
         self._dataset = dataset
         self._batches = _BatchList()
         self._bad_images = bad_images or BadImages(may_skip=False)
-        workers = min(workers, len(dataset))  # more would have nothing to load
         dataset.show_in_hand(workers)
         self._reader = Reader()
         pinned = device_type == "cuda"
@@ -111,8 +114,8 @@ class _Pipeline:
             generator=torch.Generator(),
         )
 
-    def run(self, batches: list[list[tuple[int, int]]]) -> Iterator[Readable]:
-        """The batches of these (epoch, position) pairs. Raises BadImageError and WorkerError."""
+    def run(self, batches: Iterable[list[Any]]) -> Iterator[Readable]:
+        """The batches of these items of the dataset. Raises BadImageError and WorkerError."""
         self._batches.batches = batches
         self._dataset.prepare()
         for batch, bad, failure in self._loaded():
@@ -156,7 +159,8 @@ class _Pipeline:
             yield
         except Exception as error:
             # what the pictures themselves bring about comes as a Failure
-            if not self._loader.num_workers or isinstance(error, torch.OutOfMemoryError):
+            told = isinstance(error, (torch.OutOfMemoryError, ImgclsError))
+            if not self._loader.num_workers or told:
                 raise
             dead = dead_workers(error)
             if not dead:
@@ -208,9 +212,9 @@ class TrainLoader:
             even_batches=even_batches,
             balance_by=table.labels[indices] if balanced else None,
         )
-        self._pipeline = _Pipeline(
+        self._pipeline = Pipeline(
             ImageDataset(table, indices, transform, seed),
-            workers,
+            min(workers, len(indices)),  # more would have nothing to load
             device_type,
             bad_images,
             even=even_batches,
@@ -263,8 +267,11 @@ class EvalLoader:
         self._batches = [
             positions[start : start + batch_size] for start in range(0, len(positions), batch_size)
         ]
-        self._pipeline = _Pipeline(
-            ImageDataset(table, indices, transform, seed), workers, device_type, bad_images
+        self._pipeline = Pipeline(
+            ImageDataset(table, indices, transform, seed),
+            min(workers, len(indices)),
+            device_type,
+            bad_images,
         )
 
     def __len__(self) -> int:

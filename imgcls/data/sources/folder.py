@@ -56,17 +56,17 @@ def _rows(root: Path, spec: str, reading: ReadingConfig) -> Rows:
     left_out = LeftOut()
     folder = walk(str(root), left_out)
     if not folder.has_pictures():
-        raise DataError(_nothing_found(spec, left_out))
+        raise DataError(nothing_found(spec, left_out))
     layout = lay_out(folder, spec, reading.layout)
     below = len(str(root).rstrip(os.sep)) + 1
     keys = [path[below:].replace(os.sep, "/") for path in layout.paths]
     splits = layout.splits if any(layout.splits) else None
-    notes = (*layout.notes, *_passed_over(left_out))
+    notes = (*layout.notes, *passed_over(left_out))
     return Rows(keys, layout.labels, keys, splits, notes=notes)
 
 
-def _passed_over(left_out: LeftOut) -> Iterator[str]:
-    """What lies in the folder and belongs to no class."""
+def passed_over(left_out: LeftOut) -> Iterator[str]:
+    """Notes of what lies in a folder and is no picture to use."""
     for counts, what in (
         (left_out.others, "no pictures"),
         (left_out.system, "what systems leave beside pictures"),
@@ -77,7 +77,8 @@ def _passed_over(left_out: LeftOut) -> Iterator[str]:
             yield f"{files} passed over as {what}: {_kinds(counts)}"
 
 
-def _nothing_found(spec: str, left_out: LeftOut) -> str:
+def nothing_found(spec: str, left_out: LeftOut, wanted: str = "class folders with") -> str:
+    """What to say of a folder without pictures, by what is in it; `wanted` was looked for."""
     others = left_out.others
     tables = [suffix for suffix in TABLE_SUFFIXES if others[suffix]]
     if tables:
@@ -93,7 +94,7 @@ def _nothing_found(spec: str, left_out: LeftOut) -> str:
     if not others and left_out.system:
         there = f"; there is only what systems leave: {_kinds(left_out.system)}"
     suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-    return f"{spec}: no pictures found in it{there}; looked for class folders with {suffixes}"
+    return f"{spec}: no pictures found in it{there}; looked for {wanted} {suffixes}"
 
 
 def _content_of(file: str) -> str:

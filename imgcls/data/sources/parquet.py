@@ -27,6 +27,7 @@ from imgcls.data.sources.parquet_columns import (
     class_names_of,
     column_texts,
     is_bytes,
+    picture_column,
     texts_of,
 )
 from imgcls.data.splits.words import splits_of_names
@@ -48,7 +49,7 @@ class ParquetImages(ImageStore):
         files: Sequence[tuple[str, Any]],
         groups: Sequence[tuple[int, int, int]],
         leaf: str,
-        rows: np.ndarray,
+        rows: np.ndarray | Sequence[int],
         locations: Sequence[str],
     ) -> None:
         self._files = files
@@ -189,21 +190,12 @@ def _shard(spec: str, path: Path, parquet: Any, reading: ReadingConfig) -> _Shar
 
     schema = parquet.schema_arrow
     titles = {field.name: field.type for field in schema}
-    if len(titles) < len(schema.names):
-        twice = next(name for name in schema.names if schema.names.count(name) > 1)
-        raise DataError(f"{path}: two columns are called {twice!r}")
-    picture = column(spec, titles, reading.path_col, ("image", "path"), "--path-col")
+    found = picture_column(spec, path, schema, reading.path_col)
     label = column(spec, titles, reading.label_col, ("label",), "--label-col")
-    kind, leaf = titles[picture], None
-    if types.is_struct(kind):
-        leaf = f"{picture}.bytes"
-        if not any(child.name == "bytes" and is_bytes(child.type) for child in kind):
-            raise DataError(f"{path}: column {picture!r} has no `bytes`, so no pictures in it")
-    elif is_bytes(kind):
-        leaf = picture
+    leaf = found.leaf
     names = [""] * parquet.metadata.num_rows
-    if types.is_struct(kind) and any(field.name == "path" for field in kind):
-        read = parquet.read(columns=[f"{picture}.path"], use_threads=False)
+    if found.names is not None:
+        read = parquet.read(columns=[found.names], use_threads=False)
         names = texts_of(read.column(0).combine_chunks().field("path"))
     plain = [t for t, k in titles.items() if t != leaf and not (types.is_nested(k) or is_bytes(k))]
     if label not in plain:
@@ -211,7 +203,7 @@ def _shard(spec: str, path: Path, parquet: Any, reading: ReadingConfig) -> _Shar
     table = parquet.read(columns=plain, use_threads=False)
     columns = {title: column_texts(path, title, table.column(title)) for title in plain}
     class_names = class_names_of(schema.metadata or {}, label)
-    return _Shard(path, parquet.metadata, picture, leaf, columns, names, class_names, label)
+    return _Shard(path, parquet.metadata, found.title, leaf, columns, names, class_names, label)
 
 
 def _same_class_names(spec: str, shards: Sequence[_Shard]) -> list[str] | None:

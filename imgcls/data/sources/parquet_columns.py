@@ -5,9 +5,39 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from imgcls.data.rows import column
 from imgcls.errors import DataError
+
+
+class PictureColumn(NamedTuple):
+    """The column of pictures; leaf: of their bytes, None where they are paths of files.
+
+    names: of the embedded pictures' own names, None where they have none.
+    """
+
+    title: str
+    leaf: str | None
+    names: str | None
+
+
+def picture_column(spec: str, path: Path, schema: Any, wanted: str | None) -> PictureColumn:
+    """The column of a file's pictures, by its name. Raises DataError where there is none."""
+    from pyarrow import types
+
+    titles = {field.name: field.type for field in schema}
+    if len(titles) < len(schema.names):
+        twice = next(name for name in schema.names if schema.names.count(name) > 1)
+        raise DataError(f"{path}: two columns are called {twice!r}")
+    title = column(spec, titles, wanted, ("image", "path"), "--path-col")
+    kind = titles[title]
+    if not types.is_struct(kind):
+        return PictureColumn(title, title if is_bytes(kind) else None, None)
+    children = {child.name: child.type for child in kind}
+    if "bytes" not in children or not is_bytes(children["bytes"]):
+        raise DataError(f"{path}: column {title!r} has no `bytes`, so no pictures in it")
+    return PictureColumn(title, f"{title}.bytes", f"{title}.path" if "path" in children else None)
 
 
 def is_bytes(kind: Any) -> bool:

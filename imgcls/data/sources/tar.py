@@ -94,7 +94,7 @@ class TarSource:
 
     def read(self, spec: str, reading: ReadingConfig) -> SampleTable:
         """The samples of all shards. Raises DataError when they cannot be used."""
-        shards = _shards(spec)
+        shards = shards_of(spec)
         root, names = below_shared_folder(shards)
         samples = [
             sample
@@ -146,7 +146,8 @@ class _Sample(NamedTuple):
     cells: dict[str, str]
 
 
-def _shards(spec: str) -> list[Path]:
+def shards_of(spec: str) -> list[Path]:
+    """The files of a spec with braces, :: and globs. Raises DataError where one is not there."""
     try:
         names = [name for part in spec.split("::") for name in expand_braces(part)]
     except (ValueError, RecursionError) as error:
@@ -174,7 +175,7 @@ def _samples(number: int, shard: Path, name: str, reading: ReadingConfig) -> Ite
     cells: dict[str, dict[str, str]] = defaultdict(dict)
     try:
         with open_file(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            for info, base, suffix in _named_members(archive, shard):
+            for info, base, suffix in named_members(archive, shard):
                 members[base][suffix] = Member(number, info.offset_data, info.size)
                 if suffix in texts or suffix == "json":
                     text = _text_of(archive, info, f"{shard}: {base}.{suffix}")
@@ -183,7 +184,7 @@ def _samples(number: int, shard: Path, name: str, reading: ReadingConfig) -> Ite
                         if suffix == "json"
                         else {suffix: text.strip()}
                     )
-            _check_whole(archive)
+            check_whole(archive)
     except DataError:
         raise
     except Exception as error:  # damaged headers make tarfile stumble over whatever they say
@@ -194,7 +195,7 @@ def _samples(number: int, shard: Path, name: str, reading: ReadingConfig) -> Ite
             yield _Sample(f"{name}/{base}.{picture}", own[picture], cells[base])
 
 
-def _named_members(
+def named_members(
     archive: tarfile.TarFile, shard: Path
 ) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
     """The files of an archive by WebDataset's rule: (member, sample's name, suffix).
@@ -277,7 +278,7 @@ def _picture(where: str, members: Mapping[str, Member], path_col: str | None) ->
     return pictures[0] if pictures else None
 
 
-def _check_whole(archive: tarfile.TarFile) -> None:
+def check_whole(archive: tarfile.TarFile) -> None:
     """Raise tarfile.ReadError where the last header is no end: tarfile itself stops silently."""
     stream = archive.fileobj
     assert stream is not None

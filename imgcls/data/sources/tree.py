@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from imgcls.data.pixels.formats import IMAGE_SUFFIXES
 
@@ -86,34 +87,87 @@ def walk(path: str, left_out: LeftOut) -> Folder:
     pending = [(root, frozenset({os.path.realpath(path)}))]
     while pending:
         folder, ancestors = pending.pop()
-        with os.scandir(folder.path) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-        inside = {entry.name.lower() for entry in entries if entry.is_dir()}
-        names = {entry.name for entry in entries}
-        for entry in entries:
-            name = entry.name
-            if entry.is_dir():
-                if _is_system_folder(name):
-                    left_out.system[name] += _count(entry.path)
-                elif name.lower() in MASK_FOLDERS and inside & PICTURE_FOLDERS:
-                    left_out.masks[name] += _count(entry.path)
-                else:
-                    real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                    if real not in ancestors:
-                        folder.folders.append(Folder(entry.path, name))
-                        pending.append((folder.folders[-1], ancestors | {real}))
-            elif is_system_file(name):
-                left_out.system["._*" if name.startswith("._") else name] += 1
-            elif not is_picture(name):
-                suffix = suffix_of(name)
-                left_out.others[suffix] += 1
-                left_out.examples.setdefault(suffix, entry.path)
-                folder.files.append(name)
-            elif _is_mask(name, names):
-                left_out.masks["*_mask"] += 1
+        for found in _look_into(folder.path, ancestors, left_out):
+            if found.real is not None:
+                folder.folders.append(Folder(found.path, found.name))
+                pending.append((folder.folders[-1], ancestors | {found.real}))
+            elif found.is_picture:
+                folder.pictures.append(found.path)
             else:
-                folder.pictures.append(entry.path)
+                folder.files.append(found.name)
     return root
+
+
+def pictures_below(path: str, left_out: LeftOut) -> Iterator[str]:
+    """The paths of all pictures below a folder, in the order of their texts, one at a time.
+
+    Only the names in the folders on the way to it are held. Raises OSError.
+    """
+
+    def names_in(folder: str, ancestors: frozenset[str]) -> tuple[dict[str, str], Iterator[str]]:
+        """(true paths of the folders in it, their names with "/" behind and those of pictures)."""
+        entries = _look_into(folder, ancestors, left_out)
+        real: dict[str, str] = {}
+        names: list[str] = []
+        for entry in entries:
+            if entry.real is not None:
+                real[f"{entry.name}/"] = entry.real
+            elif entry.is_picture:
+                names.append(entry.name)
+        # as the texts of whole paths sort
+        return real, iter(sorted([*real, *names]))
+
+    above = frozenset({os.path.realpath(path)})
+    pending = [(path, above, *names_in(path, above))]
+    while pending:
+        folder, ancestors, folders, names = pending[-1]
+        name = next(names, None)
+        if name is None:
+            pending.pop()
+        elif name in folders:
+            inner, ancestors = os.path.join(folder, name[:-1]), ancestors | {folders[name]}  # noqa: PTH118
+            pending.append((inner, ancestors, *names_in(inner, ancestors)))
+        else:
+            yield os.path.join(folder, name)  # noqa: PTH118  100,000 times
+
+
+class _Entry(NamedTuple):
+    """What lies in a folder; real: the true path of a folder, None for a file."""
+
+    path: str
+    name: str
+    real: str | None = None
+    is_picture: bool = False
+
+
+def _look_into(path: str, ancestors: frozenset[str], left_out: LeftOut) -> Iterator[_Entry]:
+    """What lies right in a folder by its name, but for what is left out. Raises OSError."""
+    with os.scandir(path) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    inside = {entry.name.lower() for entry in entries if entry.is_dir()}
+    names = {entry.name for entry in entries}
+    for entry in entries:
+        name = entry.name
+        if entry.is_dir():
+            if _is_system_folder(name):
+                left_out.system[name] += _count(entry.path)
+            elif name.lower() in MASK_FOLDERS and inside & PICTURE_FOLDERS:
+                left_out.masks[name] += _count(entry.path)
+            else:
+                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                if real not in ancestors:
+                    yield _Entry(entry.path, name, real)
+        elif is_system_file(name):
+            left_out.system["._*" if name.startswith("._") else name] += 1
+        elif not is_picture(name):
+            suffix = suffix_of(name)
+            left_out.others[suffix] += 1
+            left_out.examples.setdefault(suffix, entry.path)
+            yield _Entry(entry.path, name)
+        elif _is_mask(name, names):
+            left_out.masks["*_mask"] += 1
+        else:
+            yield _Entry(entry.path, name, is_picture=True)
 
 
 def is_picture(name: str) -> bool:

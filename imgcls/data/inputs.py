@@ -1,0 +1,253 @@
+"""Pictures to classify, without labels: what the user named, one picture after another.
+
+Nothing grows with their number: folders are walked, tables read and shards looked through as the
+pictures are asked for. Their order is always the same.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from imgcls.config.files import check_regular, open_file
+from imgcls.data.open import is_trained
+from imgcls.data.places import InFile, InParquet, InTar, Nowhere, Place
+from imgcls.data.rows import column, refuse
+from imgcls.data.sources.cells import SUFFIXES, Row, open_table
+from imgcls.data.sources.folder import nothing_found, passed_over
+from imgcls.data.sources.parquet_columns import column_texts, picture_column, texts_of
+from imgcls.data.sources.table_paths import locate
+from imgcls.data.sources.tar import check_whole, named_members, shards_of
+from imgcls.data.sources.tree import LeftOut, is_picture, pictures_below
+from imgcls.errors import DataError
+
+STDIN = "-"
+# rows of a table whose paths are looked for at once
+_ROWS = 1000
+
+
+class Input(NamedTuple):
+    """A picture to classify: its path as the user, a folder or a table names it."""
+
+    path: str
+    place: Place
+
+
+class Inputs:
+    """The pictures that `specs` name, in their order; may be gone through again, but for stdin.
+
+    specs: picture files, folders, globs, tables (.csv .tsv .jsonl .parquet), tar shards, and "-"
+    for a path a line on stdin. path_col, root: as in ReadingConfig. `notes`: what the user should
+    know of them, once they were gone through.
+
+    Raises DataError for specs of which none is there.
+    """
+
+    def __init__(
+        self, specs: Sequence[str], path_col: str | None = None, root: Path | None = None
+    ) -> None:
+        self._specs = specs
+        self._path_col = path_col
+        self._root = root
+        self.notes: dict[str, None] = {}
+        missing = [spec for spec in specs if not _is_there(spec)]
+        if len(missing) == len(specs):
+            refuse("INPUTS", "that are not there", missing)
+        for spec in specs:
+            if is_trained(Path(spec).expanduser()):
+                raise DataError(
+                    f"{spec}: is a trained model's folder, not pictures; name it by --checkpoint"
+                )
+        tables = any(spec == STDIN or _suffix(spec) in (*SUFFIXES, ".parquet") for spec in specs)
+        if root is not None and not tables:
+            raise DataError(f"--root {root}: says nothing about these inputs; leave it out")
+        if path_col is not None and not any(
+            _suffix(spec) in (*SUFFIXES, ".parquet", ".tar") for spec in specs
+        ):
+            raise DataError(f"--path-col {path_col}: says nothing about these inputs; leave it out")
+
+    @property
+    def read_once(self) -> bool:
+        """True where paths come from stdin, which says them once."""
+        return STDIN in self._specs
+
+    def count(self) -> int:
+        """How many pictures there are, by going through all their names."""
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[Input]:
+        """Each picture once for each time that it is named. Raises DataError."""
+        try:
+            for spec in self._specs:
+                yield from self._named(spec)
+        except OSError as error:
+            raise DataError(
+                f"{error.filename or 'INPUTS'}: cannot be read ({error.strerror})"
+            ) from error
+
+    def _named(self, spec: str) -> Iterator[Input]:
+        path = os.path.expanduser(spec)  # noqa: PTH111  a glob, or bytes that are no UTF-8
+        suffix = _suffix(spec)
+        if spec == STDIN:
+            yield from self._on_stdin()
+        elif os.path.isdir(path):  # noqa: PTH112
+            yield from self._in_folder(spec, path)
+        elif suffix == ".tar":
+            yield from self._in_shards(spec)
+        elif suffix in SUFFIXES and os.path.isfile(path):  # noqa: PTH113
+            yield from self._in_table(spec, Path(path).absolute())
+        elif suffix == ".parquet" and os.path.isfile(path):  # noqa: PTH113
+            yield from self._in_parquet(spec, Path(path).absolute())
+        elif not os.path.lexists(path) and glob.has_magic(path):
+            for found in _matches(path):
+                yield from self._named(found)
+        else:
+            there = os.path.lexists(path)
+            yield Input(spec, InFile(path) if there else Nowhere("no such file"))
+
+    def _in_folder(self, spec: str, path: str) -> Iterator[Input]:
+        left_out, some = LeftOut(), False
+        for file in pictures_below(path, left_out):
+            some = True
+            yield Input(file.replace(os.sep, "/"), InFile(file))
+        if not some:
+            told = nothing_found(spec, left_out, "pictures:")
+            if len(self._specs) == 1:
+                raise DataError(told)
+            self.notes[told] = None
+        self.notes.update((f"{spec}: {note}", None) for note in passed_over(left_out))
+
+    def _on_stdin(self) -> Iterator[Input]:
+        if sys.stdin is None or sys.stdin.closed:
+            raise DataError("-: stdin is closed; pipe a list of paths into it, one a line")
+        root = "" if self._root is None else str(self._root.expanduser())
+        for line in getattr(sys.stdin, "buffer", sys.stdin):
+            path = os.fsdecode(line).rstrip("\r\n")
+            if path:
+                yield Input(path, InFile(os.path.join(root, path)))  # noqa: PTH118
+
+    def _in_table(self, spec: str, file: Path) -> Iterator[Input]:
+        with open_table(file, spec) as (titles, rows):
+            title: str | None = None
+            batches = _batched(rows, _ROWS)
+            for number, batch in enumerate(batches):
+                if title is None:
+                    named = titles or dict.fromkeys(t for row in batch for t in row.cells)
+                    title = column(
+                        spec, dict.fromkeys(named), self._path_col, ("path",), "--path-col"
+                    )
+                paths = [row.cells.get(title, "") for row in batch]
+                whole = number == 0 and len(batch) < _ROWS
+                places = [row.place for row in batch]
+                yield from self._located(spec, file, paths, places, whole=whole)
+
+    def _in_parquet(self, spec: str, file: Path) -> Iterator[Input]:
+        try:
+            from pyarrow import ArrowException
+            from pyarrow.parquet import ParquetFile
+        except ImportError:
+            raise DataError(
+                f'{spec}: Parquet is read by pyarrow: pip install "imgcls[parquet]"'
+            ) from None
+        try:
+            check_regular(file)
+            with ParquetFile(file) as parquet:
+                yield from self._rows_of(spec, file, parquet)
+        except ArrowException as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{spec}: cannot be read ({reason})") from error
+
+    def _rows_of(self, spec: str, file: Path, parquet: Any) -> Iterator[Input]:
+        found = picture_column(spec, file, parquet.schema_arrow, self._path_col)
+        if found.leaf is not None and found.names is None:
+            for row in range(parquet.metadata.num_rows):
+                yield Input(f"{spec}/{row:06d}", InParquet(str(file), found.leaf, row))
+            return
+        wanted = found.title if found.leaf is None else found.names
+        # without threads, which do not outlive a fork
+        batches = parquet.iter_batches(_ROWS, columns=[wanted], use_threads=False)
+        row = 0
+        for number, batch in enumerate(batches):
+            values = batch.column(0)
+            if found.leaf is None:
+                paths = column_texts(file, found.title, values)
+                places = [f"row {at}" for at in range(row, row + len(paths))]
+                whole = number == 0 and len(paths) == parquet.metadata.num_rows
+                yield from self._located(spec, file, paths, places, whole=whole)
+                row += len(paths)
+                continue
+            for name in texts_of(values.field("path")):
+                shown = f"{spec}/{row:06d}" + f"-{name}" * bool(name)
+                yield Input(shown, InParquet(str(file), found.leaf, row))
+                row += 1
+
+    def _located(
+        self, spec: str, table: Path, paths: list[str], places: list[str], *, whole: bool
+    ) -> Iterator[Input]:
+        """Rows of a table; whole: these are all that it has."""
+        root = (self._root or table.parent).expanduser().absolute()
+        found = locate(spec, root, paths)
+        self.notes.update((f"{spec}: {note}", None) for note in found.notes)
+        files = [os.path.join(root, key) for key in found.keys]  # noqa: PTH118
+        if whole and len(self._specs) == 1 and not any(map(os.path.exists, files)):
+            refuse(spec, found.missing, paths)
+        for path, file, place in zip(paths, files, places, strict=True):
+            yield Input(path, InFile(file) if path else Nowhere(f"{place} has no path"))
+
+    def _in_shards(self, spec: str) -> Iterator[Input]:
+        shards = shards_of(spec)
+        for shard in shards:
+            shown = spec if len(shards) == 1 else _from_here(shard)
+            for name, start, size in _pictures_in(shard, self._path_col):
+                yield Input(f"{shown}/{name}", InTar(str(shard), start, size))
+
+
+def _pictures_in(shard: Path, suffix: str | None) -> Iterator[tuple[str, int, int]]:
+    """(name, first byte, bytes) of each picture in a shard. Raises DataError."""
+    try:
+        with open_file(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            for info, base, own in named_members(archive, shard):
+                name = f"{base}.{own}"
+                if own == suffix if suffix is not None else is_picture(name):
+                    yield name, info.offset_data, info.size
+            check_whole(archive)
+    except (DataError, OSError):
+        raise
+    except Exception as error:  # damaged headers make tarfile stumble over whatever they say
+        raise DataError(f"{shard}: cannot be read ({error})") from error
+
+
+def _is_there(spec: str) -> bool:
+    path = os.path.expanduser(spec)  # noqa: PTH111
+    if spec == STDIN or os.path.lexists(path):
+        return True
+    if _suffix(spec) == ".tar":
+        return bool(shards_of(spec))
+    return glob.has_magic(path) and bool(_matches(path))
+
+
+def _matches(pattern: str) -> list[str]:
+    """What a glob finds, by name; ** goes into folders, which are then not named themselves."""
+    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  any root
+    return [p for p in found if not os.path.isdir(p)] if "**" in pattern else found  # noqa: PTH112
+
+
+def _suffix(spec: str) -> str:
+    return os.path.splitext(spec)[1].lower()  # noqa: PTH122
+
+
+def _from_here(path: Path) -> str:
+    """The path from the current folder, where it lies below it."""
+    here = Path.cwd()
+    return (path.relative_to(here) if path.is_relative_to(here) else path).as_posix()
+
+
+def _batched(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    while batch := list(itertools.islice(rows, size)):
+        yield batch
