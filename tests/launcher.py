@@ -56,6 +56,7 @@ def main() -> None:
     import torch._dynamo  # noqa: F401
 
     import imgcls.jobs.evaluate.evaluate
+    import imgcls.jobs.predict.predict
     import imgcls.jobs.train.resume
     import imgcls.output.screens.screen
     import imgcls.output.screens.training  # noqa: F401

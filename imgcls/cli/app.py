@@ -14,6 +14,7 @@ VERBS = {
     "inspect": "Find what is wrong with a data set before training on it.",
     "train": "Fine-tune a model on a folder of labelled pictures.",
     "evaluate": "Score a trained model on a split: metrics, pictures, report.",
+    "predict": "Classify pictures with a trained model: a row for each.",
     "report": "Draw an evaluated split: pictures and one HTML page.",
     "benchmark": "Time a model: latency, throughput, memory.",
     "tune": "Search for better settings by training many times.",

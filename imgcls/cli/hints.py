@@ -63,6 +63,7 @@ _OTHERWISE = {
 # other tools' commands -> ours
 _VERBS = {
     **dict.fromkeys(("test", "eval", "val", "validate", "score"), "evaluate"),
+    **dict.fromkeys(("classify", "infer", "inference", "label"), "predict"),
     **dict.fromkeys(("fit", "finetune", "fine-tune"), "train"),
     **dict.fromkeys(("models", "list", "ls-models"), "list-models"),
     **dict.fromkeys(("audit", "check", "verify"), "inspect"),

@@ -10,6 +10,7 @@ from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.inspect import InspectConfig
 from imgcls.config.list_models import ListModelsConfig
+from imgcls.config.predict import PredictConfig
 from imgcls.config.report import ReportConfig
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.config.tune import TuneConfig
@@ -18,6 +19,7 @@ COMMANDS: dict[str, type[Config]] = {
     "inspect": InspectConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
     "report": ReportConfig,
     "benchmark": BenchmarkConfig,
     "tune": TuneConfig,

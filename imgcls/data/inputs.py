@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from imgcls.config.files import check_regular, open_file
+from imgcls.data.names import shortened
 from imgcls.data.open import is_trained
 from imgcls.data.places import InFile, InParquet, InTar, Nowhere, Place
 from imgcls.data.rows import column, refuse
@@ -58,7 +59,7 @@ class Inputs:
         self.notes: dict[str, None] = {}
         missing = [spec for spec in specs if not _is_there(spec)]
         if len(missing) == len(specs):
-            refuse("INPUTS", "that are not there", missing)
+            raise DataError(f"{shortened(missing)}: no such file or folder")
         for spec in specs:
             if is_trained(Path(spec).expanduser()):
                 raise DataError(

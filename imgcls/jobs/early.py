@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from imgcls.errors import CheckpointError, ConfigError, ModelError
@@ -18,6 +18,15 @@ def check_data(source: str | None) -> None:
     from imgcls.data.open import find_source
 
     find_source(source)
+
+
+def check_inputs(inputs: Sequence[str]) -> None:
+    """Raise ConfigError where nothing to classify is named."""
+    if not inputs:
+        raise ConfigError(
+            "INPUTS: name what to classify: pictures, folders, a table of paths, or - for a list "
+            "of paths on stdin"
+        )
 
 
 def check_weights(path: Path | None) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -93,9 +94,23 @@ class Console:
             else:
                 self.out.print(text)
 
+    def rows(self, content: bytes) -> bool:
+        """Give a part of the result as it is; False where it is not taken any more."""
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        # see GuardedStreams
+        raw = getattr(sys.stdout.buffer, "raw", None)
+        return getattr(raw, "failure", None) is None
+
     @contextlib.contextmanager
-    def progress(self, title: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar while the block runs; call the function with (done, total)."""
+    def progress(
+        self, title: str, unit: str | None = None
+    ) -> Iterator[Callable[[int, int | None], None]]:
+        """A bar while the block runs; call the function with (done, total or None).
+
+        unit: what is done, to tell how many there are in a second.
+        """
         if not self.live:
             yield lambda _done, _total: None
             return
@@ -117,9 +132,18 @@ class Console:
         with bar:
             # how many there will be is not known before the first call
             task = bar.add_task(title, total=None, count="")
-            yield lambda done, total: bar.update(
-                task, completed=done, total=total, count=f"{done:,}/{total:,}"
-            )
+            start: list[tuple[int, float]] = []
+
+            def update(done: int, total: int | None) -> None:
+                count = f"{done:,}" + ("" if total is None else f"/{total:,}")
+                if not start:
+                    start.append((done, time.monotonic()))
+                passed_s = time.monotonic() - start[0][1]
+                if unit is not None and passed_s > 0:
+                    count += f" {(done - start[0][0]) / passed_s:,.0f} {unit}/s"
+                bar.update(task, completed=done, total=total, count=count)
+
+            yield update
 
 
 def _encodable(document: str) -> str:

@@ -211,15 +211,16 @@ def _prediction_cells(
     count, classes = predictions.logits.shape
     for rows in blocks(count, _CELLS_PER_TEXT * classes):
         columns = [column[rows] for column in by_picture]
-        columns.append(_digits(predictions.confidences[rows]))
+        columns.append(digits(predictions.confidences[rows]))
         if decided is not None:
             columns.append(decided[rows])
         if probabilities:
-            columns += map(_digits, predictions.softmax[rows].T)
+            columns += map(digits, predictions.softmax[rows].T)
         yield from zip(*columns, strict=True)
 
 
-def _digits(values: np.ndarray) -> list[str]:
+def digits(values: np.ndarray) -> list[str]:
+    """Probabilities [N] as tables have them."""
     return [f"{value:.6g}" for value in values.tolist()]
 
 

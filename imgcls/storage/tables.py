@@ -84,14 +84,20 @@ def append_csv(file: Path, columns: Sequence[str], row: Mapping[str, Any]) -> No
     Raises OSError.
     """
     size = file.stat().st_size
-    line = io.StringIO(newline="")
-    _write_rows(line, columns, [row])
+    line = csv_text(columns, [row])
     try:
         with file.open("ab") as stream:
-            stream.write(line.getvalue().encode("utf-8", _BYTES))
+            stream.write(line)
     except OSError:
         os.truncate(file, size)
         raise
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """The rows as `write_csv` writes them, without the titles."""
+    lines = io.StringIO(newline="")
+    _write_rows(lines, columns, rows)
+    return lines.getvalue().encode("utf-8", _BYTES)
 
 
 def _write_rows(text: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -105,7 +105,7 @@ class ImageDataset(WatchedDataset):
         self._seed = seed
 
     def prepare(self) -> None:
-        """What comes once before pictures are asked for, in the process that starts the others."""
+        """Allocate what loader processes share, once, before they start."""
         self._table.images.prepare()
 
     def location(self, row: int) -> str:

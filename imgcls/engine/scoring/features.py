@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -66,6 +68,27 @@ def extract_features(
                 checked = True
             features = seen[0].cpu().numpy()[batch.valid.numpy()]
         yield batch, features
+
+
+@contextmanager
+def given_to(classifier: nn.Module) -> Iterator[deque[torch.Tensor]]:
+    """What the classifier is given while the block runs, one entry each time it is called.
+
+    float32 [B, D], on the device. Raises ModelError for features that are not pooled.
+    """
+    seen: deque[torch.Tensor] = deque()
+
+    def keep(_layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        features = inputs[0].detach()
+        if features.flatten(1).shape[1] != features.shape[1]:
+            raise ModelError("--features: this model's classifier is given features with places")
+        seen.append(features.flatten(1).float())
+
+    handle = classifier.register_forward_pre_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def _seen(

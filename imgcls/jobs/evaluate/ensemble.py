@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from imgcls.engine.checkpoint.folder import Checkpoint
-from imgcls.engine.scoring.ensembles import VIEWS, Ensemble
-from imgcls.engine.scoring.scorer import Scorer
+from imgcls.engine.scoring.ensembles import VIEWS
 from imgcls.errors import CheckpointError
 from imgcls.jobs.checkpoint_config import decoding_of
 from imgcls.jobs.evaluate.calibrate import calibration_notes
 from imgcls.jobs.evaluate.pictures import Pictures
 from imgcls.jobs.evaluate.scored import Opened, Scored, Session
+from imgcls.jobs.scorer import averaged
 from imgcls.metrics.comparison import paired_differences
 from imgcls.metrics.predictions import Predictions, blocks
 from imgcls.models.card import preprocessing_from_card
@@ -64,16 +64,6 @@ def averaging(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _averaging(members: Sequence[Opened], tta: str) -> Scorer:
-    """One scorer for all; each of its answers has the average's first and then each member's."""
-    model = Ensemble(
-        [member.scorer.model for member in members],
-        VIEWS[tta],
-        [member.scorer.temperature for member in members],
-    )
-    return replace(members[0].scorer, model=model, temperature=1.0)
-
-
 def _scored(
     session: Session,
     members: Sequence[Opened],
@@ -82,7 +72,7 @@ def _scored(
     answers: ScoreFile,
 ) -> Scored:
     # a function, so that nothing maps the members' answers when they are removed
-    ensemble = _averaging(members, session.config.tta)
+    ensemble = averaged([member.scorer for member in members], session.config.tta)
     result = session.run(Opened(members[0].checkpoint, ensemble), pictures, answers)
     scores = result.logits
     with ScoreFile(folder / LOGITS, len(scores)) as file:

@@ -1,0 +1,143 @@
+"""Options of `imgcls predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from imgcls.config.base import Config, Flag
+from imgcls.config.evaluate import EvaluateConfig
+from imgcls.config.reading import ReadingConfig
+from imgcls.config.runtime import Amp, DeviceField
+
+FORMATS = (".csv", ".jsonl", ".parquet")
+_READING, _EVALUATE = ReadingConfig.model_fields, EvaluateConfig.model_fields
+
+
+class PredictConfig(Config):
+    """Everything `imgcls predict` may be told."""
+
+    COMMON = (
+        "inputs",
+        "checkpoint",
+        "output",
+        "top_k",
+        "ensemble",
+        "tta",
+        "new_only",
+        "sort_into",
+        "copy_files",
+        "on_bad_image",
+        "batch_size",
+        "device",
+    )
+
+    inputs: Annotated[tuple[str, ...], Flag(positional=True)] = Field(
+        (),
+        description=(
+            "Pictures: files, folders, globs, tables with their paths (.csv .tsv .jsonl .parquet), "
+            "tar shards, Parquet with pictures in it, and - for a list of paths on stdin."
+        ),
+    )
+    checkpoint: Path | None = Field(
+        None,
+        description="A checkpoint, fold or run folder; by default the best of the newest run.",
+    )
+    output: Annotated[Path | None, Flag(short="-o", metavar="FILE")] = Field(
+        None,
+        description=(
+            "Write a row a picture to this .csv, .jsonl or .parquet. The same command goes on "
+            "where it was stopped."
+        ),
+    )
+    top_k: int = Field(3, ge=1, description="How many classes a row shows, the likeliest first.")
+    ensemble: bool = Field(False, description="Average the probabilities of a run's folds.")
+    tta: Literal["none", "hflip", "flips", "d4"] = Field(
+        "none", description=_EVALUATE["tta"].description
+    )
+    calibrate: Literal["auto", "none"] = Field(
+        "auto",
+        description=(
+            "auto: divide the logits by the temperature that is kept with the checkpoint, if any."
+        ),
+    )
+    new_only: Annotated[Path | None, Flag(metavar="PREVIOUS")] = Field(
+        None,
+        description="Leave out pictures that have a row in this earlier .csv, .jsonl or .parquet.",
+    )
+    sort_into: Annotated[Path | None, Flag(metavar="DIR")] = Field(
+        None,
+        description=(
+            "Also link the pictures into a folder for each class, unreadable/ among them. Nothing "
+            "there is replaced; a name that is taken gets a number."
+        ),
+    )
+    copy_files: Annotated[bool, Flag(names=("--copy",))] = Field(
+        False, description="With --sort-into: copies instead of links."
+    )
+    features: Annotated[Path | None, Flag(metavar="FILE.npy")] = Field(
+        None,
+        description=(
+            "Also write what the classifier is given of each picture, pooled float32 [N, D], with "
+            "FILE.csv of their paths; rows of nan for what cannot be read."
+        ),
+    )
+    on_bad_image: Literal["skip", "error"] = Field(
+        "skip",
+        description=(
+            "What to do about a picture that cannot be read: write the reason into its row, or "
+            "stop there."
+        ),
+    )
+    batch_size: Annotated[int, Flag(short="-b", aliases=("--batch",))] = Field(
+        32, ge=1, description=_EVALUATE["batch_size"].description
+    )
+    device: DeviceField = Field("auto", description=_EVALUATE["device"].description)
+    amp: Amp = Field("off", description=_EVALUATE["amp"].description)
+    channels_last: bool | Literal["auto"] = Field(
+        "auto", description=_EVALUATE["channels_last"].description
+    )
+    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
+        "auto", description=_EVALUATE["workers"].description
+    )
+    path_col: str | None = Field(None, description=_READING["path_col"].description)
+    root: Path | None = Field(
+        None,
+        description=(
+            "The folder that paths of tables and of stdin start from; by default the table's own, "
+            "and the current one."
+        ),
+    )
+    max_image_pixels: int | None = Field(
+        None, ge=1, description=_READING["max_image_pixels"].description
+    )
+    bit_depth: Annotated[int, Field(ge=1, le=32)] | Literal["auto"] = Field(
+        "auto",
+        description=(
+            "The bits that a sample of a picture with more than 8 bits has, where its file does "
+            "not say. auto: as the model was trained."
+        ),
+    )
+    force: bool = Field(
+        False, description="Begin anew, and replace files that imgcls did not write."
+    )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> PredictConfig:
+        for option, file in (("--output", self.output), ("--new-only", self.new_only)):
+            if file is not None and file.suffix.lower() not in FORMATS:
+                raise ValueError(f"{option} {file}: must end in {', '.join(FORMATS)}")
+        if self.features is not None and self.features.suffix.lower() != ".npy":
+            raise ValueError(f"--features {self.features}: must end in .npy")
+        if self.features is not None and (self.ensemble or self.tta != "none"):
+            raise ValueError("--features: are those of one model on single views; leave the others")
+        if self.copy_files and self.sort_into is None:
+            raise ValueError("--copy: says how --sort-into puts pictures there; give both")
+        return self
+
+    @property
+    def reading(self) -> ReadingConfig:
+        """What is said of the pixels."""
+        return ReadingConfig(max_image_pixels=self.max_image_pixels, bit_depth=self.bit_depth)

@@ -1,0 +1,1 @@
+"""Classify pictures without labels."""

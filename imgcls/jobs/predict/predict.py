@@ -1,0 +1,227 @@
+"""`imgcls predict`: classify pictures, a row for each, in their order."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from imgcls.config.predict import PredictConfig
+from imgcls.data.inputs import Input, Inputs
+from imgcls.data.loading.stream import InputLoader
+from imgcls.engine.training.interrupt import SignalledError, stop_on_signals
+from imgcls.errors import BadImageError, DataError, InterruptedRunError
+from imgcls.jobs.early import check_inputs
+from imgcls.jobs.predict.files import RowFiles
+from imgcls.jobs.predict.predictor import Predictor, ScoredBatch, find_predictor
+from imgcls.jobs.predict.sorting import SortedFolder
+from imgcls.jobs.scorer import open_inputs
+from imgcls.results.prediction import PredictedRow, PredictReport, Tally, row_columns
+from imgcls.storage.prediction_rows import PathSet, paths_in
+
+# gets the rows of a batch and their columns; False where no more are wanted
+OnRows = Callable[[Sequence[PredictedRow], Sequence[str]], bool]
+# gets (pictures done, pictures in all or None)
+OnProgress = Callable[[int, "int | None"], None]
+
+
+def predict(
+    config: PredictConfig,
+    on_rows: OnRows = lambda _rows, _columns: True,
+    on_progress: OnProgress | None = None,
+) -> PredictReport:
+    """Classify the pictures that the inputs name; each has a row, in their order.
+
+    on_rows gets the rows where no file does, on_progress the count of pictures. Nothing is kept
+    that grows with their number. Raises ConfigError, DataError, CheckpointError, RunError or
+    DeviceError before anything is scored; OutputError, BadImageError where none could be read or
+    `on_bad_image` is error, and InterruptedRunError, behind which the same command goes on.
+    """
+    check_inputs(config.inputs)
+    pictures = Pictures(config)
+    predictor = find_predictor(config)
+    folder = None
+    if config.sort_into is not None:
+        folder = SortedFolder(
+            config.sort_into, predictor.class_names, config.inputs, copy=config.copy_files
+        )
+    with contextlib.ExitStack() as stack:
+        files = None
+        if config.output is not None or config.features is not None:
+            files = stack.enter_context(RowFiles(config, predictor))
+        run = _Run(config, predictor, pictures, files, folder, on_rows, on_progress)
+        return run.run()
+
+
+class Pictures:
+    """The inputs without those that an earlier prediction has; `left_out` counts these.
+
+    Raises DataError.
+    """
+
+    def __init__(self, config: PredictConfig) -> None:
+        self._inputs = Inputs(config.inputs, config.path_col, config.root)
+        self._had = None if config.new_only is None else PathSet(paths_in(config.new_only))
+        self.left_out = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of them, once they were gone through."""
+        return tuple(self._inputs.notes)
+
+    def count(self) -> int | None:
+        """How many there are; None where only going through them tells."""
+        if self._inputs.read_once:
+            return None
+        found = sum(1 for _ in self)
+        self.left_out = 0
+        return found
+
+    def __iter__(self) -> Iterator[Input]:
+        for one in self._inputs:
+            if self._had is not None and one.path in self._had:
+                self.left_out += 1
+            else:
+                yield one
+
+
+@dataclass(eq=False)
+class _Run:
+    """One prediction, with the places that its rows go to."""
+
+    config: PredictConfig
+    predictor: Predictor
+    pictures: Pictures
+    files: RowFiles | None
+    folder: SortedFolder | None
+    on_rows: OnRows
+    on_progress: OnProgress | None
+    done: int = 0
+    unreadable: int = 0
+    scored: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    total: int | None = None
+    bad: PredictedRow | None = None
+
+    def run(self) -> PredictReport:
+        """The report, the files in their places."""
+        if self.files is not None and self.files.finished(iter(self.pictures)):
+            return self._checked(replace(self._report(0.0), was_finished=True))
+        if self.on_progress is not None:
+            self.total = self.pictures.count()
+        inputs = iter(self.pictures)
+        if self.files is not None:
+            self.files.resume(inputs)
+            self.done = self.files.rows
+        first = list(itertools.islice(inputs, self.config.batch_size))
+        if not first and not self.done and not self.pictures.left_out:
+            raise DataError("INPUTS: no pictures in them")
+        if first:
+            _ = self.predictor.scorer  # loaded, which is no part of the speed
+        start_s = time.monotonic()
+        if first:
+            self._score(itertools.chain(first, inputs), few=len(first) < self.config.batch_size)
+        report = self._report(time.monotonic() - start_s)
+        if self.files is not None:
+            self.files.publish(report)
+        return self._checked(report)
+
+    def _checked(self, report: PredictReport) -> PredictReport:
+        pictures = report.tally.pictures
+        if pictures and report.tally.unreadable == pictures:
+            first = f", such as {self.bad.path} ({self.bad.error})" if self.bad else ""
+            raise BadImageError(f"none of the {pictures:,} pictures can be read{first}")
+        return report
+
+    def _score(self, inputs: Iterator[Input], *, few: bool) -> None:
+        config = self.config
+        loader = open_inputs(
+            self.predictor.checkpoints[0],
+            inputs,
+            self.predictor.decoding,
+            batch_size=config.batch_size,
+            # less than a batch is read before a process has begun
+            workers=0 if few and config.workers == "auto" else config.workers,
+            device_type=self.predictor.compute.device.type,
+        )
+        self._progressed()
+        try:
+            with stop_on_signals() as request:
+                batches = self._batches(loader)
+                while True:
+                    # nothing is half written in here
+                    with request.at_once():
+                        batch = next(batches, None)
+                    if batch is None or not self._take(batch):
+                        break
+        except (SignalledError, KeyboardInterrupt) as error:
+            number = getattr(error, "signal_number", 2)
+            if self.files is None:
+                raise InterruptedRunError(
+                    f"stopped after {self.done:,} pictures; with --output FILE the same command "
+                    "would go on",
+                    number,
+                ) from None
+            self.files.commit()
+            raise InterruptedRunError(
+                f"stopped; {self.files.rows:,} rows are kept, the same command goes on", number
+            ) from None
+
+    def _batches(self, loader: InputLoader) -> Iterator[ScoredBatch]:
+        yield from self.predictor.scored(iter(loader))
+        if rest := loader.rest:
+            rows = [PredictedRow(one.path, error=error) for (one, error) in rest]
+            yield ScoredBatch(rest, rows, None)
+
+    def _take(self, batch: ScoredBatch) -> bool:
+        """Hand the rows of a batch on; False where no more are wanted."""
+        bad = next((row for row in batch.rows if row.error is not None), None)
+        self.bad = self.bad or bad
+        if bad is not None and self.config.on_bad_image == "error":
+            if self.files is not None:
+                self.files.commit()
+            raise BadImageError(
+                f"{bad.path}: cannot be read ({bad.error}); repair it and give the same command "
+                "again, or let its row say so with --on-bad-image skip"
+            )
+        if self.folder is not None:
+            self.folder.add(batch.read, batch.rows)
+        if self.files is not None:
+            self.files.add(batch)
+        self.done += len(batch.rows)
+        self.scored += len(batch.rows)
+        self.unreadable += sum(row.error is not None for row in batch.rows)
+        self.counts.update(row.labels[0] for row in batch.rows if row.labels)
+        self._progressed()
+        columns = row_columns(self.predictor.shown)
+        return self.files is not None or self.on_rows(batch.rows, columns)
+
+    def _progressed(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.done, self.total)
+
+    def _report(self, elapsed_s: float) -> PredictReport:
+        one, config = self.predictor, self.config
+        tally = Tally(self.done, self.unreadable, dict(self.counts))
+        if self.files is not None:
+            tally = self.files.tally
+        return PredictReport(
+            checkpoint=one.path,
+            model_name=one.checkpoints[0].card["architecture"],
+            class_names=one.class_names,
+            folds=tuple(checkpoint.fold for checkpoint in one.checkpoints),
+            tta=config.tta,
+            temperatures=one.temperatures,
+            tally=tally,
+            top_k=one.shown,
+            output=config.output,
+            features=config.features,
+            sorted_into=config.sort_into,
+            left_out=self.pictures.left_out,
+            elapsed_s=elapsed_s,
+            scored=self.scored,
+            notes=(*one.notes, *self.pictures.notes),
+        )

@@ -1,0 +1,171 @@
+"""The model that predicts: a checkpoint, or all folds of a run averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgcls.config.predict import PredictConfig
+from imgcls.data.loading.stream import InputBatch, Read
+from imgcls.data.pixels.decode import DecodeSettings
+from imgcls.engine.checkpoint.folder import Checkpoint, read_checkpoint
+from imgcls.engine.checkpoint.temperature import read_temperature
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.runtime import amp_name
+from imgcls.engine.scoring.features import given_to
+from imgcls.engine.scoring.scorer import Scorer
+from imgcls.errors import CheckpointError, ModelError
+from imgcls.jobs.checkpoint_config import decoding_of
+from imgcls.jobs.evaluate.ensemble import require_same_pictures
+from imgcls.jobs.evaluate.folds import fold_checkpoints
+from imgcls.jobs.plan.compute import compute_settings
+from imgcls.jobs.scorer import averaged, open_scorer
+from imgcls.metrics.predictions import Softmax
+from imgcls.models.build import classifier_names
+from imgcls.results.prediction import PredictedRow
+from imgcls.storage.evaluations import digits
+from imgcls.storage.pointers import find_checkpoint
+from imgcls.storage.runs import how_far, newest_run_with_checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """What predicts, verified on disk and not yet loaded.
+
+    path: the checkpoint, fold or run that was named. temperatures: one a checkpoint, None where
+    none is used. notes: what is to be known of the run.
+    """
+
+    config: PredictConfig
+    path: Path
+    checkpoints: Sequence[Checkpoint]
+    temperatures: tuple[float | None, ...]
+    compute: ComputeSettings
+    notes: tuple[str, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of the scores."""
+        return self.checkpoints[0].class_names
+
+    @property
+    def shown(self) -> int:
+        """How many classes a row shows."""
+        return min(self.config.top_k, len(self.class_names))
+
+    @cached_property
+    def decoding(self) -> DecodeSettings:
+        """How the pictures are decoded, as evaluation does it."""
+        first = self.checkpoints[0]
+        found = decoding_of(first, self.config.reading)
+        # of a model that imgcls did not train, nothing says that files were not asked for bits
+        return found if "config" in first.facts else replace(found, declared=True)
+
+    def made_by(self) -> dict[str, Any]:
+        """What the numbers follow from, by names; see PredictionFiles."""
+        config = self.config
+        return {
+            "weights_sha256": [one.weights_sha256 for one in self.checkpoints],
+            "temperatures": list(self.temperatures),
+            "decoding": repr(self.decoding),
+            "device": self.compute.device.type,
+            "top_k": config.top_k,
+            "tta": config.tta,
+            "amp": amp_name(self.compute.precision),
+            "channels_last": self.compute.channels_last,
+            "batch_size": config.batch_size,
+        }
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The model on its device. Raises CheckpointError."""
+        scorers = [
+            open_scorer(one, self.compute, 1.0 if heat is None else heat)
+            for one, heat in zip(self.checkpoints, self.temperatures, strict=True)
+        ]
+        if len(scorers) == 1 and self.config.tta == "none":
+            return scorers[0]
+        return averaged(scorers, self.config.tta)
+
+    def scored(self, batches: Iterator[InputBatch]) -> Iterator[ScoredBatch]:
+        """The rows of each batch, in the order of its inputs, and its features where wanted.
+
+        Raises NonFiniteError, and ModelError for a model without pooled features.
+        """
+        if self.config.features is None:
+            for batch, scores in self.scorer.scores(batches):
+                yield ScoredBatch(batch.read, self._rows(batch.read, scores.logits), None)
+            return
+        model = self.scorer.model
+        names = classifier_names(model)
+        if len(names) > 1:
+            raise ModelError(f"--features: this model has {len(names)} classifiers, so not one")
+        with given_to(model.get_submodule(names[0])) as seen:
+            for batch, scores in self.scorer.scores(batches):
+                given = seen.popleft().cpu().numpy() if seen else np.empty((0, 0))
+                if len(given) != len(scores.logits):
+                    raise ModelError("--features: this model calls its classifier more than once")
+                features = np.full((len(batch.read), given.shape[1]), np.nan, np.float32)
+                features[[one.error is None for one in batch.read]] = given
+                yield ScoredBatch(batch.read, self._rows(batch.read, scores.logits), features)
+
+    def _rows(self, read: Sequence[Read], answers: np.ndarray) -> list[PredictedRow]:
+        # of several models or views, the average's logarithms come first
+        logits = answers if answers.ndim == 2 else np.ascontiguousarray(answers[:, 0])  # noqa: PLR2004
+        probabilities = Softmax(logits, self.scorer.temperature)[:]
+        best = np.argsort(-logits, axis=1, kind="stable")[:, : self.shown]
+        values = np.take_along_axis(probabilities, best, axis=1)
+        scored = iter(zip(best.tolist(), values, strict=True))
+        names = self.class_names
+        rows = []
+        for (path, _), error in read:
+            if error is None:
+                classes, found = next(scored)
+                numbers = tuple(map(float, digits(found)))
+                rows.append(PredictedRow(path, tuple(names[c] for c in classes), numbers))
+            else:
+                rows.append(PredictedRow(path, error=error))
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredBatch:
+    """N inputs with a row each; features: float32 [N, D], nan for what could not be read."""
+
+    read: Sequence[Read]
+    rows: Sequence[PredictedRow]
+    features: np.ndarray | None
+
+
+def find_predictor(config: PredictConfig) -> Predictor:
+    """What the options name. Raises CheckpointError, RunError and DeviceError."""
+    path = config.checkpoint or newest_run_with_checkpoint(Path("outputs"))
+    compute = compute_settings(
+        config.device, config.amp, channels_last=config.channels_last is not False
+    )
+    if config.ensemble:
+        checkpoints = fold_checkpoints(path, "--ensemble")
+        require_same_pictures(checkpoints)
+    else:
+        folds = sorted(path.glob("fold_*"))
+        if len(folds) > 1:
+            raise CheckpointError(
+                f"{path}: has {len(folds)} folds; --ensemble averages them, --checkpoint "
+                f"{folds[0]} takes one"
+            )
+        checkpoints = [read_checkpoint(find_checkpoint(path))]
+    kept = [None if config.calibrate == "none" else read_temperature(one) for one in checkpoints]
+    unfinished = how_far(path)
+    return Predictor(
+        config,
+        path if config.ensemble else checkpoints[0].folder,
+        checkpoints,
+        tuple(None if found is None else found.temperature for found in kept),
+        compute,
+        (f"{unfinished}; its best so far predicts",) if unfinished else (),
+    )
