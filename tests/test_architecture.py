@@ -32,7 +32,7 @@ VERBS_BELOW["evaluate"] = {"page", "plan", *VERBS_BELOW["plan"]}
 VERBS_BELOW["predict"] = {"evaluate", *VERBS_BELOW["evaluate"]}
 VERBS_BELOW["train"] = {"evaluate", *VERBS_BELOW["evaluate"]}
 VERBS_BELOW["tune"] = {"train", *VERBS_BELOW["train"]}
-# as DESIGN.md draws them
+# the rooms; a new one is a decision
 ROOMS = {
     "cli": (),
     "config": (),
@@ -89,6 +89,14 @@ def test_a_verb_uses_only_verbs_below_it(verb):
     for file in files:
         used = {name.split(".")[2] for name in imported(file) if name.startswith("imgcls.jobs.")}
         assert used & VERBS_BELOW.keys() <= {verb, *VERBS_BELOW[verb]}, file
+
+
+def test_what_all_verbs_share_uses_none_of_them():
+    """The modules right below jobs/; inspect is a verb of one module."""
+    for file in (PACKAGE / "jobs").glob("*.py"):
+        if file.stem not in VERBS_BELOW:
+            used = {n.split(".")[2] for n in imported(file) if n.startswith("imgcls.jobs.")}
+            assert not used & VERBS_BELOW.keys(), file
 
 
 def test_what_lies_on_disk_is_read_without_torch():

@@ -77,7 +77,7 @@ class FeatureStore:
             ):
                 lacking.difference_update(found_rows.tolist())
                 if values is None:
-                    values = _room((views, len(rows), found.shape[1]))
+                    values = _new_array((views, len(rows), found.shape[1]))
                 values[view, np.searchsorted(rows, found_rows)] = found
                 self._done += len(found)
                 self.on_batch(self._done, self._total)
@@ -112,7 +112,7 @@ class FeatureStore:
         try:
             return feature_folder(self.run, hashlib.sha256(text).hexdigest())
         except OSError as error:
-            _warn_not_caches(error)
+            _warn_not_kept(error)
             return None
 
     def _view(
@@ -157,12 +157,12 @@ class FeatureStore:
                 try:
                     file.append(rows, features)
                 except OSError as error:
-                    _warn_not_caches(error)
+                    _warn_not_kept(error)
                     file = None
             yield rows, features
 
 
-def _warn_not_caches(error: OSError) -> None:
+def _warn_not_kept(error: OSError) -> None:
     warnings.warn(
         f"computed features are not kept ({why_not_written(error)}): a run that is stopped before "
         "its first epoch computes them again",
@@ -175,7 +175,7 @@ class NotKeptWarning(UserWarning):
     """What was computed is lost if the run is stopped now."""
 
 
-def _room(shape: tuple[int, int, int]) -> np.ndarray:
+def _new_array(shape: tuple[int, int, int]) -> np.ndarray:
     size_bytes = int(np.prod(shape)) * 4
     if size_bytes <= _MOST_IN_MEMORY_BYTES:
         return np.zeros(shape, dtype=np.float32)
