@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
+import errno
 import io
 import itertools
 import json
@@ -23,6 +24,7 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _NAMED_DELIMITER = re.compile(r'"?sep=(.)"?\s*')
 _OTHERS = (";", "\t", "|", ",")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_LONGEST_LINE = 2**26
 SUFFIXES = (*_DELIMITERS, ".jsonl")
 
 
@@ -85,6 +87,14 @@ def _opened(file: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, encoding=encoding, newline=newline)
 
 
+def _lines(stream: io.TextIOWrapper) -> Iterator[str]:
+    """The lines. Raises OSError for one as no table has: a sparse file may be one of terabytes."""
+    while line := stream.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise OSError(errno.EFBIG, f"a line in it has more than {_LONGEST_LINE:,} characters")
+        yield line
+
+
 def _not_text(file: Path, spec: str) -> DataError:
     """What to say of a table that is not in the encoding that it begins in, with the line."""
     content = read_bytes(file)
@@ -102,17 +112,18 @@ def _not_text(file: Path, spec: str) -> DataError:
 
 
 def _csv(file: Path, stream: io.TextIOWrapper, spec: str) -> tuple[Sequence[str], Iterator[Row]]:
-    first = stream.readline()
+    text = _lines(stream)
+    first = next(text, "")
     named = _NAMED_DELIMITER.fullmatch(first)
     above = 1 if named else 0
-    titles = stream.readline() if named else first
+    titles = next(text, "") if named else first
     delimiter = named[1] if named else _DELIMITERS[file.suffix.lower()]
     if delimiter not in titles:
         # what spreadsheets write where the comma is the decimal point, and what others do
         delimiter = next((other for other in _OTHERS if other in titles), delimiter)
     further = titles.split(delimiter)[1:]
     lines = csv.reader(
-        itertools.chain([titles] if titles else [], stream),
+        itertools.chain([titles] if titles else [], text),
         delimiter=delimiter,
         # where each title has a blank before it, the blank separates too
         skipinitialspace=bool(further) and all(title[:1] == " " for title in further),
@@ -142,7 +153,7 @@ def _csv(file: Path, stream: io.TextIOWrapper, spec: str) -> tuple[Sequence[str]
 def _jsonl(_file: Path, stream: io.TextIOWrapper, spec: str) -> tuple[Sequence[str], Iterator[Row]]:
     rows = (
         Row(f"line {number}", json_cells(line, f"{spec}: line {number}"))
-        for number, line in enumerate(stream, 1)
+        for number, line in enumerate(_lines(stream), 1)
         if line.strip()
     )
     return (), rows
