@@ -11,18 +11,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 import yaml
-from conftest import TINY
+from conftest import TINY, tiny_config
 from killing import differences, remains, wait_for
 
 from imgcls.config.load import validate
 from imgcls.config.tune import TuneConfig
-from imgcls.engine.training.events import EpochDone, StepDone
+from imgcls.engine.training.events import EpochDone, FeaturesDone, StepDone
 from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
+from imgcls.jobs.train.train import train
+from imgcls.jobs.tune import trial
 from imgcls.jobs.tune.tune import open_search, run_search
 from imgcls.output.console import Console
 from imgcls.output.screens.tuning import TuningView
@@ -54,7 +57,7 @@ def tune_config(source, output, *, search, **groups):
     tree["optim"]["lr"] = 1e-6
     tree["early_stopping"] = {}
     for name, values in {"runtime": {"output": str(output), "experiment": "s"}, **groups}.items():
-        tree[name].update(values)
+        tree.setdefault(name, {}).update(values)
     return validate(TuneConfig, tree)
 
 
@@ -177,6 +180,49 @@ def test_the_end_of_the_time_is_met_inside_a_trial(tmp_path, photos, monkeypatch
     result = search_for(config, watcher)
     assert [r.state for r in result.trials] == ["complete", "complete"]
     assert watcher.begun == [1]
+
+
+def test_the_end_of_the_time_is_met_while_features_are_computed(tmp_path, photos, monkeypatch):
+    """Behind the batch under way; the next sitting computes those that are missing."""
+    real, batches = time.monotonic, []
+
+    def clock():
+        return real() + 1e6 * len(batches)
+
+    monkeypatch.setattr("imgcls.jobs.tune.trial.time.monotonic", clock)
+
+    def count(event, _number):
+        if isinstance(event, FeaturesDone):
+            batches.append(event.done)
+
+    config = tune_config(
+        photos,
+        tmp_path,
+        search={"trials": 1, "max_minutes": 60, "space": {"recipe.imbalance": ["none"]}},
+        recipe={"tune": "head"},
+        data={"batch_size": 8},
+    )
+    with pytest.raises(RunFailedError, match="the time was up"):
+        search_for(config, Watcher(count))
+    assert batches == [8]
+    result = search_for(config)
+    assert [r.state for r in result.trials] == ["complete"]
+
+
+def test_a_trial_is_no_mean_over_some_of_its_folds(tmp_path, photos):
+    """The mean over all of them; a fold without a value would be counted as 0."""
+    config = tiny_config(
+        photos,
+        data={"folds": 2, "fold": "all"},
+        optim={"epochs": 1},
+        runtime={"output": str(tmp_path)},
+    )
+    result = train(config)
+    one, two = (fold.best_metrics["val_loss"] for fold in result.folds)
+    assert trial.mean_of_folds(result, "val_loss") == pytest.approx((one + two) / 2)
+    lacking = replace(result.folds[1], best_metrics={"val_loss": None})
+    with pytest.raises(AssertionError, match="fold_1: its best epoch has no val_loss"):
+        trial.mean_of_folds(replace(result, folds=(result.folds[0], lacking)), "val_loss")
 
 
 def test_no_trial_in_time_is_an_error_that_says_how_to_go_on(tmp_path, photos):

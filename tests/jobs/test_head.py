@@ -23,7 +23,13 @@ from imgcls.config.run import ResumeConfig
 from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.engine.device.batches import ComputeSettings, Normalizer
 from imgcls.engine.scoring.features import extract_features, whole_model
-from imgcls.engine.training.events import EpochDone, HeadFitted, ValidationBatchDone
+from imgcls.engine.training.events import (
+    EpochDone,
+    FeaturesDone,
+    HeadFitted,
+    ValidationBatchDone,
+)
+from imgcls.engine.training.interrupt import StopRequest
 from imgcls.engine.training.losses import prior_shift
 from imgcls.errors import ConfigError, InterruptedRunError, ModelError
 from imgcls.jobs.plan.plan import make_plan
@@ -186,6 +192,19 @@ def test_a_signal_ends_the_fit_at_once(photos, weights, monkeypatch):
     assert f"go on with: imgcls resume {run}" in str(stopped.value)
     _, pictures = with_pictures(monkeypatch, lambda: resume(ResumeConfig(run=run)))
     assert pictures == 0
+
+
+def test_a_stop_in_the_features_says_why(photos, weights):
+    """A job's own reason is no signal."""
+    stop = StopRequest()
+
+    def end(event):
+        if isinstance(event, FeaturesDone):
+            stop.reason = "because the time is up"
+
+    config = config_of(photos, weights, recipe={"tune": "head"})
+    with pytest.raises(InterruptedRunError, match=r"^stopped because the time is up before"):
+        train(config, [end], stop=stop)
 
 
 @pytest.mark.parametrize("tune", ["head", "head+full"])

@@ -261,7 +261,8 @@ def _features_done(emit: Observer, stop: StopRequest, done: int, total: int) -> 
     emit(FeaturesDone(done, total))
     if stop:
         raise InterruptedRunError(
-            "stopped by a signal before the first epoch", stop.signal_number or 2
+            f"stopped {stop.reason or 'by a signal'} before the first epoch",
+            stop.signal_number or 2,
         )
 
 

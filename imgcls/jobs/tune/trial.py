@@ -17,6 +17,7 @@ from imgcls.config.tune import SearchConfig
 from imgcls.engine.training.events import (
     EpochDone,
     Event,
+    FeaturesDone,
     FoldStarted,
     StepDone,
     ValidationBatchDone,
@@ -116,7 +117,7 @@ def trial_of(
             raise
         finally:
             watch.note()
-        return _value(result, search.metric)
+        return mean_of_folds(result, search.metric)
 
     return objective
 
@@ -182,7 +183,7 @@ class _Watch:
                 self._in_first_fold = event.fold == self._first_fold
                 for row in event.history:
                     self._report(row)
-            case StepDone() | ValidationBatchDone():
+            case FeaturesDone() | StepDone() | ValidationBatchDone():
                 if time.monotonic() >= self._deadline_s:
                     self._stop.reason = _TIME_IS_UP
             case EpochDone():
@@ -209,6 +210,12 @@ class _Watch:
         self._trial.set_user_attr("best", self._tracker.best_value)
 
 
-def _value(result: TrainResult, metric: str) -> float:
-    values = [fold.best_metrics[metric] for fold in result.folds]
-    return math.fsum(v for v in values if v is not None) / len(values)
+def mean_of_folds(result: TrainResult, metric: str) -> float:
+    """The mean over the folds of what each fold's best epoch scored."""
+    values: list[float] = []
+    for fold in result.folds:
+        value = fold.best_metrics[metric]
+        # the epoch is the best by this very metric, so it has one
+        assert value is not None, f"{fold.folder}: its best epoch has no {metric}"
+        values.append(value)
+    return math.fsum(values) / len(values)
