@@ -14,11 +14,14 @@ import yaml
 from conftest import tiny_config
 from PIL import Image
 
+from imgcls.config.run import ResumeConfig
 from imgcls.engine.checkpoint.folder import read_checkpoint, read_state
 from imgcls.engine.training.state import Stateful
-from imgcls.errors import DeviceMemoryError
+from imgcls.errors import CheckpointError, DeviceMemoryError
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
+from imgcls.jobs.train.restore import require_as_begun
+from imgcls.jobs.train.resume import reopen_run
 from imgcls.jobs.train.trainer import Trainer
 from imgcls.storage.pointers import find_checkpoint
 
@@ -110,6 +113,19 @@ def test_a_changed_config_is_refused_unless_forced(run, command, group, name, va
     assert f"{group}.{name}" in done.err
     assert "--force" in done.err
     assert command("resume", run, "--epochs", "4", "--force").code == 0
+
+
+def test_a_setting_is_not_free_because_its_name_begins_like_a_free_one(run):
+    """Another fold may be named, another number of folds is another training."""
+    plan = reopen_run(run, ResumeConfig())
+
+    def with_data(**changed):
+        data = plan.config.data.model_copy(update=changed)
+        return plan.config.model_copy(update={"data": data})
+
+    require_as_begun(with_data(fold=1), plan.data, run)
+    with pytest.raises(CheckpointError, match=r"data\.folds = 0, the run now says 5"):
+        require_as_begun(with_data(folds=5), plan.data, run)
 
 
 def test_another_model_is_refused_by_its_first_tensor(run, command):

@@ -21,10 +21,12 @@ from imgcls.storage.pointers import CHECKPOINTS, facts_of, last_of
 from imgcls.storage.runs import SPLITS, fold_folder
 from imgcls.storage.splits import differing
 
-# what may change between two sittings without breaking the run
+# what may change between two sittings without breaking the run: settings by their whole names, and
+# groups, with a dot behind them
 _FREE = (
     "checkpoint.",
     "data.source",
+    "data.fold",
     "data.batch_size",
     "data.on_bad_image",
     "data.cache",
@@ -39,7 +41,6 @@ _FREE = (
     "runtime.workers",
     "runtime.output",
     "runtime.experiment",
-    "data.fold",
 )
 
 # the packages whose versions decide over bits
@@ -162,11 +163,15 @@ def _require_same(
         **facts["config"],
     }
     for path, was, value in changes(before, now):
-        if not path.startswith(_FREE):
+        if not _is_free(path):
             raise CheckpointError(
                 f"{folder}: made with {path} = {was!r}, the run now says {value!r}; "
                 "put it back, or go on all the same with --force"
             )
+
+
+def _is_free(path: str) -> bool:
+    return any(path.startswith(free) if free.endswith(".") else path == free for free in _FREE)
 
 
 def changes(
