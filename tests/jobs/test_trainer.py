@@ -76,6 +76,24 @@ def test_a_signal_saves_and_the_same_trainer_goes_on(tmp_path, photos):
     assert [row["epoch"] for row in history(trainer.run)] == ["1", "2"]
 
 
+def test_an_observer_that_raises_ends_the_training_and_loses_nothing(tmp_path, photos):
+    """Its own error comes through, observers behind it see no more; the run can go on."""
+    config = tiny_config(photos, runtime={"output": str(tmp_path / "out")}, optim={"epochs": 3})
+    seen = []
+
+    def fail(event):
+        if isinstance(event, EpochDone) and event.epoch == 2:
+            raise ZeroDivisionError("of the observer")
+
+    with pytest.raises(ZeroDivisionError, match="of the observer"):
+        imgcls.train(config, [fail, seen.append])
+    assert [event.epoch for event in seen if isinstance(event, EpochDone)] == [1]
+    [run] = (tmp_path / "out").iterdir()
+    assert len(history(run)) == 2
+    assert imgcls.resume(imgcls.ResumeConfig(run=run)).folds[0].epochs_run == 3
+    assert [row["epoch"] for row in history(run)] == ["1", "2", "3"]
+
+
 def test_a_trainer_works_in_another_thread(tmp_path, photos):
     """Where python allows no handlers, signals keep their meaning."""
     config = tiny_config(photos, runtime={"output": str(tmp_path / "out")}, optim={"epochs": 1})

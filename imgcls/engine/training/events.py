@@ -1,5 +1,7 @@
 """What the loop tells its observers. They read; they cannot steer.
 
+Only an exception of theirs is heard: see `broadcast`.
+
 Epochs are counted from 1, and the fitted classifier before the first is epoch 0.
 """
 
@@ -143,7 +145,12 @@ Observer = Callable[[Event], None]
 
 
 def broadcast(observers: Sequence[Observer]) -> Observer:
-    """One function that tells every observer."""
+    """One function that tells every observer, in this order.
+
+    An exception of an observer passes through, unseen by those behind it, and ends the training as
+    an error of the loop's own: the last checkpoint is good. So the history's writer says that the
+    disk is full. An observer that must not end the training catches what it can do without.
+    """
 
     def emit(event: Event) -> None:
         for observer in observers:
