@@ -167,8 +167,11 @@ def remove_folder(folder: Path) -> None:
 def point(link: Path, target_name: str) -> None:
     """Make `link` lead to its sibling `target_name`, atomically.
 
-    A relative symbolic link; a one-line JSON file where the file system has no links.
+    A relative symbolic link; a one-line JSON file where the file system has no links. Raises
+    ValueError for a link to itself, which would lose what it led to.
     """
+    if link.name == target_name:
+        raise ValueError(f"{link}: would lead to itself")
     temporary = link.with_name(f"{TEMPORARY_PREFIX}{link.name}-{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:

@@ -110,7 +110,8 @@ def settle(folder: Path, best: Path | None, last: Path) -> Path | None:
     for newer in itertools.takewhile(lambda path: path != last, newest_first(folder)):
         if not _is_copy(newer):
             _set_aside(newer)
-    homes = {path: _home(path) for path in (best, last) if path is not None}
+    # the best may be the last: a copy is renamed once
+    homes = {path: _home(path) for path in dict.fromkeys((best, last)) if path is not None}
     for name, path in ((BEST, best), (LAST, last)):
         pointer = folder / name
         if _is_copy(pointer):

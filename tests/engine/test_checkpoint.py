@@ -364,28 +364,41 @@ def test_best_and_last_are_known_in_every_form_a_copy_may_leave(model, tmp_path,
     assert (folder / "last").resolve() == steps[2]
 
 
+@pytest.mark.parametrize("best", [2, 3])
 @pytest.mark.parametrize("lost", ["steps left out", "steps damaged"])
-def test_a_followed_link_stands_in_for_its_step(model, tmp_path, lost):
+def test_a_followed_link_stands_in_for_its_step(model, tmp_path, lost, best):
     """Where only the copies came through, they are evaluated, resumed and become the steps."""
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    steps = [save_step(model, folder, step, best=step == 2) for step in (1, 2, 3)]
+    steps = [save_step(model, folder, step, best=step == best) for step in (1, 2, 3)]
     copied(folder, "followed")
     for step in steps:
         if lost == "steps left out":
             shutil.rmtree(step)
         else:
             (step / "checkpoint.json").write_bytes(b"{")
-    for name, step in (("best", 2), ("last", 3)):
+    for name, step in (("best", best), ("last", 3)):
         which = find_checkpoint(folder, which=name)
         assert read_checkpoint(which).facts["step"] == step
     sound = find_sound(folder)
     assert sound.last.facts["step"] == 3
-    assert settle(folder, sound.best, sound.last.folder) == steps[1]
-    for name, step in (("best", 2), ("last", 3)):
+    settled = settle(folder, sound.best, sound.last.folder)
+    assert settled == steps[best - 1]
+    for name, step in (("best", best), ("last", 3)):
         assert (folder / name).is_symlink()
         found = read_checkpoint(find_checkpoint(folder, which=name))
         assert (found.folder, found.facts["step"]) == (steps[step - 1], step)
+    prune(folder, "last:1", {save_step(model, folder, 4, best=False), settled})
+    assert find_checkpoint(folder) == steps[best - 1]
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    """It would lead nowhere, and what it led to before would be lost."""
+    (tmp_path / "step-1").mkdir()
+    point(tmp_path / "best", "step-1")
+    with pytest.raises(ValueError, match="would lead to itself"):
+        point(tmp_path / "best", "best")
+    assert pointed_at(tmp_path / "best") == tmp_path / "step-1"
 
 
 def test_a_run_of_an_earlier_version_goes_by_its_pointers(model, tmp_path):
