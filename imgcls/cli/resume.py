@@ -18,13 +18,15 @@ def resume(config: ResumeConfig, common: Common) -> None:
     from imgcls.output.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
-    from imgcls.storage.runs import epochs_trained, find_resumable, read_run_config
+    from imgcls.jobs.train.epochs import find_trainable
 
-    found = find_resumable(config.run, config.output, extend=config.epochs is not None)
+    found = find_trainable(config.run, config.output, config.epochs)
     run = found.run
     if run is None:
         reason = (
-            f"{config.run} is finished; --epochs N trains it longer"
+            f"{found.beyond} has more epochs trained than --epochs {config.epochs}"
+            if found.beyond is not None
+            else f"{config.run} is finished; --epochs N trains it longer"
             if config.run is not None
             else f"being trained by another process: {', '.join(map(str, found.busy))}"
             if found.busy
@@ -32,17 +34,11 @@ def resume(config: ResumeConfig, common: Common) -> None:
         )
         console.result({"resumed": None}, f"Nothing to resume: {reason}.")
         return
-    if config.epochs is not None:
-        trained = min(epochs_trained(run, read_run_config(run)))
-        if trained > config.epochs:
-            reason = f"{run} has {trained:,} epochs trained, more than --epochs {config.epochs}"
-            console.result({"resumed": None}, f"Nothing to resume: {reason}.")
-            return
     console.say("Loading torch ...", transient=True)
     from imgcls.engine.device.runtime import keep_freed_memory
     from imgcls.jobs.plan.plan import Plan
     from imgcls.jobs.train.describe import describe_plan
-    from imgcls.jobs.train.resume import resume as job
+    from imgcls.jobs.train.resume import resume_run
     from imgcls.output.screens.screen import show_plan, show_train_result
     from imgcls.output.screens.training import TrainingView
 
@@ -54,15 +50,7 @@ def resume(config: ResumeConfig, common: Common) -> None:
         show_plan(console, describe_plan(plan, run))
 
     with TrainingView(console) as view:
-        result = job(
-            config.model_copy(update={"run": run}),
-            (view,),
-            on_reopened=on_reopened,
-            on_signal=view.on_signal,
-        )
-    if result is None:  # another process has come to its end while torch was loaded
-        console.result({"resumed": None}, f"Nothing to resume: {run} is finished by now.")
-        return
+        result = resume_run(run, config, (view,), on_reopened=on_reopened, on_signal=view.on_signal)
     show_train_result(console, result)
 
 

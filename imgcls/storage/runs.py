@@ -142,13 +142,6 @@ def _if_checkpoint(path: Path) -> str:
     )
 
 
-def epochs_trained(run: Path, config: TrainConfig) -> tuple[int, ...]:
-    """The epochs that each of a run's folds has behind it, by its last checkpoint."""
-    lasts = [last_of(run / f"fold_{fold}" / CHECKPOINTS) for fold in planned_folds(config)]
-    epochs = [None if last is None else (facts_of(last) or {}).get("epoch") for last in lasts]
-    return tuple(epoch or 0 for epoch in epochs)
-
-
 def runs_newest_first(output: Path) -> list[Path]:
     """The runs in an output folder by the time they began, newest first."""
     runs = [
@@ -180,10 +173,14 @@ def newest_run_with_checkpoint(output: Path) -> Path:
 
 @dataclass(frozen=True)
 class Resumable:
-    """The run to go on with, None when there is none; `busy`: runs that are being trained."""
+    """The run to go on with, None when there is none; `busy`: runs that are being trained.
+
+    beyond: the one that it would be, had it not more epochs behind it than are asked for.
+    """
 
     run: Path | None
     busy: tuple[Path, ...] = ()
+    beyond: Path | None = None
 
 
 def find_resumable(run: Path | None, output: Path, *, extend: bool) -> Resumable:

@@ -13,14 +13,23 @@ from pathlib import Path
 import pytest
 from conftest import OFFLINE, tiny_config
 
+import imgcls
+from imgcls.config.run import ResumeConfig
 from imgcls.engine.checkpoint.folder import read_checkpoint
-from imgcls.errors import RunError
+from imgcls.errors import ConfigError, RunError
 from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train.resume import reopen_run
 from imgcls.jobs.train.start import start_run
 from imgcls.jobs.train.train import train_run
 from imgcls.storage.lock import lock_run
 from imgcls.storage.pointers import find_checkpoint
-from imgcls.storage.runs import find_resumable, how_far, is_finished, runs_newest_first
+from imgcls.storage.runs import (
+    Resumable,
+    find_resumable,
+    how_far,
+    is_finished,
+    runs_newest_first,
+)
 
 
 @pytest.fixture
@@ -262,15 +271,42 @@ def test_a_config_further_up_is_no_run(begin):
     assert find_resumable(fold.parent, run.parent, extend=False).run == run.absolute()
 
 
-def test_a_run_that_another_process_finished_meanwhile_is_nothing_to_resume(
-    begin, command, monkeypatch
+def test_a_run_that_another_process_finished_meanwhile_is_as_it_was(
+    photos, tmp_path, command, monkeypatch
 ):
     """Between the look at the folder and the training lie the seconds in which torch loads."""
-    begin("r")
-    monkeypatch.setattr("imgcls.jobs.train.resume.resume", lambda *_config, **_observers: None)
+    monkeypatch.chdir(tmp_path)
+    run = train(photos, "r", optim={"epochs": 1})
+    before = (run / "fold_0" / "history.csv").read_bytes()
+    monkeypatch.setattr("imgcls.jobs.train.epochs.find_trainable", lambda *_request: Resumable(run))
     done = command("resume")
-    assert done.code == 0, done.err
-    assert "Nothing to resume: outputs/r is finished by now." in done.out
+    assert (done.code, "1 of 1" in done.out) == (0, True), done.err
+    assert (run / "fold_0" / "history.csv").read_bytes() == before
+
+
+def test_fewer_epochs_than_trained_are_decided_once_for_all_folds(
+    photos, tmp_path, command, monkeypatch
+):
+    """All have more: nothing to do. Some have: refused, before torch loads. From Python alike."""
+    monkeypatch.chdir(tmp_path)
+    run = train(photos, "r", data={"folds": 2, "fold": "all"}, optim={"epochs": 3})
+    config = (run / "config.yaml").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("imgcls.engine.device.runtime.keep_freed_memory", pytest.fail)
+        for named in ((), (run,)):
+            done = command("resume", *named, "--epochs", "2")
+            assert (done.code, done.err) == (0, "")
+            assert "r has more epochs trained than --epochs 2." in done.out
+        assert imgcls.resume(ResumeConfig(run=run, epochs=2)) is None
+        with pytest.raises(ConfigError, match="has more epochs trained already"):
+            reopen_run(run, ResumeConfig(epochs=2))
+        shutil.rmtree(run / "fold_1")
+        done = command("resume", "--epochs", "2")
+        [line] = done.error_lines
+        assert (done.code, "--epochs 2: 3 are trained already of fold 0" in line) == (2, True)
+        with pytest.raises(ConfigError, match="3 are trained already of fold 0"):
+            imgcls.resume(ResumeConfig(run=run, epochs=2))
+    assert (run / "config.yaml").read_bytes() == config
 
 
 @pytest.mark.parametrize("name", [".", "..", "..."])

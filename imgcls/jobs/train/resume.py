@@ -11,14 +11,11 @@ from imgcls.engine.training.interrupt import StopRequest
 from imgcls.errors import ConfigError
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.plan.tables import with_data_at
+from imgcls.jobs.train.epochs import find_trainable, is_trained_beyond
 from imgcls.jobs.train.train import train_run
 from imgcls.results.training import TrainResult
 from imgcls.storage.pointers import facts_of, last_of
-from imgcls.storage.runs import (
-    epochs_trained,
-    find_resumable,
-    read_run_config,
-)
+from imgcls.storage.runs import read_run_config
 from imgcls.storage.splits import checked_at_s, read_splits
 
 
@@ -32,11 +29,11 @@ def resume(
 ) -> TrainResult | None:
     """Go on with the run that `changes` names, or the newest unfinished one: how it scored.
 
-    None where there is nothing to go on with.
+    None where there is nothing to go on with, also where it has more epochs than `changes` wants.
 
-    Raises as `reopen_run` and `train_run`.
+    Raises as `find_trainable`, `reopen_run` and `train_run`.
     """
-    run = find_resumable(changes.run, changes.output, extend=changes.epochs is not None).run
+    run = find_trainable(changes.run, changes.output, changes.epochs).run
     if run is None:
         return None
     return resume_run(
@@ -65,15 +62,12 @@ def resume_run(
 def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
     """The plan of a run that was begun before, on the splits it was begun with.
 
-    Raises RunError, DataError or CheckpointError when the run cannot go on as it was.
+    Raises RunError, DataError or CheckpointError when the run cannot go on as it was, ConfigError
+    when it has more epochs than it shall have.
     """
     config = read_run_config(run)
-    done = max(epochs_trained(run, config))
-    if changes.epochs is not None and changes.epochs < done:
-        raise ConfigError(
-            f"--epochs {changes.epochs}: {done} are trained already; give as many or more, or "
-            "train a new run"
-        )
+    if changes.epochs is not None and is_trained_beyond(run, config, changes.epochs):
+        raise ConfigError(f"--epochs {changes.epochs}: {run} has more epochs trained already")
     for group, names in {
         "runtime": ("device", "workers", "amp"),
         "optim": ("epochs",),
