@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def evaluated(command, *arguments):
     done = command("evaluate", *arguments, "--ci-samples", "200", "--no-report", "--json")
     assert done.code == 0, done.err
     return json.loads(done.out)
+
+
+def test_an_unfinished_run_gets_its_summary_from_training_alone(command, run, tmp_path):
+    """The file marks a finished run; an evaluation before that leaves it alone."""
+    begun = tmp_path / "begun"
+    shutil.copytree(run, begun, symlinks=True)
+    shutil.rmtree(begun / "fold_2")
+    (begun / "summary.json").unlink()
+    arguments = ("evaluate", begun, "--fold", "all", "--no-report")
+    done = command(*arguments)
+    assert done.code == 0, done.err
+    assert "summary.json is left alone: the run is unfinished" in done.err
+    assert not (begun / "summary.json").exists()
+    assert command(*arguments, "--results-dir", tmp_path / "mine").code == 0
+    assert (tmp_path / "mine" / "summary.json").is_file()
 
 
 def test_all_folds_are_pooled_and_averaged(command, run):

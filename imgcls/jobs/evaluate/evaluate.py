@@ -48,6 +48,8 @@ def evaluate(
     compute = compute_settings(
         config.device, config.amp, channels_last=config.channels_last is not False
     )
+    # before its checkpoints are read: training may go on beside this
+    unfinished = how_far(path, config.fold if isinstance(config.fold, int) else None)
     if config.fold == "all" or config.ensemble:
         checkpoints = fold_checkpoints(path, "--ensemble" if config.ensemble else "--fold all")
     else:
@@ -56,7 +58,6 @@ def evaluate(
     costs = None if config.costs is None else read_costs(config.costs, first.class_names)
     require_thresholds(config)
     extras = asked_extras(config, checkpoints)
-    unfinished = how_far(path, config.fold if isinstance(config.fold, int) else None)
     notes = (f"{unfinished}; its best so far is evaluated",) if unfinished else ()
     _require_results_dir(config, first)
     needed = files_needed or config.results_dir is not None

@@ -29,7 +29,7 @@ from imgcls.results.evaluation import CrossValidation, EvalReport
 from imgcls.storage.bad_images import add_bad_images
 from imgcls.storage.evaluations import LOGITS, write_evaluation
 from imgcls.storage.pointers import best_of, find_checkpoint
-from imgcls.storage.runs import CONFIG, SUMMARY, read_run_config
+from imgcls.storage.runs import CONFIG, SUMMARY, how_far, read_run_config
 from imgcls.storage.scores import ScoreFile
 from imgcls.storage.tables import write_json
 
@@ -164,11 +164,16 @@ def _notes(reports: Sequence[EvalReport], held_out: Sequence[Pictures]) -> Itera
 def keep_summary(session: Session, report: EvalReport) -> EvalReport:
     """Let the commit write `summary.json`; the report has a note where that file is left alone.
 
-    The file is one thing, whoever wrote it last: an evaluation with the options as by default.
+    The file is one thing, whoever wrote it last: an evaluation with the options as by default. In
+    a run it is the mark of a finished one, so that only training writes it before that.
     """
     config, fields = session.config, EvaluateConfig.model_fields
+    file = (config.results_dir or session.path) / SUMMARY
+    unfinished = session.notes or how_far(session.path)
+    if unfinished and file.parent.resolve() == session.path.resolve():
+        note = f"{SUMMARY} is left alone: the run is unfinished, and its training writes it"
+        return replace(report, notes=(*report.notes, note))
     if all(getattr(config, name) == fields[name].default for name in _OF_THE_SUMMARY):
-        file = (config.results_dir or session.path) / SUMMARY
         session.results.keep_json(file, summary_of(report))
         return report
     note = f"{SUMMARY} is left as it was: it is of an evaluation with the options as by default"
