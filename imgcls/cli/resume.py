@@ -22,6 +22,8 @@ def resume(config: ResumeConfig, common: Common) -> None:
 
     found = find_trainable(config.run, config.output, config.epochs)
     run = found.run
+    for why in found.unreadable:
+        console.warn(f"passed over a run that cannot be read: {why}")
     if run is None:
         reason = (
             f"{found.beyond} has more epochs trained than --epochs {config.epochs}"

@@ -173,14 +173,15 @@ def newest_run_with_checkpoint(output: Path) -> Path:
 
 @dataclass(frozen=True)
 class Resumable:
-    """The run to go on with, None when there is none; `busy`: runs that are being trained.
+    """The run to go on with, None when there is none.
 
     beyond: the one that it would be, had it not more epochs behind it than are asked for.
     """
 
     run: Path | None
-    busy: tuple[Path, ...] = ()
+    busy: tuple[Path, ...] = ()  # that are being trained
     beyond: Path | None = None
+    unreadable: tuple[str, ...] = ()  # why others were passed over
 
 
 def find_resumable(run: Path | None, output: Path, *, extend: bool) -> Resumable:
@@ -191,12 +192,18 @@ def find_resumable(run: Path | None, output: Path, *, extend: bool) -> Resumable
     """
     if run is None:
         busy: list[Path] = []
+        unreadable: list[str] = []
         for candidate in runs_newest_first(output):
-            if extend or not _is_done(candidate):
-                if not is_locked(candidate):
-                    return Resumable(candidate, tuple(busy))
-                busy.append(candidate)
-        return Resumable(None, tuple(busy))
+            try:
+                if not extend and _is_done(candidate):
+                    continue
+            except (ImgclsError, OSError) as error:
+                unreadable.append(str(error))
+                continue
+            if not is_locked(candidate):
+                return Resumable(candidate, tuple(busy), unreadable=tuple(unreadable))
+            busy.append(candidate)
+        return Resumable(None, tuple(busy), unreadable=tuple(unreadable))
     if not run.is_dir() and run.parent.name != CHECKPOINTS:
         raise RunError(f"{run}: no such folder")
     named = run
@@ -231,11 +238,8 @@ def _require_last(path: Path, config: TrainConfig) -> None:
 
 
 def is_finished(run: Path) -> bool:
-    """True when every planned fold has come to its end, and several folds are summed up."""
-    try:
-        folds = planned_folds(read_run_config(run))
-    except Exception:  # noqa: BLE001  a config that cannot be read is not one to resume
-        return True
+    """True when all planned folds are at their end and summed up. Raises as `read_run_config`."""
+    folds = planned_folds(read_run_config(run))
     if len(folds) > 1 and not (run / SUMMARY).is_file():
         return False
     return all(fold_is_finished(fold_folder(run, fold)) for fold in folds)

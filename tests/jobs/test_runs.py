@@ -119,6 +119,23 @@ def test_resume_takes_the_newest_run_that_nobody_is_training(begin, command):
     assert "being trained by another process: outputs/newer, outputs/older" in done.out
 
 
+@pytest.mark.parametrize("damage", ["optim: {epochs: many}", "a: [", b"\xff\xfe\x00"])
+def test_resume_says_which_run_it_passed_over_and_why(begin, command, damage):
+    """The newest one's config cannot be read; an older one is taken, or there is none."""
+    older, newer = begin("older"), begin("newer")
+    config = newer / "config.yaml"
+    config.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    found = find_resumable(None, older.parent, extend=False)
+    assert found.run == older
+    [why] = found.unreadable
+    assert "outputs/newer" in why
+    shutil.rmtree(older)
+    done = command("resume")
+    assert done.code == 0
+    assert f"passed over a run that cannot be read: {why}" in done.err
+    assert "no run is unfinished" in done.out
+
+
 def test_resume_refuses_a_checkpoint_that_is_not_the_last(photos, tmp_path, command):
     """It would go on from another one than was named; the advice works as it is printed."""
     run = train(photos, "r", optim={"epochs": 2}, checkpoint={"keep": "all"})
