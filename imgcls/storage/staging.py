@@ -105,6 +105,14 @@ class StagedFolders:
             lock.release()
 
 
+def not_cleared(what: str, error: OSError) -> str:
+    """A note for the error that `commit` gives back; what: "the page is"."""
+    return (
+        f"{what} whole, but the earlier files could not be cleared away "
+        f"({error.strerror}: {error.filename}); the next evaluate or report does that"
+    )
+
+
 def _link(file: Path, other: Path) -> None:
     """The same file once more; a copy where the file system has no second names."""
     try:

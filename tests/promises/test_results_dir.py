@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -269,6 +270,24 @@ def what_is_there(folder):
     """The scores and the names of the metrics, of files that are of one evaluation."""
     logits = read_predictions(folder).logits.tobytes()
     return logits, sorted(json.loads((folder / "test_metrics.json").read_text())["metrics"])
+
+
+def test_a_report_says_what_it_could_not_clear_away(command, runs, monkeypatch):
+    """The page is whole; the files that it replaces still lie beside it."""
+    assert command("evaluate", runs / "single", *FAST).code == 0
+
+    def busy(*_arguments):
+        raise OSError(errno.EBUSY, "Device or resource busy", "old/report.html")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("imgcls.storage.commit.Commit.finish", busy)
+        done = command("report", runs / "single")
+    assert done.code == 0, done.err
+    assert "the page is whole, but the earlier files could not be cleared away" in done.err
+    assert "Device or resource busy: old/report.html" in done.err
+    done = command("report", runs / "single")
+    assert "cleared away" not in done.err
+    assert not list(runs.rglob(".tmp-*"))
 
 
 def test_a_report_loads_no_torch(runs, tmp_path):

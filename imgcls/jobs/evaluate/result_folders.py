@@ -19,7 +19,7 @@ from imgcls.results.evaluation import EvalReport
 from imgcls.storage.durable import READ_ONLY, why_not_written
 from imgcls.storage.evaluations import is_evaluation, is_evaluation_file
 from imgcls.storage.runs import results_folder
-from imgcls.storage.staging import StagedFolders
+from imgcls.storage.staging import StagedFolders, not_cleared
 from imgcls.storage.tables import json_text
 
 if TYPE_CHECKING:
@@ -104,10 +104,7 @@ class ResultFolders(StagedFolders):
         """Give every staged folder its name, and keep what is to be kept. Raises OSError."""
         error = super().commit() if self.kept else None
         if error is not None:
-            self._notes.append(
-                "the results are whole, but the earlier ones could not be cleared away "
-                f"({error.strerror}: {error.filename}); the next evaluate or report does that"
-            )
+            self._notes.append(not_cleared("the results are", error))
         return error
 
     def __exit__(self, *error: object) -> None:

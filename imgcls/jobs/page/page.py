@@ -43,7 +43,7 @@ from imgcls.storage.runs import (
     results_folder,
     run_of,
 )
-from imgcls.storage.staging import StagedFolders
+from imgcls.storage.staging import StagedFolders, not_cleared
 from imgcls.storage.tables import csv_rows, read_csv
 
 if TYPE_CHECKING:
@@ -67,9 +67,10 @@ def report(config: ReportConfig) -> PageReport:
         with StagedFolders(is_evaluation_file) as staged:
             new = staged.stage(into, _is_kept)
             made = make_page(folder, _home(path, folder, config.fold), new)
-            staged.commit()
+            error = staged.commit()
             return replace(
                 made,
+                notes=(*made.notes, *([not_cleared("the page is", error)] if error else [])),
                 page=staged.final(made.page),
                 pictures=tuple(map(staged.final, made.pictures)),
             )
