@@ -63,7 +63,7 @@ def parquet_of(columns: Sequence[str]) -> Callable[[Path, Path], None]:
 
         kinds = [pa.float64() if c.startswith("probability") else pa.string() for c in columns]
         schema = pa.schema(list(zip(columns, kinds, strict=True)))
-        with lines.open("rb") as stream, ParquetWriter(file, schema) as writer:
+        with open_file(lines) as stream, ParquetWriter(file, schema) as writer:
             while group := list(islice(stream, _ROW_GROUP)):
                 rows = [{n: _text(v) for n, v in json.loads(line).items()} for line in group]
                 writer.write_table(pa.Table.from_pylist(rows, schema))

@@ -92,7 +92,7 @@ FEATURES = """
 import sys
 from imgcls.jobs.train import features
 features._MOST_IN_MEMORY_BYTES = 0
-values = features._room((1, 100, int(sys.argv[1])))
+values = features._new_array((1, 100, int(sys.argv[1])))
 values[:] = 1
 print(values.sum())
 """
