@@ -225,7 +225,7 @@ class EvalReport(Record):
     slices: dict[str, tuple[Slice, ...]] = field(default_factory=dict)
     comparison: Comparison | None = None
     corruptions: Corruptions | None = None
-    thresholds: dict[str, ThresholdCheck] = field(default_factory=dict, metadata={"key": "gates"})
+    thresholds: dict[str, ThresholdCheck] = field(default_factory=dict)
     bad_images: tuple[AuditPicture, ...] = ()
     notes: tuple[str, ...] = ()
     prior: Prior | None = None

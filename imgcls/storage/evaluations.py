@@ -112,7 +112,7 @@ def write_metrics(folder: Path, report: EvalReport) -> None:
             "slices": report.slices,
             "comparison": report.comparison,
             "corruptions": report.corruptions,
-            "gates": report.thresholds,
+            "thresholds": report.thresholds,
             "speed_metrics": report.speed_metrics,
             "notes": list(report.notes),
             "prior": report.prior,

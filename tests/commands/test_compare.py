@@ -122,7 +122,11 @@ def test_a_missed_threshold_is_exit_code_one(command, runs, threshold, code, wor
     done = command("evaluate", "--fail-under", threshold, "--no-report")
     assert done.code == code
     assert words in done.out + done.err
-    assert (runs / "short/fold_0/test_results").exists() == (code < 2)
+    results = runs / "short/fold_0/test_results"
+    assert results.exists() == (code < 2)
+    if code < 2:
+        asked = json.loads((results / "test/test_metrics.json").read_text())["thresholds"]
+        assert all(found["passed"] for found in asked.values()) == (code == 0)
     if code == 1:
         assert "Accuracy" in done.out
         assert len(done.error_lines) == 1

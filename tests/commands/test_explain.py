@@ -16,7 +16,8 @@ from PIL import Image
 from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.engine.device.batches import ComputeSettings, Normalizer
 from imgcls.errors import ConfigError
-from imgcls.jobs.evaluate.explain import _grad_cam, _overlays, require_explainable
+from imgcls.jobs.evaluate.explain import _overlays, require_explainable
+from imgcls.models.explain.grad_cam import grad_cam
 from imgcls.storage.pointers import find_checkpoint
 
 OPTIONS = ("--device", "cpu", "--workers", "0", "--ci", "none")
@@ -68,7 +69,7 @@ def batch_of(images):
 
 def heat_maps(model, images, said):
     normalizer = Normalizer((0.5,) * 3, (0.5,) * 3, ComputeSettings(torch.device("cpu")))
-    overlays = _overlays(_grad_cam(model), [batch_of(images)], normalizer, np.array(said))
+    overlays = _overlays(grad_cam(model), [batch_of(images)], normalizer, np.array(said))
     return [np.asarray(overlay).astype(int) for overlay in overlays]
 
 

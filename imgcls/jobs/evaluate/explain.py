@@ -1,9 +1,7 @@
 """What the model looked at in its worst mistakes.
 
-Plain vision transformers by attention rollout. All others by Grad-CAM: Selvaraju et al., "Grad-CAM:
-Visual Explanations from Deep Networks via Gradient-based Localization" (2017), for the class that
-the model said, as the grad-cam package computes it. Other models of tokens take part by laying
-these out on the grid of patches.
+Plain vision transformers by attention rollout, all others by Grad-CAM for the class that the model
+said.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from timm.layers import PatchEmbed
 from torch import nn
 
 from imgcls.config.evaluate import EvaluateConfig
@@ -26,11 +23,9 @@ from imgcls.jobs.evaluate.scored import Extra, Scored
 from imgcls.jobs.page.galleries import worst_mistakes
 from imgcls.jobs.scorer import open_scorer
 from imgcls.models.card import model_from_card
+from imgcls.models.explain.grad_cam import grad_cam, last_features
 from imgcls.models.explain.rollout import AttentionRollout, has_rollout
 from imgcls.storage.evaluations import GRAD_CAM, ROLLOUT, write_explanations
-
-_TOKENS = 3  # dimensions of [pictures, tokens, channels]
-
 
 # float32 [B, h, w] of normalised images and the classes that the model said
 HeatMaps = Callable[[torch.Tensor, np.ndarray], np.ndarray]
@@ -52,7 +47,7 @@ def require_explainable(checkpoint: Checkpoint) -> None:
         raise ConfigError('--explain: needs grad-cam: pip install "imgcls[explain]"')
     model = model_from_card(checkpoint.card)
     if not has_rollout(model):
-        _last_features(model)
+        last_features(model)
 
 
 def explain_mistakes(scored: Scored) -> dict[str, Any]:
@@ -70,7 +65,7 @@ def explain_mistakes(scored: Scored) -> dict[str, Any]:
     batches = scored.session.batches(checkpoint, chosen, workers=0)
     rollout = has_rollout(scorer.model)
     # float32 throughout, whatever --amp says: gradients of half precision vanish
-    heat_maps = _rollout(scorer.model) if rollout else _grad_cam(scorer.model)
+    heat_maps = _rollout(scorer.model) if rollout else grad_cam(scorer.model)
     overlays = _overlays(heat_maps, batches, scorer.normalizer, predictions.predicted[rows])
     write_explanations(
         scored.folder,
@@ -109,46 +104,3 @@ def _rollout(model: nn.Module) -> HeatMaps:
         return np.concatenate([rollout(image[None]).cpu().numpy() for image in images])
 
     return heat_maps
-
-
-def _grad_cam(model: nn.Module) -> HeatMaps:
-    from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    model.eval()
-    layer = _last_features(model)
-
-    def heat_maps(images: torch.Tensor, said: np.ndarray) -> np.ndarray:
-        targets = [ClassifierOutputTarget(int(c)) for c in said]
-        with GradCAM(model, [layer], lambda output: _channels_first(model, output)) as cam:
-            heat: np.ndarray = cam(images, targets)
-        return heat
-
-    return heat_maps
-
-
-def _last_features(model: nn.Module) -> nn.Module:
-    """The layer whose output Grad-CAM weighs: the last one that still knows places."""
-    info = getattr(model, "feature_info", None)
-    if not info:
-        name = type(model).__name__
-        raise ConfigError(f"--explain: timm does not say where {name} has its last features")
-    layer = model.get_submodule(info[-1]["module"])
-    # behind a transformer's last block only the class token still counts, before it all do
-    norm = getattr(layer, "norm1", None)
-    return layer if norm is None or _patch_embedding(model) is None else norm
-
-
-def _patch_embedding(model: nn.Module) -> Any:
-    return next((part for part in model.modules() if isinstance(part, PatchEmbed)), None)
-
-
-def _channels_first(model: nn.Module, output: torch.Tensor) -> torch.Tensor:
-    """Features as [pictures, channels, height, width]."""
-    if output.ndim == _TOKENS:
-        patches = output[:, getattr(model, "num_prefix_tokens", 0) or 0 :]
-        embedding = _patch_embedding(model)
-        assert embedding is not None
-        height, width = embedding.grid_size
-        return patches.transpose(1, 2).reshape(len(output), -1, height, width)
-    return output.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "") == "NHWC" else output

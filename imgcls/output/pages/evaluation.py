@@ -179,7 +179,8 @@ def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
 def _further(facts: Mapping[str, Any], support: Mapping[str, int]) -> Iterator[Section]:
     """What was asked for beyond the headline."""
     pictures = facts["metrics"]["samples"]
-    if thresholds := facts.get("gates"):
+    # earlier versions called them gates
+    if thresholds := facts.get("thresholds") or facts.get("gates"):
         yield Section("Thresholds", tables=[threshold_table(thresholds)])
     if folds := facts.get("cross_validation"):
         yield Section("Cross-validation", tables=[fold_table(folds, pictures)])
