@@ -26,6 +26,8 @@ from imgcls.storage.durable import strict_json, why_not_written
 LOCK_NAME = ".lock"
 # processes that a killed one had forked may hold its lock until they see that it has gone
 _ORPHANS_S = 10.0
+# `is_locked` holds a lock for an instant
+_LOOKED_AT_S = 0.3
 
 
 @contextlib.contextmanager
@@ -58,7 +60,7 @@ def take_lock(file: Path, what: Path) -> BaseFileLock:
     holder = _read(file)
     try:
         try:
-            lock = _acquired(file, 0)
+            lock = _acquired(file, _LOOKED_AT_S)
         except Timeout:
             if "pid" in holder and is_alive(holder):
                 raise

@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
+from filelock import FileLock
 
 from imgcls.errors import RunError
 from imgcls.storage.lock import LOCK_NAME, is_alive, is_locked, lock_run, this_process
@@ -121,6 +123,19 @@ def test_two_processes_never_hold_it_together(tmp_path):
     answers = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], answers
     assert sum(int(out) for out, _ in answers) > 0
+
+
+def test_a_look_at_the_lock_is_no_writer(tmp_path):
+    """Who only looks holds it for an instant, though the last writer lives on."""
+    with lock_run(tmp_path):
+        pass
+    look = FileLock(tmp_path / LOCK_NAME, thread_local=False)
+    look.acquire()
+    end = threading.Timer(0.1, look.release)
+    end.start()
+    with lock_run(tmp_path):
+        pass
+    end.join()
 
 
 def test_a_folder_in_its_place_is_named(tmp_path):
