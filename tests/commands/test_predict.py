@@ -192,11 +192,46 @@ def test_it_stops_at_a_bad_picture_where_that_is_wanted(predict, place):
     arguments = ("mixed", "--on-bad-image", "error", "--output", "p.csv")
     done = predict(*arguments)
     assert done.code == 1
-    assert "mixed/zz.jpg: cannot be read" in done.error_lines[0]
+    assert "mixed/zz.jpg: cannot be classified" in done.error_lines[0]
     assert not Path("p.csv").exists()
     shutil.copy("good.jpg", "mixed/zz.jpg")
     assert predict(*arguments).code == 0
     assert len(rows_of(Path("p.csv").read_text())) == 13
+
+
+@pytest.mark.parametrize("more", [(), ("--tta", "hflip")])
+def test_an_output_that_is_no_number_costs_its_row_alone(predict, command, monkeypatch, more):
+    """For evaluation, whose numbers would be wrong, it is the end."""
+    want = rows_of(predict("photos", *more).out)
+    from timm.models.resnet import ResNet
+
+    forward = ResNet.forward
+
+    def forward_with_one_bad(self, images):
+        logits = forward(self, images)
+        logits[len(logits) // 3] = float("nan")
+        return logits
+
+    monkeypatch.setattr(ResNet, "forward", forward_with_one_bad)
+    done = predict("photos", "--batch-size", "12", "--features", "f.npy")
+    assert done.code == 0, done.err
+    done = predict("photos", "--batch-size", "12", *more)
+    assert "36 pictures, 3 of them unreadable" in done.err
+    rows = rows_of(done.out)
+    bad = [n for n, row in enumerate(rows) if row["error"]]
+    assert bad == [4, 16, 28]
+    assert {rows[n]["error"] for n in bad} == {"the model's output for it is inf or nan"}
+    assert not any(rows[n]["label"] or rows[n]["probability"] for n in bad)
+    assert [r["label"] for n, r in enumerate(rows) if n not in bad] == [
+        r["label"] for n, r in enumerate(want) if n not in bad
+    ]
+    assert np.flatnonzero(np.isnan(np.load("f.npy")).any(axis=1)).tolist() == bad
+    done = predict("photos", "--batch-size", "12", "--on-bad-image", "error", *more)
+    assert done.code == 1
+    assert "photos/china/004.jpg: cannot be classified (the model's output" in done.error_lines[0]
+    done = command("evaluate", "outputs/single", "--data", "photos", "--device", "cpu", *more)
+    assert done.code == 1
+    assert "the model's output for it is inf or nan" in done.error_lines[0]
 
 
 def test_the_same_picture_twice_has_two_rows(predict):
@@ -419,7 +454,7 @@ def test_nothing_that_can_be_read_is_a_failure(predict):
     Path("bad.jpg").write_bytes(b"none")
     done = predict("bad.jpg", "--output", "p.csv")
     assert done.code == 1
-    assert "none of the 1 pictures can be read, such as bad.jpg" in done.error_lines[0]
+    assert "none of the 1 pictures can be classified, such as bad.jpg" in done.error_lines[0]
     assert len(rows_of(Path("p.csv").read_text())) == 1
 
 

@@ -20,6 +20,7 @@ from imgcls.metrics.predictions import Predictions
 from imgcls.storage.scores import ScoreFile
 
 BatchT = TypeVar("BatchT", bound=Images)
+NOT_FINITE = "the model's output for it is inf or nan"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,27 +54,26 @@ class Scores:
     logits: np.ndarray
     time_s: float
 
+    @cached_property
+    def finite(self) -> np.ndarray:
+        """bool [n]: whose logits are all finite numbers."""
+        found: np.ndarray = np.isfinite(self.logits.reshape(len(self.logits), -1)).all(axis=1)
+        return found
+
 
 def scores_of(
     model: nn.Module, batches: Iterable[BatchT], normalizer: Normalizer, compute: ComputeSettings
 ) -> Iterator[tuple[BatchT, Scores]]:
     """Each batch with its scores, in the batches' order, by the model in evaluation mode.
 
-    Logits are float32 whatever the precision. Raises NonFiniteError that names the first picture
-    whose logits are not finite.
+    Logits are float32 whatever the precision, and not all of them need be finite.
     """
     model.eval()
     for batch, wait in _ahead(_asked(model, batches, normalizer, compute), _in_flight(compute)):
         logits, time_s = wait()
         valid = batch.valid.numpy()
-        found = logits.numpy()[valid]
         keys = tuple(key for key, real in zip(batch.keys, valid, strict=True) if real)
-        finite = np.isfinite(found.reshape(len(found), -1)).all(axis=1)
-        if not finite.all():
-            raise NonFiniteError(
-                f"{keys[int(finite.argmin())]}: the model's output for it is inf or nan"
-            )
-        yield batch, Scores(keys, found, time_s)
+        yield batch, Scores(keys, logits.numpy()[valid], time_s)
 
 
 def predict(
@@ -89,7 +89,8 @@ def predict(
     """Score all batches as `scores_of` does, and keep what it gives.
 
     on_batch is called behind each batch with its number of pictures; what it raises ends the pass.
-    The logits are memory-mapped from `file` where one is given, else in memory.
+    The logits are memory-mapped from `file` where one is given, else in memory. Raises
+    NonFiniteError that names the first picture whose logits are not finite.
     """
     keys: list[str] = []
     logits: list[np.ndarray] = []
@@ -97,6 +98,8 @@ def predict(
     labels: list[np.ndarray] = []
     times_s: list[float] = []
     for batch, scores in scores_of(model, batches, normalizer, compute):
+        if not scores.finite.all():
+            raise NonFiniteError(f"{scores.keys[int(scores.finite.argmin())]}: {NOT_FINITE}")
         times_s.append(scores.time_s)
         labels.append(batch.labels.numpy()[batch.valid.numpy()])
         kept.append(scores.logits)

@@ -26,10 +26,7 @@ class Scorer:
     temperature: float = 1.0
 
     def scores(self, batches: Iterable[BatchT]) -> Iterator[tuple[BatchT, Scores]]:
-        """Each batch with its scores, one behind the other; labels are not needed.
-
-        Raises NonFiniteError that names the first picture whose logits are not finite.
-        """
+        """Each batch with its scores, one behind the other; labels are not needed."""
         return scores_of(self.model, batches, self.normalizer, self.compute)
 
     def run(

@@ -37,7 +37,7 @@ def predict(
 
     on_rows gets the rows where no file does, on_progress the count of pictures. Nothing is kept
     that grows with their number. Raises ConfigError, DataError, CheckpointError, RunError or
-    DeviceError before anything is scored; OutputError, BadImageError where none could be read or
+    DeviceError before anything is scored; OutputError, BadImageError where none could be classified or
     `on_bad_image` is error, and InterruptedRunError, behind which the same command goes on.
     """
     check_inputs(config.inputs)
@@ -133,7 +133,7 @@ class _Run:
         pictures = report.tally.pictures
         if pictures and report.tally.unreadable == pictures:
             first = f", such as {self.bad.path} ({self.bad.error})" if self.bad else ""
-            raise BadImageError(f"none of the {pictures:,} pictures can be read{first}")
+            raise BadImageError(f"none of the {pictures:,} pictures can be classified{first}")
         return report
 
     def _score(self, inputs: Iterator[Input], *, few: bool) -> None:
@@ -184,8 +184,8 @@ class _Run:
             if self.files is not None:
                 self.files.commit()
             raise BadImageError(
-                f"{bad.path}: cannot be read ({bad.error}); repair it and give the same command "
-                "again, or let its row say so with --on-bad-image skip"
+                f"{bad.path}: cannot be classified ({bad.error}); mend that and give the same "
+                "command again, or let its row say so with --on-bad-image skip"
             )
         if self.folder is not None:
             self.folder.add(batch.read, batch.rows)

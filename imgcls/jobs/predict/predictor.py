@@ -18,6 +18,7 @@ from imgcls.engine.checkpoint.temperature import read_temperature
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.runtime import amp_name
 from imgcls.engine.scoring.features import given_to
+from imgcls.engine.scoring.inference import NOT_FINITE, Scores
 from imgcls.engine.scoring.scorer import Scorer
 from imgcls.errors import CheckpointError, ModelError
 from imgcls.jobs.checkpoint_config import decoding_of
@@ -95,11 +96,11 @@ class Predictor:
     def scored(self, batches: Iterator[InputBatch]) -> Iterator[ScoredBatch]:
         """The rows of each batch, in the order of its inputs, and its features where wanted.
 
-        Raises NonFiniteError, and ModelError for a model without pooled features.
+        Raises ModelError for a model without pooled features.
         """
         if self.config.features is None:
             for batch, scores in self.scorer.scores(batches):
-                yield ScoredBatch(batch.read, self._rows(batch.read, scores.logits), None)
+                yield ScoredBatch(batch.read, self._rows(batch.read, scores), None)
             return
         model = self.scorer.model
         names = classifier_names(model)
@@ -112,18 +113,23 @@ class Predictor:
                     raise ModelError("--features: this model calls its classifier more than once")
                 features = np.full((len(batch.read), given.shape[1]), np.nan, np.float32)
                 features[[one.error is None for one in batch.read]] = given
-                yield ScoredBatch(batch.read, self._rows(batch.read, scores.logits), features)
+                rows = self._rows(batch.read, scores)
+                features[[row.error is not None for row in rows]] = np.nan
+                yield ScoredBatch(batch.read, rows, features)
 
-    def _rows(self, read: Sequence[Read], answers: np.ndarray) -> list[PredictedRow]:
+    def _rows(self, read: Sequence[Read], scores: Scores) -> list[PredictedRow]:
+        answers = scores.logits[scores.finite]
         # of several models or views, the average's logarithms come first
         logits = answers if answers.ndim == 2 else np.ascontiguousarray(answers[:, 0])  # noqa: PLR2004
         probabilities = Softmax(logits, self.scorer.temperature)[:]
         best = np.argsort(-logits, axis=1, kind="stable")[:, : self.shown]
         values = np.take_along_axis(probabilities, best, axis=1)
         scored = iter(zip(best.tolist(), values, strict=True))
+        finite = iter(scores.finite.tolist())
         names = self.class_names
         rows = []
-        for (path, _), error in read:
+        for (path, _), reason in read:
+            error = reason if reason is not None or next(finite) else NOT_FINITE
             if error is None:
                 classes, found = next(scored)
                 numbers = tuple(map(float, digits(found)))
