@@ -117,7 +117,8 @@ class PredictConfig(Config):
         "auto",
         description=(
             "The bits that a sample of a picture with more than 8 bits has, where its file does "
-            "not say. auto: as the model was trained."
+            "not say. auto: as the model was trained; for a model folder of another trainer such a "
+            "picture cannot be read."
         ),
     )
     force: bool = Field(

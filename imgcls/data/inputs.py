@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from imgcls.config.files import check_regular, open_file
 from imgcls.data.names import shortened
 from imgcls.data.open import is_trained
-from imgcls.data.places import InFile, InParquet, InTar, Nowhere, Place
+from imgcls.data.pixels.decode import why_unreadable
+from imgcls.data.places import InFile, InParquet, InTar, Nowhere, Place, is_there
 from imgcls.data.rows import column, refuse
 from imgcls.data.sources.cells import SUFFIXES, Row, open_table
 from imgcls.data.sources.folder import nothing_found, passed_over
@@ -26,7 +27,7 @@ from imgcls.data.sources.parquet_columns import column_texts, picture_column, te
 from imgcls.data.sources.table_paths import locate
 from imgcls.data.sources.tar import check_whole, named_members, shards_of
 from imgcls.data.sources.tree import LeftOut, is_picture, pictures_below
-from imgcls.errors import DataError
+from imgcls.errors import DataError, ReadError
 
 STDIN = "-"
 # rows of a table whose paths are looked for at once
@@ -38,6 +39,10 @@ class Input(NamedTuple):
 
     path: str
     place: Place
+
+
+class _DamagedError(Exception):
+    """A table or a shard is damaged."""
 
 
 class Inputs:
@@ -83,43 +88,64 @@ class Inputs:
         return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Input]:
-        """Each picture once for each time that it is named. Raises DataError."""
-        try:
-            for spec in self._specs:
-                yield from self._named(spec)
-        except OSError as error:
-            raise DataError(
-                f"{error.filename or 'INPUTS'}: cannot be read ({error.strerror})"
-            ) from error
+        """Each picture once for each time that it is named.
 
-    def _named(self, spec: str) -> Iterator[Input]:
+        A folder, table or shard that cannot be read, or not to its end, comes itself, with the
+        reason. Raises DataError where it is all there is, and for a table that is none of paths;
+        ReadError where the machine fails.
+        """
+        alone = len(self._specs) == 1
+        for spec in self._specs:
+            yield from self._to_its_end(spec, self._named(spec, alone=alone), alone=alone)
+
+    def _to_its_end(self, shown: str, inputs: Iterator[Input], *, alone: bool) -> Iterator[Input]:
+        """The inputs, and behind them what they come from where that cannot be read on."""
+        some = False
+        try:
+            for one in inputs:
+                some = True
+                yield one
+        except (OSError, _DamagedError) as error:
+            reason = why_unreadable(error, shown)
+            if isinstance(reason, ReadError):
+                raise reason from error
+            if alone and not some:
+                raise DataError(f"{shown}: cannot be read ({reason})") from error
+            self.notes[f"{shown}: cannot be read to its end ({reason})"] = None
+            yield Input(shown, Nowhere(str(reason)))
+
+    def _named(self, spec: str, *, alone: bool) -> Iterator[Input]:
+        """The pictures of one spec; alone: there are no others."""
         path = os.path.expanduser(spec)  # noqa: PTH111  a glob, or bytes that are no UTF-8
         suffix = _suffix(spec)
         if spec == STDIN:
             yield from self._on_stdin()
         elif os.path.isdir(path):  # noqa: PTH112
-            yield from self._in_folder(spec, path)
+            yield from self._in_folder(spec, path, alone=alone)
         elif suffix == ".tar":
-            yield from self._in_shards(spec)
+            yield from self._in_shards(spec, alone=alone)
         elif suffix in SUFFIXES and os.path.isfile(path):  # noqa: PTH113
-            yield from self._in_table(spec, Path(path).absolute())
+            yield from self._in_table(spec, Path(path).absolute(), alone=alone)
         elif suffix == ".parquet" and os.path.isfile(path):  # noqa: PTH113
-            yield from self._in_parquet(spec, Path(path).absolute())
+            yield from self._in_parquet(spec, Path(path).absolute(), alone=alone)
         elif not os.path.lexists(path) and glob.has_magic(path):
-            for found in _matches(path):
-                yield from self._named(found)
+            matches = _matches(path)
+            alone = alone and len(matches) == 1
+            for found in matches:
+                yield from self._to_its_end(found, self._named(found, alone=alone), alone=alone)
         else:
-            there = os.path.lexists(path)
-            yield Input(spec, InFile(path) if there else Nowhere("no such file"))
+            yield Input(spec, InFile(path) if is_there(path) else Nowhere("no such file"))
 
-    def _in_folder(self, spec: str, path: str) -> Iterator[Input]:
+    def _in_folder(self, spec: str, path: str, *, alone: bool) -> Iterator[Input]:
         left_out, some = LeftOut(), False
-        for file in pictures_below(path, left_out):
-            some = True
-            yield Input(file.replace(os.sep, "/"), InFile(file))
+        for file, reason in pictures_below(path, left_out):
+            some, shown = True, file.replace(os.sep, "/")
+            if reason is not None:
+                self.notes[f"{shown}: cannot be looked into ({reason})"] = None
+            yield Input(shown, InFile(file) if reason is None else Nowhere(str(reason)))
         if not some:
             told = nothing_found(spec, left_out, "pictures:")
-            if len(self._specs) == 1:
+            if alone:
                 raise DataError(told)
             self.notes[told] = None
         self.notes.update((f"{spec}: {note}", None) for note in passed_over(left_out))
@@ -133,7 +159,7 @@ class Inputs:
             if path:
                 yield Input(path, InFile(os.path.join(root, path)))  # noqa: PTH118
 
-    def _in_table(self, spec: str, file: Path) -> Iterator[Input]:
+    def _in_table(self, spec: str, file: Path, *, alone: bool) -> Iterator[Input]:
         with open_table(file, spec) as (titles, rows):
             title: str | None = None
             batches = _batched(rows, _ROWS)
@@ -144,11 +170,11 @@ class Inputs:
                         spec, dict.fromkeys(named), self._path_col, ("path",), "--path-col"
                     )
                 paths = [row.cells.get(title, "") for row in batch]
-                whole = number == 0 and len(batch) < _ROWS
+                whole = alone and number == 0 and len(batch) < _ROWS
                 places = [row.place for row in batch]
                 yield from self._located(spec, file, paths, places, whole=whole)
 
-    def _in_parquet(self, spec: str, file: Path) -> Iterator[Input]:
+    def _in_parquet(self, spec: str, file: Path, *, alone: bool) -> Iterator[Input]:
         try:
             from pyarrow import ArrowException
             from pyarrow.parquet import ParquetFile
@@ -159,12 +185,11 @@ class Inputs:
         try:
             check_regular(file)
             with ParquetFile(file) as parquet:
-                yield from self._rows_of(spec, file, parquet)
+                yield from self._rows_of(spec, file, parquet, alone=alone)
         except ArrowException as error:
-            reason = " ".join(str(error).split())
-            raise DataError(f"{spec}: cannot be read ({reason})") from error
+            raise _DamagedError(str(error)) from error
 
-    def _rows_of(self, spec: str, file: Path, parquet: Any) -> Iterator[Input]:
+    def _rows_of(self, spec: str, file: Path, parquet: Any, *, alone: bool) -> Iterator[Input]:
         found = picture_column(spec, file, parquet.schema_arrow, self._path_col)
         if found.leaf is not None and found.names is None:
             for row in range(parquet.metadata.num_rows):
@@ -179,7 +204,7 @@ class Inputs:
             if found.leaf is None:
                 paths = column_texts(file, found.title, values)
                 places = [f"row {at}" for at in range(row, row + len(paths))]
-                whole = number == 0 and len(paths) == parquet.metadata.num_rows
+                whole = alone and number == 0 and len(paths) == parquet.metadata.num_rows
                 yield from self._located(spec, file, paths, places, whole=whole)
                 row += len(paths)
                 continue
@@ -191,42 +216,56 @@ class Inputs:
     def _located(
         self, spec: str, table: Path, paths: list[str], places: list[str], *, whole: bool
     ) -> Iterator[Input]:
-        """Rows of a table; whole: these are all that it has."""
+        """Rows of a table; whole: these are all that there are."""
         root = (self._root or table.parent).expanduser().absolute()
         found = locate(spec, root, paths)
         self.notes.update((f"{spec}: {note}", None) for note in found.notes)
         files = [os.path.join(root, key) for key in found.keys]  # noqa: PTH118
-        if whole and len(self._specs) == 1 and not any(map(os.path.exists, files)):
+        if whole and not any(map(os.path.exists, files)):
             refuse(spec, found.missing, paths)
         for path, file, place in zip(paths, files, places, strict=True):
             yield Input(path, InFile(file) if path else Nowhere(f"{place} has no path"))
 
-    def _in_shards(self, spec: str) -> Iterator[Input]:
+    def _in_shards(self, spec: str, *, alone: bool) -> Iterator[Input]:
         shards = shards_of(spec)
+        alone = alone and len(shards) == 1
         for shard in shards:
             shown = spec if len(shards) == 1 else _from_here(shard)
-            for name, start, size in _pictures_in(shard, self._path_col):
-                yield Input(f"{shown}/{name}", InTar(str(shard), start, size))
+            pictures = (
+                Input(f"{shown}/{name}", InTar(str(shard), start, size))
+                for name, start, size in _pictures_in(shard, self._path_col)
+            )
+            yield from self._to_its_end(shown, pictures, alone=alone)
 
 
 def _pictures_in(shard: Path, suffix: str | None) -> Iterator[tuple[str, int, int]]:
-    """(name, first byte, bytes) of each picture in a shard. Raises DataError."""
-    try:
-        with open_file(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            for info, base, own in named_members(archive, shard):
-                name = f"{base}.{own}"
-                if own == suffix if suffix is not None else is_picture(name):
-                    yield name, info.offset_data, info.size
-            check_whole(archive)
-    except (DataError, OSError):
-        raise
-    except Exception as error:  # damaged headers make tarfile stumble over whatever they say
-        raise DataError(f"{shard}: cannot be read ({error})") from error
+    """(name, first byte, bytes) of each picture in a shard.
+
+    Raises DataError, and _DamagedError behind the pictures before the damage.
+    """
+    members: list[tarfile.TarInfo] = []
+    damage = None
+    with open_file(shard) as stream:
+        try:
+            with tarfile.open(fileobj=stream, mode="r:") as archive:
+                while (info := archive.next()) is not None:
+                    members.append(info)
+                check_whole(archive)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001  tarfile stumbles over whatever headers say
+            damage = error
+    for info, base, own in named_members(members, shard):
+        name = f"{base}.{own}"
+        if own == suffix if suffix is not None else is_picture(name):
+            yield name, info.offset_data, info.size
+    if damage is not None:
+        raise _DamagedError(str(damage)) from damage
 
 
 def _is_there(spec: str) -> bool:
     path = os.path.expanduser(spec)  # noqa: PTH111
-    if spec == STDIN or os.path.lexists(path):
+    if spec == STDIN or is_there(path):
         return True
     if _suffix(spec) == ".tar":
         return bool(shards_of(spec))

@@ -167,4 +167,8 @@ def _hint(spec: str, path: Path) -> str:
 
 def absolute_spec(spec: str) -> str:
     """The same data by an absolute path, which holds from every folder."""
-    return spec if DigitsSource().matches(spec) else str(Path(spec).expanduser().absolute())
+    if DigitsSource().matches(spec):
+        return spec
+    # several shards are written one behind the other
+    parts = spec.split("::") if TarSource().matches(spec) else [spec]
+    return "::".join(str(Path(part).expanduser().absolute()) for part in parts)

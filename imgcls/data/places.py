@@ -44,6 +44,17 @@ class Nowhere(NamedTuple):
 Place = InFile | InTar | InParquet | Nowhere
 
 
+def is_there(path: str) -> bool:
+    """True for what is there, and for what a folder may hold that cannot be looked into."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 class PlaceReader:
     """Reads pictures as they are encoded; may be sent to a loader process."""
 
@@ -63,7 +74,7 @@ class PlaceReader:
         try:
             return read_content(Path(place.file))
         except UnreadableImageError:
-            if os.path.lexists(place.file):
+            if is_there(place.file):
                 raise
             raise UnreadableImageError("no such file") from None
 

@@ -185,6 +185,18 @@ def test_a_list_of_shards_may_be_longer_than_a_name(shards, tmp_path):
         open_source(str(tmp_path / ("x" * 300)))
 
 
+def test_several_shards_are_found_again_from_another_folder(shards, tmp_path, monkeypatch):
+    """Each of those with :: between them is recorded by an absolute path."""
+    monkeypatch.chdir(tmp_path)
+    names = sorted(file.name for file in tmp_path.glob("*.tar"))
+    table = open_source("::".join(names))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = open_source(table.origin["source"])
+    assert again.keys == table.keys
+    assert values_of(again) == values_of(table)
+
+
 @pytest.mark.parametrize("kind", ["tar", "parquet"])
 def test_shards_of_one_name_in_several_folders_stay_apart(tmp_path, kind):
     """Their keys and locations begin below the folder that they share."""

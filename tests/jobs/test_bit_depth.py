@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,3 +193,27 @@ def test_a_model_of_another_trainer_sees_all_levels(trained, tmp_path, command, 
     done = command("evaluate", "model", *score, *said)
     assert done.code == 0, done.err
     assert said or "scaled by 12 bits" in done.err
+
+
+def test_a_prediction_guesses_no_bits(trained, tmp_path, command):
+    """Of a model of another trainer: 12 bits are no dark 16; with --bit-depth as evaluated."""
+    run, _ = trained
+    checkpoint = run / "fold_0" / "checkpoints" / "last"
+    (tmp_path / "model").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "model" / name).write_bytes((checkpoint / name).read_bytes())
+    Image.new("L", (48, 48)).save("plain.png")
+    Path("mixed").mkdir()
+    with Image.open(next(Path("cells").rglob("*.tif"))) as deep:
+        deep.save("mixed/deep.png")
+        deep.save("mixed/declared.tif", tiffinfo={281: 4095})
+    inputs = ("mixed", "plain.png", "--checkpoint", "model", "--device", "cpu")
+    done = command("predict", *inputs)
+    assert done.code == 0, done.err
+    declared, deep, plain = done.out.splitlines()[1:]
+    assert "neither its file nor the model's folder says of how many; give them by" in deep
+    assert declared.endswith(",")
+    assert plain.endswith(",")
+    said = command("predict", *inputs, "--bit-depth", "12").out.splitlines()
+    assert [said[1], said[3]] == [declared, plain]
+    assert said[2].partition(",")[2] == declared.partition(",")[2]

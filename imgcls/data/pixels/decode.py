@@ -68,8 +68,8 @@ class DecodeSettings:
     channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. background: the colour below
     transparent pixels where alpha is no channel. max_pixels: more than these are taken for a
     decompression bomb. bit_depth: the bits that a sample has where a file of more than eight does
-    not say; None takes 16, and for 32 bits the picture's own range. declared: False for models from
-    before what files say of their bits was looked at.
+    not say; None takes 16, and for 32 bits the picture's own range; UNKNOWN refuses it. declared:
+    False for models from before what files say of their bits was looked at.
     """
 
     channels: int = 3

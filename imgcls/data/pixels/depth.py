@@ -17,6 +17,8 @@ from imgcls.data.pixels.formats import open_image
 
 # of a file, enough for `may_be_deep`
 HEAD_BYTES = 32
+# bits that nobody knows, where none may be guessed
+UNKNOWN = 0
 _EIGHT, _SIXTEEN = 8, 16
 _PNG_MAGIC, _PNG_DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24
 _MAGICS = (
@@ -68,7 +70,8 @@ def in_eight_bits(image: Image.Image, content: bytes, bits: int | None) -> Image
     """The picture in mode L, LA, RGB or RGBA, scaled by the bits that it declares, else by `bits`.
 
     image: just opened, from content; it is decoded. None for one of eight bits or fewer, and
-    where nobody says how many it has. Raises DepthError for a sample above the scale. Samples below
+    where nobody says how many it has. Raises DepthError for a sample above the scale, and for
+    UNKNOWN bits that the file does not declare. Samples below
     zero have no such scale: such a picture is stretched from its lowest to its highest.
     """
     if not _is_deep(image):
@@ -77,6 +80,11 @@ def in_eight_bits(image: Image.Image, content: bytes, bits: int | None) -> Image
     if declared is None:
         if bits is None:
             return None
+        if bits == UNKNOWN:
+            raise DepthError(
+                "has samples of more than 8 bits, and neither its file nor the model's folder "
+                "says of how many; give them by --bit-depth"
+            )
         declared, full_scale = bits, 2.0**bits - 1
     if declared == _SIXTEEN and image.mode in ("RGB", "RGBA"):
         return None  # Pillow's way keeps the upper byte, which is the same scale

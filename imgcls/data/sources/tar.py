@@ -175,7 +175,7 @@ def _samples(number: int, shard: Path, name: str, reading: ReadingConfig) -> Ite
     cells: dict[str, dict[str, str]] = defaultdict(dict)
     try:
         with open_file(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            for info, base, suffix in named_members(archive, shard):
+            for info, base, suffix in named_members(archive.getmembers(), shard):
                 members[base][suffix] = Member(number, info.offset_data, info.size)
                 if suffix in texts or suffix == "json":
                     text = _text_of(archive, info, f"{shard}: {base}.{suffix}")
@@ -196,14 +196,13 @@ def _samples(number: int, shard: Path, name: str, reading: ReadingConfig) -> Ite
 
 
 def named_members(
-    archive: tarfile.TarFile, shard: Path
+    members: Sequence[tarfile.TarInfo], shard: Path
 ) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
-    """The files of an archive by WebDataset's rule: (member, sample's name, suffix).
+    """The files among an archive's members by WebDataset's rule: (member, sample's name, suffix).
 
     A link stands for the member that it leads to. Raises DataError for one that leads to none, and
     for a file with holes, whose bytes do not lie together.
     """
-    members = archive.getmembers()
     by_name = {_plain(info.name): info for info in members}
     seen: set[tuple[str, str]] = set()
     for info in members:

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from imgcls.data.pixels.decode import UnreadableImageError, is_of_machine, why_unreadable
 from imgcls.data.pixels.formats import IMAGE_SUFFIXES
+from imgcls.errors import ReadError
 
 # Synology, QNAP, Windows, macOS, Linux, Python; what begins with a dot is hidden in any case
 _SYSTEM_FOLDERS = frozenset(
@@ -98,10 +100,14 @@ def walk(path: str, left_out: LeftOut) -> Folder:
     return root
 
 
-def pictures_below(path: str, left_out: LeftOut) -> Iterator[str]:
+def pictures_below(
+    path: str, left_out: LeftOut
+) -> Iterator[tuple[str, UnreadableImageError | None]]:
     """The paths of all pictures below a folder, in the order of their texts, one at a time.
 
-    Only the names in the folders on the way to it are held. Raises OSError.
+    A folder in it that may not be looked into comes itself, with the reason. Only the names in the
+    folders on the way to it are held. Raises OSError for `path` itself, ReadError where the machine
+    fails.
     """
 
     def names_in(folder: str, ancestors: frozenset[str]) -> tuple[dict[str, str], Iterator[str]]:
@@ -126,9 +132,15 @@ def pictures_below(path: str, left_out: LeftOut) -> Iterator[str]:
             pending.pop()
         elif name in folders:
             inner, ancestors = os.path.join(folder, name[:-1]), ancestors | {folders[name]}  # noqa: PTH118
-            pending.append((inner, ancestors, *names_in(inner, ancestors)))
+            try:
+                pending.append((inner, ancestors, *names_in(inner, ancestors)))
+            except OSError as error:
+                reason = why_unreadable(error, inner)
+                if isinstance(reason, ReadError):
+                    raise reason from error
+                yield inner, reason
         else:
-            yield os.path.join(folder, name)  # noqa: PTH118  100,000 times
+            yield os.path.join(folder, name), None  # noqa: PTH118  100,000 times
 
 
 class _Entry(NamedTuple):
@@ -144,11 +156,12 @@ def _look_into(path: str, ancestors: frozenset[str], left_out: LeftOut) -> Itera
     """What lies right in a folder by its name, but for what is left out. Raises OSError."""
     with os.scandir(path) as found:
         entries = sorted(found, key=lambda entry: entry.name)
-    inside = {entry.name.lower() for entry in entries if entry.is_dir()}
+    folders = {entry.name for entry in entries if _is_folder(entry)}
+    inside = {name.lower() for name in folders}
     names = {entry.name for entry in entries}
     for entry in entries:
         name = entry.name
-        if entry.is_dir():
+        if name in folders:
             if _is_system_folder(name):
                 left_out.system[name] += _count(entry.path)
             elif name.lower() in MASK_FOLDERS and inside & PICTURE_FOLDERS:
@@ -168,6 +181,19 @@ def _look_into(path: str, ancestors: frozenset[str], left_out: LeftOut) -> Itera
             left_out.masks["*_mask"] += 1
         else:
             yield _Entry(entry.path, name, is_picture=True)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """True for a folder and a link to one; a link into what may not be looked into is a file.
+
+    Raises OSError where the machine fails.
+    """
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if is_of_machine(error):
+            raise
+        return False
 
 
 def is_picture(name: str) -> bool:

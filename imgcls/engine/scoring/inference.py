@@ -56,7 +56,7 @@ class Scores:
 
     @cached_property
     def finite(self) -> np.ndarray:
-        """bool [n]: whose logits are all finite numbers."""
+        """Whose logits are all finite numbers: bool [n]."""
         found: np.ndarray = np.isfinite(self.logits.reshape(len(self.logits), -1)).all(axis=1)
         return found
 

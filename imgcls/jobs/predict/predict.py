@@ -37,8 +37,8 @@ def predict(
 
     on_rows gets the rows where no file does, on_progress the count of pictures. Nothing is kept
     that grows with their number. Raises ConfigError, DataError, CheckpointError, RunError or
-    DeviceError before anything is scored; OutputError, BadImageError where none could be classified or
-    `on_bad_image` is error, and InterruptedRunError, behind which the same command goes on.
+    DeviceError before anything is scored; OutputError, BadImageError where none could be classified
+    or `on_bad_image` is error, and InterruptedRunError, behind which the same command goes on.
     """
     check_inputs(config.inputs)
     pictures = Pictures(config)

@@ -13,6 +13,7 @@ import numpy as np
 from imgcls.config.predict import PredictConfig
 from imgcls.data.loading.stream import InputBatch, Read
 from imgcls.data.pixels.decode import DecodeSettings
+from imgcls.data.pixels.depth import UNKNOWN
 from imgcls.engine.checkpoint.folder import Checkpoint, read_checkpoint
 from imgcls.engine.checkpoint.temperature import read_temperature
 from imgcls.engine.device.batches import ComputeSettings
@@ -64,8 +65,11 @@ class Predictor:
         """How the pictures are decoded, as evaluation does it."""
         first = self.checkpoints[0]
         found = decoding_of(first, self.config.reading)
-        # of a model that imgcls did not train, nothing says that files were not asked for bits
-        return found if "config" in first.facts else replace(found, declared=True)
+        if "config" in first.facts:
+            return found
+        # nothing says what a model that imgcls did not train takes 16 bits for. Evaluation measures
+        # its pictures; of a stream of them, only the bits that files or the user say are known
+        return replace(found, declared=True, bit_depth=found.bit_depth or UNKNOWN)
 
     def made_by(self) -> dict[str, Any]:
         """What the numbers follow from, by names; see PredictionFiles."""
