@@ -40,7 +40,7 @@ ROOMS = {
     "results": (),
     "storage": (),
     "data": ("audit", "loading", "pixels", "sources", "splits"),
-    "models": ("catalog", "explain"),
+    "models": ("catalog", "explain", "export"),
     "engine": ("checkpoint", "device", "scoring", "training"),
     "output": ("pages", "plots", "screens"),
     "jobs": ("benchmark", "evaluate", "page", "plan", "predict", "train", "tune"),

@@ -114,12 +114,18 @@ def test_a_batch_norm_tells_that_one_value_is_too_few():
 
 
 @relies_on("torch", "2.14.1", "engine/scoring/backends.py")
-def test_the_compiler_takes_freezing_and_the_exporter_gives_its_proto():
-    """An option of the inductor; the program's ONNX message."""
+def test_the_compiler_takes_freezing():
+    """An option of the inductor."""
     from torch import _inductor
-    from torch.onnx import ONNXProgram
 
     assert "freezing" in _inductor.list_options()
+
+
+@relies_on("torch", "2.14.1", "models/export/onnx.py")
+def test_the_exporter_gives_its_proto():
+    """The program's ONNX message."""
+    from torch.onnx import ONNXProgram
+
     assert hasattr(ONNXProgram, "model_proto")
 
 

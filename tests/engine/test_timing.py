@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import mmap
 import time
 from types import SimpleNamespace
@@ -12,12 +11,9 @@ import timm
 import torch
 from torch import nn
 
-from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.macs import count_macs
 from imgcls.engine.device.memory import is_out_of_memory
 from imgcls.engine.device.timing import peak_memory_mib, reset_peak_memory, time_step
-from imgcls.engine.scoring.backends import check_backend, make_runner
-from imgcls.errors import ConfigError, DeviceError
 
 CPU = torch.device("cpu")
 
@@ -76,32 +72,6 @@ def test_macs_are_counted_as_by_hand():
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 16 * 16, 10))
     assert count_macs(net, (3, 16, 16)) == 8 * 3 * 9 * 16 * 16 + 8 * 16 * 16 * 10
     assert count_macs(timm.create_model("resnet18"), (3, 224, 224)) == 1_814_073_344
-
-
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_another_runtime_gives_torchs_logits(backend):
-    """In fp32, to rounding; attention is what exporters fail at."""
-    model = timm.create_model("test_vit").eval()
-    images = torch.randn(2, *model.pretrained_cfg["input_size"])
-    logits = make_runner(backend, model, images, ComputeSettings(CPU))(images)
-    with torch.inference_mode():
-        torch.testing.assert_close(logits, model(images), atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize(("backend", "extra"), [("onnxruntime", "onnx"), ("openvino", "openvino")])
-def test_a_missing_extra_is_one_line_that_can_be_typed(backend, extra, monkeypatch):
-    """What to install."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(ConfigError, match=rf'pip install "imgcls\[{extra}\]"'):
-        check_backend(backend, ComputeSettings(CPU))
-
-
-def test_what_a_runtime_cannot_do_is_said():
-    """bf16 by ONNX Runtime on a CPU, and both of them on a GPU."""
-    with pytest.raises(DeviceError, match="fp32 on a CPU, not in bf16"):
-        check_backend("onnxruntime", ComputeSettings(CPU, torch.bfloat16))
-    with pytest.raises(DeviceError, match="add --device cpu"):
-        check_backend("openvino", ComputeSettings(torch.device("cuda")))
 
 
 def test_running_out_of_memory_is_known_on_a_cpu_too():

@@ -27,9 +27,10 @@ from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.engine.device.batches import Normalizer
 from imgcls.engine.device.runtime import synchronize
 from imgcls.engine.device.timing import Timing, peak_memory_mib, reset_peak_memory
-from imgcls.engine.scoring.backends import make_runner
+from imgcls.engine.scoring.backends import by_torch
 from imgcls.engine.training.probe import training_step
 from imgcls.errors import ConfigError, DataError
+from imgcls.jobs.backends import make_runner
 from imgcls.jobs.benchmark.single import (
     agreement_of,
     explaining,
@@ -195,7 +196,7 @@ def _training(
     compute, whole = setting.compute, _whole_batches(table, setting)
     images = synthetic_images(subject, setting)
     model = placed(subject, compute)
-    agreement = agreement_of(subject, setting, images, make_runner("torch", model, images, compute))
+    agreement = agreement_of(subject, setting, images, by_torch(model, compute))
     augment = augmentation(AugmentConfig(), table.defaults, len(table), head_only=False)
     transform = train_transform(subject.facts, augment)
     workers = _workers(table, setting, config)

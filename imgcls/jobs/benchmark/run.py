@@ -11,7 +11,7 @@ from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.runtime import device_label, get_device, set_tf32, versions
 from imgcls.engine.device.timing import time_step
-from imgcls.engine.scoring.backends import make_runner
+from imgcls.engine.scoring.backends import by_torch
 from imgcls.errors import DeviceMemoryError, RequestError, RunFailedError
 from imgcls.jobs.benchmark.pipeline import time_pipeline
 from imgcls.jobs.benchmark.settings import asked_ways, find_batch_size
@@ -83,7 +83,7 @@ def benchmark_inference_speed(
     compute = ComputeSettings(get_device(device))
     set_tf32(compute.device, allowed=False)
     images = torch.randn(batch_size, *input_size, device=compute.device)
-    run = make_runner("torch", compute.place(model.eval()), images, compute)
+    run = by_torch(compute.place(model.eval()), compute)
     timing = time_step(lambda: run(images), compute.device, -(-num_samples // batch_size))
     times_s = timing.batch_times_s
     return speed_metrics(

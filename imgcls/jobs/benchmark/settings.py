@@ -14,9 +14,10 @@ from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.memory import available_memory_mib, is_out_of_memory
 from imgcls.engine.device.runtime import resolve_precision, synchronize
 from imgcls.engine.device.timing import peak_memory_mib, reset_peak_memory
-from imgcls.engine.scoring.backends import BACKENDS, check_backend, make_runner
+from imgcls.engine.scoring.backends import BACKENDS, by_torch
 from imgcls.engine.training.probe import training_step
 from imgcls.errors import DeviceMemoryError, RequestError
+from imgcls.jobs.backends import check_backend
 from imgcls.jobs.benchmark.single import placed, synthetic_images
 from imgcls.jobs.benchmark.subject import Setting, Subject
 
@@ -114,7 +115,7 @@ def find_batch_size(subject: Subject, compute: ComputeSettings, *, train: bool) 
             if train:
                 training_step(model, compute, OptimConfig())(images)
             else:
-                make_runner("torch", model, images, compute)(images)
+                by_torch(model, compute)(images)
             synchronize(compute.device)
         except RuntimeError as error:
             if not is_out_of_memory(error):

@@ -15,10 +15,11 @@ from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.memory import is_out_of_memory
 from imgcls.engine.device.runtime import set_tf32
 from imgcls.engine.device.timing import Timing, time_step
-from imgcls.engine.scoring.backends import Runner, make_runner
+from imgcls.engine.scoring.backends import Runner, by_torch
 from imgcls.engine.training.probe import training_step
 from imgcls.engine.training.trainable import is_too_few
 from imgcls.errors import ConfigError, DeviceMemoryError
+from imgcls.jobs.backends import make_runner
 from imgcls.jobs.benchmark.subject import Setting, Subject
 from imgcls.metrics.speed import block_medians_ms, drift, latency_percentiles, speed_metrics
 from imgcls.models.build import count_parameters
@@ -47,7 +48,7 @@ def time_training(subject: Subject, setting: Setting, batches: int | None) -> Ti
     with explaining(setting):
         images = synthetic_images(subject, setting)
         model = placed(subject, compute)
-        run = make_runner("torch", model, images, compute)
+        run = by_torch(model, compute)
         agreement = agreement_of(subject, setting, images, run)
         step = training_step(model, compute, OptimConfig(), compiled=setting.backend == "compile")
         timing = time_step(lambda: step(images), compute.device, batches)
@@ -76,7 +77,7 @@ def agreement_of(
     plain = ComputeSettings(compute.device)
     if setting.backend == "torch" and compute == plain:
         return None
-    reference = make_runner("torch", placed(subject, plain), images, plain)(images.contiguous())
+    reference = by_torch(placed(subject, plain), plain)(images.contiguous())
     return agreement(reference.float().cpu().numpy(), run(images).float().cpu().numpy())
 
 

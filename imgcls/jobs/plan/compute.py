@@ -22,7 +22,7 @@ from imgcls.engine.device.runtime import (
     set_tf32,
     synchronize,
 )
-from imgcls.engine.scoring.backends import make_runner
+from imgcls.engine.scoring.backends import by_torch
 from imgcls.engine.training.probe import training_step
 from imgcls.models.card import preprocessing
 
@@ -134,9 +134,7 @@ def _timed_step(
 ) -> Callable[[], float]:
     own = compute.place(copy.deepcopy(model))
     step: Callable[[torch.Tensor], object] = (
-        training_step(own, compute, OptimConfig())
-        if trains
-        else make_runner("torch", own.eval(), images, compute)
+        training_step(own, compute, OptimConfig()) if trains else by_torch(own.eval(), compute)
     )
     placed = images.to(compute.device).contiguous(memory_format=compute.memory_format)
 
