@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imgcls.config.run import ResumeConfig, TrainConfig
     from imgcls.engine.checkpoint.folder import load_checkpoint, save_checkpoint, take_snapshot
     from imgcls.engine.device.runtime import get_device, set_seed
+    from imgcls.engine.training.trackers import AverageMeter, MetricTracker
     from imgcls.jobs.benchmark.run import benchmark, benchmark_inference_speed
     from imgcls.jobs.evaluate.evaluate import evaluate
     from imgcls.jobs.evaluate.scored import evaluate_model
@@ -23,16 +24,15 @@ if TYPE_CHECKING:
     from imgcls.jobs.train.trainer import Trainer
     from imgcls.metrics.calculator import MetricsCalculator
     from imgcls.metrics.curves import compute_pr_curves, compute_roc_auc
-    from imgcls.metrics.trackers import AverageMeter, MetricTracker
     from imgcls.models.build import create_model
     from imgcls.models.card import model_card
     from imgcls.models.catalog.read import get_available_models
 
 _HOMES = {
-    "AverageMeter": "imgcls.metrics.trackers",
+    "AverageMeter": "imgcls.engine.training.trackers",
     "BenchmarkConfig": "imgcls.config.benchmark",
     "EvaluateConfig": "imgcls.config.evaluate",
-    "MetricTracker": "imgcls.metrics.trackers",
+    "MetricTracker": "imgcls.engine.training.trackers",
     "MetricsCalculator": "imgcls.metrics.calculator",
     "ModelConfig": "imgcls.config.model",
     "ResumeConfig": "imgcls.config.run",

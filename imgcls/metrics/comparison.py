@@ -8,7 +8,8 @@ import numpy as np
 
 from imgcls.metrics.intervals import percentile_interval
 from imgcls.metrics.predictions import PictureFacts
-from imgcls.metrics.resampling import Resampler, Tally
+from imgcls.metrics.resampling import Resampler
+from imgcls.metrics.tally import Tally
 from imgcls.results.comparison import Difference, McNemar
 
 COMPARED = ("accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa", "nll", "brier")

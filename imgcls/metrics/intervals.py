@@ -9,7 +9,8 @@ import numpy as np
 
 from imgcls.errors import ConfigError
 from imgcls.metrics.predictions import Predictions
-from imgcls.metrics.resampling import RankTally, Resampler, Tally, Units
+from imgcls.metrics.resampling import Resampler, Units
+from imgcls.metrics.tally import RankTally, Tally
 
 Interval = tuple[float, float]
 

@@ -11,7 +11,8 @@ from imgcls.errors import DataError
 from imgcls.metrics.calibration import expected_calibration_error, reliability_bins
 from imgcls.metrics.intervals import resampled_intervals
 from imgcls.metrics.predictions import Predictions
-from imgcls.metrics.resampling import Resampler, Tally, Units
+from imgcls.metrics.resampling import Resampler, Units
+from imgcls.metrics.tally import Tally
 from imgcls.results.evaluation import Slice
 
 MOST_INTERVALS = 100

@@ -105,7 +105,8 @@ def by_sklearn(size):
 def intervals():
     """Seconds of one core for 1,000 resamples, without and with ROC AUC and average precision."""
     from imgcls.metrics.predictions import Predictions
-    from imgcls.metrics.resampling import RankTally, Resampler, Tally
+    from imgcls.metrics.resampling import Resampler
+    from imgcls.metrics.tally import RankTally, Tally
 
     labels = np.random.default_rng(1).integers(0, 100, 10_000)
     logits = GeneratedLogits(labels, 100)[slice(None)]

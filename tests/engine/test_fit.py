@@ -26,13 +26,13 @@ from imgcls.engine.training.fit import validate_epoch
 from imgcls.engine.training.optim import build_optimizer, default_lr
 from imgcls.engine.training.schedule import Schedule
 from imgcls.engine.training.step import train_step
+from imgcls.engine.training.trackers import MetricTracker
 from imgcls.engine.training.trainable import Trainable
 from imgcls.errors import ConfigError, DeviceError, NonFiniteError
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
 from imgcls.jobs.train.trainer import Trainer
 from imgcls.metrics.calibration import fit_temperature
-from imgcls.metrics.trackers import MetricTracker
 
 
 @pytest.fixture(autouse=True)

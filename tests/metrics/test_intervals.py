@@ -15,9 +15,10 @@ from imgcls.metrics import predictions as predictions_module
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.intervals import bootstrap_intervals, percentile_interval
 from imgcls.metrics.predictions import Predictions
-from imgcls.metrics.resampling import RankTally, Resampler, Tally, draw, draw_units
+from imgcls.metrics.resampling import Resampler, draw, draw_units
 from imgcls.metrics.scores import class_counts, count_scores
 from imgcls.metrics.slices import slice_metrics
+from imgcls.metrics.tally import RankTally, Tally
 
 NAMES = {
     "accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro", "f1_weighted",

@@ -28,6 +28,7 @@ from imgcls.engine.training.interrupt import StopRequest
 from imgcls.engine.training.optim import OptimizerState
 from imgcls.engine.training.state import History, Progress, RandomState, Stateful, TrainState
 from imgcls.engine.training.step import Learner, calmer, rates, train_step
+from imgcls.engine.training.trackers import MetricTracker
 from imgcls.errors import (
     BadImageError,
     InterruptedRunError,
@@ -38,7 +39,6 @@ from imgcls.errors import (
 )
 from imgcls.metrics.calibration import fit_temperature
 from imgcls.metrics.scores import validation_metrics
-from imgcls.metrics.trackers import MetricTracker
 
 
 class TrainBatches(Protocol):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from imgcls.config.files import read_json, read_text
 from imgcls.config.report import ReportConfig
+from imgcls.engine.training.trackers import count_from_one
 from imgcls.errors import DataError, ImgclsError, OutputError, RunError
 from imgcls.jobs.page.galleries import galleries_of
 from imgcls.metrics.scores import confused_pairs, confusion_counts
-from imgcls.metrics.trackers import count_from_one
 from imgcls.output.outputs import require_replaceable
 from imgcls.output.pages.evaluation import Evaluation, RunFacts, evaluation_page
 from imgcls.output.plots.calibration import draw_confidences, draw_reliability

@@ -29,6 +29,7 @@ from imgcls.engine.training.optim import build_optimizer
 from imgcls.engine.training.schedule import Schedule
 from imgcls.engine.training.state import History, Progress, RandomState
 from imgcls.engine.training.step import Learner
+from imgcls.engine.training.trackers import MetricTracker
 from imgcls.engine.training.trainable import (
     Stage,
     Trainable,
@@ -41,7 +42,6 @@ from imgcls.jobs.plan.pace import Pace
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.plan.recipe import Recipe
 from imgcls.jobs.train.caches import PictureCache, RunCaches
-from imgcls.metrics.trackers import MetricTracker
 from imgcls.models.build import checkpoint_gradients, create_model
 from imgcls.models.card import Preprocessing, model_card, preprocessing
 from imgcls.models.groups import backbone_groups, freeze_but_last

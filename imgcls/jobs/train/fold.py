@@ -31,6 +31,7 @@ from imgcls.engine.training.events import (
 from imgcls.engine.training.fit import FitSettings, Parts, fit
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.engine.training.losses import stated_prior
+from imgcls.engine.training.trackers import MetricTracker
 from imgcls.engine.training.trainable import is_too_few
 from imgcls.errors import (
     BadImageError,
@@ -45,7 +46,6 @@ from imgcls.jobs.train.assemble import Assembly, assemble
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.head import fit_head
 from imgcls.jobs.train.restore import inexact, machine, restore
-from imgcls.metrics.trackers import MetricTracker
 from imgcls.results.audit import AuditPicture
 from imgcls.results.training import FoldResult
 from imgcls.storage.bad_images import add_bad_images, append_bad_image

@@ -23,6 +23,7 @@ from imgcls.engine.training.events import (
     ValidationBatchDone,
 )
 from imgcls.engine.training.interrupt import StopRequest
+from imgcls.engine.training.trackers import MetricTracker
 from imgcls.errors import (
     ConfigError,
     DeviceMemoryError,
@@ -34,7 +35,6 @@ from imgcls.jobs.train.resume import resume_run
 from imgcls.jobs.train.train import train
 from imgcls.jobs.tune.space import suggest
 from imgcls.jobs.tune.study import Study, TrialFailed, root
-from imgcls.metrics.trackers import MetricTracker
 from imgcls.results.search import TrialRecord
 from imgcls.results.training import TrainResult
 from imgcls.storage.lock import this_process

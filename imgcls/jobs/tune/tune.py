@@ -30,6 +30,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.config.tune import TuneConfig, without_password
 from imgcls.data.splits.assign import split_rows
 from imgcls.engine.training.interrupt import stop_on_signals
+from imgcls.engine.training.trackers import MetricTracker
 from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
 from imgcls.jobs.plan.idle import idle_options
 from imgcls.jobs.plan.plan import Plan, make_plan
@@ -38,7 +39,6 @@ from imgcls.jobs.tune.database import DATABASE_ERRORS
 from imgcls.jobs.tune.space import combinations, search_space, starting_point
 from imgcls.jobs.tune.study import Study
 from imgcls.jobs.tune.trial import OutOfTimeError, Search, SearchView, trial_of
-from imgcls.metrics.trackers import MetricTracker
 from imgcls.results.search import TrialRecord, TuneResult
 from imgcls.storage.durable import why_not_written, write_text, writing
 from imgcls.storage.runs import CONFIG, SPLITS, plain_name

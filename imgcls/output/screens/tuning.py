@@ -17,7 +17,7 @@ from imgcls.engine.training.events import (
     StepDone,
     ValidationBatchDone,
 )
-from imgcls.metrics.trackers import MetricTracker
+from imgcls.engine.training.trackers import MetricTracker
 from imgcls.output.console import Console
 from imgcls.output.screens.training import TrainingView
 from imgcls.results.search import TrialRecord, TuneResult

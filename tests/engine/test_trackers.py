@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
+from imgcls.engine.training.trackers import AverageMeter, MetricTracker, count_from_one
 from imgcls.errors import ConfigError
-from imgcls.metrics.trackers import AverageMeter, MetricTracker, count_from_one
 
 
 def test_a_loss_wants_to_fall_and_a_score_to_rise():
