@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from imgcls.metrics.calibration import calibration_scores
 from imgcls.metrics.curves import RankScores, rank_scores
 from imgcls.metrics.predictions import Predictions, require_names
-from imgcls.metrics.scores import (
-    ClassCounts,
-    class_counts,
-    cohen_kappa,
-    confused_pairs,
-    confusion_counts,
-    count_scores,
-    matthews_correlation,
-    top_k_accuracy,
-)
+from imgcls.metrics.registry import SIZES, VALIDATION, Metric, all_metrics
+from imgcls.metrics.scores import ClassCounts, class_counts, confused_pairs, confusion_counts
 
 # the square of it still fits into memory and into a file that opens
 MOST_MATRIX_CLASSES = 2000
@@ -42,6 +34,40 @@ class MetricSet:
     confusions: tuple[dict[str, Any], ...]
 
 
+class MetricSource:
+    """What the metrics of some predictions are computed from, each part when it is first needed."""
+
+    def __init__(self, predictions: Predictions) -> None:
+        self.predictions = predictions
+        self.num_classes = predictions.logits.shape[1]
+
+    @cached_property
+    def counts(self) -> ClassCounts:
+        """Hits, support and predictions of each class."""
+        return class_counts(self.predictions.labels, self.predictions.predicted, self.num_classes)
+
+    @cached_property
+    def areas(self) -> RankScores:
+        """Areas under the curves of each class."""
+        scored = self.predictions
+        return rank_scores(scored.labels, scored.softmax, scored.label_probabilities)
+
+    def value(self, metric: Metric) -> float:
+        """The metric; nan where it is undefined."""
+        if self.num_classes <= metric.more_classes_than:
+            return float("nan")
+        if metric.from_counts is not None:
+            return float(metric.from_counts(self.counts))
+        if metric.from_pictures is not None:
+            return float(metric.from_pictures(self.predictions.facts).mean())
+        if metric.from_areas is not None:
+            return metric.from_areas(self.areas)
+        if metric.from_facts is not None:
+            return metric.from_facts(self.predictions.facts)
+        assert metric.from_scores is not None
+        return metric.from_scores(self.predictions)
+
+
 class MetricsCalculator:
     """Computes every metric of `test_metrics.json` for classes in a fixed order.
 
@@ -59,53 +85,24 @@ class MetricsCalculator:
         """
         require_names(self.class_names, predictions.logits)
         names, num_classes = self.class_names, len(self.class_names)
-        labels = predictions.labels
-        counts = class_counts(labels, predictions.predicted, num_classes)
-        confusion = confusion_counts(labels, predictions.predicted, num_classes)
-        ranks = rank_scores(labels, predictions.softmax, predictions.label_probabilities)
+        source = MetricSource(predictions)
+        metrics: dict[str, Any] = {}
         undefined: dict[str, str] = {}
-
-        def defined(name: str, value: float, reason: str) -> float | None:
-            if np.isfinite(value):
-                return value
-            undefined[name] = reason
-            return None
-
-        metrics: dict[str, Any] = {
-            name: float(value) for name, value in count_scores(counts).items()
-        }
-        metrics["cohen_kappa"] = defined(
-            "cohen_kappa",
-            float(cohen_kappa(counts)),
-            "all labels and all predictions are one same class",
-        )
-        metrics["mcc"] = float(matthews_correlation(counts))
-        for k in self.top_k:
-            metrics[f"top_{k}_accuracy"] = defined(
-                f"top_{k}_accuracy",
-                top_k_accuracy(predictions, k) if k < num_classes else float("nan"),
-                f"with {num_classes} classes the top {k} always hold the right one",
-            )
-        one_sided = "no class has both a picture that belongs to it and one that does not"
-        for name, by_class, micro in (
-            ("roc_auc", ranks.roc_auc, ranks.micro_roc_auc),
-            ("average_precision", ranks.average_precision, ranks.micro_average_precision),
-        ):
-            scored = by_class[ranks.scored]
-            macro = float(scored.mean()) if len(scored) else float("nan")
-            metrics[f"{name}_micro"] = defined(f"{name}_micro", micro, one_sided)
-            metrics[f"{name}_macro"] = defined(f"{name}_macro", macro, one_sided)
-        metrics |= calibration_scores(predictions)
-        metrics["samples"] = len(labels)
-        metrics["num_classes"] = num_classes
-        metrics["classes_scored"] = int(ranks.scored.sum())
+        for metric in all_metrics(self.top_k):
+            value = source.value(metric)
+            metrics[metric.name] = value if np.isfinite(value) else None
+            if metrics[metric.name] is None:
+                undefined[metric.name] = metric.undefined.format(num_classes=num_classes)
+        sizes = (len(predictions.labels), num_classes, int(source.areas.scored.sum()))
+        metrics |= zip(SIZES, sizes, strict=True)
+        confusion = confusion_counts(predictions.labels, predictions.predicted, num_classes)
         matrix: tuple[tuple[int, ...], ...] = ()
         if num_classes <= MOST_MATRIX_CLASSES:
             matrix = tuple(map(tuple, confusion.toarray().tolist()))
         return MetricSet(
             metrics,
             undefined,
-            self._per_class(counts, ranks),
+            self._per_class(source.counts, source.areas),
             matrix,
             tuple(
                 {"true": names[true], "predicted": names[guess], "count": count}
@@ -127,6 +124,18 @@ class MetricsCalculator:
         }
         rows = zip(*columns.values(), strict=True)
         return tuple(dict(zip(columns, row, strict=True)) for row in rows)
+
+
+def validation_metrics(predictions: Predictions) -> dict[str, float | None]:
+    """The `val_` columns of `history.csv`, with standard errors (`_se`); None where undefined."""
+    source = MetricSource(predictions)
+    metrics: dict[str, float | None] = {}
+    for column in VALIDATION:
+        value = source.value(column.metric)
+        metrics[column.name] = value if np.isfinite(value) else None
+        if column.standard_error is not None:
+            metrics[f"{column.name}_se"] = column.standard_error(source.counts)
+    return metrics
 
 
 def _none_unless(values: np.ndarray, known: np.ndarray) -> list[float | None]:

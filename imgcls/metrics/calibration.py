@@ -84,19 +84,6 @@ def expected_calibration_error(bins: ReliabilityBins) -> float:
     return float((bins.counts * gaps).sum() / bins.counts.sum())
 
 
-def calibration_scores(predictions: Predictions) -> dict[str, float]:
-    """nll, brier, ece, ece_equal_mass and classwise_ece."""
-    return {
-        "nll": float(predictions.picture_losses.mean()),
-        "brier": float(predictions.brier_scores.mean()),
-        "ece": expected_calibration_error(reliability_bins(predictions)),
-        "ece_equal_mass": expected_calibration_error(
-            reliability_bins(predictions, equal_mass=True)
-        ),
-        "classwise_ece": classwise_calibration_error(predictions),
-    }
-
-
 def classwise_calibration_error(predictions: Predictions, bins: int = NUM_BINS) -> float:
     """ECE of each class's probability against its frequency, averaged over all C classes.
 

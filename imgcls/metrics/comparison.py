@@ -8,11 +8,10 @@ import numpy as np
 
 from imgcls.metrics.intervals import percentile_interval
 from imgcls.metrics.predictions import PictureFacts
+from imgcls.metrics.registry import all_metrics
 from imgcls.metrics.resampling import Resampler
 from imgcls.metrics.tally import Tally
 from imgcls.results.comparison import Difference, McNemar
-
-COMPARED = ("accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa", "nll", "brier")
 
 
 def paired_differences(
@@ -24,25 +23,27 @@ def paired_differences(
     all models, so that what is hard for both cancels out (paired percentile bootstrap). The
     interval is None without a resampler, and where it cannot be given.
     """
-    tallies = [Tally(facts) for facts in (one, *others)]
-    whole = _compared(tallies, np.ones((1, len(one.labels))))
+    metrics = [metric for metric in all_metrics(()) if metric.compared]
+    names = [metric.name for metric in metrics]
+    tallies = [Tally(facts, metrics) for facts in (one, *others)]
+    whole = _scores(tallies, names, np.ones((1, len(one.labels))))
     drawn = (
         None
         if resampler is None
-        else np.concatenate([_compared(tallies, w) for w in resampler.weights()], axis=-1)
+        else np.concatenate([_scores(tallies, names, w) for w in resampler.weights()], axis=-1)
     )
     rows = {}
-    for index, name in enumerate(COMPARED):
+    for index, name in enumerate(names):
         this, other = (float(whole[side, index, 0]) for side in (0, 1))
         interval = None if drawn is None else percentile_interval(drawn[0, index] - drawn[1, index])
         rows[name] = Difference(this, other, this - other, interval)
     return rows
 
 
-def _compared(tallies: Sequence[Tally], weights: np.ndarray) -> np.ndarray:
+def _scores(tallies: Sequence[Tally], names: Sequence[str], weights: np.ndarray) -> np.ndarray:
     """The metrics of the first and of the mean of the others: float64 [2, metrics, R]."""
     scores = [
-        np.stack([found[name] for name in COMPARED])
+        np.stack([found[name] for name in names])
         for found in (tally.metrics(weights) for tally in tallies)
     ]
     return np.stack([scores[0], np.mean(scores[1:], axis=0)])

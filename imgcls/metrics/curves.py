@@ -22,18 +22,32 @@ _FEWEST_ROWS = 2048
 class RankScores:
     """Areas for each class, float64 [C]; nan where a class lacks positives or negatives.
 
-    micro_*: of all N x C cells of the one-hot matrix taken together; nan for a single class.
+    *_micro: of all N x C cells of the one-hot matrix taken together; nan for a single class.
     """
 
     roc_auc: np.ndarray
     average_precision: np.ndarray
-    micro_roc_auc: float
-    micro_average_precision: float
+    roc_auc_micro: float
+    average_precision_micro: float
 
     @property
     def scored(self) -> np.ndarray:
         """Bool [C]: the classes with both a positive and a negative picture."""
         return np.asarray(np.isfinite(self.roc_auc))
+
+    @property
+    def roc_auc_macro(self) -> float:
+        """The mean over the scored classes; nan where there are none."""
+        return self._mean(self.roc_auc)
+
+    @property
+    def average_precision_macro(self) -> float:
+        """The mean over the scored classes; nan where there are none."""
+        return self._mean(self.average_precision)
+
+    def _mean(self, by_class: np.ndarray) -> float:
+        scored = by_class[self.scored]
+        return float(scored.mean()) if len(scored) else float("nan")
 
 
 def rank_scores(labels: np.ndarray, scores: RowScores, own: np.ndarray) -> RankScores:
@@ -96,9 +110,8 @@ def compute_roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, 
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     require_scores(probabilities, labels)
     ranks = rank_scores(labels, probabilities, probabilities[np.arange(len(labels)), labels])
-    macro = float(ranks.roc_auc[ranks.scored].mean()) if ranks.scored.any() else None
-    micro = ranks.micro_roc_auc
-    return {"micro": None if np.isnan(micro) else micro, "macro": macro}
+    areas = {"micro": ranks.roc_auc_micro, "macro": ranks.roc_auc_macro}
+    return {name: None if np.isnan(area) else area for name, area in areas.items()}
 
 
 @dataclass(frozen=True)

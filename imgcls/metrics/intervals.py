@@ -9,19 +9,13 @@ import numpy as np
 
 from imgcls.errors import ConfigError
 from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.registry import all_metrics, get_metric
 from imgcls.metrics.resampling import Resampler, Units
 from imgcls.metrics.tally import RankTally, Tally
 
 Interval = tuple[float, float]
 
 _ROUNDING = 1e-12
-# of what is no share of 0 to 1
-_RANGES: dict[str, Interval] = {
-    "cohen_kappa": (-1.0, 1.0),
-    "mcc": (-1.0, 1.0),
-    "nll": (0.0, math.inf),
-    "brier": (0.0, 2.0),
-}
 # a few seconds on one core
 MOST_RANK_CELLS = 1_000_000_000
 # RankTally holds all scores: so few resamples allow no more pictures x classes than these
@@ -38,9 +32,9 @@ def bootstrap_intervals(
     folds: np.ndarray | None = None,
     top_k: Sequence[int] = (),
 ) -> dict[str, Interval]:
-    """(low, high) of accuracy, balanced_accuracy, precision, recall, F1, kappa, MCC, NLL, Brier.
+    """(low, high) of every metric that is from counts or a mean over the pictures.
 
-    Also of `top_k`, and of ROC AUC and average precision while pictures x classes x samples stay
+    Also of ROC AUC and average precision while pictures x classes x samples stay
     within MOST_RANK_CELLS. Calibration errors have none: a resample's is biased upwards.
 
     Percentile bootstrap (Efron and Tibshirani, 1993) of `samples` resamples. Without groups
@@ -59,8 +53,8 @@ def bootstrap_intervals(
         raise ConfigError(f"confidence {confidence} is not between 0 and 1; 0.95 is usual")
     resampler = Resampler(predictions.labels, samples, seed, groups, folds)
     ranks = RankTally(predictions) if ranks_affordable(predictions, samples) else None
-    below = [k for k in top_k if k < predictions.logits.shape[1]]
-    tally = Tally(predictions.facts, below, ranks)
+    metrics = all_metrics(top_k, num_classes=predictions.logits.shape[1])
+    tally = Tally(predictions.facts, metrics, ranks)
     return resampled_intervals(tally.metrics, resampler, confidence)
 
 
@@ -106,7 +100,7 @@ def resampled_intervals(
     return {
         name: (max(low, lowest), min(high, highest))
         for name, (low, high) in intervals.items()
-        for lowest, highest in [(limits or metric_range)(name)]
+        for lowest, highest in [(limits or _limits)(name)]
     }
 
 
@@ -170,9 +164,8 @@ def fold_interval(
     return max(mean - reach, limits[0]), min(mean + reach, limits[1])
 
 
-def metric_range(name: str) -> Interval:
-    """The lowest and highest value that a metric of `test_metrics.json` can have."""
-    return _RANGES.get(name, (0.0, 1.0))
+def _limits(name: str) -> Interval:
+    return get_metric(name).limits
 
 
 def ranks_affordable(predictions: Predictions, samples: int) -> bool:

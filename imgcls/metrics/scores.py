@@ -1,17 +1,16 @@
-"""Scores from counts: accuracy, precision, recall, F1, kappa, MCC, top-k.
+"""Scores from counts: accuracy, precision, recall, F1, kappa, MCC.
 
-All but top-k need three counts a class (hits, support, predicted), never the C x C matrix, so
-they stay light with many classes and work on thousands of bootstrap resamples at once.
+They need three counts a class (hits, support, predicted), never the C x C matrix, so they stay
+light with many classes and work on thousands of bootstrap resamples at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from imgcls.metrics.predictions import Predictions
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -31,20 +30,82 @@ class ClassCounts:
     support: np.ndarray
     predicted: np.ndarray
 
-    @property
+    @cached_property
     def precision(self) -> np.ndarray:
         """float64 [..., C]; 0 where nothing was predicted."""
         return _ratio(self.hits, self.predicted)
 
-    @property
+    @cached_property
     def recall(self) -> np.ndarray:
         """float64 [..., C]; 0 where there is no true picture."""
         return _ratio(self.hits, self.support)
 
-    @property
+    @cached_property
     def f1(self) -> np.ndarray:
         """float64 [..., C]; 0 where the class is in neither truth nor prediction."""
         return _ratio(2 * self.hits, self.support + self.predicted)
+
+    @cached_property
+    def total(self) -> np.ndarray:
+        """Pictures: float64 [...]."""
+        return np.asarray(self.support.sum(axis=-1))
+
+    def macro(self, by_class: np.ndarray) -> np.ndarray:
+        """The mean over the classes seen in truth or prediction, as in scikit-learn: [...]."""
+        return _mean_where(by_class, (self.support > 0) | (self.predicted > 0))
+
+    def weighted(self, by_class: np.ndarray) -> np.ndarray:
+        """The mean weighted by support: [...]."""
+        return np.asarray((by_class * self.support).sum(axis=-1) / self.total)
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """The share of pictures whose class was predicted: float64 [...]."""
+        return np.asarray(self.hits.sum(axis=-1) / self.total)
+
+    @property
+    def balanced_accuracy(self) -> np.ndarray:
+        """The mean recall of the classes with true pictures: float64 [...]."""
+        return _mean_where(self.recall, self.support > 0)
+
+    @property
+    def cohen_kappa(self) -> np.ndarray:
+        """Agreement beyond chance (Cohen, 1960): float64 [...].
+
+        nan when truth and prediction are one same class.
+        """
+        by_chance = (self.support * self.predicted).sum(axis=-1)
+        agreement = self.total * self.hits.sum(axis=-1) - by_chance
+        return _ratio(agreement, _beyond(by_chance, self.total), otherwise=np.nan)
+
+    @property
+    def matthews_correlation(self) -> np.ndarray:
+        """Matthews correlation of C classes (Gorodkin, 2004): float64 [...].
+
+        0 when all truths or all predictions are one class, as in scikit-learn.
+        """
+        by_chance = (self.support * self.predicted).sum(axis=-1)
+        covariance = self.total * self.hits.sum(axis=-1) - by_chance
+        truth_spread = _beyond((self.support**2).sum(axis=-1), self.total)
+        predicted_spread = _beyond((self.predicted**2).sum(axis=-1), self.total)
+        # two roots, because the product of the spreads leaves the integers that a float64 holds
+        return _ratio(covariance, np.sqrt(truth_spread) * np.sqrt(predicted_spread))
+
+    @property
+    def accuracy_error(self) -> float:
+        """The standard error of the accuracy, one more picture right and one wrong (Laplace)."""
+        return float(np.sqrt(_share_variance(self.hits.sum(), self.support.sum())))
+
+    @property
+    def balanced_accuracy_error(self) -> float:
+        """The standard error of balanced_accuracy.
+
+        Each class counts one more picture right and one more wrong (Laplace), so that a class of
+        one picture does not look certain.
+        """
+        seen = self.support > 0
+        variances = _share_variance(self.hits[seen], self.support[seen])
+        return float(np.sqrt(variances.sum()) / seen.sum())
 
 
 def class_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> ClassCounts:
@@ -75,92 +136,6 @@ def confused_pairs(confusion: csr_array, most: int) -> list[tuple[int, int, int]
     order = wrong[np.lexsort((predicted[wrong], true[wrong], -counts[wrong]))[:most]]
     columns = (true, predicted, counts)
     return list(zip(*(column[order].tolist() for column in columns), strict=True))
-
-
-def count_scores(counts: ClassCounts) -> dict[str, np.ndarray]:
-    """accuracy, balanced_accuracy, and precision, recall, f1 (macro, weighted): float64 [...].
-
-    balanced_accuracy is the mean recall of the classes with true pictures. Precision, recall and
-    F1 are scikit-learn's defaults: macro over the classes seen in truth or prediction, weighted by
-    support, `zero_division=0`.
-    """
-    support = counts.support
-    total = support.sum(axis=-1)
-    seen = (support > 0) | (counts.predicted > 0)
-    scores = {
-        "accuracy": counts.hits.sum(axis=-1) / total,
-        "balanced_accuracy": _mean_where(counts.recall, support > 0),
-    }
-    for name in ("precision", "recall", "f1"):
-        by_class = getattr(counts, name)
-        scores[f"{name}_macro"] = _mean_where(by_class, seen)
-        scores[f"{name}_weighted"] = (by_class * support).sum(axis=-1) / total
-    return scores
-
-
-def cohen_kappa(counts: ClassCounts) -> np.ndarray:
-    """Agreement beyond chance (Cohen, 1960): float64 [...].
-
-    nan when truth and prediction are one same class.
-    """
-    total = counts.support.sum(axis=-1)
-    by_chance = (counts.support * counts.predicted).sum(axis=-1)
-    possible = _beyond(by_chance, total)
-    agreement = total * counts.hits.sum(axis=-1) - by_chance
-    return _ratio(agreement, possible, otherwise=np.nan)
-
-
-def matthews_correlation(counts: ClassCounts) -> np.ndarray:
-    """Matthews correlation of C classes (Gorodkin, 2004): float64 [...].
-
-    0 when all truths or all predictions are one class, as in scikit-learn.
-    """
-    total = counts.support.sum(axis=-1)
-    covariance = total * counts.hits.sum(axis=-1) - (counts.support * counts.predicted).sum(axis=-1)
-    truth_spread = _beyond((counts.support**2).sum(axis=-1), total)
-    predicted_spread = _beyond((counts.predicted**2).sum(axis=-1), total)
-    # two roots, because the product of the spreads leaves the integers that a float64 holds
-    return _ratio(covariance, np.sqrt(truth_spread) * np.sqrt(predicted_spread))
-
-
-def top_k_accuracy(predictions: Predictions, k: int) -> float:
-    """Share of pictures whose class is among the k highest scores (ties: `label_ranks`).
-
-    k must be below the number of classes.
-    """
-    return float((predictions.label_ranks < k).mean())
-
-
-def validation_metrics(predictions: Predictions) -> dict[str, float | None]:
-    """The `val_` columns of `history.csv`; a top-k with k >= classes is None.
-
-    `_se`: standard errors, float. Those of a class's recall and of accuracy count one more picture
-    right and one more wrong (Laplace), so that a class of one picture does not look certain.
-    """
-    num_classes = predictions.logits.shape[1]
-    counts = class_counts(predictions.labels, predictions.predicted, num_classes)
-    scores = count_scores(counts)
-    seen = counts.support > 0
-    recall_variances = _share_variance(counts.hits[seen], counts.support[seen])
-    accuracy_variance = _share_variance(counts.hits.sum(), counts.support.sum())
-    metrics: dict[str, float | None] = {
-        "val_loss": float(predictions.picture_losses.mean()),
-        "val_accuracy": float(scores["accuracy"]),
-        "val_accuracy_se": float(np.sqrt(accuracy_variance)),
-        "val_balanced_accuracy": float(scores["balanced_accuracy"]),
-        "val_balanced_accuracy_se": float(np.sqrt(recall_variances.sum()) / seen.sum()),
-        "val_precision_macro": float(scores["precision_macro"]),
-        "val_recall_macro": float(scores["recall_macro"]),
-        "val_macro_f1": float(scores["f1_macro"]),
-        "val_precision_weighted": float(scores["precision_weighted"]),
-        "val_recall_weighted": float(scores["recall_weighted"]),
-        "val_f1_weighted": float(scores["f1_weighted"]),
-    }
-    for k in (3, 5):
-        metrics[f"val_top_{k}_accuracy"] = (
-            top_k_accuracy(predictions, k) if k < num_classes else None
-        )
-    return metrics
 
 
 def _share_variance(hits: np.ndarray, count: np.ndarray) -> np.ndarray:

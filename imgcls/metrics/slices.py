@@ -8,15 +8,14 @@ from functools import partial
 import numpy as np
 
 from imgcls.errors import DataError
-from imgcls.metrics.calibration import expected_calibration_error, reliability_bins
 from imgcls.metrics.intervals import resampled_intervals
 from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.registry import all_metrics
 from imgcls.metrics.resampling import Resampler, Units
 from imgcls.metrics.tally import Tally
 from imgcls.results.evaluation import Slice
 
 MOST_INTERVALS = 100
-SLICED = ("accuracy", "balanced_accuracy", "f1_macro", "nll")
 
 
 def slice_metrics(
@@ -37,11 +36,12 @@ def slice_metrics(
     names, places, counts = np.unique(
         np.asarray(values, dtype=str), return_inverse=True, return_counts=True
     )
+    sliced = [metric for metric in all_metrics(()) if metric.sliced]
     rows = []
     for place, index in enumerate(np.argsort(-counts, kind="stable")):
         mine = np.flatnonzero(places == index)
         part = predictions.facts.of(mine)
-        tally = Tally(part)
+        tally = Tally(part, sliced)
         whole = tally.metrics(np.ones((1, len(mine))))
         own_groups = None if groups is None else np.asarray(groups, dtype=object)[mine]
         own_folds = None if folds is None else folds[mine]
@@ -51,8 +51,8 @@ def slice_metrics(
                 value=str(names[index]),
                 samples=len(mine),
                 metrics={
-                    **{name: float(whole[name][0]) for name in SLICED},
-                    "ece": expected_calibration_error(reliability_bins(part)),
+                    m.name: m.from_facts(part) if m.from_facts else float(whole[m.name][0])
+                    for m in sliced
                 },
                 intervals=_intervals(tally, draws) if samples and place < MOST_INTERVALS else {},
             )
@@ -62,7 +62,6 @@ def slice_metrics(
 
 def _intervals(tally: Tally, resampler: Callable[[], Resampler]) -> dict[str, tuple[float, float]]:
     try:
-        found = resampled_intervals(tally.metrics, resampler())
+        return resampled_intervals(tally.metrics, resampler())
     except DataError:
         return {}
-    return {name: found[name] for name in SLICED if name in found}

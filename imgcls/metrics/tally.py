@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgcls.metrics.predictions import PictureFacts, Predictions
-from imgcls.metrics.scores import ClassCounts, cohen_kappa, count_scores, matthews_correlation
+from imgcls.metrics.registry import Metric
+from imgcls.metrics.scores import ClassCounts
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 class Tally:
     """Metrics of many resamples at once, each given by how often it holds each picture.
 
-    ranks: gives ROC AUC and average precision, too.
+    metrics: those that resamples cannot have are passed over. ranks: gives ROC AUC and average
+    precision, too.
     """
 
     def __init__(
-        self, facts: PictureFacts, top_k: Sequence[int] = (), ranks: RankTally | None = None
+        self, facts: PictureFacts, metrics: Sequence[Metric], ranks: RankTally | None = None
     ) -> None:
         # classes that nobody saw or said count nowhere: memory for the pictures', not for all
         met, numbers = np.unique(np.stack([facts.labels, facts.predicted]), return_inverse=True)
@@ -30,9 +32,8 @@ class Tally:
         self._correct = facts.correct
         self._by_label = _Sums(labels)
         self._by_predicted = _Sums(predicted)
-        self._of_pictures = {f"top_{k}_accuracy": facts.label_ranks < k for k in top_k}
-        self._of_pictures["nll"] = facts.picture_losses
-        self._of_pictures["brier"] = facts.brier_scores
+        self._of_counts = {m.name: m.from_counts for m in metrics if m.from_counts}
+        self._of_pictures = {m.name: m.from_pictures(facts) for m in metrics if m.from_pictures}
         self._ranks = ranks
 
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -44,9 +45,7 @@ class Tally:
         )
         total = weights.sum(axis=1)
         return {
-            **count_scores(counts),
-            "cohen_kappa": cohen_kappa(counts),
-            "mcc": matthews_correlation(counts),
+            **{name: score(counts) for name, score in self._of_counts.items()},
             **{name: weights @ values / total for name, values in self._of_pictures.items()},
             **({} if self._ranks is None else self._ranks.metrics(weights)),
         }

@@ -5,27 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from imgcls.metrics.registry import find_metric
 from imgcls.output.numbers import percent, score
 
 _WORDS = {"f1": "F1", "roc": "ROC", "auc": "AUC", "ece": "ECE"}
-_TITLES = {
-    "cohen_kappa": "Cohen's kappa",
-    "mcc": "Matthews correlation",
-    "nll": "NLL (log loss)",
-    "brier": "Brier score",
-    "ece": "Calibration error",
-    "ece_equal_mass": "Calibration error (equal mass)",
-    "classwise_ece": "Calibration error (classwise)",
-    "samples": "Pictures",
-    "num_classes": "Classes",
-}
+_TITLES = {"samples": "Pictures", "num_classes": "Classes"}
 _AVERAGES = ("macro", "micro", "weighted")
 
 
 def metric_title(name: str) -> str:
     """The name of a metric or column as it reads: `roc_auc_macro` is "ROC AUC (macro)"."""
-    if name in _TITLES:
-        return _TITLES[name]
+    metric = find_metric(name)
+    given = _TITLES.get(name) if metric is None else metric.title
+    if given:
+        return given
     *stem, last = name.split("_")
     average = f" ({last})" if stem and last in _AVERAGES else ""
     text = " ".join(_WORDS.get(word, word) for word in (stem if average else [*stem, last]))
@@ -38,9 +31,6 @@ def metric_writer(name: str, pictures: int) -> Callable[[float | None], str]:
 
 
 def is_share(name: str) -> bool:
-    """Whether it reads in percent: accuracies, precision, recall, F1, calibration errors."""
-    return (
-        name.endswith("accuracy")
-        or name.startswith(("precision", "recall", "f1"))
-        or "ece" in name.split("_")
-    )
+    """Whether the metric reads in percent, as the share of pictures that it is."""
+    metric = find_metric(name)
+    return metric is not None and metric.share

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from imgcls.config.files import open_file
+from imgcls.metrics.registry import VALIDATION
 from imgcls.results.record import to_plain
 from imgcls.storage.durable import replacing, strict_json, write_text
 
@@ -20,19 +21,7 @@ SPLIT_COLUMNS = ("path", "label", "group", "split", "fold", "sha256")
 HISTORY_COLUMNS = (
     "epoch",
     "train_loss",
-    "val_loss",
-    "val_accuracy",
-    "val_accuracy_se",
-    "val_balanced_accuracy",
-    "val_balanced_accuracy_se",
-    "val_precision_macro",
-    "val_recall_macro",
-    "val_macro_f1",
-    "val_precision_weighted",
-    "val_recall_weighted",
-    "val_f1_weighted",
-    "val_top_3_accuracy",
-    "val_top_5_accuracy",
+    *(name for column in VALIDATION for name in column.columns),
     "val_temperature",
     "val_calibrated_loss",
     "lr",

@@ -46,7 +46,7 @@ def test_areas_equal_scikit_learn_class_by_class(p, in_float64):
             assert np.isnan([ranks.roc_auc[c], ranks.average_precision[c]]).all()
     one_hot = np.eye(scores.shape[1])[p.labels]
     expected = sklearn_areas(one_hot.ravel(), scores.ravel())
-    assert (ranks.micro_roc_auc, ranks.micro_average_precision) == pytest.approx(
+    assert (ranks.roc_auc_micro, ranks.average_precision_micro) == pytest.approx(
         expected, abs=1e-12
     )
 
@@ -69,8 +69,8 @@ def test_small_blocks_give_the_same_areas(monkeypatch):
     parts = ranked(p.labels, p.softmax[:])
     assert np.array_equal(whole.roc_auc, parts.roc_auc)
     assert np.array_equal(whole.average_precision, parts.average_precision)
-    assert whole.micro_roc_auc == parts.micro_roc_auc
-    assert whole.micro_average_precision == parts.micro_average_precision
+    assert whole.roc_auc_micro == parts.roc_auc_micro
+    assert whole.average_precision_micro == parts.average_precision_micro
 
 
 def test_compute_roc_auc_leaves_out_the_absent_class():

@@ -15,8 +15,9 @@ from imgcls.metrics import predictions as predictions_module
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.intervals import bootstrap_intervals, percentile_interval
 from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.registry import all_metrics
 from imgcls.metrics.resampling import Resampler, draw, draw_units
-from imgcls.metrics.scores import class_counts, count_scores
+from imgcls.metrics.scores import class_counts
 from imgcls.metrics.slices import slice_metrics
 from imgcls.metrics.tally import RankTally, Tally
 
@@ -57,7 +58,7 @@ def test_each_resample_scores_as_scikit_learn_scores_its_pictures():
     p = Predictions(p.keys, p.logits, np.where(p.labels == 4, 0, p.labels))  # one class absent
     drawn = np.random.default_rng(0).multinomial(14, np.full(14, 1 / 14), 20)
     weights = np.repeat(drawn, 3, axis=1)[:, :40].astype(float)
-    scored = Tally(p.facts, (1, 3), RankTally(p)).metrics(weights)
+    scored = Tally(p.facts, all_metrics((1, 3)), RankTally(p)).metrics(weights)
     for r, row in enumerate(weights.astype(int)):
         rows = np.repeat(np.arange(40), row)
         labels, guess = p.labels[rows], p.predicted[rows]
@@ -87,7 +88,7 @@ def test_areas_of_each_resample_equal_scikit_learn(rounded):
     p = Predictions(p.keys, np.round(p.logits) if rounded else p.logits, p.labels)
     weights = np.random.default_rng(1).integers(0, 3, (25, 30)).astype(float)
     weights[0, p.labels == 2] = 0
-    scored = Tally(p.facts, ranks=RankTally(p)).metrics(weights)
+    scored = Tally(p.facts, (), RankTally(p)).metrics(weights)
     for r, row in enumerate(weights.astype(int)):
         rows = np.repeat(np.arange(30), row)
         one_hot, scores = np.eye(3)[p.labels[rows]], p.probabilities[rows]
@@ -297,10 +298,8 @@ def test_pooled_intervals_cover_the_truth_as_often_as_they_say(spread, monkeypat
 
     rng = np.random.default_rng(0)
     names = ("accuracy", "balanced_accuracy")
-    facts = [
-        count_scores(class_counts(p.labels, p.predicted, 14)) for p in map(pooled, [rng] * 4000)
-    ]
-    truth = {name: np.mean([scores[name] for scores in facts]) for name in names}
+    counts = [class_counts(p.labels, p.predicted, 14) for p in map(pooled, [rng] * 4000)]
+    truth = {name: np.mean([getattr(each, name) for each in counts]) for name in names}
     covered = dict.fromkeys(names, 0)
     for trial in range(1000):
         found = bootstrap_intervals(pooled(rng), 1000, seed=trial, folds=folds)

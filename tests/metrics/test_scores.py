@@ -14,9 +14,8 @@ from sklearn import metrics as sk
 from imgcls.errors import DataError
 from imgcls.metrics import calculator
 from imgcls.metrics import predictions as predictions_module
-from imgcls.metrics.calculator import MetricsCalculator
+from imgcls.metrics.calculator import MetricsCalculator, validation_metrics
 from imgcls.metrics.predictions import Predictions
-from imgcls.metrics.scores import validation_metrics
 
 
 def computed(p):

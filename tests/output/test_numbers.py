@@ -35,7 +35,14 @@ def test_losses_and_areas_keep_four_decimals():
     assert [n for n in ("nll", "brier", "roc_auc_macro", "average_precision_macro", "cohen_kappa",
                         "mcc") if is_share(n)] == []  # fmt: skip
     assert metric_writer("nll", 22)(0.5) == "0.5000"
-    for name in ("accuracy", "top_3_accuracy", "precision_macro", "f1", "ece", "classwise_ece"):
+    for name in (
+        "accuracy",
+        "top_3_accuracy",
+        "precision_macro",
+        "f1_macro",
+        "ece",
+        "classwise_ece",
+    ):
         assert metric_writer(name, 22)(0.5) == "50%"
 
 

@@ -37,8 +37,8 @@ from imgcls.errors import (
     RunFailedError,
     WorkerError,
 )
+from imgcls.metrics.calculator import validation_metrics
 from imgcls.metrics.calibration import fit_temperature
-from imgcls.metrics.scores import validation_metrics
 
 
 class TrainBatches(Protocol):

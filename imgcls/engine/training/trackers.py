@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from imgcls.errors import ConfigError
+from imgcls.metrics.registry import lower_is_better
 
 
 class AverageMeter:
@@ -46,20 +47,21 @@ class AverageMeter:
 class MetricTracker:
     """The best epoch by one metric, and how long ago it was.
 
-    Without a `mode`, metrics whose name ends in "loss" want to fall, all others to rise. Epochs
-    whose metric lies within one standard error (`<metric>_se`, where there is one) of the highest
-    so far count as equal, since so few pictures cannot tell them apart, and the lowest loss among
-    them wins: val_calibrated_loss, or else val_loss. That is the one-standard-error rule (Breiman
-    et al., Classification and Regression Trees, 1984). A nan or None never becomes the best and
-    never hides a later one. best_epoch: None before there is one. Raises ConfigError for a mode
-    other than "min" and "max".
+    Without a `mode`, columns of `history.csv` want to fall or rise as they are declared; of other
+    metrics those whose name ends in "loss" want to fall, all others to rise. Epochs whose metric
+    lies within one standard error (`<metric>_se`, where there is one) of the highest so far count
+    as equal, since so few pictures cannot tell them apart, and the lowest loss among them wins:
+    val_calibrated_loss, or else val_loss. That is the one-standard-error rule (Breiman et al.,
+    Classification and Regression Trees, 1984). A nan or None never becomes the best and never hides
+    a later one. best_epoch: None before there is one. Raises ConfigError for a mode other than
+    "min" and "max".
     """
 
     def __init__(self, metric: str, mode: Literal["min", "max"] | None = None) -> None:
         if mode not in (None, "min", "max"):
             raise ConfigError(f"mode {mode!r} is neither min nor max")
         self.metric = metric
-        self.mode = mode or ("min" if metric.endswith("loss") else "max")
+        self.mode = mode or ("min" if lower_is_better(metric) else "max")
         self.best_value: float | None = None
         self.best_loss: float | None = None
         self.best_epoch: int | None = None

@@ -12,15 +12,18 @@ from imgcls.engine.checkpoint.temperature import Temperature, read_temperature
 from imgcls.jobs.evaluate.pictures import readable, run_pictures
 from imgcls.jobs.evaluate.scored import Opened, Scored, Session
 from imgcls.jobs.scorer import open_scorer
+from imgcls.metrics.calculator import MetricSource
 from imgcls.metrics.calibration import (
-    calibration_scores,
     expected_calibration_error,
     fit_temperature,
     reliability_bins,
 )
 from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.registry import get_metric
 from imgcls.results.evaluation import Calibration, CalibrationScores
 from imgcls.storage.scores import temporary_scores
+
+_SCORES = ("nll", "brier", "ece", "ece_equal_mass", "classwise_ece")
 
 
 def open_calibrated(session: Session, checkpoint: Checkpoint, folder: Path) -> Opened:
@@ -99,4 +102,6 @@ def calibration_notes(
 def _described(predictions: Predictions) -> CalibrationScores:
     bins = asdict(reliability_bins(predictions))
     reliability = {name: values.tolist() for name, values in bins.items()}
-    return CalibrationScores(**calibration_scores(predictions), reliability=reliability)
+    source = MetricSource(predictions)
+    scores = {name: source.value(get_metric(name)) for name in _SCORES}
+    return CalibrationScores(**scores, reliability=reliability)

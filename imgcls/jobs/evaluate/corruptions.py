@@ -13,7 +13,7 @@ from imgcls.engine.scoring.corruptions import CORRUPTIONS, SEVERITIES, predict_c
 from imgcls.errors import ConfigError
 from imgcls.jobs.evaluate.scored import Extra, Scored
 from imgcls.metrics.predictions import Predictions
-from imgcls.metrics.scores import class_counts, count_scores
+from imgcls.metrics.scores import class_counts
 from imgcls.models.card import preprocessing_from_card
 from imgcls.results.evaluation import CorruptionRow, Corruptions, CorruptionScores
 
@@ -47,8 +47,8 @@ def corruptions(scored: Scored) -> dict[str, Any]:
 
 
 def _scores(clean: Predictions, predicted: np.ndarray) -> CorruptionScores:
-    scores = count_scores(class_counts(clean.labels, predicted, clean.logits.shape[1]))
-    return CorruptionScores(float(scores["accuracy"]), float(scores["balanced_accuracy"]))
+    counts = class_counts(clean.labels, predicted, clean.logits.shape[1])
+    return CorruptionScores(float(counts.accuracy), float(counts.balanced_accuracy))
 
 
 def _mean(scores: Sequence[CorruptionScores]) -> CorruptionScores:

@@ -17,16 +17,8 @@ from imgcls.errors import ConfigError, DataError, ThresholdError
 from imgcls.jobs.evaluate.scored import Scored
 from imgcls.metrics.decisions import coverage_table, least_cost_classes, operating_points
 from imgcls.metrics.intervals import resampled_intervals
+from imgcls.metrics.registry import all_metrics
 from imgcls.results.evaluation import Costs, EvalReport, MeanCost, ThresholdCheck
-
-_HIGHER_IS_BETTER = (
-    "accuracy",
-    "balanced_accuracy",
-    *(f"{name}_{kind}" for name in ("precision", "recall", "f1") for kind in ("macro", "weighted")),
-    *(f"{name}_{kind}" for name in ("roc_auc", "average_precision") for kind in ("macro", "micro")),
-    "cohen_kappa",
-    "mcc",
-)
 
 
 def decisions(scored: Scored) -> dict[str, Any]:
@@ -105,7 +97,7 @@ def read_costs(file: Path, class_names: Sequence[str]) -> np.ndarray:
 
 def require_thresholds(config: EvaluateConfig) -> None:
     """Check `--fail-under`: ConfigError for a metric not computed, or better when it is lower."""
-    known = (*_HIGHER_IS_BETTER, *(f"top_{k}_accuracy" for k in config.top_k))
+    known = [metric.name for metric in all_metrics(config.top_k) if metric.higher_is_better]
     for name in config.fail_under:
         if name not in known:
             raise ConfigError(f"--fail-under {name}: choose from {', '.join(known)}")

@@ -23,8 +23,9 @@ from imgcls.jobs.evaluate.trained_on import pooled, with_trained_on
 from imgcls.jobs.plan.compute import compute_settings
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.scorer import open_scorer
-from imgcls.metrics.intervals import fold_interval, metric_range
+from imgcls.metrics.intervals import fold_interval
 from imgcls.metrics.predictions import Predictions, blocks
+from imgcls.metrics.registry import SIZES, get_metric
 from imgcls.results.evaluation import CrossValidation, EvalReport
 from imgcls.storage.bad_images import add_bad_images
 from imgcls.storage.evaluations import LOGITS, write_evaluation
@@ -183,11 +184,7 @@ def keep_summary(session: Session, report: EvalReport) -> EvalReport:
 def _over_folds(scored: Scored, reports: Sequence[EvalReport]) -> dict[str, Any]:
     """Mean, spread and interval of each metric over the folds, and what each fold has."""
     checkpoints = scored.checkpoints
-    scores = [
-        name
-        for name in reports[0].metrics
-        if name not in ("samples", "num_classes", "classes_scored")
-    ]
+    scores = [name for name in reports[0].metrics if name not in SIZES]
     values = {name: [report.metrics[name] for report in reports] for name in scores}
     complete = {n: v for n, v in values.items() if None not in v}
     return {
@@ -196,7 +193,9 @@ def _over_folds(scored: Scored, reports: Sequence[EvalReport]) -> dict[str, Any]
             splitter=checkpoints[0].facts.get("splitter"),
             mean={n: float(np.mean(complete[n])) if n in complete else None for n in scores},
             std={n: float(np.std(complete[n], ddof=1)) if n in complete else None for n in scores},
-            interval={n: fold_interval(v, limits=metric_range(n)) for n, v in complete.items()},
+            interval={
+                n: fold_interval(v, limits=get_metric(n).limits) for n, v in complete.items()
+            },
             per_fold=tuple(
                 {"fold": report.fold, "best_epoch": checkpoint.facts["epoch"], **report.metrics}
                 for report, checkpoint in zip(reports, checkpoints, strict=True)

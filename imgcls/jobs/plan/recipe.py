@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from imgcls.config.run import Monitor, TrainConfig
 from imgcls.data.pixels.augmentation import augmentation
 from imgcls.data.table import SourceDefaults
 from imgcls.errors import ConfigError
+from imgcls.metrics.registry import VALIDATION
 
 # below it, classes differ by what a stratified split does to them anyway
 UNBALANCED_FROM = 1.5
@@ -175,8 +175,8 @@ def plan_recipe(
 
 
 def _check_monitor(monitor: Monitor, num_classes: int) -> None:
-    k = re.fullmatch(r"val_top_(\d+)_accuracy", monitor)
-    if k is not None and int(k[1]) >= num_classes:
+    [metric] = (column.metric for column in VALIDATION if column.name == monitor)
+    if num_classes <= metric.more_classes_than:
         raise ConfigError(
             f"early_stopping.metric (--eval-metric) {monitor}: is undefined with {num_classes} "
             "classes, which are no more than that; take another, such as val_accuracy"

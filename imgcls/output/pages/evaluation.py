@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from imgcls.metrics.predictions import Predictions
+from imgcls.metrics.registry import find_metric
 from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import few_pictures, reach
 from imgcls.output.pages.page import Table, Thumbnail, format_cell, render_page
@@ -28,9 +29,6 @@ from imgcls.output.plots.drawing import Drawing
 from imgcls.output.screens.trained_on import trained_on_in_words
 from imgcls.results.comparison import TrainedOn
 
-_CARDS = (
-    "accuracy", "balanced_accuracy", "f1_macro", "roc_auc_macro", "average_precision_macro", "ece",
-)  # fmt: skip
 # browsers take half a minute to sort ten times as many
 _MOST_ROWS = 2_000
 _PRECISIONS = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -136,7 +134,7 @@ def evaluation_page(
         "title": f"{facts['model_name']} on {facts['split']}",
         "subtitle": f"{count}, {_folds(facts['fold'])}",
         "notes": [*facts.get("notes", ()), *notes],
-        "cards": [_card(metrics, facts.get("intervals", {}), name) for name in _CARDS],
+        "cards": [_card(facts, name) for name in metrics if _is_card(name)],
         "sections": [section for section in sections if not section.is_empty],
     }
     return render_page("evaluation.html", page=page)
@@ -146,13 +144,15 @@ def _folds(fold: int | str) -> str:
     return "all folds" if fold == "all" else f"fold {fold}"
 
 
-def _card(
-    metrics: Mapping[str, Any],
-    intervals: Mapping[str, Sequence[float]],
-    name: str,
-) -> tuple[str, str, str]:
+def _is_card(name: str) -> bool:
+    metric = find_metric(name)
+    return metric is not None and metric.card
+
+
+def _card(facts: Mapping[str, Any], name: str) -> tuple[str, str, str]:
+    metrics = facts["metrics"]
     written = metric_writer(name, metrics["samples"])
-    detail = reach(intervals.get(name), written)
+    detail = reach(facts.get("intervals", {}).get(name), written)
     return metric_title(name), written(metrics[name]), detail and f"95% interval {detail}"
 
 

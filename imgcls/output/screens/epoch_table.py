@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from imgcls.metrics.registry import VALIDATION, lower_is_better
 from imgcls.storage.tables import HISTORY_COLUMNS
 
-_SHOWN = {
+_TITLES = {
     "train_loss": "train loss",
-    "val_loss": "val loss",
     "val_calibrated_loss": "cal. loss",
-    "val_accuracy": "acc",
-    "val_balanced_accuracy": "bal. acc",
-    "val_macro_f1": "F1",
+    **{column.name: column.title for column in VALIDATION},
 }
-# shown where one of them chooses
-_OTHERS = {
-    "val_precision_macro": "precision",
-    "val_recall_macro": "recall",
-    "val_precision_weighted": "w. prec.",
-    "val_recall_weighted": "w. recall",
-    "val_f1_weighted": "w. F1",
-    "val_top_3_accuracy": "top 3",
-    "val_top_5_accuracy": "top 5",
-}
+# the others are shown where one of them chooses
+_SHOWN = (
+    "train_loss",
+    "val_loss",
+    "val_calibrated_loss",
+    *(column.name for column in VALIDATION if column.shown and column.name != "val_loss"),
+)
 _WITH_ERROR = len("0.1234±.123")
 
 
@@ -45,7 +40,7 @@ class EpochTable:
 
     def rule(self) -> str:
         """How the best epoch is chosen, in one line."""
-        lowest = self._monitor.endswith("loss")
+        lowest = lower_is_better(self._monitor)
         chosen = f"{'lowest' if lowest else 'highest'} {_title(self._monitor)}"
         if _title(self._monitor) == self._loss:
             return f"Best: {chosen}."
@@ -81,7 +76,7 @@ def _with_error(name: str, metrics: Mapping[str, float | None]) -> str:
 
 
 def _title(name: str) -> str:
-    return (_SHOWN | _OTHERS).get(name, name)
+    return _TITLES.get(name, name)
 
 
 def _number(value: float | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from imgcls.metrics.registry import find_metric
 from imgcls.output.console import Console
 from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import (
@@ -82,12 +83,10 @@ def _headline(report: EvalReport) -> RenderableType:
 
 def _headline_names(report: EvalReport) -> tuple[str, ...]:
     # of k classes or fewer the top k always hold the right one
-    top = [name for name, value in report.metrics.items() if "top_" in name and value is not None]
-    return (
-        "accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro",
-        *(name for name in top if name != "top_1_accuracy"), "roc_auc_macro",
-        "average_precision_macro", "cohen_kappa", "mcc", "nll", "brier",
-    )  # fmt: skip
+    classes = report.metrics["num_classes"]
+    found = (find_metric(name) for name in report.metrics)
+    shown = [m for m in found if m and m.headline and classes > m.more_classes_than]
+    return tuple(metric.name for metric in sorted(shown, key=lambda metric: metric.headline))
 
 
 def _facts(report: EvalReport) -> RenderableType:
