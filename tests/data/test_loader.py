@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_images
 from timm.data import create_transform
 
 from imgcls.config.augment import PRESETS
-from imgcls.data.loading.bad_images import BadImages
+from imgcls.data.loading.bad_images import BadImage, BadImages
 from imgcls.data.loading.loader import EvalLoader, TrainLoader, resolve_workers
 from imgcls.data.loading.sampling import EpochSampler, square_root_draw
 from imgcls.data.open import open_source
@@ -191,6 +191,16 @@ def test_a_batch_without_a_readable_picture_stops_also_when_skipping(photos):
     for batches in (evaluation, loader.steps(0)):
         with pytest.raises(BadImageError, match="disk or the mount still there"):
             list(batches)
+
+
+def test_those_left_out_are_told_of_once_also_to_a_late_listener():
+    """A fold is built before anyone hears of it: what was met until then is told behind."""
+    met, told = [BadImage(f"{n}.jpg", "cat", f"/{n}.jpg", "empty") for n in range(3)], []
+    bad_images = BadImages(skip=True)
+    bad_images.meet(met[:2])
+    bad_images.tell(told.append)
+    bad_images.meet(met)
+    assert told == met
 
 
 def test_an_unknown_policy_is_named():

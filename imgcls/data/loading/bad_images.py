@@ -32,14 +32,19 @@ class BadImages:
     """The policy on pictures that cannot be read (`error` or `skip`), and those met so far.
 
     skip: leave them out, instead of stopping. may_skip: whether the command could be told to.
-    on_new is told of each one the first time.
     """
 
     def __init__(self, *, skip: bool = False, may_skip: bool = True) -> None:
         self._skip = skip
         self._advice = ", or leave such pictures out with --on-bad-image skip" if may_skip else ""
         self._met: dict[str, BadImage] = {}
-        self.on_new: Callable[[BadImage], None] = lambda _image: None
+        self._on_new: Callable[[BadImage], None] = lambda _image: None
+
+    def tell(self, on_new: Callable[[BadImage], None]) -> None:
+        """Tell `on_new` of each one that is left out, once: those so far, and those to come."""
+        for image in self.met:
+            on_new(image)
+        self._on_new = on_new
 
     @property
     def met(self) -> tuple[BadImage, ...]:
@@ -56,7 +61,7 @@ class BadImages:
                 )
             if image.key not in self._met:
                 self._met[image.key] = image
-                self.on_new(image)
+                self._on_new(image)
 
 
 def nothing_left(images: Sequence[BadImage], what: str) -> BadImageError:

@@ -123,8 +123,13 @@ class Stopped:
 
 @dataclass(frozen=True)
 class ImageSkipped:
-    """A picture that cannot be read is left out from here on; told once for each."""
+    """A picture that cannot be read is left out from here on; told once a fold for each.
 
+    key: its name in the data; location: where it lies.
+    """
+
+    key: str
+    label: str
     location: str
     reason: str
 
@@ -148,8 +153,9 @@ def broadcast(observers: Sequence[Observer]) -> Observer:
     """One function that tells every observer, in this order.
 
     An exception of an observer passes through, unseen by those behind it, and ends the training as
-    an error of the loop's own: the last checkpoint is good. So the history's writer says that the
-    disk is full. An observer that must not end the training catches what it can do without.
+    an error of the loop's own: the last checkpoint is good. So the writer of `history.csv` says
+    that the disk is full. An observer that must not end the training catches what it can do
+    without.
     """
 
     def emit(event: Event) -> None:

@@ -34,38 +34,50 @@ class FeatureStore:
 
     It covers every picture that some fold trains or validates with, in the table's order,
     whichever fold asks first: so folds share one pass, and a resumed run finds the same bits.
-    Above 1 GiB they lie in a temporary file that is mapped into memory. With `run`, they are also
-    kept in the run's folder while it trains: what a stop or a kill has left is not computed again.
+    Above 1 GiB they lie in a temporary file that is mapped into memory.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._held: tuple[str, FeatureSet] | None = None
-        self.run: Path | None = None
-        self.on_batch: Callable[[int, int], None] = lambda _done, _total: None
 
-    def of(self, alone: ClassifierAlone, facts: Preprocessing, bad_images: BadImages) -> FeatureSet:
+    def of(
+        self,
+        alone: ClassifierAlone,
+        facts: Preprocessing,
+        bad_images: BadImages,
+        *,
+        run: Path | None = None,
+        on_batch: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> FeatureSet:
         """The features that this classifier's backbone gives. Raises ModelError, BadImageError.
 
-        bad_images: what is done about pictures that cannot be read; told of them each time.
+        bad_images: what is done about pictures that cannot be read; told of them each time. run:
+        where they are also kept until the run has ended, so that a stop or a kill loses none.
+        on_batch is told (pictures done, pictures in all); what it raises ends the computing.
         """
         key = _backbone_key(alone)
         if self._held is None or self._held[0] != key:
-            self._held = (key, self._compute(alone, facts, key, bad_images))
+            folder = None if run is None else self._folder(run, key, facts)
+            self._held = (key, self._compute(alone, facts, folder, bad_images, on_batch))
         found = self._held[1]
         bad_images.meet(list(found.bad.values()))
         return found
 
     def _compute(
-        self, alone: ClassifierAlone, facts: Preprocessing, key: str, bad_images: BadImages
+        self,
+        alone: ClassifierAlone,
+        facts: Preprocessing,
+        folder: Path | None,
+        bad_images: BadImages,
+        on_batch: Callable[[int, int], None],
     ) -> FeatureSet:
         plan, views = self._plan, self._plan.recipe.feature_views
         set_tf32(plan.compute.device, allowed=True)
         split = plan.data.assignment.split
         rows = np.flatnonzero((split == "train") | (split == "val"))
         trained = np.flatnonzero(split == "train")
-        self._done, self._total = 0, len(rows) + (views - 1) * len(trained)
-        folder = self._folder(key, facts)
+        done, total = 0, len(rows) + (views - 1) * len(trained)
         values: np.ndarray | None = None
         missing: set[int] = set()
         for view in range(views):
@@ -79,8 +91,8 @@ class FeatureStore:
                 if values is None:
                     values = _new_array((views, len(rows), found.shape[1]))
                 values[view, np.searchsorted(rows, found_rows)] = found
-                self._done += len(found)
-                self.on_batch(self._done, self._total)
+                done += len(found)
+                on_batch(done, total)
             missing |= lacking
         assert values is not None
         return FeatureSet(rows, values, self._bad(missing, bad_images))
@@ -91,10 +103,8 @@ class FeatureStore:
         why = "could not be read when its features were computed"
         return {row: met.get(table.keys[row], bad_image(table, row, why)) for row in sorted(rows)}
 
-    def _folder(self, key: str, facts: Preprocessing) -> Path | None:
-        """Where features are kept until the run has ended, so that a stop loses none."""
-        if self.run is None:
-            return None
+    def _folder(self, run: Path, key: str, facts: Preprocessing) -> Path | None:
+        """Where in the run's folder these features are kept; None where they cannot be."""
         plan = self._plan
         made_by: dict[str, Any] = {
             "backbone": key,
@@ -110,7 +120,7 @@ class FeatureStore:
         }
         text = json.dumps(made_by, sort_keys=True).encode()
         try:
-            return feature_folder(self.run, hashlib.sha256(text).hexdigest())
+            return feature_folder(run, hashlib.sha256(text).hexdigest())
         except OSError as error:
             _warn_not_kept(error)
             return None

@@ -19,14 +19,10 @@ from imgcls.engine.checkpoint.checkpointer import Checkpointer, find_sound, go_o
 from imgcls.engine.device.memory import is_out_of_memory
 from imgcls.engine.device.runtime import versions
 from imgcls.engine.training.events import (
-    EpochDone,
-    Event,
     FeaturesDone,
-    FoldStarted,
     ImageSkipped,
     Observer,
     Resumed,
-    broadcast,
 )
 from imgcls.engine.training.fit import FitSettings, Parts, fit
 from imgcls.engine.training.interrupt import StopRequest
@@ -46,15 +42,13 @@ from imgcls.jobs.train.assemble import Assembly, assemble
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.head import fit_head
 from imgcls.jobs.train.restore import inexact, machine, restore
-from imgcls.results.audit import AuditPicture
+from imgcls.models.head import ClassifierAlone
 from imgcls.results.training import FoldResult
-from imgcls.storage.bad_images import add_bad_images, append_bad_image
 from imgcls.storage.durable import remove_parts_in, write_text, writing
 from imgcls.storage.model_folder import read_sidecar
 from imgcls.storage.pointers import BEST, LAST, best_of, last_of, settle
 from imgcls.storage.runs import CONFIG, SUMMARY, fold_folder
 from imgcls.storage.splits import recorded_splits
-from imgcls.storage.tables import write_history
 
 # asked for at once, this is no matter of the batch
 _TOO_MUCH_BYTES = 16 * 2**30
@@ -81,17 +75,12 @@ def train_fold(
     config, data, recipe, compute = plan.config, plan.data, plan.recipe, plan.compute
     folder = fold_folder(run, fold)
     checkpoints = folder / "checkpoints"
-    emit = broadcast((partial(_keep_history, folder), emit))
     sound = find_sound(checkpoints)
     saved = sound.last
     if saved is None and sound.problems:
         raise CheckpointError(f"no checkpoint of fold {fold} is sound: {sound.problems[0]}")
     if assembly is None or assembly.fold != fold or assembly.parts.progress.step:
         assembly = assemble(plan, fold, load_weights=saved is None, caches=caches)
-    # no bound method: parts in a circle would keep their loader processes until Python collects
-    # them, in an order in which each of them is waited for in vain, five seconds long
-    caches.features.on_batch = partial(_features_done, emit, stop)
-    caches.features.run = run
     parts = assembly.parts
     if saved is not None:
         restore(plan, fold, parts, saved, force=force)
@@ -110,7 +99,16 @@ def train_fold(
         emit=emit,
         best=best,
     )
-    assembly.bad_images.on_new = partial(_image_skipped, run, emit)
+    # no bound method: parts in a circle would keep their loader processes until Python collects
+    # them, in an order in which each of them is waited for in vain, five seconds long
+    assembly.bad_images.tell(partial(_image_skipped, emit))
+    features_of = partial(
+        caches.features.of,
+        facts=assembly.preprocessing,
+        bad_images=assembly.bad_images,
+        run=run,
+        on_batch=partial(_features_done, emit, stop),
+    )
     settings = FitSettings(
         fold=fold,
         folds=data.folds,
@@ -123,10 +121,18 @@ def train_fold(
     with contextlib.closing(checkpointer), _advising(plan.pace, config.optim.opt, compute.device):
         if saved is None and recipe.fits_head:
             with stop.at_once():
-                _fit_head(plan, fold, assembly, emit)
+                fit_head(
+                    data,
+                    fold,
+                    parts.learner,
+                    features_of,
+                    emit,
+                    imbalance=recipe.imbalance,
+                    seed=config.runtime.seed,
+                )
+        elif isinstance(parts.learner.model, ClassifierAlone) and not parts.progress.finished:
+            features_of(parts.learner.model)
         fit(parts, settings, checkpointer, emit, stop)
-    with writing(run, go_on(run)):
-        add_bad_images(run, map(_as_picture, assembly.bad_images.met))
     return _result(settings, parts, len(data.rows("val", fold)), start_s), assembly
 
 
@@ -140,23 +146,6 @@ def _settled_best(
         # one that is damaged must not keep a later epoch from being the best
         tracker.load_state_dict(MetricTracker(tracker.metric).state_dict())
     return best
-
-
-def _fit_head(plan: Plan, fold: int, assembly: Assembly, emit: Observer) -> None:
-    features_of = partial(
-        assembly.caches.features.of,
-        facts=assembly.preprocessing,
-        bad_images=assembly.bad_images,
-    )
-    fit_head(
-        plan.data,
-        fold,
-        assembly.parts.learner,
-        features_of,
-        emit,
-        imbalance=plan.recipe.imbalance,
-        seed=plan.config.runtime.seed,
-    )
 
 
 def _keep_config(config: TrainConfig, run: Path, checkpoints: Path) -> None:
@@ -188,13 +177,6 @@ def _advising(pace: Pace, opt: str, device: torch.device) -> Iterator[None]:
             "pictures that cannot be read left a batch of one, on which a batch norm cannot be "
             "trained; give a larger --batch-size, or repair the pictures"
         ) from error
-
-
-def _keep_history(folder: Path, event: Event) -> None:
-    """Keep a fold's `history.csv` true: one row for each epoch so far."""
-    if isinstance(event, (FoldStarted, EpochDone)) and event.history:
-        with writing(folder, go_on(folder.parent)):
-            write_history(folder / "history.csv", event.history)
 
 
 def _facts(plan: Plan, fold: int) -> dict[str, object]:
@@ -266,11 +248,5 @@ def _features_done(emit: Observer, stop: StopRequest, done: int, total: int) -> 
         )
 
 
-def _image_skipped(run: Path, emit: Observer, bad: BadImage) -> None:
-    with writing(run, go_on(run)):
-        append_bad_image(run, _as_picture(bad))
-    emit(ImageSkipped(bad.location, bad.reason))
-
-
-def _as_picture(bad: BadImage) -> AuditPicture:
-    return AuditPicture(bad.key, bad.label, note=bad.reason)
+def _image_skipped(emit: Observer, bad: BadImage) -> None:
+    emit(ImageSkipped(bad.key, bad.label, bad.location, bad.reason))

@@ -19,6 +19,7 @@ from imgcls.jobs.train.assemble import Assembly
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.fold import train_fold
 from imgcls.jobs.train.start import begin
+from imgcls.output.observers import run_observers
 from imgcls.results.training import FoldResult
 from imgcls.storage.caches import remove_features
 from imgcls.storage.durable import refused
@@ -46,7 +47,7 @@ class Trainer:
     ) -> None:
         self.plan = plan
         self.run = run
-        self._emit = broadcast(observers)
+        self._emit = broadcast((*run_observers(plan.config, run), *observers))
         self._force = force
         self._assembly = first
         self._caches = RunCaches.of(plan) if first is None else first.caches
