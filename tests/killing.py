@@ -116,12 +116,12 @@ def remains(run: Path) -> dict[str, object]:
         state["progress"].pop("elapsed_s")
         for row in state["history"]["rows"]:
             row.pop("epoch_time")
-        metrics = {k: v for k, v in checkpoint.facts["metrics"].items() if k != "epoch_time"}
+        metrics = {k: v for k, v in checkpoint.sidecar.metrics.items() if k != "epoch_time"}
         found[which] = {
             "weights": load_file(checkpoint.folder / "model.safetensors"),
             "state": state,
             "metrics": metrics,
-            "step": checkpoint.facts["step"],
+            "step": checkpoint.sidecar.step,
         }
     with (run / "fold_0" / "history.csv").open(newline="") as stream:
         found["history"] = [

@@ -19,12 +19,12 @@ def checkpoint_config(checkpoint: Checkpoint) -> TrainConfig:
 
     For one that imgcls did not train: the defaults, with its model's channels.
     """
-    if "config" not in checkpoint.facts:
+    if checkpoint.sidecar.config is None:
         check_card(checkpoint.card)  # before its class names meet any pictures
         channels = preprocessing_from_card(checkpoint.card).input_size[0]
         return TrainConfig.model_validate({"model": {"in_chans": channels}})
     try:
-        return TrainConfig.model_validate(checkpoint.facts["config"])
+        return TrainConfig.model_validate(checkpoint.sidecar.config)
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.folder}: the sidecar's config is not usable") from error
 

@@ -1,8 +1,8 @@
 """The documents of a model's folder, a checkpoint's or one of timm's or Hugging Face's own.
 
 folder/
-  checkpoint.json      a checkpoint's sidecar: facts, the state tree, and the size and hash of every
-                       other file of the folder
+  checkpoint.json      a checkpoint's sidecar: what it says of itself (`facts`), the state tree, and
+                       the size and hash of every other file of the folder
   config.json          architecture, num_classes, label_names or id2label, pretrained_cfg
   model.safetensors    or, in a folder that imgcls did not write, pytorch_model.bin
 """
@@ -12,16 +12,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from imgcls.config import files
 from imgcls.errors import CheckpointError
+from imgcls.results.checkpoint import Sidecar, are_names
+from imgcls.storage.durable import strict_json
 
 FORMAT = "imgcls-checkpoint"
 FORMAT_VERSION = (1, 0)
@@ -32,37 +33,59 @@ WEIGHTS, CARD, STATE, SIDECAR = (
     "checkpoint.json",
 )
 _LARGEST_JSON_BYTES = 512 * 2**20
-_LARGEST_COUNT = 2**53
-# of a surrogate pair, which JSON can hold and no file can
-_HALF = re.compile("[\ud800-\udfff]")
 _PICKLED = "pytorch_model.bin"
 # arguments that change training alone
 _OF_TRAINING = {"drop_rate", "drop_path_rate", "proj_drop_rate", "attn_drop_rate", "pretrained"}
 
 
-def read_sidecar(folder: Path) -> dict[str, Any]:
-    """The sidecar, its own hash verified. Raises CheckpointError when it is no sound one."""
+@dataclass(frozen=True)
+class Manifest:
+    """The whole of `checkpoint.json`.
+
+    seals: size and SHA-256 of each other file, by its name. state: the encoded tree of the training
+    state; None in a checkpoint that cannot be resumed.
+    """
+
+    sidecar: Sidecar
+    seals: Mapping[str, Any]
+    state: Any
+
+
+def read_sidecar(folder: Path) -> Sidecar:
+    """What a checkpoint says of itself. Raises as `read_manifest`."""
+    return read_manifest(folder).sidecar
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """A checkpoint's manifest, its own hash verified. Raises CheckpointError for no sound one."""
     file = folder / SIDECAR
-    sidecar = read_json(file)
-    if sidecar.get("format") != FORMAT:
+    content = read_json(file)
+    if content.get("format") != FORMAT:
         raise CheckpointError(f"{file}: not an imgcls checkpoint")
-    _check_format(file, sidecar)
-    if sidecar.pop("sha256", None) != own_hash(sidecar):
+    _check_format(file, content)
+    if content.pop("sha256", None) != own_hash(content):
         raise CheckpointError(f"{file}: damaged, its content does not match its own hash")
-    seals, facts = sidecar.get("files"), sidecar.get("facts")
-    known = {WEIGHTS, CARD, STATE}
+    seals, known = content.get("files"), {WEIGHTS, CARD, STATE}
     if not isinstance(seals, dict) or not {WEIGHTS, CARD} <= set(seals) <= known:
         raise CheckpointError(f"{file}: does not list the files of a checkpoint")
-    if not isinstance(facts, dict) or not are_names(facts.get("class_names")):
-        raise CheckpointError(f"{file}: does not hold the class names of a checkpoint")
-    for name, is_usable in _FACTS.items():
-        # one that is not there is of an earlier version
-        if facts.get(name) is not None and not is_usable(facts[name]):
-            raise CheckpointError(f"{file}: its {name} is not usable; use another checkpoint")
-    if facts.get("prior") and len(facts["prior"]["shares"]) != len(facts["class_names"]):
-        raise CheckpointError(f"{file}: its prior is not of its classes; use another checkpoint")
-    sidecar.setdefault("state", None)
-    return sidecar
+    try:
+        return Manifest(Sidecar.read(content.get("facts")), seals, content.get("state"))
+    except ValueError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+
+
+def write_manifest(folder: Path, sidecar: Sidecar, state: Any, names: Sequence[str]) -> None:
+    """Write `checkpoint.json` over the files of these names, which are in the folder."""
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": list(FORMAT_VERSION),
+        "imgcls_version": version("imgcls"),
+        "files": {name: seal(folder / name) for name in names},
+        "facts": sidecar.to_json(),
+        "state": state,
+    }
+    content["sha256"] = own_hash(content)
+    (folder / SIDECAR).write_text(strict_json(content), encoding="utf-8")
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -91,54 +114,6 @@ def _check_format(file: Path, sidecar: dict[str, Any]) -> None:
             f"{file}: format {'.'.join(map(str, number))} is newer than this imgcls "
             f"{version('imgcls')} reads ({FORMAT_VERSION[0]}.x); install imgcls>={writer}"
         )
-
-
-def are_names(value: Any) -> bool:
-    """True for one or more texts, no two alike, that can be written into a file."""
-    if not isinstance(value, list) or not value or not all(map(_is_text, value)):
-        return False
-    return len(set(value)) == len(value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and not _HALF.search(value)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _LARGEST_COUNT
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < math.inf
-
-
-def _is_prior(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("imbalance"), str):
-        return False
-    return isinstance(value.get("shares"), list) and all(map(_is_number, value["shares"]))
-
-
-def _all_values(value: Any, is_usable: Callable[[Any], bool]) -> bool:
-    return isinstance(value, dict) and all(map(is_usable, value.values()))
-
-
-# what commands use of a checkpoint's facts; its own hash does not tell who wrote them
-_FACTS: Mapping[str, Callable[[Any], bool]] = {
-    "fold": _is_count,
-    "epoch": _is_count,
-    "step": _is_count,
-    "val_pictures": _is_count,
-    "model_name": _is_text,
-    "data_fingerprint": _is_text,
-    "splitter": _is_text,
-    "finished": lambda value: isinstance(value, bool),
-    "best": lambda value: isinstance(value, bool),
-    "prior": _is_prior,
-    "metrics": lambda value: _all_values(value, lambda v: v is None or _is_number(v)),
-    "config": lambda value: _all_values(value, lambda v: isinstance(v, dict)),
-    "splits": lambda value: _all_values(value, _is_text) and {"sha256", "assigned"} <= set(value),
-    "versions": lambda value: _all_values(value, lambda v: v is None or _is_text(v)),
-}
 
 
 def own_hash(sidecar: Mapping[str, Any]) -> str:

@@ -15,10 +15,10 @@ import itertools
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 from imgcls.config.files import read_bytes
 from imgcls.errors import CheckpointError
+from imgcls.results.checkpoint import Sidecar
 from imgcls.storage.durable import point, pointed_at, remove_folder
 from imgcls.storage.model_folder import SIDECAR, is_model_folder, read_sidecar
 
@@ -72,23 +72,39 @@ def best_of(folder: Path) -> Path | None:
     """
     named = _named(folder / BEST)
     for path in newest_first(folder):
-        if path == named or (facts_of(path) or {}).get("best") is True:
+        if path == named or says_best(path):
             return path
     return named
 
 
 def last_of(folder: Path) -> Path | None:
     """The newest checkpoint in a `checkpoints` folder whose sidecar can be read, unverified."""
-    return next((path for path in newest_first(folder) if facts_of(path) is not None), None)
+    return next((path for path in newest_first(folder) if sidecar_of(path) is not None), None)
 
 
-def facts_of(checkpoint: Path) -> dict[str, Any] | None:
-    """The facts in a checkpoint's sidecar; None when that cannot be read or is damaged."""
+def sidecar_of(checkpoint: Path) -> Sidecar | None:
+    """What a checkpoint says of itself; None when that cannot be read or is damaged."""
     try:
-        facts: dict[str, Any] = read_sidecar(checkpoint)["facts"]
+        return read_sidecar(checkpoint)
     except CheckpointError:
         return None
-    return facts
+
+
+def sidecar_of_last(folder: Path) -> Sidecar | None:
+    """What the newest checkpoint of a `checkpoints` folder says, of those that can be read."""
+    return next(filter(None, map(sidecar_of, newest_first(folder))), None)
+
+
+def says_best(checkpoint: Path) -> bool:
+    """True for a checkpoint that was the best when it was saved."""
+    sidecar = sidecar_of(checkpoint)
+    return sidecar is not None and sidecar.best is True
+
+
+def _step(copy: Path) -> int | None:
+    """The step that a folder without one in its name says it is of."""
+    sidecar = sidecar_of(copy)
+    return None if sidecar is None else sidecar.step
 
 
 def newest_first(folder: Path) -> list[Path]:
@@ -152,8 +168,8 @@ def is_same(one: Path, other: Path) -> bool:
 def _order(path: Path) -> tuple[int, int, bool] | None:
     """A sort key, larger for newer checkpoints; None for what is no checkpoint."""
     if _is_copy(path) and path.name in (BEST, LAST):
-        step = (facts_of(path) or {}).get("step")
-        return (step, 1, False) if isinstance(step, int) else None
+        step = _step(path)
+        return None if step is None else (step, 1, False)
     name = _STEP.fullmatch(path.name)
     if name is None or not path.is_dir():
         return None
@@ -173,7 +189,7 @@ def _home(path: Path) -> Path:
     """Where a sound checkpoint then lies: a copy takes the place of its step's own."""
     if not _is_copy(path):
         return path
-    home = path.with_name(f"step-{(facts_of(path) or {})['step']:08d}")
+    home = path.with_name(f"step-{_step(path):08d}")
     if home.exists():
         _set_aside(home)
     return path.rename(home)

@@ -34,12 +34,12 @@ from imgcls.storage.lock import is_locked
 from imgcls.storage.pointers import (
     CHECKPOINTS,
     best_of,
-    facts_of,
     find_checkpoint,
     is_same,
     last_of,
     newest_first,
     restore_pointers,
+    sidecar_of_last,
 )
 
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
@@ -263,20 +263,21 @@ def how_far(path: Path, fold: int | None = None) -> str | None:
     for folder in folders:
         if not fold_is_finished(folder):
             last = last_of(folder / CHECKPOINTS)
-            epoch = None if last is None else (facts_of(last) or {}).get("epoch")
+            sidecar = sidecar_of_last(folder / CHECKPOINTS)
+            epoch = (sidecar and sidecar.epoch) or 0
             which = f"{folder.name.replace('_', ' ')} at " if len(folders) > 1 else ""
             cut = next(iter(newest_first(folder / CHECKPOINTS)), last)
             lost = (
                 f" (a newer checkpoint, {cut.name}, is incomplete)" if cut and cut != last else ""
             )
-            places.append(f"{which}epoch {epoch or 0} of {config.optim.epochs}{lost}")
+            places.append(f"{which}epoch {epoch} of {config.optim.epochs}{lost}")
     return f"run {run} is unfinished: {', '.join(places)}" if places else None
 
 
 def fold_is_finished(folder: Path) -> bool:
     """True when the fold's last checkpoint says that it was the end."""
-    last = last_of(folder / CHECKPOINTS)
-    return last is not None and (facts_of(last) or {}).get("finished") is True
+    sidecar = sidecar_of_last(folder / CHECKPOINTS)
+    return sidecar is not None and sidecar.finished is True
 
 
 def run_of(checkpoint: Path) -> Path | None:

@@ -28,10 +28,11 @@ from imgcls.engine.checkpoint.folder import (
     take_snapshot,
 )
 from imgcls.engine.training.optim import OptimizerState
+from imgcls.results.checkpoint import Sidecar
 
 MODELS = ("resnet50", "vit_base_patch16_224")
 ROUNDS = 5
-FACTS = {"class_names": [str(index) for index in range(1000)]}
+SIDECAR = Sidecar(class_names=tuple(map(str, range(1000))))
 
 
 def trained(name: str) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -66,7 +67,7 @@ def measure(name: str, folder: Path) -> None:
 
     def snapshot() -> object:
         state = {"optimizer": OptimizerState(optimizer).state_dict()}
-        return take_snapshot(model, {"architecture": name}, FACTS, state)
+        return take_snapshot(model, {"architecture": name}, SIDECAR, state)
 
     def torch_save() -> None:
         with theirs.open("wb") as stream:
@@ -107,7 +108,7 @@ def save_speed() -> float:
     """Saves a second of resnet50 and AdamW, as far as training waits for them."""
     model, optimizer = trained(MODELS[0])
     state = {"optimizer": OptimizerState(optimizer).state_dict()}
-    return 1 / seconds(lambda: take_snapshot(model, {"architecture": MODELS[0]}, FACTS, state))
+    return 1 / seconds(lambda: take_snapshot(model, {"architecture": MODELS[0]}, SIDECAR, state))
 
 
 def torch_save_speed() -> float:

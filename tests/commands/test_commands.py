@@ -192,7 +192,7 @@ def test_evaluate_agrees_with_the_history(trained, command):
     run, _ = trained
     report = strict(command("evaluate", "--split", "val", "--no-report", "--json").out)
     history = read_csv(run / "fold_0" / "history.csv")
-    epoch = read_checkpoint(find_checkpoint(run)).facts["epoch"]
+    epoch = read_checkpoint(find_checkpoint(run)).sidecar.epoch
     best = history[epoch - 1]
     assert report["metrics"]["balanced_accuracy"] == float(best["val_balanced_accuracy"])
     assert report["metrics"]["nll"] == pytest.approx(float(best["val_loss"]), rel=1e-5)

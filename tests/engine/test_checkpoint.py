@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import stat
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,12 +26,13 @@ from imgcls.engine.checkpoint.folder import (
 )
 from imgcls.errors import CheckpointError
 from imgcls.models.build import create_model
+from imgcls.results.checkpoint import Sidecar
 from imgcls.storage.durable import point, pointed_at, write_text
 from imgcls.storage.model_folder import own_hash, seal
 from imgcls.storage.pointers import best_of, find_checkpoint, last_of, newest_first, settle
 
 real = files.sha256_of
-FACTS = {"class_names": ["a", "b"], "epoch": 1, "step": 5}
+SAID = Sidecar(class_names=("a", "b"), epoch=1, step=5)
 STATE = {"progress": {"epoch": 1}, "optimizer": {"m": torch.arange(4.0)}}
 
 
@@ -42,7 +44,7 @@ def model():
 
 @pytest.fixture
 def saved(model, tmp_path):
-    snapshot = take_snapshot(model, {"architecture": "test_resnet"}, FACTS, STATE)
+    snapshot = take_snapshot(model, {"architecture": "test_resnet"}, SAID, STATE)
     return save_checkpoint(snapshot, tmp_path / "step-00000005")
 
 
@@ -55,7 +57,7 @@ def test_it_holds_four_files_and_comes_back_equal(model, saved):
     found = load_checkpoint(other, saved)
     for key, value in model.state_dict().items():
         assert torch.equal(other.state_dict()[key], value)
-    assert found.facts == FACTS
+    assert found.sidecar == SAID
     state = read_state(found)
     assert torch.equal(state["optimizer"]["m"], STATE["optimizer"]["m"])
 
@@ -108,7 +110,7 @@ def test_missing_truncated_and_mixed_files_are_refused(model, saved, tmp_path, n
         with torch.no_grad():
             model.fc.bias += 1
         changed = {**STATE, "optimizer": {"m": torch.ones(4)}}
-        second = take_snapshot(model, {"architecture": "x"}, FACTS, changed)
+        second = take_snapshot(model, {"architecture": "x"}, SAID, changed)
         save_checkpoint(second, tmp_path / "two")
         shutil.copy(tmp_path / "two" / name, file)
     with pytest.raises(CheckpointError) as caught:
@@ -170,8 +172,8 @@ def test_a_folder_without_checkpoint_says_what_was_looked_for(tmp_path):
 
 def save_step(model, folder, step, *, best):
     """A checkpoint as training saves it."""
-    facts = {**FACTS, "step": step, "best": best}
-    return write_and_link(take_snapshot(model, {}, facts, STATE), folder, step)
+    said = replace(SAID, step=step, best=best)
+    return write_and_link(take_snapshot(model, {}, said, STATE), folder, step)
 
 
 def test_run_fold_link_and_folder_lead_to_the_same_place(model, tmp_path):
@@ -355,7 +357,7 @@ def test_best_and_last_are_known_in_every_form_a_copy_may_leave(model, tmp_path,
     assert find_checkpoint(tmp_path, which="last") == steps[2]
     for name, step in (("best", 2), ("last", 3)):
         if form != "empty files":
-            assert read_checkpoint(find_checkpoint(folder / name)).facts["step"] == step
+            assert read_checkpoint(find_checkpoint(folder / name)).sidecar.step == step
     sound = find_sound(folder)
     assert (sound.last.folder, sound.best, sound.problems) == (steps[2], steps[1], ())
     assert settle(folder, sound.best, sound.last.folder) == steps[1]
@@ -379,15 +381,15 @@ def test_a_followed_link_stands_in_for_its_step(model, tmp_path, lost, best):
             (step / "checkpoint.json").write_bytes(b"{")
     for name, step in (("best", best), ("last", 3)):
         which = find_checkpoint(folder, which=name)
-        assert read_checkpoint(which).facts["step"] == step
+        assert read_checkpoint(which).sidecar.step == step
     sound = find_sound(folder)
-    assert sound.last.facts["step"] == 3
+    assert sound.last.sidecar.step == 3
     settled = settle(folder, sound.best, sound.last.folder)
     assert settled == steps[best - 1]
     for name, step in (("best", best), ("last", 3)):
         assert (folder / name).is_symlink()
         found = read_checkpoint(find_checkpoint(folder, which=name))
-        assert (found.folder, found.facts["step"]) == (steps[step - 1], step)
+        assert (found.folder, found.sidecar.step) == (steps[step - 1], step)
     prune(folder, "last:1", {save_step(model, folder, 4, best=False), settled})
     assert find_checkpoint(folder) == steps[best - 1]
 
@@ -405,7 +407,7 @@ def test_a_run_of_an_earlier_version_goes_by_its_pointers(model, tmp_path):
     """Its checkpoints do not say whether they were the best."""
     folders = []
     for step in (1, 2):
-        snapshot = take_snapshot(model, {}, {**FACTS, "step": step, "best": step == 1}, STATE)
+        snapshot = take_snapshot(model, {}, replace(SAID, step=step, best=step == 1), STATE)
         folders.append(write_and_link(snapshot, tmp_path, step))
         rewrite_sidecar(folders[-1], lambda s: s["facts"].pop("best"))
     assert best_of(tmp_path) == folders[0]

@@ -280,8 +280,8 @@ def test_an_epoch_has_one_number_everywhere(photos):
     for kind in (StepDone, ValidationBatchDone):
         assert {e.epoch for e in events if isinstance(e, kind)} == {1, 2}
     checkpoints = sorted((result.folder / "checkpoints").glob("step-*"))
-    facts = [read_checkpoint(folder).facts for folder in checkpoints]
-    assert [f["epoch"] for f in facts] == [f["metrics"]["epoch"] for f in facts] == [1, 2]
+    said = [read_checkpoint(folder).sidecar for folder in checkpoints]
+    assert [one.epoch for one in said] == [one.metrics["epoch"] for one in said] == [1, 2]
     assert result.best_metrics["epoch"] == result.best_epoch
 
 

@@ -297,7 +297,7 @@ def test_the_checkpoint_is_an_ordinary_one(command, photos, weights):
     done = fit_head_alone(command, photos, weights)
     assert "Logistic regression on the features of" in done.err
     best = find_checkpoint(next(iter((weights.parent / "outputs").iterdir())))
-    metrics = read_checkpoint(best).facts["metrics"]
+    metrics = read_checkpoint(best).sidecar.metrics
     scored = ("evaluate", "--split", "val", "--calibrate", "none", "--no-report", "--json")
     report = json.loads(command(*scored).out)["metrics"]
     assert report["balanced_accuracy"] == pytest.approx(metrics["val_balanced_accuracy"])

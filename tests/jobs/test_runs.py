@@ -180,7 +180,7 @@ def test_links_that_a_kill_at_the_very_end_left_unset_are_set(photos, tmp_path, 
     checkpoints = run / "fold_0" / "checkpoints"
     for name in ("best", "last"):
         (checkpoints / name).unlink()
-    assert read_checkpoint(find_checkpoint(run)).facts["epoch"] == 1
+    assert read_checkpoint(find_checkpoint(run)).sidecar.epoch == 1
     assert "Nothing to resume: no run is unfinished" in command("resume").out
     assert (checkpoints / "best").resolve() == (checkpoints / "last").resolve()
 
@@ -272,7 +272,7 @@ def test_a_copied_run_is_evaluated_timed_reported_and_resumed(photos, command, f
     assert command("resume", run, "--epochs", "3").code == 0
     checkpoints = run / "fold_0" / "checkpoints"
     assert (checkpoints / "best").is_symlink()
-    assert read_checkpoint((checkpoints / "last").resolve()).facts["epoch"] == 3
+    assert read_checkpoint((checkpoints / "last").resolve()).sidecar.epoch == 3
 
 
 def test_a_config_further_up_is_no_run(begin):

@@ -47,7 +47,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_the_run_goes_on(command,
     with largest_file(60_000):
         assert command("resume", "--epochs", "3").code == 1
     assert leftovers() == []
-    assert read_checkpoint(find_checkpoint(Path("outputs/r"), which="last")).facts["epoch"] == 2
+    assert read_checkpoint(find_checkpoint(Path("outputs/r"), which="last")).sidecar.epoch == 2
     assert command("resume", "--epochs", "3").code == 0
 
 

@@ -22,6 +22,7 @@ from imgcls.engine.checkpoint.folder import (
     save_checkpoint,
     take_snapshot,
 )
+from imgcls.results.checkpoint import Sidecar
 from imgcls.storage.durable import pointed_at, write_text
 from imgcls.storage.pointers import best_of, last_of, settle
 
@@ -48,8 +49,8 @@ def model_of(value):
 
 
 def snapshot_of(value, *, best=True):
-    facts = {"class_names": ["a", "b"], "epoch": value, "step": value, "best": best}
-    return take_snapshot(model_of(value), {}, facts, {"m": torch.full((3,), float(value))})
+    said = Sidecar(class_names=("a", "b"), epoch=value, step=value, best=best)
+    return take_snapshot(model_of(value), {}, said, {"m": torch.full((3,), float(value))})
 
 
 class Training:
@@ -61,7 +62,7 @@ class Training:
         sound = find_sound(folder)
         self.step, self.best = 0, sound.best
         if sound.last is not None:
-            self.step = sound.last.facts["step"]
+            self.step = sound.last.sidecar.step
             assert float(read_state(sound.last)["m"][0]) == self.step
             self.best = settle(folder, sound.best, sound.last.folder)
 
@@ -73,7 +74,7 @@ class Training:
 
 
 def step_of(path):
-    return None if path is None else read_checkpoint(path).facts["step"]
+    return None if path is None else read_checkpoint(path).sidecar.step
 
 
 def standing(folder):

@@ -25,6 +25,7 @@ from imgcls.engine.checkpoint.folder import (
 from imgcls.errors import ImgclsError
 from imgcls.models.build import create_model
 from imgcls.models.card import model_card, model_from_card, preprocessing, preprocessing_from_card
+from imgcls.results.checkpoint import Sidecar
 from imgcls.storage.runs import fold_is_finished
 
 # files opened while a forged checkpoint is read
@@ -55,7 +56,7 @@ def original(tmp_path_factory):
         take_snapshot(
             model,
             model_card(model, ["a", "b"], facts),
-            {"class_names": ["a", "b"], "epoch": 1, "step": 5, "config": {}},
+            Sidecar(class_names=("a", "b"), epoch=1, step=5, config={}),
             state,
         ),
         tmp_path_factory.mktemp("fuzz") / "step-00000005",

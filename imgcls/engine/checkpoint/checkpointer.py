@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ from imgcls.engine.checkpoint.folder import (
 from imgcls.engine.training.events import Event, Saved
 from imgcls.engine.training.state import History, Progress, TrainState
 from imgcls.errors import CheckpointError
+from imgcls.results.checkpoint import Sidecar
 from imgcls.storage.durable import TEMPORARY_PREFIX, point, remove_folder, writing
 from imgcls.storage.model_folder import read_sidecar
-from imgcls.storage.pointers import BEST, LAST, best_of, facts_of, newest_first, set_aside
+from imgcls.storage.pointers import BEST, LAST, best_of, newest_first, says_best, set_aside
 
 # what stands where a file should
 _DAMAGE = (SpecialFileError, IsADirectoryError, NotADirectoryError)
@@ -46,6 +47,8 @@ def go_on(run: Path) -> str:
 class Checkpointer:
     """Owns the `checkpoints` folder of one fold; `best`: the best one there so far.
 
+    sidecar: what each checkpoint says of itself, but for what changes from save to save.
+
     Writing runs in a thread, on a copy of the state; each save waits for the one before it, and
     `wait()` for the last. What goes wrong in the thread is raised by the next call.
     """
@@ -57,7 +60,7 @@ class Checkpointer:
         policy: CheckpointConfig,
         state: TrainState,
         card: Mapping[str, Any],
-        facts: Mapping[str, Any],
+        sidecar: Sidecar,
         emit: Callable[[Event], None],
         best: Path | None = None,
     ) -> None:
@@ -66,7 +69,7 @@ class Checkpointer:
         self._policy = policy
         self._state = state
         self._card = card
-        self._facts = facts
+        self._sidecar = sidecar
         self._emit = emit
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
@@ -92,15 +95,15 @@ class Checkpointer:
     def save(self, progress: Progress, history: History, *, is_best: bool) -> None:
         """Take a copy of the state now and write it in the background."""
         self.wait()
-        facts = {
-            **self._facts,
-            "epoch": progress.epoch,
-            "step": progress.step,
-            "finished": progress.finished,
-            "metrics": dict(history.rows[-1]) if history.rows else {},
-            "best": is_best,
-        }
-        snapshot = take_snapshot(self._state.weights, self._card, facts, self._state.state_dict())
+        sidecar = replace(
+            self._sidecar,
+            epoch=progress.epoch,
+            step=progress.step,
+            finished=progress.finished,
+            metrics=dict(history.rows[-1]) if history.rows else {},
+            best=is_best,
+        )
+        snapshot = take_snapshot(self._state.weights, self._card, sidecar, self._state.state_dict())
         self._thread = threading.Thread(
             target=self._write, args=(snapshot, progress.step), name="checkpoint-writer"
         )
@@ -130,11 +133,11 @@ class Checkpointer:
     def _write(self, snapshot: Snapshot, step: int) -> None:
         try:
             saved = write_and_link(snapshot, self.folder, step)
-            if snapshot.facts["best"]:
+            if snapshot.sidecar.best:
                 self._best = saved
             # what is superfluous may wait: the checkpoint itself is saved
             problems = prune(self.folder, self._policy.keep, {saved, self._best})
-            self._pending = Saved(saved, snapshot.facts["best"], tuple(problems))
+            self._pending = Saved(saved, snapshot.sidecar.best is True, tuple(problems))
         except Exception as error:  # noqa: BLE001  raised again in the training thread
             self._failure = error
 
@@ -150,7 +153,7 @@ def write_and_link(snapshot: Snapshot, folder: Path, step: int) -> Path:
         number += 1
         name = f"step-{step:08d}-{number}"
     saved = save_checkpoint(snapshot, folder / name)
-    if snapshot.facts["best"]:
+    if snapshot.sidecar.best:
         point(folder / BEST, name)
     point(folder / LAST, name)
     return saved
@@ -202,8 +205,8 @@ def find_sound(folder: Path) -> Sound:
     last: Checkpoint | None = None
     named = best_of(folder)
     for path in newest_first(folder):
-        says_best = path == named or (facts_of(path) or {}).get("best") is True
-        if last is not None and not says_best:
+        is_best = path == named or says_best(path)
+        if last is not None and not is_best:
             continue
         try:
             read_sidecar(path)  # there are no other model folders here
@@ -214,6 +217,6 @@ def find_sound(folder: Path) -> Sound:
             problems.append(str(error))
             continue
         last = last or found
-        if says_best:
+        if is_best:
             return Sound(last, path, tuple(problems))
     return Sound(last, None, tuple(problems))

@@ -4,7 +4,7 @@
       model.safetensors    the weights to use (the average where there is one), timm's own key names
       config.json          timm / Hugging Face model-folder format
       state.safetensors    the tensors the sidecar names; needed to resume only
-      checkpoint.json      the sidecar: format version, facts, state tree, sizes and hashes
+      checkpoint.json      what it says of itself (Sidecar), state tree, sizes and hashes
 
 Written to a temporary sibling, sidecar last, synced, then renamed. Nothing is pickled.
 """
@@ -16,7 +16,6 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -29,22 +28,20 @@ from torch import nn
 from imgcls.config.files import check_regular
 from imgcls.engine.checkpoint.codec import decode_tree, encode_tree
 from imgcls.errors import CheckpointError
+from imgcls.results.checkpoint import Sidecar
 from imgcls.storage.durable import TEMPORARY_PREFIX, publish_folder, strict_json, sync_file
 from imgcls.storage.model_folder import (
     CARD,
-    FORMAT,
-    FORMAT_VERSION,
-    SIDECAR,
     STATE,
     WEIGHTS,
     is_model_folder,
-    own_hash,
     read_card,
     read_json,
-    read_sidecar,
+    read_manifest,
     seal,
     verify,
     weights_of,
+    write_manifest,
 )
 from imgcls.storage.pointers import find_checkpoint
 
@@ -58,21 +55,21 @@ class Snapshot:
 
     weights: dict[str, torch.Tensor]
     card: Mapping[str, Any]
-    facts: Mapping[str, Any]
+    sidecar: Sidecar
     state: Any
     state_tensors: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint on disk. `facts` are epoch, step, metrics, class_names, config, ...
+    """A verified checkpoint on disk.
 
     state_seal: size and hash that state.safetensors must have; None once they were verified.
     """
 
     folder: Path
     card: dict[str, Any]
-    facts: dict[str, Any]
+    sidecar: Sidecar
     state: Any
     weights_sha256: str
     state_seal: Any
@@ -80,25 +77,29 @@ class Checkpoint:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes in the order of the model's outputs."""
-        return tuple(self.facts["class_names"])
+        return self.sidecar.class_names
+
+    @property
+    def model_name(self) -> str:
+        """The name that its model was asked for by, or its architecture's."""
+        return self.sidecar.model_name or str(self.card["architecture"])
 
     @property
     def fold(self) -> int:
         """The fold it was trained on."""
-        fold = self.facts.get("fold")
-        return fold if isinstance(fold, int) else 0
+        return self.sidecar.fold or 0
 
 
 def take_snapshot(
     model: nn.Module,
     card: Mapping[str, Any],
-    facts: Mapping[str, Any] | None = None,
+    sidecar: Sidecar | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Snapshot:
     """A copy of the model's weights and of the state, ready to be saved.
 
-    card: the content of timm's config.json, as `imgcls.model_card` makes it. facts: JSON types,
-    `class_names` among them; by default the card's names alone.
+    card: the content of timm's config.json, as `imgcls.model_card` makes it. sidecar: what
+    the checkpoint says of itself; by default the card's class names alone.
     state: the state of a TrainState; without it the checkpoint can be evaluated, not resumed.
     """
     tensors: dict[str, torch.Tensor] = {}
@@ -107,9 +108,9 @@ def take_snapshot(
         key: value.detach().to("cpu", copy=True).contiguous()
         for key, value in model.state_dict().items()
     }
-    if facts is None:
-        facts = {"class_names": list(card["label_names"])}
-    return Snapshot(weights, card, facts, tree, tensors)
+    if sidecar is None:
+        sidecar = Sidecar(class_names=tuple(card["label_names"]))
+    return Snapshot(weights, card, sidecar, tree, tensors)
 
 
 def save_checkpoint(snapshot: Snapshot, folder: str | Path) -> Path:
@@ -130,16 +131,7 @@ def save_checkpoint(snapshot: Snapshot, folder: str | Path) -> Path:
             names.append(STATE)
         for name in names:
             sync_file(temporary / name)
-        sidecar: dict[str, Any] = {
-            "format": FORMAT,
-            "format_version": list(FORMAT_VERSION),
-            "imgcls_version": version("imgcls"),
-            "files": {name: seal(temporary / name) for name in names},
-            "facts": dict(snapshot.facts),
-            "state": snapshot.state,
-        }
-        sidecar["sha256"] = own_hash(sidecar)
-        (temporary / SIDECAR).write_text(strict_json(sidecar), encoding="utf-8")
+        write_manifest(temporary, snapshot.sidecar, snapshot.state, names)
         publish_folder(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -158,9 +150,10 @@ def read_checkpoint(folder: Path, *, to_resume: bool = False) -> Checkpoint:
     if not to_resume and is_model_folder(folder):
         card = read_card(folder)
         sha256 = str(seal(weights_of(folder))["sha256"])
-        return Checkpoint(folder, card, {"class_names": card["label_names"]}, None, sha256, None)
-    sidecar = read_sidecar(folder)
-    seals = sidecar["files"]
+        sidecar = Sidecar(class_names=tuple(card["label_names"] or ()))
+        return Checkpoint(folder, card, sidecar, None, sha256, None)
+    manifest = read_manifest(folder)
+    seals = manifest.seals
     for name in (WEIGHTS, CARD):
         verify(folder / name, seals[name])
     state_seal = seals.get(STATE)
@@ -170,8 +163,8 @@ def read_checkpoint(folder: Path, *, to_resume: bool = False) -> Checkpoint:
     return Checkpoint(
         folder,
         card=read_json(folder / CARD),
-        facts=sidecar["facts"],
-        state=sidecar["state"],
+        sidecar=manifest.sidecar,
+        state=manifest.state,
         weights_sha256=seals[WEIGHTS]["sha256"],
         state_seal=state_seal,
     )

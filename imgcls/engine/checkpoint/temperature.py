@@ -75,10 +75,10 @@ def read_temperature(checkpoint: Checkpoint) -> Temperature | None:
 
 def _fitted_in_training(checkpoint: Checkpoint) -> Temperature | None:
     try:
-        found = checkpoint.facts.get("metrics", {}).get("val_temperature")
+        found = (checkpoint.sidecar.metrics or {}).get("val_temperature")
         if found is None:
             return None
-        usable = _usable(found, "val", checkpoint.facts["val_pictures"])
+        usable = _usable(found, "val", checkpoint.sidecar.val_pictures)
         return replace(usable, reason=limit_reached(usable.temperature))
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(

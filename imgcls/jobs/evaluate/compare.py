@@ -49,7 +49,7 @@ def compare(scored: Scored, other: Checkpoint) -> dict[str, Any]:
     note = other_has_seen(other, seen)
     comparison = Comparison(
         checkpoint=other.folder,
-        model_name=str(other.facts.get("model_name", other.card["architecture"])),
+        model_name=other.model_name,
         metrics=paired_differences(predictions.facts, [against], scored.resampler),
         mcnemar=mcnemar(predictions.facts, against),
         per_class=_per_class(predictions.facts, against, names),

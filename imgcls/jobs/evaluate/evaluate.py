@@ -158,7 +158,7 @@ def _require_results_dir(config: EvaluateConfig, checkpoint: Checkpoint) -> None
     """Raise ConfigError for a `--results-dir` among the data's pictures, or that is no folder."""
     if config.results_dir is None:
         return
-    source = config.data or checkpoint.facts.get("config", {}).get("data", {}).get("source")
+    source = config.data or (checkpoint.sidecar.config or {}).get("data", {}).get("source")
     require_outside(source or "", config.results_dir, "--results-dir")
     check_folder("--results-dir", config.results_dir)
 

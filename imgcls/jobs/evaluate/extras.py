@@ -34,7 +34,7 @@ def report_of(scored: Scored, extras: Iterable[Extra] = ()) -> EvalReport:
     several = len(scored.checkpoints) > 1
     report = EvalReport(
         checkpoint=scored.session.path if several else checkpoint.folder,
-        model_name=str(checkpoint.facts.get("model_name", checkpoint.card["architecture"])),
+        model_name=checkpoint.model_name,
         split=pictures.split,
         fold="all" if several else checkpoint.fold,
         data=dict(pictures.table.origin),
@@ -105,11 +105,11 @@ def slices(scored: Scored) -> dict[str, Any]:
 
 def prior(scored: Scored) -> dict[str, Any]:
     """The shares of the classes that the model's probabilities take for granted, by class."""
-    found = scored.checkpoints[0].facts.get("prior")
+    found = scored.checkpoints[0].sidecar.prior
     if found is None:
         return {}
-    shares = dict(zip(scored.class_names, found["shares"], strict=True))
-    return {"prior": Prior(found["imbalance"], shares)}
+    shares = dict(zip(scored.class_names, found.shares, strict=True))
+    return {"prior": Prior(found.imbalance, shares)}
 
 
 _EVERY_REPORT: tuple[Extra, ...] = (intervals, decisions, costs, slices, prior)

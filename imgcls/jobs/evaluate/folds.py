@@ -190,14 +190,14 @@ def _over_folds(scored: Scored, reports: Sequence[EvalReport]) -> dict[str, Any]
     return {
         "cross_validation": CrossValidation(
             folds=len(reports),
-            splitter=checkpoints[0].facts.get("splitter"),
+            splitter=checkpoints[0].sidecar.splitter,
             mean={n: float(np.mean(complete[n])) if n in complete else None for n in scores},
             std={n: float(np.std(complete[n], ddof=1)) if n in complete else None for n in scores},
             interval={
                 n: fold_interval(v, limits=get_metric(n).limits) for n, v in complete.items()
             },
             per_fold=tuple(
-                {"fold": report.fold, "best_epoch": checkpoint.facts["epoch"], **report.metrics}
+                {"fold": report.fold, "best_epoch": checkpoint.sidecar.epoch, **report.metrics}
                 for report, checkpoint in zip(reports, checkpoints, strict=True)
             ),
         )

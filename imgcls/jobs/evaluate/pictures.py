@@ -125,7 +125,7 @@ def run_pictures(
     """
     run = _run_of(checkpoint)
     rows = read_splits(run)
-    edited = differing(rows, checkpoint.facts.get("splits"))
+    edited = differing(rows, checkpoint.sidecar.splits)
     if edited is not None:
         raise RunError(
             f"{run / SPLITS}: is not what {checkpoint.folder.name} was trained by: {edited}; put "
@@ -195,7 +195,7 @@ def _own_split_in(
     run = run_of(checkpoint.folder)
     if run is None:
         return None
-    rows = trained_by(read_splits(run), checkpoint.facts.get("splits"))
+    rows = trained_by(read_splits(run), checkpoint.sidecar.splits)
     wanted = set() if rows is None else {*keys_in(rows, split, checkpoint.fold)}
     if not rows or not wanted:
         return None

@@ -56,7 +56,7 @@ class ResultFolders(StagedFolders):
         """
         if self._results_dir is None:
             return self._open(results_folder(checkpoint.folder) / name)
-        folds = checkpoint.facts.get("config", {}).get("data", {}).get("folds", 0)
+        folds = (checkpoint.sidecar.config or {}).get("data", {}).get("folds", 0)
         inner = f"fold_{checkpoint.fold}" if folds else ""
         return self._open(self._results_dir / inner / name)
 

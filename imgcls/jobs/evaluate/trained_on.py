@@ -204,7 +204,7 @@ def _rows(checkpoint: Checkpoint) -> Sequence[Row]:
     run = run_of(checkpoint.folder)
     if run is None:
         raise DataError("the checkpoint lies outside its run")
-    rows = trained_by(read_splits(run), checkpoint.facts.get("splits"))
+    rows = trained_by(read_splits(run), checkpoint.sidecar.splits)
     if rows is None:
         raise DataError("rows of its run's splits.csv have come or gone")
     return rows

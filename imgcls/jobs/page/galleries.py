@@ -19,6 +19,7 @@ from imgcls.data.table import SampleTable
 from imgcls.errors import DataError, RunError
 from imgcls.metrics.predictions import Predictions
 from imgcls.output.pages.page import Thumbnail, picture_uri
+from imgcls.results.checkpoint import Sidecar
 from imgcls.storage.evaluations import GRAD_CAM, ROLLOUT, Explanation, read_explanations
 from imgcls.storage.splits import read_splits
 
@@ -39,12 +40,12 @@ def galleries_of(
     folder: Path,
     facts: Mapping[str, Any],
     predictions: Predictions,
-    sidecar: Mapping[str, Any],
+    sidecar: Sidecar | None,
     run: Path | None,
 ) -> tuple[list[Gallery], list[str]]:
     """Galleries (title, sentence, thumbnails) of an evaluated split, and notes on what lacks.
 
-    facts: test_metrics.json of the results folder. sidecar: the checkpoint's facts; pictures are
+    facts: test_metrics.json of the results folder. sidecar: the checkpoint's; pictures are
     shown in the channels and on the background that its model sees. run: whose names the pictures
     may have. They are read from the data that was scored; where it has gone, their names and scores
     are shown alone.
@@ -84,13 +85,15 @@ def worst_mistakes(predictions: Predictions) -> np.ndarray:
 
 
 def _table(
-    data: Mapping[str, Any], sidecar: Mapping[str, Any], notes: list[str]
+    data: Mapping[str, Any], sidecar: Sidecar | None, notes: list[str]
 ) -> SampleTable | None:
     options = {name: value for name, value in data.items() if name != "source"}
     try:
         # those that have gone since are told one by one
-        trained = sidecar.get("config")
-        decoding = trained and checkpoint_decoding(TrainConfig.model_validate(trained))
+        trained = None if sidecar is None else sidecar.config
+        decoding = (
+            None if trained is None else checkpoint_decoding(TrainConfig.model_validate(trained))
+        )
         return open_source(data["source"], ReadingConfig(**options), decoding, keep_missing=True)
     except (DataError, ValueError, LookupError, TypeError) as error:
         notes.append(f"the pictures are not shown: {' '.join(str(error).split())}")

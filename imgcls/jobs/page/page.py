@@ -23,6 +23,7 @@ from imgcls.output.plots.confusion import draw_confusion
 from imgcls.output.plots.curves import ClassCurves, draw_precision_recall, draw_roc
 from imgcls.output.plots.drawing import Drawing
 from imgcls.output.plots.training import draw_training
+from imgcls.results.checkpoint import Sidecar
 from imgcls.results.evaluation import PageReport
 from imgcls.storage.commit import recover
 from imgcls.storage.durable import READ_ONLY, why_not_written, write_bytes
@@ -34,7 +35,7 @@ from imgcls.storage.evaluations import (
     is_evaluation_file,
     read_predictions,
 )
-from imgcls.storage.pointers import facts_of, find_checkpoint
+from imgcls.storage.pointers import find_checkpoint, sidecar_of
 from imgcls.storage.runs import (
     CONFIG,
     PREFLIGHT,
@@ -142,7 +143,7 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
         home = home or folder.parent.parent
         evaluation, confusion, sidecar = _read(folder, home)
         facts, predictions = evaluation.facts, evaluation.predictions
-        drawings = _drawings(evaluation, confusion, sidecar.get("epoch"))
+        drawings = _drawings(evaluation, confusion, None if sidecar is None else sidecar.epoch)
         run = run_of(home / CONFIG)
         galleries, notes = galleries_of(folder, facts, predictions, sidecar, run)
         if "sha256" not in facts:
@@ -158,8 +159,8 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
     return PageReport(page=into / PAGE, pictures=pictures, notes=tuple(notes))
 
 
-def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, Mapping[str, Any]]:
-    """What is on disk, the confusion counts [C, C], and the facts of the checkpoint."""
+def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, Sidecar | None]:
+    """What is on disk, the confusion counts [C, C], and what the checkpoint says of itself."""
     predictions = read_predictions(folder)
     facts = read_json(folder / METRICS)
     names = facts["class_names"]
@@ -170,7 +171,7 @@ def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, Mapping[str,
     # beside the results, wherever the run was moved to
     name = Path(facts["checkpoint"]).name
     # without it the page has no epoch and no versions
-    sidecar = facts_of(home / "checkpoints" / name) or facts_of(home / name) or {}
+    sidecar = sidecar_of(home / "checkpoints" / name) or sidecar_of(home / name)
     history = home / HISTORY
     evaluation = Evaluation(
         facts=facts,
@@ -223,8 +224,8 @@ def _drawings(
     return {drawing.name: drawing for drawing in drawings}
 
 
-def _run_facts(inside: Path, facts: Mapping[str, Any], sidecar: Mapping[str, Any]) -> RunFacts:
-    versions = sidecar.get("versions", {})
+def _run_facts(inside: Path, facts: Mapping[str, Any], sidecar: Sidecar | None) -> RunFacts:
+    versions = (sidecar and sidecar.versions) or {}
     run = run_of(inside)
     if run is None:
         return RunFacts(versions=versions)

@@ -195,7 +195,7 @@ def _by_own_depth(
 
     Nothing says what such a model was trained on, so 12 bits must not pass for a dark 16.
     """
-    if "config" in checkpoint.facts or "bit_depth" in reading.given:
+    if checkpoint.sidecar.config is not None or "bit_depth" in reading.given:
         return table
     table.images.decoding = replace(table.images.decoding, declared=True)
     config = checkpoint_config(checkpoint)

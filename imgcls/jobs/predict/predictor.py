@@ -65,7 +65,7 @@ class Predictor:
         """How the pictures are decoded, as evaluation does it."""
         first = self.checkpoints[0]
         found = decoding_of(first, self.config.reading)
-        if "config" in first.facts:
+        if first.sidecar.config is not None:
             return found
         # nothing says what a model that imgcls did not train takes 16 bits for. Evaluation measures
         # its pictures; of a stream of them, only the bits that files or the user say are known

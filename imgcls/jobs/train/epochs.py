@@ -7,7 +7,7 @@ from pathlib import Path
 
 from imgcls.config.run import TrainConfig
 from imgcls.errors import ConfigError
-from imgcls.storage.pointers import CHECKPOINTS, facts_of, last_of
+from imgcls.storage.pointers import CHECKPOINTS, sidecar_of_last
 from imgcls.storage.runs import (
     Resumable,
     find_resumable,
@@ -48,5 +48,5 @@ def is_trained_beyond(run: Path, config: TrainConfig, epochs: int) -> bool:
 
 def _epochs_trained(run: Path, fold: int) -> int:
     """The epochs that a fold has behind it, by its last checkpoint."""
-    last = last_of(fold_folder(run, fold) / CHECKPOINTS)
-    return (None if last is None else (facts_of(last) or {}).get("epoch")) or 0
+    sidecar = sidecar_of_last(fold_folder(run, fold) / CHECKPOINTS)
+    return (sidecar and sidecar.epoch) or 0

@@ -43,6 +43,7 @@ from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.head import fit_head
 from imgcls.jobs.train.restore import inexact, machine, restore
 from imgcls.models.head import ClassifierAlone
+from imgcls.results.checkpoint import Sidecar, TrainedPrior
 from imgcls.results.training import FoldResult
 from imgcls.storage.durable import remove_parts_in, write_text, writing
 from imgcls.storage.model_folder import read_sidecar
@@ -88,14 +89,14 @@ def train_fold(
     best = None
     if saved is not None:
         best = _settled_best(run, checkpoints, sound.best, saved.folder, parts.tracker)
-        not_as_it_was = inexact(fold, compute.device, config.runtime.amp, saved.facts)
+        not_as_it_was = inexact(fold, compute.device, config.runtime.amp, saved)
         emit(Resumed(saved.folder, sound.problems, not_as_it_was))
     checkpointer = Checkpointer(
         checkpoints,
         policy=config.checkpoint,
         state=parts.train_state(),
         card=assembly.card,
-        facts=_facts(plan, fold),
+        sidecar=_sidecar(plan, fold),
         emit=emit,
         best=best,
     )
@@ -179,22 +180,23 @@ def _advising(pace: Pace, opt: str, device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def _facts(plan: Plan, fold: int) -> dict[str, object]:
+def _sidecar(plan: Plan, fold: int) -> Sidecar:
+    """What the checkpoints of a fold say of themselves, but for what the checkpointer adds."""
     data, imbalance = plan.data, plan.recipe.imbalance
     prior = stated_prior(imbalance, data.class_counts("train", fold))
-    return {
-        "fold": fold,
-        "model_name": plan.config.model.name,
-        "class_names": list(data.class_names),
-        "val_pictures": len(data.rows("val", fold)),
-        "prior": {"imbalance": imbalance, "shares": prior.tolist()},
-        "config": plan.config.model_dump(mode="json"),
-        "data_fingerprint": data.table.fingerprint(),
-        "splits": recorded_splits(split_rows(data.table, data.assignment)),
-        "splitter": data.assignment.splitter,
-        "versions": versions(),
-        "machine": machine(plan.compute.device),
-    }
+    return Sidecar(
+        fold=fold,
+        model_name=plan.config.model.name,
+        class_names=data.class_names,
+        val_pictures=len(data.rows("val", fold)),
+        prior=TrainedPrior(imbalance, tuple(prior.tolist())),
+        config=plan.config.model_dump(mode="json"),
+        data_fingerprint=data.table.fingerprint(),
+        splits=recorded_splits(split_rows(data.table, data.assignment)),
+        splitter=data.assignment.splitter,
+        versions=versions(),
+        machine=machine(plan.compute.device),
+    )
 
 
 def _result(settings: FitSettings, parts: Parts, val_pictures: int, start_s: float) -> FoldResult:
@@ -205,21 +207,28 @@ def _result(settings: FitSettings, parts: Parts, val_pictures: int, start_s: flo
             f"{checkpoints}: there is no best checkpoint: no epoch had a usable "
             f"{parts.tracker.metric}, or the one that had is damaged"
         )
-    facts = read_sidecar(best)["facts"]
+    at_best = read_sidecar(best)
+    best_epoch, metrics = _epoch_of(best, at_best), at_best.metrics or {}
     return FoldResult(
         fold=settings.fold,
         folder=settings.folder,
         best_checkpoint=checkpoints / BEST,
         last_checkpoint=checkpoints / LAST,
-        best_epoch=facts["epoch"],
-        epochs_run=read_sidecar(last)["facts"]["epoch"],
+        best_epoch=best_epoch,
+        epochs_run=_epoch_of(last, read_sidecar(last)),
         monitor=parts.tracker.metric,
         # earlier versions counted the epochs of these from 0
-        best_metrics={**facts["metrics"], "epoch": facts["epoch"]},
+        best_metrics={**metrics, "epoch": best_epoch},
         val_pictures=val_pictures,
         stopped_early=parts.progress.stopped_early,
         elapsed_s=time.monotonic() - start_s,
     )
+
+
+def _epoch_of(folder: Path, sidecar: Sidecar) -> int:
+    if sidecar.epoch is None:
+        raise CheckpointError(f"{folder}: does not say its epoch; use another checkpoint")
+    return sidecar.epoch
 
 
 def _memory_advice(pace: Pace, opt: str, device: torch.device, error: BaseException) -> str:

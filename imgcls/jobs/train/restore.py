@@ -17,7 +17,8 @@ from imgcls.errors import CheckpointError
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.pace import Pace
 from imgcls.jobs.plan.plan import Plan
-from imgcls.storage.pointers import CHECKPOINTS, facts_of, last_of
+from imgcls.results.checkpoint import Sidecar
+from imgcls.storage.pointers import CHECKPOINTS, last_of, sidecar_of
 from imgcls.storage.runs import SPLITS, fold_folder
 from imgcls.storage.splits import differing
 
@@ -57,8 +58,8 @@ def restore(
     made with other data or settings (unless `force`) or its state does not fit.
     """
     if not force:
-        _require_same(plan.config, plan.data, fold, checkpoint.folder, checkpoint.facts)
-    before = checkpoint.facts["config"]
+        _require_same(plan.config, plan.data, fold, checkpoint.folder, checkpoint.sidecar)
+    before = _config_of(checkpoint.folder, checkpoint.sidecar)
     same_amp = before["runtime"]["amp"] == plan.config.runtime.amp
     _load(parts, checkpoint, plan.compute.device, same_amp=same_amp)
     if plan.pace.batch_size != before["data"]["batch_size"]:
@@ -106,22 +107,21 @@ def machine(device: torch.device) -> dict[str, Any]:
     return {"device": device_label(device).partition(",")[0], "threads": threads}
 
 
-def inexact(fold: int, device: torch.device, amp: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """What is not as it was when a checkpoint was saved, in words; () for an exact resumption.
-
-    facts: the checkpoint's.
-    """
-    was = {**facts.get("machine", {}), "amp": facts["config"]["runtime"]["amp"]}
+def inexact(fold: int, device: torch.device, amp: str, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What is not as it was when a checkpoint was saved, in words; () for an exact resumption."""
+    sidecar = checkpoint.sidecar
+    before = _config_of(checkpoint.folder, sidecar)
+    was = {**(sidecar.machine or {}), "amp": before["runtime"]["amp"]}
     now = {**machine(device), "amp": amp}
-    was.update((name, facts.get("versions", {}).get(name)) for name in _OF_RESULTS)
+    was.update((name, (sidecar.versions or {}).get(name)) for name in _OF_RESULTS)
     now.update((name, versions()[name]) for name in _OF_RESULTS)
     found = [
         f"{name} {now[name]}, before {was[name]}"
         for name in now
         if was.get(name) is not None and now[name] is not None and was[name] != now[name]
     ]
-    if facts.get("fold", fold) != fold:
-        found.append(f"a checkpoint of fold {facts['fold']}")
+    if sidecar.fold not in (None, fold):
+        found.append(f"a checkpoint of fold {sidecar.fold}")
     return tuple(found)
 
 
@@ -129,24 +129,24 @@ def require_as_begun(config: TrainConfig, data: DataPlan, run: Path) -> None:
     """Raise CheckpointError where a fold's newest checkpoint is of other data or settings."""
     for fold in data.folds:
         last = last_of(fold_folder(run, fold) / CHECKPOINTS)
-        facts = None if last is None else facts_of(last)
-        if last is not None and facts is not None:
-            _require_same(config, data, fold, last, facts)
+        sidecar = None if last is None else sidecar_of(last)
+        if last is not None and sidecar is not None:
+            _require_same(config, data, fold, last, sidecar)
 
 
 def _require_same(
-    config: TrainConfig, data: DataPlan, fold: int, folder: Path, facts: Mapping[str, Any]
+    config: TrainConfig, data: DataPlan, fold: int, folder: Path, sidecar: Sidecar
 ) -> None:
     """Raise CheckpointError where a fold's checkpoint was made with other data or settings.
 
-    facts: of the checkpoint in `folder`.
+    sidecar: of the checkpoint in `folder`.
     """
-    if facts.get("fold", fold) != fold:
+    if sidecar.fold not in (None, fold):
         raise CheckpointError(
-            f"{folder}: was trained on fold {facts['fold']}, not on fold {fold}; put "
+            f"{folder}: was trained on fold {sidecar.fold}, not on fold {fold}; put "
             "the fold's own back, or go on all the same with --force"
         )
-    edited = differing(split_rows(data.table, data.assignment), facts.get("splits"))
+    edited = differing(split_rows(data.table, data.assignment), sidecar.splits)
     if edited is not None:
         raise CheckpointError(
             f"{SPLITS} is not the one that {folder} was trained by: {edited}; put it "
@@ -158,9 +158,9 @@ def _require_same(
         **config.model_dump(mode="json"),
     }
     before = {
-        "class_names": facts["class_names"],
-        "data_fingerprint": facts["data_fingerprint"],
-        **facts["config"],
+        "class_names": list(sidecar.class_names),
+        "data_fingerprint": sidecar.data_fingerprint,
+        **_config_of(folder, sidecar),
     }
     for path, was, value in changes(before, now):
         if not _is_free(path):
@@ -168,6 +168,12 @@ def _require_same(
                 f"{folder}: made with {path} = {was!r}, the run now says {value!r}; "
                 "put it back, or go on all the same with --force"
             )
+
+
+def _config_of(folder: Path, sidecar: Sidecar) -> Mapping[str, Any]:
+    if sidecar.config is None:
+        raise CheckpointError(f"{folder}: does not say how it was trained; use another checkpoint")
+    return sidecar.config
 
 
 def _is_free(path: str) -> bool:

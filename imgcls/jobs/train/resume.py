@@ -14,7 +14,7 @@ from imgcls.jobs.plan.tables import with_data_at
 from imgcls.jobs.train.epochs import find_trainable, is_trained_beyond
 from imgcls.jobs.train.train import train_run
 from imgcls.results.training import TrainResult
-from imgcls.storage.pointers import facts_of, last_of
+from imgcls.storage.pointers import CHECKPOINTS, sidecar_of_last
 from imgcls.storage.runs import read_run_config
 from imgcls.storage.splits import checked_at_s, read_splits
 
@@ -89,8 +89,7 @@ def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
 def _class_names(run: Path) -> tuple[str, ...] | None:
     """The order of classes that the run was begun with, as far as a checkpoint says it."""
     for fold in run.glob("fold_*"):
-        last = last_of(fold / "checkpoints")
-        names = None if last is None else (facts_of(last) or {}).get("class_names")
-        if isinstance(names, list):
-            return tuple(map(str, names))
+        sidecar = sidecar_of_last(fold / CHECKPOINTS)
+        if sidecar is not None:
+            return sidecar.class_names
     return None

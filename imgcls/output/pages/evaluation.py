@@ -69,7 +69,7 @@ class RunFacts:
     config: str = ""
     counts: Sequence[Mapping[str, Any]] = ()
     findings: Sequence[tuple[str, str]] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,136 @@
+"""What a checkpoint says of itself beside its weights."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from imgcls.results.record import Record
+
+_LARGEST_COUNT = 2**53
+# of a surrogate pair, which JSON can hold and no file can
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def are_names(value: Any) -> bool:
+    """True for one or more texts, no two alike, that can be written into a file."""
+    if not isinstance(value, list) or not value or not all(map(_is_text, value)):
+        return False
+    return len(set(value)) == len(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not _HALF.search(value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST_COUNT
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < math.inf
+
+
+def _is_prior(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("imbalance"), str):
+        return False
+    return isinstance(value.get("shares"), list) and all(map(_is_number, value["shares"]))
+
+
+def _all_values(is_usable: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(is_usable, value.values()))
+
+
+def _are_metrics(value: Any) -> bool:
+    return _all_values(lambda v: v is None or _is_number(v))(value)
+
+
+def _are_splits(value: Any) -> bool:
+    return _all_values(_is_text)(value) and {"sha256", "assigned"} <= set(value)
+
+
+@dataclass(frozen=True)
+class TrainedPrior(Record):
+    """How common the model takes each class to be, and the method of `--imbalance` behind that."""
+
+    imbalance: str
+    shares: tuple[float, ...]
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> TrainedPrior:
+        """The prior that a sidecar holds."""
+        return cls(content["imbalance"], tuple(content["shares"]))
+
+
+def _said(
+    usable: Callable[[Any], bool], read: Callable[[Any], Any] = lambda value: value
+) -> dict[str, Any]:
+    """A field's metadata: what of a file is usable for it, and how it is read.
+
+    A checkpoint's own hash does not tell who wrote it.
+    """
+    return {"usable": usable, "read": read, "left_out": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sidecar(Record):
+    """What `checkpoint.json` says of a checkpoint, under these names and in this order.
+
+    None: not said, by an earlier version, or of a model that no training of imgcls saved.
+    config, versions and machine: what it was trained by, as JSON types. splits: see
+    `imgcls.storage.splits.recorded_splits`. epoch and step: how many are behind it. metrics: the
+    last epoch's row of history.csv. best: whether it was the best when it was saved; finished:
+    whether training was at its end.
+    """
+
+    fold: int | None = field(default=None, metadata=_said(_is_count))
+    model_name: str | None = field(default=None, metadata=_said(_is_text))
+    class_names: tuple[str, ...] = field(metadata=_said(are_names, tuple))
+    val_pictures: int | None = field(default=None, metadata=_said(_is_count))
+    prior: TrainedPrior | None = field(default=None, metadata=_said(_is_prior, TrainedPrior.read))
+    config: Mapping[str, Any] | None = field(
+        default=None, metadata=_said(_all_values(lambda value: isinstance(value, dict)))
+    )
+    data_fingerprint: str | None = field(default=None, metadata=_said(_is_text))
+    splits: Mapping[str, str] | None = field(default=None, metadata=_said(_are_splits))
+    splitter: str | None = field(default=None, metadata=_said(_is_text))
+    versions: Mapping[str, str | None] | None = field(
+        default=None, metadata=_said(_all_values(lambda value: value is None or _is_text(value)))
+    )
+    machine: Mapping[str, str | int | None] | None = field(
+        default=None,
+        metadata=_said(_all_values(lambda v: v is None or _is_text(v) or _is_count(v))),
+    )
+    epoch: int | None = field(default=None, metadata=_said(_is_count))
+    step: int | None = field(default=None, metadata=_said(_is_count))
+    finished: bool | None = field(default=None, metadata=_said(_is_flag))
+    metrics: Mapping[str, float | None] | None = field(default=None, metadata=_said(_are_metrics))
+    best: bool | None = field(default=None, metadata=_said(_is_flag))
+
+    @classmethod
+    def read(cls, content: Any) -> Sidecar:
+        """The record that JSON holds; names that it does not know are of a later version.
+
+        Raises ValueError that says what of it is not usable.
+        """
+        if not isinstance(content, dict) or not are_names(content.get("class_names")):
+            raise ValueError("does not hold the class names of a checkpoint")
+        values = {}
+        for one in fields(cls):
+            value = content.get(one.name)
+            if value is None:
+                continue
+            if not one.metadata["usable"](value):
+                raise ValueError(f"its {one.name} is not usable; use another checkpoint")
+            values[one.name] = one.metadata["read"](value)
+        sidecar = cls(**values)
+        if sidecar.prior and len(sidecar.prior.shares) != len(sidecar.class_names):
+            raise ValueError("its prior is not of its classes; use another checkpoint")
+        return sidecar
