@@ -51,7 +51,7 @@ USUAL_MODULES = 12
 MODULES_OF = {
     "config": 21,
     "cli": 15,
-    "metrics": 16,
+    "metrics": 17,
     "data/sources": 14,
     "storage": 15,
     "jobs/evaluate": 14,

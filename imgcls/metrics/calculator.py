@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
+from imgcls.errors import DataError
 from imgcls.metrics.curves import RankScores, rank_scores
-from imgcls.metrics.predictions import Predictions, require_names
+from imgcls.metrics.given import ArrayLike, GivenPredictions, given_predictions, joined
+from imgcls.metrics.predictions import Predictions, ScoredPictures, numbered, require_names
 from imgcls.metrics.registry import SIZES, VALIDATION, Metric, all_metrics
 from imgcls.metrics.scores import ClassCounts, class_counts, confused_pairs, confusion_counts
 
@@ -37,9 +40,9 @@ class MetricSet:
 class MetricSource:
     """What the metrics of some predictions are computed from, each part when it is first needed."""
 
-    def __init__(self, predictions: Predictions) -> None:
+    def __init__(self, predictions: ScoredPictures) -> None:
         self.predictions = predictions
-        self.num_classes = predictions.logits.shape[1]
+        self.num_classes = predictions.softmax.shape[1]
 
     @cached_property
     def counts(self) -> ClassCounts:
@@ -71,19 +74,70 @@ class MetricSource:
 class MetricsCalculator:
     """Computes every metric of `test_metrics.json` for classes in a fixed order.
 
-    top_k: the k of the `top_{k}_accuracy` metrics.
+    MetricsCalculator(num_classes, class_names=None), or of the names alone. Without names the
+    classes are called by their numbers. top_k: the k of the `top_{k}_accuracy` metrics. Of one set
+    of predictions, `compute(predictions)`; batch by batch, `update(...)` and `compute()`.
     """
 
-    def __init__(self, class_names: Sequence[str], top_k: Sequence[int] = (1, 3, 5)) -> None:
-        self.class_names = tuple(class_names)
-        self.top_k = tuple(top_k)
+    @overload
+    def __init__(
+        self,
+        num_classes: int,
+        class_names: Sequence[str] | None = None,
+        top_k: Sequence[int] = (1, 3, 5),
+    ) -> None: ...
 
-    def compute(self, predictions: Predictions) -> MetricSet:
-        """Metrics, per-class rows and confusions.
+    @overload
+    def __init__(self, class_names: Sequence[str], top_k: Sequence[int] = (1, 3, 5)) -> None: ...
 
-        Raises DataError when the predictions have another number of classes.
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        first = named.get("num_classes", arguments[0] if arguments else None)
+        by_number = isinstance(first, (int, np.integer))
+        self.class_names, self.top_k = (_numbered if by_number else _named)(*arguments, **named)
+        self._parts: list[Predictions | GivenPredictions] = []
+
+    def update(self, preds: ArrayLike, targets: ArrayLike, probs: ArrayLike) -> None:
+        """Take in a batch: predicted and true classes [B], probabilities [B, C].
+
+        Arrays, lists or torch tensors of whatever integer and float types. Raises DataError for
+        those that do not fit, and leaves what was taken in before as it is.
         """
-        require_names(self.class_names, predictions.logits)
+        self.add(given_predictions(preds, targets, probs, len(self.class_names)))
+
+    def add(self, predictions: Predictions | GivenPredictions) -> None:
+        """Take in predictions as they are, for `compute()`."""
+        self._parts.append(predictions)
+
+    def reset(self) -> None:
+        """Forget what was taken in."""
+        self._parts.clear()
+
+    @property
+    def collected(self) -> Predictions | GivenPredictions:
+        """All that was taken in. Raises DataError for nothing."""
+        return joined(self._parts)
+
+    @overload
+    def compute(self) -> dict[str, float]: ...
+
+    @overload
+    def compute(self, predictions: Predictions | GivenPredictions) -> MetricSet: ...
+
+    def compute(
+        self, predictions: Predictions | GivenPredictions | None = None
+    ) -> dict[str, float] | MetricSet:
+        """Metrics, per-class rows and confusions of predictions.
+
+        Without any: the metrics alone, of all that was taken in, nan where undefined;
+        `compute(calculator.collected)` says why. Raises DataError when the predictions have another
+        number of classes.
+        """
+        if predictions is None:
+            return as_floats(self._metric_set(self.collected).metrics)
+        return self._metric_set(predictions)
+
+    def _metric_set(self, predictions: Predictions | GivenPredictions) -> MetricSet:
+        require_names(self.class_names, predictions.softmax)
         names, num_classes = self.class_names, len(self.class_names)
         source = MetricSource(predictions)
         metrics: dict[str, Any] = {}
@@ -136,6 +190,28 @@ def validation_metrics(predictions: Predictions) -> dict[str, float | None]:
         if column.standard_error is not None:
             metrics[f"{column.name}_se"] = column.standard_error(source.counts)
     return metrics
+
+
+def as_floats(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """The metrics with nan where one is undefined, which scripts can print and compare."""
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
+
+
+def _numbered(
+    num_classes: int,
+    class_names: Sequence[str] | None = None,
+    top_k: Sequence[int] = (1, 3, 5),
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    names = numbered(num_classes) if class_names is None else tuple(class_names)
+    if len(names) != num_classes:
+        raise DataError(f"{len(names)} class names do not fit num_classes {num_classes}")
+    return names, tuple(top_k)
+
+
+def _named(
+    class_names: Sequence[str], top_k: Sequence[int] = (1, 3, 5)
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    return tuple(class_names), tuple(top_k)
 
 
 def _none_unless(values: np.ndarray, known: np.ndarray) -> list[float | None]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from imgcls.metrics.predictions import (
     PictureFacts,
-    Predictions,
+    ScoredPictures,
     blocks,
     cross_entropies,
     require_scores,
@@ -41,7 +41,7 @@ class ReliabilityBins:
 
 
 def reliability_bins(
-    predictions: Predictions | PictureFacts, bins: int = NUM_BINS, *, equal_mass: bool = False
+    predictions: ScoredPictures | PictureFacts, bins: int = NUM_BINS, *, equal_mass: bool = False
 ) -> ReliabilityBins:
     """Confidence of the predicted class against how often it is right, in bins.
 
@@ -84,7 +84,7 @@ def expected_calibration_error(bins: ReliabilityBins) -> float:
     return float((bins.counts * gaps).sum() / bins.counts.sum())
 
 
-def classwise_calibration_error(predictions: Predictions, bins: int = NUM_BINS) -> float:
+def classwise_calibration_error(predictions: ScoredPictures, bins: int = NUM_BINS) -> float:
     """ECE of each class's probability against its frequency, averaged over all C classes.
 
     Equal-width bins; Kull et al., "Beyond temperature scaling" (2019). A class without pictures

@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
-from imgcls.metrics.predictions import RowScores, blocks, require_names, require_scores
+from imgcls.metrics.given import ArrayLike, as_array
+from imgcls.metrics.predictions import (
+    RowScores,
+    blocks,
+    numbered,
+    require_classes,
+    require_names,
+    require_scores,
+)
 
 # below it, the calls for each class and block cost more than the sorting
 _FEWEST_ROWS = 2048
@@ -101,17 +110,29 @@ def _areas(
     return halves / (2 * count * negatives), float(precision.mean())
 
 
-def compute_roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
+def compute_roc_auc(
+    targets: ArrayLike, probs: ArrayLike, num_classes: int | None = None
+) -> dict[str, float | None]:
     """{"micro", "macro"} one-vs-rest ROC AUC; macro over the classes that can be scored.
 
-    labels: integers [N]; probabilities: [N, C]. None where no class has both a positive and a
+    targets: class numbers [N]; probs: [N, C], or other scores; arrays, lists or torch tensors.
+    num_classes: C, where it is to be checked. None where no class has both a positive and a
     negative picture. Raises DataError for arrays that do not fit or are not finite.
     """
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
-    require_scores(probabilities, labels)
-    ranks = rank_scores(labels, probabilities, probabilities[np.arange(len(labels)), labels])
+    labels, scores = _checked(targets, probs, num_classes)
+    ranks = rank_scores(labels, scores, scores[np.arange(len(labels)), labels])
     areas = {"micro": ranks.roc_auc_micro, "macro": ranks.roc_auc_macro}
     return {name: None if np.isnan(area) else area for name, area in areas.items()}
+
+
+def _checked(
+    targets: ArrayLike, probs: ArrayLike, num_classes: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    labels, scores = as_array(targets), as_array(probs)
+    require_scores(scores, labels)
+    if num_classes is not None:
+        require_classes(num_classes, scores)
+    return labels.astype(np.int64, copy=False), scores
 
 
 @dataclass(frozen=True)
@@ -128,18 +149,40 @@ class PrCurve:
     average_precision: float
 
 
+@overload
 def compute_pr_curves(
-    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+    targets: ArrayLike, probs: ArrayLike, class_names: Sequence[str], /
+) -> list[PrCurve]: ...
+
+
+@overload
+def compute_pr_curves(
+    targets: ArrayLike,
+    probs: ArrayLike,
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+) -> list[PrCurve]: ...
+
+
+def compute_pr_curves(
+    targets: ArrayLike,
+    probs: ArrayLike,
+    num_classes: int | Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> list[PrCurve]:
     """One-vs-rest precision-recall curves of the classes that have positive pictures.
 
-    labels: integers [N]; probabilities: [N, C]; class_names: [C]. Raises DataError for arrays that
-    do not fit or are not finite.
+    targets: class numbers [N]; probs: [N, C]; arrays, lists or torch tensors. num_classes: C, where
+    it is to be checked; class_names: [C], which may also stand in its place; numbers without.
+    Raises DataError for arrays that do not fit or are not finite.
     """
     from sklearn.metrics import precision_recall_curve
 
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
-    require_scores(probabilities, labels)
+    if num_classes is not None and not isinstance(num_classes, (int, np.integer)):
+        num_classes, class_names = None, num_classes
+    labels, probabilities = _checked(targets, probs, num_classes)
+    if class_names is None:
+        class_names = numbered(probabilities.shape[1])
     require_names(class_names, probabilities)
     curves = []
     for index, name in enumerate(class_names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -14,8 +15,67 @@ from imgcls.errors import DataError
 CELLS_PER_BLOCK = 1 << 22
 
 
+class ScoredPictures(ABC):
+    """N pictures with labels int64 [N] and probabilities, and what follows from the two."""
+
+    labels: np.ndarray
+
+    @property
+    @abstractmethod
+    def softmax(self) -> RowScores:
+        """The probabilities [N, C], for the rows that are asked for."""
+
+    @property
+    @abstractmethod
+    def facts(self) -> PictureFacts:
+        """Predicted class, confidence and losses of each picture."""
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The class with the highest score: int64 [N]; the first one of a tie."""
+        return self.facts.predicted
+
+    @property
+    def confidences(self) -> np.ndarray:
+        """The probability of the predicted class: float [N]."""
+        return self.facts.confidences
+
+    @property
+    def label_probabilities(self) -> np.ndarray:
+        """The probability of each picture's own class: float [N]."""
+        return self.facts.label_probabilities
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Where the predicted class is the label: bool [N]."""
+        return self.facts.correct
+
+    @property
+    def label_ranks(self) -> np.ndarray:
+        """How many classes rank above the label's: int64 [N], 0 is the top.
+
+        Of equal scores the higher class index ranks higher, and with two classes the lower, as in
+        scikit-learn's top_k_accuracy_score (which there thresholds class 1's score).
+        """
+        return self.facts.label_ranks
+
+    @property
+    def picture_losses(self) -> np.ndarray:
+        """Cross-entropy of each picture, computed in float64: float64 [N]."""
+        return self.facts.picture_losses
+
+    @property
+    def brier_scores(self) -> np.ndarray:
+        """Squared distance of each picture's probabilities from the one-hot truth: float64 [N].
+
+        0 to 2: summed over all classes, also for two (scikit-learn's `scale_by_half=False`).
+        Brier, "Verification of forecasts expressed in terms of probability" (1950).
+        """
+        return self.facts.brier_scores
+
+
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class Predictions(ScoredPictures):
     """Scores of N pictures: keys [N], logits float32 [N, C], labels int64 [N] in 0..C-1.
 
     The logits may be a memory-mapped file: all but `probabilities` goes over blocks of rows, one
@@ -56,49 +116,6 @@ class Predictions:
         columns = (np.concatenate(column) for column in zip(*parts, strict=True))
         return PictureFacts(self.labels, *columns)
 
-    @property
-    def predicted(self) -> np.ndarray:
-        """The class with the highest score: int64 [N]; the first one of a tie."""
-        return self.facts.predicted
-
-    @property
-    def confidences(self) -> np.ndarray:
-        """The probability of the predicted class: float32 [N]."""
-        return self.facts.confidences
-
-    @property
-    def label_probabilities(self) -> np.ndarray:
-        """The probability of each picture's own class: float32 [N]."""
-        return self.facts.label_probabilities
-
-    @property
-    def correct(self) -> np.ndarray:
-        """Where the predicted class is the label: bool [N]."""
-        return self.facts.correct
-
-    @property
-    def label_ranks(self) -> np.ndarray:
-        """How many classes rank above the label's: int64 [N], 0 is the top.
-
-        Of equal scores the higher class index ranks higher, and with two classes the lower, as in
-        scikit-learn's top_k_accuracy_score (which there thresholds class 1's score).
-        """
-        return self.facts.label_ranks
-
-    @property
-    def picture_losses(self) -> np.ndarray:
-        """Cross-entropy of each picture, computed in float64: float64 [N]."""
-        return self.facts.picture_losses
-
-    @property
-    def brier_scores(self) -> np.ndarray:
-        """Squared distance of each picture's probabilities from the one-hot truth: float64 [N].
-
-        0 to 2: summed over all classes, also for two (scikit-learn's `scale_by_half=False`).
-        Brier, "Verification of forecasts expressed in terms of probability" (1950).
-        """
-        return self.facts.brier_scores
-
     def _facts_of(self, rows: slice) -> tuple[np.ndarray, ...]:
         logits, labels, every = self.logits[rows], self.labels[rows], slice(None)
         numbers = np.arange(len(labels))
@@ -111,7 +128,7 @@ class Predictions:
             predicted,
             confidences,
             own,
-            _ranks(logits, labels),
+            ranks_of_labels(logits, labels),
             cross_entropies(logits, labels, 1.0 / self.temperature),
             # (p - 1)^2 in place of p^2 for the label
             squares + 1.0 - 2.0 * own.astype(np.float64),
@@ -140,7 +157,8 @@ class PictureFacts:
         return PictureFacts(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def ranks_of_labels(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes rank above the label's, see `label_ranks`: int64 [N]; scores [N, C]."""
     classes = np.arange(logits.shape[1])
     own = logits[np.arange(len(labels)), labels][:, None]
     above: np.ndarray = np.count_nonzero(logits > own, axis=1)
@@ -199,36 +217,41 @@ def cross_entropies(logits: np.ndarray, labels: np.ndarray, scale: float = 1.0) 
 
 
 def require_scores(
-    scores: np.ndarray, labels: np.ndarray, keys: Sequence[str] | None = None
+    scores: np.ndarray,
+    labels: np.ndarray,
+    keys: Sequence[str] | None = None,
+    *,
+    what: str = "label",
 ) -> None:
     """Raise DataError unless scores are finite floats [N, C] and labels integers [N] in 0..C-1.
 
-    `keys` [N] name the rows in messages; without them a row is named by its number.
+    `keys` [N] name the rows in messages; without them a row is named by its number. what: one of
+    the labels, in messages.
     """
     if keys is not None and len(keys) == 0:
         raise DataError("no pictures to score")
     if scores.ndim != 2 or labels.ndim != 1 or not scores.shape[1]:  # noqa: PLR2004
         raise DataError(
-            f"scores of shape {scores.shape} with labels of shape {labels.shape} cannot be scored; "
-            "they must be [pictures, classes] and [pictures]"
+            f"scores of shape {scores.shape} with {what}s of shape {labels.shape} cannot be "
+            "scored; they must be [pictures, classes] and [pictures]"
         )
     count, classes = scores.shape
     named = count if keys is None else len(keys)
     if not count == named == len(labels):
         raise DataError(
-            f"{named} pictures, {count} rows of scores and {len(labels)} labels do not belong "
+            f"{named} pictures, {count} rows of scores and {len(labels)} {what}s do not belong "
             "together"
         )
     if not count:
         raise DataError("no pictures to score")
     if labels.dtype.kind not in "iu":
-        raise DataError(f"labels are {labels.dtype}; they must be class numbers (integers)")
+        raise DataError(f"{what}s are {labels.dtype}; they must be class numbers (integers)")
     outside = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(outside):
         first = outside[0]
         raise DataError(
-            f"{_row_name(keys, first)}: label {labels[first]} is not one of the model's {classes} "
-            "outputs"
+            f"{_row_name(keys, first)}: {what} {labels[first]} is not one of the model's {classes} "
+            f"outputs, which are numbered from 0 to {classes - 1}"
         )
     finite = [np.isfinite(scores[rows]).all(axis=1) for rows in blocks(count, classes)]
     broken = np.flatnonzero(~np.concatenate(finite))
@@ -239,12 +262,23 @@ def require_scores(
         )
 
 
-def require_names(class_names: Sequence[str], scores: np.ndarray) -> None:
+def require_names(class_names: Sequence[str], scores: RowScores) -> None:
     """Raise DataError unless there is one class name for each column of scores [N, C]."""
     if len(class_names) != scores.shape[1]:
         raise DataError(
             f"{len(class_names)} class names do not fit scores of {scores.shape[1]} classes"
         )
+
+
+def require_classes(num_classes: int, scores: np.ndarray) -> None:
+    """Raise DataError unless scores [N, C] have so many columns."""
+    if scores.shape[1] != num_classes:
+        raise DataError(f"scores of {scores.shape[1]} classes do not fit num_classes {num_classes}")
+
+
+def numbered(num_classes: int) -> tuple[str, ...]:
+    """The names of classes of which only the number is known: "0", "1", ..."""
+    return tuple(map(str, range(num_classes)))
 
 
 def _row_name(keys: Sequence[str] | None, row: int) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from imgcls.metrics.curves import RankScores
-    from imgcls.metrics.predictions import PictureFacts, Predictions
+    from imgcls.metrics.predictions import PictureFacts, ScoredPictures
     from imgcls.metrics.scores import ClassCounts
 
 # counts beside the metrics: of pictures, of classes, and of the classes that have areas
@@ -51,7 +51,7 @@ class Metric:
     from_pictures: Callable[[PictureFacts], np.ndarray] | None = None
     from_areas: Callable[[RankScores], float] | None = None
     from_facts: Callable[[PictureFacts], float] | None = None
-    from_scores: Callable[[Predictions], float] | None = None
+    from_scores: Callable[[ScoredPictures], float] | None = None
     title: str = ""
     limits: tuple[float, float] = (0.0, 1.0)
     higher_is_better: bool = True
@@ -94,7 +94,7 @@ def _ece(facts: PictureFacts, *, equal_mass: bool = False) -> float:
     return expected_calibration_error(reliability_bins(facts, equal_mass=equal_mass))
 
 
-def _classwise_ece(predictions: Predictions) -> float:
+def _classwise_ece(predictions: ScoredPictures) -> float:
     from imgcls.metrics.calibration import classwise_calibration_error
 
     return classwise_calibration_error(predictions)

@@ -11,9 +11,13 @@ from imgcls.metrics.registry import lower_is_better
 
 
 class AverageMeter:
-    """A mean over samples that arrive in groups: `val` is the last, `avg` the mean of all."""
+    """A mean over samples that arrive in groups: `val` is the last, `avg` the mean of all.
 
-    def __init__(self) -> None:
+    name: what it is the mean of.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self.reset()
 
     def reset(self) -> None:
@@ -23,9 +27,10 @@ class AverageMeter:
         self.count = 0
 
     def update(self, value: float, n: int = 1) -> None:
-        """Take in the mean `value` of `n` samples."""
-        self.val = value
-        self.sum += value * n
+        """Take in the mean `value` of `n` samples, a number or a tensor of one."""
+        # a loss itself would keep its whole graph in memory
+        self.val = float(value.item() if hasattr(value, "item") else value)
+        self.sum += self.val * n
         self.count += n
 
     def state_dict(self) -> dict[str, Any]:
