@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
@@ -16,9 +16,13 @@ from torch import nn
 from imgcls.config.model import ModelConfig
 from imgcls.errors import ModelError
 from imgcls.models.catalog.read import nearest_names
+from imgcls.models.counting import with_counts
 from imgcls.models.hub import Hub, check_has_weights, not_to_be_had, quick_hub, unreachable
 from imgcls.models.own_rates import takes_rate
 from imgcls.models.weights import load_backbone, quiet_resizing
+
+if TYPE_CHECKING:
+    from imgcls.models.counting import CountedModule
 
 _RGB = 3
 # as torch tells it on a CPU, with the bytes, and on a device
@@ -33,8 +37,10 @@ _FLAGS = {
 
 def create_model(
     config: ModelConfig, on_weights: Callable[[str], None] = lambda _what: None
-) -> nn.Module:
+) -> CountedModule:
     """The timm model of that name, on the CPU, with a new classifier behind its dropout.
+
+    It has get_num_total_params() and get_num_trainable_params(), and prints nothing.
 
     num_classes None keeps timm's own number of classes, img_size "auto" the model's own input
     size; pretrained "auto" means yes, unless there are `weights`. The input size in use stands in
@@ -62,7 +68,7 @@ def create_model(
         on_weights(load_backbone(model, config.weights, classifier_names(model)))
     if config.freeze_backbone:
         freeze_backbone(model)
-    return model
+    return with_counts(model)
 
 
 def native_img_size(name: str) -> int:
@@ -114,12 +120,6 @@ def checkpoint_gradients(model: nn.Module, name: str) -> None:
             f"runtime.grad_checkpointing (--grad-checkpointing): timm cannot do it for {name}; "
             "leave it out, or try a smaller --batch-size with --grad-accum-steps"
         ) from error
-
-
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(trainable, total) numbers of parameters."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, trainable in sizes if trainable), sum(n for n, _ in sizes)
 
 
 def architecture_options(config: ModelConfig) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from imgcls.errors import ConfigError, DeviceMemoryError
 from imgcls.jobs.backends import make_runner
 from imgcls.jobs.benchmark.subject import Setting, Subject
 from imgcls.metrics.speed import block_medians_ms, drift, latency_percentiles, speed_metrics
-from imgcls.models.build import count_parameters
+from imgcls.models.counting import count_parameters
 from imgcls.results.benchmark import Agreement, PipelineTimes, TimedSetting
 
 _SEED = 0

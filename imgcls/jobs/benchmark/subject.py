@@ -60,7 +60,7 @@ def open_subject(name: str, img_size: int | str) -> Subject:
         config = ModelConfig.model_validate(
             {"name": name, "pretrained": False, "img_size": img_size}
         )
-        model = create_model(config).eval()
+        model: nn.Module = create_model(config).eval()
         facts = preprocessing(model, "crop")
         return Subject(name, name, model, facts, count_macs(model, facts.input_size), None)
     checkpoint = read_checkpoint(find_checkpoint(path))

@@ -10,7 +10,7 @@ from imgcls.engine.scoring.features import whole_model
 from imgcls.jobs.plan.model import ModelPlan
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly
-from imgcls.models.build import count_parameters
+from imgcls.models.counting import count_parameters
 from imgcls.results.training import PlanReport
 
 
