@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from imgcls.config.run import ResumeConfig, TrainConfig
     from imgcls.engine.checkpoint.folder import load_checkpoint, save_checkpoint, take_snapshot
     from imgcls.engine.device.runtime import get_device, set_seed
+    from imgcls.engine.scoring.evaluation import evaluate_model
     from imgcls.engine.training.trackers import AverageMeter, MetricTracker
-    from imgcls.jobs.benchmark.run import benchmark, benchmark_inference_speed
+    from imgcls.jobs.benchmark.inference_speed import benchmark_inference_speed
+    from imgcls.jobs.benchmark.run import benchmark
     from imgcls.jobs.evaluate.evaluate import evaluate
-    from imgcls.jobs.evaluate.scored import evaluate_model
     from imgcls.jobs.train.resume import resume
     from imgcls.jobs.train.train import train
     from imgcls.jobs.train.trainer import Trainer
@@ -39,12 +40,12 @@ _HOMES = {
     "TrainConfig": "imgcls.config.run",
     "Trainer": "imgcls.jobs.train.trainer",
     "benchmark": "imgcls.jobs.benchmark.run",
-    "benchmark_inference_speed": "imgcls.jobs.benchmark.run",
+    "benchmark_inference_speed": "imgcls.jobs.benchmark.inference_speed",
     "compute_pr_curves": "imgcls.metrics.curves",
     "compute_roc_auc": "imgcls.metrics.curves",
     "create_model": "imgcls.models.build",
     "evaluate": "imgcls.jobs.evaluate.evaluate",
-    "evaluate_model": "imgcls.jobs.evaluate.scored",
+    "evaluate_model": "imgcls.engine.scoring.evaluation",
     "get_available_models": "imgcls.models.catalog.read",
     "get_device": "imgcls.engine.device.runtime",
     "load_checkpoint": "imgcls.engine.checkpoint.folder",

@@ -17,7 +17,7 @@ from imgcls.engine.training.events import EpochDone, StepDone, ValidationBatchDo
 from imgcls.engine.training.probe import training_step
 from imgcls.engine.training.step import train_step
 from imgcls.errors import ModelError
-from imgcls.jobs.benchmark.run import benchmark_inference_speed
+from imgcls.jobs.benchmark.inference_speed import benchmark_inference_speed
 from imgcls.jobs.plan import compute
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
@@ -185,7 +185,7 @@ def test_tf32_is_for_training_on_gpus(tf32):
 def test_what_scores_and_times_forbids_tf32(monkeypatch):
     """float32 is exact in evaluate and benchmark; what training times is its own."""
     told = []
-    for module in ("jobs.plan.compute", "jobs.benchmark.run", "engine.training.probe"):
+    for module in ("jobs.plan.compute", "engine.device.runtime", "engine.training.probe"):
         monkeypatch.setattr(
             f"imgcls.{module}.set_tf32", lambda _device, *, allowed: told.append(allowed)
         )

@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import platform
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -28,15 +28,18 @@ def available_devices() -> tuple[str, ...]:
     return (*cuda, *mps, "cpu")
 
 
-def get_device(name: str = "auto") -> torch.device:
+def get_device(name: str | torch.device = "auto") -> torch.device:
     """The device of that name; `auto` takes cuda, then mps, then cpu.
 
-    Raises DeviceError, naming the available ones, when the machine has no such device.
+    A torch.device is taken by its name. Raises DeviceError, naming the available ones, when the
+    machine has no such device.
     """
     available = available_devices()
     if name == "auto":
         return torch.device(available[0])
-    wanted = "cuda:0" if name == "cuda" else name
+    name = str(name)
+    # there is one each of the others, with or without its number
+    wanted = {"cuda": "cuda:0", "cpu:0": "cpu", "mps:0": "mps"}.get(name, name)
     if wanted not in available:
         raise DeviceError(
             f"--device {name}: not available on this machine; available: {', '.join(available)}"
@@ -113,6 +116,26 @@ def set_tf32(device: torch.device, *, allowed: bool) -> None:
     # newer torch has `fp32_precision` beside these, and refuses to read these once that is set
     torch.set_float32_matmul_precision("high" if allowed else "highest")
     torch.backends.cudnn.allow_tf32 = allowed
+
+
+@contextlib.contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """A block without TF32 in a script's process, whose own settings hold again behind it.
+
+    A script that chose by torch's newer `fp32_precision` keeps what it chose.
+    """
+    try:
+        before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        yield
+        return
+    set_tf32(device, allowed=False)
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision(before[0])
+            torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def keep_freed_memory() -> None:

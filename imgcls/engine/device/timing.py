@@ -44,16 +44,13 @@ def time_step(step: Callable[[], object], device: torch.device, batches: int | N
     """
     synchronize(device)
     reset_peak_memory(device)
-    _seconds(step, device)  # may compile, which is no part of any batch
-    warmup_s: list[float] = []
-    while _wants_warmup(warmup_s):
-        warmup_s.append(_seconds(step, device))
+    warmup_s = warm_up(step, device)
     times_s: list[float] = []
     start_s = time.perf_counter()
     while len(times_s) < (batches or _LEAST_BATCHES) or (
         batches is None and time.perf_counter() - start_s < _TIMED_S
     ):
-        times_s.append(_seconds(step, device))
+        times_s.append(seconds(step, device))
     return Timing(
         warmup_batches=1 + len(warmup_s),
         settled=has_settled(warmup_s),
@@ -61,6 +58,23 @@ def time_step(step: Callable[[], object], device: torch.device, batches: int | N
         stream_s=None if device.type == "cpu" else _stream_s(step, device, len(times_s)),
         peak_memory_mib=peak_memory_mib(device),
     )
+
+
+def warm_up(step: Callable[[], object], device: torch.device) -> list[float]:
+    """The seconds of steps until their median has settled, behind one that may compile."""
+    seconds(step, device)
+    warmup_s: list[float] = []
+    while _wants_warmup(warmup_s):
+        warmup_s.append(seconds(step, device))
+    return warmup_s
+
+
+def seconds(step: Callable[[], object], device: torch.device) -> float:
+    """How long the device takes for a step, to its end."""
+    start_s = time.perf_counter()
+    step()
+    synchronize(device)
+    return time.perf_counter() - start_s
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -99,13 +113,6 @@ def _wants_warmup(times_s: list[float]) -> bool:
     if spent_s >= _MOST_WARMUP_S and len(times_s) >= _FEWEST_WARMUP_BATCHES:
         return False
     return spent_s < _LEAST_WARMUP_S or not has_settled(times_s)
-
-
-def _seconds(step: Callable[[], object], device: torch.device) -> float:
-    start_s = time.perf_counter()
-    step()
-    synchronize(device)
-    return time.perf_counter() - start_s
 
 
 def _stream_s(step: Callable[[], object], device: torch.device, batches: int) -> float:

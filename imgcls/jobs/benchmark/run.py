@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import nn
 
 from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.runtime import device_label, get_device, set_tf32, versions
-from imgcls.engine.device.timing import time_step
-from imgcls.engine.scoring.backends import by_torch
 from imgcls.errors import DeviceMemoryError, RequestError, RunFailedError
 from imgcls.jobs.benchmark.pipeline import time_pipeline
 from imgcls.jobs.benchmark.settings import asked_ways, find_batch_size
 from imgcls.jobs.benchmark.single import time_setting, time_training
 from imgcls.jobs.benchmark.subject import Setting, Subject, open_subject
 from imgcls.jobs.benchmark.verdicts import agrees, best_setting, compare, read_baseline
-from imgcls.metrics.speed import speed_metrics
 from imgcls.results.benchmark import BenchmarkReport, BestSetting, SkippedSetting, TimedSetting
 
 _TOLERANCE, _TRAINING_TOLERANCE = 0.01, 0.2
@@ -68,26 +64,6 @@ def benchmark(
         changes=changes,
         notes=tuple(notes),
         versions=versions(),
-    )
-
-
-def benchmark_inference_speed(
-    model: nn.Module,
-    input_size: tuple[int, int, int],
-    *,
-    batch_size: int = 1,
-    num_samples: int = 64,
-    device: str = "auto",
-) -> dict[str, object]:
-    """The `speed_metrics` of a model on synthetic batches, for use from Python."""
-    compute = ComputeSettings(get_device(device))
-    set_tf32(compute.device, allowed=False)
-    images = torch.randn(batch_size, *input_size, device=compute.device)
-    run = by_torch(compute.place(model.eval()), compute)
-    timing = time_step(lambda: run(images), compute.device, -(-num_samples // batch_size))
-    times_s = timing.batch_times_s
-    return speed_metrics(
-        times_s, [batch_size] * len(times_s), str(compute.device), total_s=timing.stream_s
     )
 
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.data.loading.bad_images import BadImages
 from imgcls.data.loading.loader import EvalLoader
 from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.engine.checkpoint.temperature import Temperature
-from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.runtime import amp_name
 from imgcls.engine.scoring.inference import InferencePass
 from imgcls.engine.scoring.scorer import Scorer
@@ -158,28 +157,6 @@ class Scored:
 
 # a part of the report: its fields by name; its `notes` are added to those that are there
 Extra = Callable[[Scored], Mapping[str, Any]]
-
-
-def evaluate_model(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    normalizer: Normalizer,
-    compute: ComputeSettings,
-    class_names: Sequence[str],
-    *,
-    top_k: Sequence[int] = (1, 3, 5),
-    on_batch: Callable[[int], None] = lambda _samples: None,
-    file: ScoreFile | None = None,
-    temperature: float = 1.0,
-) -> tuple[MetricSet, InferencePass]:
-    """All metrics of a model over batches of pictures, and the pass they come from.
-
-    file: where the logits go; without it they stay in memory. temperature: divides the logits
-    inside the softmax.
-    """
-    scorer = Scorer(model, normalizer, tuple(class_names), compute, temperature)
-    result = scorer.run(batches, on_batch, file=file)
-    return MetricsCalculator(class_names, top_k).compute(result.predictions), result
 
 
 def score(session: Session, opened: Opened, pictures: Pictures, folder: Path) -> Scored:

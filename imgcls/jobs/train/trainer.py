@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+
+import torch
+from torch import nn
 
 from imgcls.config.run import TrainConfig
+from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.scoring.evaluation import validate_loader
+from imgcls.engine.scoring.loaders import device_of
 from imgcls.engine.training.events import Observer, broadcast
 from imgcls.engine.training.fit import validate_epoch
 from imgcls.engine.training.interrupt import SignalledError, StopRequest, stop_on_signals
@@ -95,11 +101,44 @@ class Trainer:
         remove_features(self.run)
         return summary
 
-    def validate_epoch(self) -> dict[str, float | None]:
-        """The `val_` metrics of the fold trained last, with its weights as they are now."""
-        if self._assembly is None:
-            raise RunError("validate_epoch: train a fold first")
-        return validate_epoch(self._assembly.parts)
+    @overload
+    def validate_epoch(self) -> dict[str, float | None]: ...
+
+    @overload
+    def validate_epoch(
+        self,
+        model: nn.Module,
+        dataloader: Iterable[Any],
+        loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        epoch: int | None = None,
+    ) -> dict[str, float]: ...
+
+    def validate_epoch(
+        self,
+        model: nn.Module | None = None,
+        dataloader: Iterable[Any] | None = None,
+        loss_fn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        epoch: int | None = None,
+    ) -> dict[str, float | None] | dict[str, float]:
+        """The `val_` metrics of the fold trained last, with its weights as they are now.
+
+        Or of a model over a DataLoader's pictures, see `validate_loader`: on the device that the
+        model is on, in the run's precision where that is the run's device.
+        """
+        if model is None:
+            if self._assembly is None:
+                raise RunError(
+                    "validate_epoch: train a fold first, or give a model and a DataLoader"
+                )
+            return validate_epoch(self._assembly.parts)
+        if dataloader is None:
+            raise ConfigError("validate_epoch: give the dataloader to validate the model on")
+        return validate_loader(model, dataloader, self._compute_of(model), loss_fn, epoch)
+
+    def _compute_of(self, model: nn.Module) -> ComputeSettings:
+        ours, device = self.plan.compute, device_of(model)
+        same = device.type == ours.device.type
+        return ComputeSettings(device, ours.precision if same else None)
 
 
 @contextlib.contextmanager
