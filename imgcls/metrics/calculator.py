@@ -16,6 +16,7 @@ from imgcls.metrics.given import ArrayLike, GivenPredictions, given_predictions,
 from imgcls.metrics.predictions import Predictions, ScoredPictures, numbered, require_names
 from imgcls.metrics.registry import SIZES, VALIDATION, Metric, all_metrics
 from imgcls.metrics.scores import ClassCounts, class_counts, confused_pairs, confusion_counts
+from imgcls.results.evaluation import ClassScores, Confusion
 
 # the square of it still fits into memory and into a file that opens
 MOST_MATRIX_CLASSES = 2000
@@ -32,9 +33,9 @@ class MetricSet:
 
     metrics: dict[str, Any]
     undefined: dict[str, str]
-    per_class: tuple[dict[str, Any], ...]
+    per_class: tuple[ClassScores, ...]
     confusion_matrix: tuple[tuple[int, ...], ...]
-    confusions: tuple[dict[str, Any], ...]
+    confusions: tuple[Confusion, ...]
 
 
 class MetricSource:
@@ -159,25 +160,24 @@ class MetricsCalculator:
             self._per_class(source.counts, source.areas),
             matrix,
             tuple(
-                {"true": names[true], "predicted": names[guess], "count": count}
+                Confusion(names[true], names[guess], count)
                 for true, guess, count in confused_pairs(confusion, MOST_CONFUSIONS)
             ),
         )
 
-    def _per_class(self, counts: ClassCounts, ranks: RankScores) -> tuple[dict[str, Any], ...]:
+    def _per_class(self, counts: ClassCounts, ranks: RankScores) -> tuple[ClassScores, ...]:
         supported, guessed = counts.support > 0, counts.predicted > 0
-        columns = {
-            "class": list(self.class_names),
-            "support": counts.support.astype(int).tolist(),
-            "predicted": counts.predicted.astype(int).tolist(),
-            "precision": _none_unless(counts.precision, guessed),
-            "recall": _none_unless(counts.recall, supported),
-            "f1": _none_unless(counts.f1, supported | guessed),
-            "roc_auc": _none_unless(ranks.roc_auc, ranks.scored),
-            "average_precision": _none_unless(ranks.average_precision, ranks.scored),
-        }
-        rows = zip(*columns.values(), strict=True)
-        return tuple(dict(zip(columns, row, strict=True)) for row in rows)
+        columns = (
+            self.class_names,
+            counts.support.astype(int).tolist(),
+            counts.predicted.astype(int).tolist(),
+            _none_unless(counts.precision, guessed),
+            _none_unless(counts.recall, supported),
+            _none_unless(counts.f1, supported | guessed),
+            _none_unless(ranks.roc_auc, ranks.scored),
+            _none_unless(ranks.average_precision, ranks.scored),
+        )
+        return tuple(ClassScores(*row) for row in zip(*columns, strict=True))
 
 
 def validation_metrics(predictions: Predictions) -> dict[str, float | None]:

@@ -12,6 +12,32 @@ from imgcls.results.record import Record
 
 
 @dataclass(frozen=True)
+class ClassScores(Record):
+    """One class's pictures in the truth (support) and among the predictions, and its scores.
+
+    A score that the class has no pictures for is None.
+    """
+
+    class_name: str = field(metadata={"key": "class"})
+    support: int
+    predicted: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    roc_auc: float | None
+    average_precision: float | None
+
+
+@dataclass(frozen=True)
+class Confusion(Record):
+    """How many pictures of one class were taken for another."""
+
+    true: str
+    predicted: str
+    count: int
+
+
+@dataclass(frozen=True)
 class CalibrationScores(Record):
     """How far probabilities can be taken at their word.
 
@@ -209,9 +235,9 @@ class EvalReport(Record):
     speed_metrics: dict[str, Any]
     undefined: dict[str, str]
     class_names: tuple[str, ...]
-    per_class: tuple[dict[str, Any], ...]
+    per_class: tuple[ClassScores, ...]
     confusion_matrix: tuple[tuple[int, ...], ...]
-    confusions: tuple[dict[str, Any], ...] = ()
+    confusions: tuple[Confusion, ...] = ()
     folder: Path | None = None
     page: Path | None = None
     intervals: dict[str, Interval] = field(default_factory=dict)

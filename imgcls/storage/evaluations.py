@@ -73,7 +73,8 @@ def write_evaluation(
       test_metrics.json      with the SHA-256 of each of the others
     """
     _write_predictions(folder / PREDICTIONS, report.class_names, predictions, costs)
-    write_csv(folder / PER_CLASS, list(report.per_class[0]), report.per_class)
+    per_class = [row.to_json() for row in report.per_class]
+    write_csv(folder / PER_CLASS, list(per_class[0]), per_class)
     if report.confusion_matrix:
         _write_confusion_matrix(folder / CONFUSION_MATRIX, report)
     if report.comparison is not None:

@@ -69,9 +69,9 @@ def test_rank_metrics_equal_scikit_learn_class_by_class(p):
     )
     for c, row in enumerate(result.per_class):
         if c in scored:
-            assert row["roc_auc"] == pytest.approx(aucs[scored.index(c)], abs=1e-12)
+            assert row.roc_auc == pytest.approx(aucs[scored.index(c)], abs=1e-12)
         else:
-            assert row["roc_auc"] is None
+            assert row.roc_auc is None
 
 
 @settings(max_examples=100, deadline=None)
@@ -126,7 +126,7 @@ def test_a_class_absent_everywhere_keeps_its_row():
     """Its scores are undefined, not 0."""
     p = Predictions(("a", "b"), np.eye(3, dtype=np.float32)[:2], np.array([0, 1]))
     row = computed(p).per_class[2]
-    assert (row["support"], row["precision"], row["recall"], row["f1"]) == (0, None, None, None)
+    assert (row.support, row.precision, row.recall, row.f1) == (0, None, None, None)
 
 
 @settings(max_examples=150, deadline=None)
@@ -152,7 +152,8 @@ def test_every_number_is_defined_or_has_its_reason(p):
     """No NaN reaches a report: finite numbers, or None with a reason, and strict JSON."""
     result = computed(p)
     assert set(result.undefined) == {n for n, v in result.metrics.items() if v is None}
-    json.dumps([result.metrics, result.per_class, result.confusion_matrix], allow_nan=False)
+    rows = [row.to_json() for row in result.per_class]
+    json.dumps([result.metrics, rows, result.confusion_matrix], allow_nan=False)
     json.dumps(validation_metrics(p), allow_nan=False)
 
 
@@ -188,8 +189,8 @@ def test_a_hand_computed_case():
     assert result.metrics["f1_macro"] == pytest.approx((4 / 5 + 2 / 3 + 0) / 3)
     assert result.metrics["top_1_accuracy"] == pytest.approx(3 / 5)
     row = result.per_class[2]
-    assert (row["class"], row["support"], row["predicted"]) == ("c2", 2, 0)
-    assert (row["precision"], row["recall"], row["f1"]) == (None, 0.0, 0.0)
+    assert (row.class_name, row.support, row.predicted) == ("c2", 2, 0)
+    assert (row.precision, row.recall, row.f1) == (None, 0.0, 0.0)
 
 
 def test_class_names_that_do_not_fit_are_refused():
@@ -204,9 +205,9 @@ def test_confusions_are_the_mistakes_of_the_matrix(p):
     """Every cell off the diagonal, the greatest first."""
     result = computed(p)
     matrix = np.array(result.confusion_matrix)
-    rows = {(row["true"], row["predicted"]): row["count"] for row in result.confusions}
+    rows = {(row.true, row.predicted): row.count for row in result.confusions}
     assert rows == {(f"c{t}", f"c{g}"): matrix[t, g] for t, g in np.argwhere(matrix) if t != g}
-    counts = [row["count"] for row in result.confusions]
+    counts = [row.count for row in result.confusions]
     assert counts == sorted(counts, reverse=True)
 
 

@@ -36,8 +36,8 @@ def all_drawings(p, names):
     return [
         draw_confusion(confusion, names, normalized=False),
         draw_confusion(confusion, names, normalized=True),
-        draw_roc(curves, scored.metrics, scored.per_class),
-        draw_precision_recall(curves, scored.metrics, scored.per_class),
+        draw_roc(curves, scored.metrics, [row.to_json() for row in scored.per_class]),
+        draw_precision_recall(curves, scored.metrics, [row.to_json() for row in scored.per_class]),
         draw_reliability([("before", p), ("after", p)]),
         draw_confidences(p),
         draw_training([{"epoch": 1, "train_loss": 1.0, "val_loss": None, "lr": 0.1}], 1),
@@ -141,7 +141,7 @@ def test_more_cells_than_a_picture_needs_are_thinned(monkeypatch):
     monkeypatch.setattr("imgcls.output.plots.curves._MOST_CELLS", 100)
     p = some_predictions(60, 5)
     scored = MetricsCalculator("abcde").compute(p)
-    drawing = draw_roc(ClassCurves(p), scored.metrics, scored.per_class)
+    drawing = draw_roc(ClassCurves(p), scored.metrics, [row.to_json() for row in scored.per_class])
     assert "1 picture in 3" in drawing.figure.axes[0].get_title()
 
 

@@ -17,6 +17,8 @@ from imgcls.results.comparison import (
 from imgcls.results.evaluation import (
     Calibration,
     CalibrationScores,
+    ClassScores,
+    Confusion,
     CorruptionRow,
     Corruptions,
     CorruptionScores,
@@ -52,6 +54,11 @@ KEYS = [
     (AVERAGED, "folds tta views temperatures samples gain"),
     (ON_TEST, "folds tta views temperatures samples gain split metrics intervals"),
     (GAIN["accuracy"], "this other difference interval"),
+    (
+        ClassScores("cat", 2, 1, 1.0, 0.5, 0.67, None, None),
+        "class support predicted precision recall f1 roc_auc average_precision",
+    ),
+    (Confusion("cat", "dog", 1), "true predicted count"),
     (CoveragePoint(0.9, 0.9, 0.5, 9, 1.0), "wanted coverage threshold pictures accuracy"),
     (POINT, "class threshold precision recall f1 held_out_f1 predicted_f1 reason"),
     (MeanCost(1.0, None), "mean interval"),

@@ -195,8 +195,8 @@ def _add_folds(facts: Table, report: EvalReport) -> None:
 
 
 def _weakest_classes(report: EvalReport) -> RenderableType:
-    scored = [row for row in report.per_class if row["f1"] is not None]
-    shown = sorted(scored, key=lambda row: row["f1"])
+    scored = [(row.f1, row) for row in report.per_class if row.f1 is not None]
+    shown = [row for _, row in sorted(scored, key=lambda pair: pair[0])]
     everything = len(shown) <= _MOST_CLASSES
     title = "Classes, weakest first" if everything else f"The {_WORST_CLASSES} weakest classes"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -205,11 +205,11 @@ def _weakest_classes(report: EvalReport) -> RenderableType:
         table.add_column(name, justify="right")
     for row in shown if everything else shown[:_WORST_CLASSES]:
         table.add_row(
-            row["class"],
-            str(row["support"]),
-            *(percent(row[name], row["support"]) for name in ("precision", "recall", "f1")),
+            row.class_name,
+            str(row.support),
+            *(percent(share, row.support) for share in (row.precision, row.recall, row.f1)),
         )
-    few = few_pictures([(row["class"], row["support"]) for row in report.per_class])
+    few = few_pictures([(row.class_name, row.support) for row in report.per_class])
     return Group(table, *([few] if few else []))
 
 
@@ -221,7 +221,7 @@ def _confusions(report: EvalReport) -> RenderableType:
         table.add_column(title, overflow="fold")
     table.add_column("Times", justify="right")
     for row in report.confusions[:_WORST_CLASSES]:
-        table.add_row(row["true"], row["predicted"], str(row["count"]))
+        table.add_row(row.true, row.predicted, str(row.count))
     kinds = _kinds_of_mistakes(report)
     if kinds > _WORST_CLASSES:
         return Group("", table, f"{_WORST_CLASSES} of {kinds:,} pairs of classes")
