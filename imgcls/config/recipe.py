@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from imgcls.config.base import Config, Flag
+from imgcls.config.imbalance import IMBALANCE_METHODS
 
-Imbalance = Literal[
-    "none",
-    "balanced-sampler",
-    "weighted-loss",
-    "effective-number",
-    "focal",
-    "logit-adjust",
-    "balanced-softmax",
-]
+# the checker of types reads no table
+if TYPE_CHECKING:
+    Imbalance = str
+else:
+    Imbalance = Literal[tuple(IMBALANCE_METHODS)]
 Head = Literal["linear", "logistic"]
 
 

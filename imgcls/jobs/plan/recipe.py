@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from imgcls.config.augment import Augmentation, AugmentConfig
+from imgcls.config.imbalance import IMBALANCE_METHODS, ImbalanceMethod
 from imgcls.config.recipe import Head, Imbalance
 from imgcls.config.run import Monitor, TrainConfig
 from imgcls.data.pixels.augmentation import augmentation
@@ -47,6 +48,11 @@ class Recipe:
     def unbalanced(self) -> bool:
         """True when the training pictures are far from evenly spread over the classes."""
         return self.imbalance_ratio >= UNBALANCED_FROM
+
+    @property
+    def imbalance_method(self) -> ImbalanceMethod:
+        """What is done for rare classes."""
+        return IMBALANCE_METHODS[self.imbalance]
 
     @property
     def fits_head(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -97,12 +98,7 @@ def assemble(
     learner = Learner(
         model=model,
         trainable=trainable,
-        loss=build_loss(
-            recipe.imbalance,
-            data.class_counts("train", fold),
-            # mixing smooths the targets itself
-            0.0 if recipe.augment.mixes else recipe.augment.smoothing,
-        ).to(compute.device),
+        loss=_loss(recipe, data.class_counts("train", fold)).to(compute.device),
         optimizer=optimizer,
         schedule=_schedule(optimizer, config.optim, plan.pace, pictures),
         scaler=torch.amp.GradScaler(
@@ -171,6 +167,17 @@ def _schedule(
     )
 
 
+def _loss(recipe: Recipe, class_counts: np.ndarray) -> nn.Module:
+    method = recipe.imbalance_method
+    return build_loss(
+        # mixing smooths the targets itself
+        0.0 if recipe.augment.mixes else recipe.augment.smoothing,
+        shift=method.prior_shift(class_counts),
+        weights=method.class_weights(class_counts),
+        gamma=method.focal_gamma,
+    )
+
+
 def _val_groups(data: DataPlan, fold: int) -> dict[str, str] | None:
     table = data.table
     if table.groups is None or not has_groups(table):
@@ -227,7 +234,7 @@ def _train_loader(
         workers=plan.loading.workers,
         device_type=plan.compute.device.type,
         even_batches=augment.mixes,
-        balanced=plan.recipe.imbalance == "balanced-sampler",
+        balanced=plan.recipe.imbalance_method.balances_sampler,
         bad_images=bad_images,
     )
 
@@ -263,7 +270,7 @@ def _feature_loaders(
         batch_size=batch_size,
         grad_accum=plan.pace.grad_accum,
         seed=derive_seed(plan.config.runtime.seed, "samples", fold),
-        balanced=plan.recipe.imbalance == "balanced-sampler",
+        balanced=plan.recipe.imbalance_method.balances_sampler,
     )
     val = FeatureEvalLoader(features, data.table, data.rows("val", fold), batch_size=batch_size)
     return train, val

@@ -26,7 +26,6 @@ from imgcls.engine.training.events import (
 )
 from imgcls.engine.training.fit import FitSettings, Parts, fit
 from imgcls.engine.training.interrupt import StopRequest
-from imgcls.engine.training.losses import stated_prior
 from imgcls.engine.training.trackers import MetricTracker
 from imgcls.engine.training.trainable import is_too_few
 from imgcls.errors import (
@@ -182,14 +181,14 @@ def _advising(pace: Pace, opt: str, device: torch.device) -> Iterator[None]:
 
 def _sidecar(plan: Plan, fold: int) -> Sidecar:
     """What the checkpoints of a fold say of themselves, but for what the checkpointer adds."""
-    data, imbalance = plan.data, plan.recipe.imbalance
-    prior = stated_prior(imbalance, data.class_counts("train", fold))
+    data, method = plan.data, plan.recipe.imbalance_method
+    prior = method.stated_prior(data.class_counts("train", fold))
     return Sidecar(
         fold=fold,
         model_name=plan.config.model.name,
         class_names=data.class_names,
         val_pictures=len(data.rows("val", fold)),
-        prior=TrainedPrior(imbalance, tuple(prior.tolist())),
+        prior=TrainedPrior(method.name, tuple(prior.tolist())),
         config=plan.config.model_dump(mode="json"),
         data_fingerprint=data.table.fingerprint(),
         splits=recorded_splits(split_rows(data.table, data.assignment)),

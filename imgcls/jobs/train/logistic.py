@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from imgcls.engine.training.losses import class_weights, prior_shift
+from imgcls.config.imbalance import IMBALANCE_METHODS
 from imgcls.metrics.resampling import Units, unit_numbers
 
 # inverse regularisation C for features of variance 1, weakest last
@@ -56,7 +56,8 @@ def fit_logistic(
     al. 2021, section 4.1). groups [N]: pictures that are left out together.
     """
     counts = np.bincount(labels, minlength=num_classes)
-    weights = class_weights(imbalance, counts)
+    method = IMBALANCE_METHODS[imbalance]
+    weights, shift = method.class_weights(counts), method.prior_shift(counts)
     picture_weights = np.ones(len(labels)) if weights is None else weights[labels]
     features = _Standard.of(views)
     inputs = features.apply(views)
@@ -82,7 +83,7 @@ def fit_logistic(
         last = _Fit(num_classes, len(views))
         last.fit(inputs, labels, picture_weights, c)
     weight, bias = features.undo(last.coefficients, last.intercepts)
-    bias = bias - prior_shift(imbalance, counts)
+    bias = bias if shift is None else bias - shift
     reason = _doubt(c, nll, np.bincount(labels, picture_weights))
     return FittedHead(weight.astype(np.float32), bias.astype(np.float32), c, nll, folds, reason)
 

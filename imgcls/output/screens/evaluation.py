@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from imgcls.config.imbalance import IMBALANCE_METHODS
 from imgcls.metrics.registry import find_metric
 from imgcls.output.console import Console
 from imgcls.output.metric_names import metric_title, metric_writer
@@ -27,12 +28,6 @@ from imgcls.results.evaluation import EvalReport
 _MOST_CLASSES = 12
 _WORST_CLASSES = 5
 _SHOWN_COVERAGES = (0.9, 0.8)
-_SHIFTED_PRIORS = {
-    **dict.fromkeys(("balanced-softmax", "weighted-loss"), "classes that are equally common"),
-    "logit-adjust": "classes that are nearly equally common",
-    "effective-number": "rare classes that are nearly as common as the others",
-    "balanced-sampler": "classes as common as the square roots of their pictures",
-}
 
 
 def show_evaluation(console: Console, report: EvalReport) -> None:
@@ -110,9 +105,9 @@ def _facts(report: EvalReport) -> RenderableType:
         f"classwise {percent(metrics['classwise_ece'], count)}",
     )
     _add_folds(facts, report)
-    if report.prior is not None and report.prior.imbalance in _SHIFTED_PRIORS:
-        meant = _SHIFTED_PRIORS[report.prior.imbalance]
-        facts.add_row("Probabilities", f"for {meant} ({report.prior.imbalance})")
+    method = report.prior and IMBALANCE_METHODS.get(report.prior.imbalance)
+    if method and method.probabilities_for:
+        facts.add_row("Probabilities", f"for {method.probabilities_for} ({method.name})")
     if report.calibration is not None:
         before, after = report.calibration.before, report.calibration.after
         facts.add_row(
