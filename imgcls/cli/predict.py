@@ -32,7 +32,6 @@ def predict(config: PredictConfig, common: Common) -> None:
     from imgcls.jobs.predict.predict import predict as job
     from imgcls.output.numbers import counted
     from imgcls.output.screens.predict import MOST_ROWS, show_notes, show_predictions
-    from imgcls.results.prediction import row_columns
     from imgcls.storage.prediction_rows import csv_of, csv_titles
 
     keep_freed_memory()
@@ -51,10 +50,10 @@ def predict(config: PredictConfig, common: Common) -> None:
         return True
 
     with console.progress("Predicting", "pictures") as on_progress:
-        report = job(config, on_rows, on_progress if console.live else None)
+        report = job(config, on_rows, on_progress if console.live else None, console.say)
     if in_a_pipe:
         if not titled:
-            console.rows(csv_titles(row_columns(report.top_k)))
+            console.rows(csv_titles(report.columns))
         bad = report.tally.unreadable
         told = f", {bad:,} of them unreadable" if bad else ""
         console.say(counted(report.tally.pictures, "picture", "pictures") + told)

@@ -74,6 +74,20 @@ class EvaluateConfig(Config):
             "logits by it; auto: use the one that is kept, if any."
         ),
     )
+    conformal: Annotated[float | None, Field(gt=0, lt=1), Flag(metavar="SHARE")] = Field(
+        None,
+        description=(
+            "Also score sets of classes that hold the right one with this probability. Fitted on "
+            "the run's val pictures, and kept with the checkpoint for `imgcls predict --sets`."
+        ),
+    )
+    fit_unlike: bool = Field(
+        False,
+        description=(
+            "Also score how unknown classes are told, by features. Fitted on the run's training "
+            "pictures, and kept with the checkpoint for `imgcls predict --unlike`."
+        ),
+    )
     top_k: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1, 3, 5),
         min_length=1,

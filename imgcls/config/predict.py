@@ -26,10 +26,11 @@ class PredictConfig(Config):
         "top_k",
         "ensemble",
         "tta",
+        "sets",
+        "max_error",
+        "unlike",
         "new_only",
         "sort_into",
-        "copy_files",
-        "on_bad_image",
         "batch_size",
         "device",
     )
@@ -63,6 +64,27 @@ class PredictConfig(Config):
             "auto: divide the logits by the temperature that is kept with the checkpoint, if any."
         ),
     )
+    sets: Annotated[float | None, Field(gt=0, lt=1), Flag(metavar="SHARE")] = Field(
+        None,
+        description=(
+            "Also list the classes that hold the right one with this probability. 0.9 is usual; by "
+            "conformal prediction on the run's val pictures."
+        ),
+    )
+    max_error: Annotated[float | None, Field(gt=0, lt=1), Flag(metavar="SHARE")] = Field(
+        None,
+        description=(
+            "Flag pictures as unsure, so that no more than this share of the others is wrong. With "
+            "95% confidence, by the run's val pictures."
+        ),
+    )
+    unlike: Annotated[float | None, Field(gt=0, lt=1), Flag(metavar="SHARE")] = Field(
+        None,
+        description=(
+            "Flag pictures unlike all training pictures, with this share of false alarms. By what "
+            "the classifier is given: Mahalanobis distance, threshold by the run's val pictures."
+        ),
+    )
     new_only: Annotated[Path | None, Flag(metavar="PREVIOUS")] = Field(
         None,
         description="Leave out pictures that have a row in this earlier .csv, .jsonl or .parquet.",
@@ -70,8 +92,8 @@ class PredictConfig(Config):
     sort_into: Annotated[Path | None, Flag(metavar="DIR")] = Field(
         None,
         description=(
-            "Also link the pictures into a folder for each class, unreadable/ among them. Nothing "
-            "there is replaced; a name that is taken gets a number."
+            "Also link the pictures into a folder for each class, unreadable/, unsure/ and unlike/ "
+            "among them. Nothing there is replaced; a name that is taken gets a number."
         ),
     )
     copy_files: Annotated[bool, Flag(names=("--copy",))] = Field(
@@ -134,9 +156,22 @@ class PredictConfig(Config):
             raise ValueError(f"--features {self.features}: must end in .npy")
         if self.features is not None and (self.ensemble or self.tta != "none"):
             raise ValueError("--features: are those of one model on single views; leave the others")
+        asked = {"--sets": self.sets, "--max-error": self.max_error, "--unlike": self.unlike}
+        told = [option for option, value in asked.items() if value is not None]
+        if self.ensemble and told:
+            raise ValueError(
+                f"{told[0]}: rests on pictures that the model was not trained on, and the val "
+                "pictures of each fold were trained on by the others; name one fold by "
+                "--checkpoint, without --ensemble"
+            )
         if self.copy_files and self.sort_into is None:
             raise ValueError("--copy: says how --sort-into puts pictures there; give both")
         return self
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether what the classifier is given has to be seen."""
+        return self.features is not None or self.unlike is not None
 
     @property
     def reading(self) -> ReadingConfig:

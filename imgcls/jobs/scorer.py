@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,11 @@ from imgcls.data.table import SampleTable
 from imgcls.engine.checkpoint.folder import Checkpoint, load_weights
 from imgcls.engine.device.batches import ComputeSettings, Normalizer
 from imgcls.engine.scoring.ensembles import VIEWS, Ensemble
+from imgcls.engine.scoring.features import scores_with_features
+from imgcls.engine.scoring.inference import BatchT, Scores
 from imgcls.engine.scoring.scorer import Scorer
+from imgcls.errors import ModelError
+from imgcls.models.build import classifier_names
 from imgcls.models.card import model_from_card, preprocessing_from_card
 
 
@@ -43,6 +47,29 @@ def averaged(scorers: Sequence[Scorer], tta: str) -> Scorer:
     temperatures = [scorer.temperature for scorer in scorers]
     model = Ensemble([scorer.model for scorer in scorers], VIEWS[tta], temperatures)
     return replace(scorers[0], model=model, temperature=1.0)
+
+
+def first_answers(answers: np.ndarray) -> np.ndarray:
+    """The logits [n, C] of a scorer's answers; of several models or views, the average's."""
+    return answers if answers.ndim == 2 else np.ascontiguousarray(answers[:, 0])  # noqa: PLR2004
+
+
+def with_features(
+    scorer: Scorer, batches: Iterable[BatchT], tta: str, what: str
+) -> Iterator[tuple[BatchT, Scores, np.ndarray]]:
+    """Each batch with its scores and its pictures' pooled features, float32 [n, D].
+
+    scorer: of one checkpoint, over the views of `tta`; the features are of the pictures as they
+    are. what: the option that messages name. Raises ModelError for a model without such features.
+    """
+    model = scorer.model
+    if isinstance(model, Ensemble):
+        [model] = model.models
+    names = classifier_names(model)
+    if len(names) > 1:
+        raise ModelError(f"{what}: this model has {len(names)} classifiers, so not one")
+    classifier = model.get_submodule(names[0])
+    return scores_with_features(scorer, batches, classifier, views=len(VIEWS[tta]), what=what)
 
 
 def open_inputs(

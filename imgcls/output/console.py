@@ -132,15 +132,19 @@ class Console:
         with bar:
             # how many there will be is not known before the first call
             task = bar.add_task(title, total=None, count="")
-            start: list[tuple[int, float]] = []
+            first: tuple[int, float] | None = None
+            last = 0
 
             def update(done: int, total: int | None) -> None:
+                nonlocal first, last
                 count = f"{done:,}" + ("" if total is None else f"/{total:,}")
-                if not start:
-                    start.append((done, time.monotonic()))
-                passed_s = time.monotonic() - start[0][1]
+                if first is None or done < last:  # of something else from here on
+                    first = done, time.monotonic()
+                    bar.reset(task)
+                last = done
+                passed_s = time.monotonic() - first[1]
                 if unit is not None and passed_s > 0:
-                    count += f" {(done - start[0][0]) / passed_s:,.0f} {unit}/s"
+                    count += f" {(done - first[0]) / passed_s:,.0f} {unit}/s"
                 bar.update(task, completed=done, total=total, count=count)
 
             yield update

@@ -9,6 +9,7 @@ from typing import Any
 from imgcls.results.audit import AuditPicture
 from imgcls.results.comparison import Comparison, Difference, Interval, TrainedOn
 from imgcls.results.record import Record
+from imgcls.results.unknown import Conformal, Unlike
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,8 @@ class EvalReport(Record):
     notes: tuple[str, ...] = ()
     prior: Prior | None = None
     trained_on: TrainedOn | None = None
+    conformal: Conformal | None = None
+    unlike: Unlike | None = None
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,8 @@ def write_metrics(folder: Path, report: EvalReport) -> None:
             "notes": list(report.notes),
             "prior": report.prior,
             "trained_on": report.trained_on,
+            "conformal": report.conformal,
+            "unlike": report.unlike,
             "sha256": {file.name: sha256_of(file) for file in present},
         },
     )

@@ -1,7 +1,8 @@
 """Rows of predictions as .csv, .jsonl and .parquet, and their paths read back.
 
 A text that a spreadsheet would take for a formula has a ' before it in a .csv, and one that begins
-with ' has another, so that each is told from the others when it is read back.
+with ' has another, so that each is told from the others when it is read back. A set of classes is a
+JSON list in a .csv too.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def parquet_of(columns: Sequence[str]) -> Callable[[Path, Path], None]:
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter
 
-        kinds = [pa.float64() if c.startswith("probability") else pa.string() for c in columns]
+        kinds = [_kind(pa, column) for column in columns]
         schema = pa.schema(list(zip(columns, kinds, strict=True)))
         with open_file(lines) as stream, ParquetWriter(file, schema) as writer:
             while group := list(islice(stream, _ROW_GROUP)):
@@ -123,13 +124,23 @@ def _hash(path: str) -> bytes:
     return hashlib.blake2b(path.encode(errors="surrogateescape"), digest_size=16).digest()
 
 
+def _kind(pa: Any, column: str) -> Any:
+    if column == "set":
+        return pa.list_(pa.string())
+    return pa.float64() if column.startswith("probability") else pa.string()
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, list):  # begins with [, so it is no formula, whatever is in it
+        return strict_json(value)
     return shielded(value) if isinstance(value, str) else value
 
 
 def _text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_text(one) for one in value]
     if not isinstance(value, str):
         return value
     return value.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -21,6 +21,7 @@ from filelock import BaseFileLock
 
 from imgcls.config.files import read_json
 from imgcls.errors import ConfigError
+from imgcls.results.prediction import Tally
 from imgcls.storage.durable import strict_json, sync_file, sync_folder, write_text, writing
 from imgcls.storage.lock import take_lock
 from imgcls.storage.tables import write_json
@@ -37,6 +38,8 @@ _WORDS = {
     "device": "another kind of device",
     "inputs": "other inputs",
     "new_only_sha256": "another --new-only",
+    "validation": "val pictures that were scored otherwise",
+    "trained_features": "training pictures with other features",
 }
 Convert = Callable[[Path, Path], None]
 _THEN = "what was written is whole: with room again, the same command goes on"
@@ -46,16 +49,23 @@ _THEN = "what was written is whole: with room again, the same command goes on"
 class Progress:
     """How far the rows of a prediction have come.
 
-    digest: a hash of their paths, in their order. classes: pictures of each class. sizes: bytes of
-    each file, by its name. complete: these are all.
+    digest: a hash of their paths, in their order. unreadable, classes, flags, set_sizes: as in a
+    Tally. sizes: bytes of each file, by its name. complete: these are all.
     """
 
     rows: int = 0
     digest: str = ""
     unreadable: int = 0
     classes: Mapping[str, int] = field(default_factory=dict)
+    flags: Mapping[str, int] = field(default_factory=dict)
+    set_sizes: Mapping[str, int] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     complete: bool = False
+
+    @property
+    def tally(self) -> Tally:
+        """What the rows come to."""
+        return Tally(self.rows, self.unreadable, self.classes, self.flags, self.set_sizes)
 
 
 def digest_with(digest: str, path: str) -> str:

@@ -293,7 +293,7 @@ def test_a_finished_file_is_left_as_it_is(predict):
         assert (Path("p.csv").read_bytes(), Path("p.csv").stat().st_mtime_ns) == before
     done = predict("photos", "--output", "p.csv", "--top-k", "1", "--force")
     assert done.code == 0
-    assert Path("p.csv").read_text().startswith("path,label,probability,error\n")
+    assert Path("p.csv").read_text().startswith("path,label,probability,flag,error\n")
 
 
 def test_a_folder_that_has_grown_is_no_finished_one(predict):

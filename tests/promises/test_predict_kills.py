@@ -70,8 +70,9 @@ def compare(place, suffix):
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_killed_at_random_it_goes_on_to_the_same_bytes(launcher, place, suffix):
-    """In each format."""
+    """In each format, with all columns."""
     arguments = ["predict", "many", *RUN, "--output", f"NAME.{suffix}"]
+    arguments += ["--sets", "0.5", "--unlike", "0.4"]
     assert killed_until_done(launcher, place, arguments, 3, random.Random(suffix)) >= 1
     compare(place, suffix)
 
@@ -121,6 +122,20 @@ def test_killed_at_its_end_it_is_finished_by_the_same_command(
     assert launcher.run(place, *command, f"cut.{suffix}") == 0
     compare(place, suffix)
     assert (place / f"cut.{suffix}.json").is_file()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_killed_while_it_keeps_what_it_fitted_it_is_done_by_the_same_command(
+    launcher, place, number
+):
+    """A fit is kept whole or not at all."""
+    command = ["predict", "few", *RUN, "--sets", "0.5", "--unlike", "0.4", "--output"]
+    kill_at = ("imgcls.storage.held_out", "write_bytes", number)
+    launcher.start(place, *command, "cut.csv", kill_at=kill_at)
+    assert launcher.wait() == -signal.SIGKILL
+    for name in ("cut.csv", "whole.csv"):
+        assert launcher.run(place, *command, name) == 0, (place / "log.txt").read_text()
+    compare(place, "csv")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

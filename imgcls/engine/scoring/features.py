@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +12,8 @@ from torch import nn
 
 from imgcls.engine.device.batches import Batch, ComputeSettings, Images, Normalizer
 from imgcls.engine.device.runtime import autocast
+from imgcls.engine.scoring.inference import BatchT, Scores
+from imgcls.engine.scoring.scorer import Scorer
 from imgcls.errors import ModelError
 
 
@@ -70,25 +71,46 @@ def extract_features(
         yield batch, features
 
 
-@contextmanager
-def given_to(classifier: nn.Module) -> Iterator[deque[torch.Tensor]]:
-    """What the classifier is given while the block runs, one entry each time it is called.
+def scores_with_features(
+    scorer: Scorer,
+    batches: Iterable[BatchT],
+    classifier: nn.Module,
+    *,
+    views: int = 1,
+    what: str = "--features",
+) -> Iterator[tuple[BatchT, Scores, np.ndarray]]:
+    """Each batch with its scores, and what the classifier is given of its pictures: float32 [n, D].
 
-    float32 [B, D], on the device. Raises ModelError for features that are not pooled.
+    views: how often the scorer's model asks the classifier about a batch, first of the pictures as
+    they are, whose features these are. what: the option that messages name. Raises ModelError for
+    a model without pooled features.
     """
     seen: deque[torch.Tensor] = deque()
+    calls = [0, 0]  # of the model, of its classifier
+
+    def count(_model: nn.Module, _inputs: tuple[Any, ...]) -> None:
+        calls[0] += 1
 
     def keep(_layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         features = inputs[0].detach()
         if features.flatten(1).shape[1] != features.shape[1]:
-            raise ModelError("--features: this model's classifier is given features with places")
+            raise ModelError(f"{what}: this model's classifier is given features with places")
+        calls[1] += 1
         seen.append(features.flatten(1).float())
 
-    handle = classifier.register_forward_pre_hook(keep)
+    hooks = [
+        scorer.model.register_forward_pre_hook(count),
+        classifier.register_forward_pre_hook(keep),
+    ]
     try:
-        yield seen
+        for batch, scores in scorer.scores(batches):
+            if calls[1] != views * calls[0]:
+                raise ModelError(f"{what}: this model does not call its classifier once a picture")
+            given, *_others = [seen.popleft() for _ in range(views)]
+            yield batch, scores, given.cpu().numpy()[batch.valid.numpy()]
     finally:
-        handle.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def _seen(

@@ -60,6 +60,11 @@ class Scores:
         found: np.ndarray = np.isfinite(self.logits.reshape(len(self.logits), -1)).all(axis=1)
         return found
 
+    def require_finite(self) -> None:
+        """Raise NonFiniteError that names the first picture whose logits are not finite."""
+        if not self.finite.all():
+            raise NonFiniteError(f"{self.keys[int(self.finite.argmin())]}: {NOT_FINITE}")
+
 
 def scores_of(
     model: nn.Module, batches: Iterable[BatchT], normalizer: Normalizer, compute: ComputeSettings
@@ -98,8 +103,7 @@ def predict(
     labels: list[np.ndarray] = []
     times_s: list[float] = []
     for batch, scores in scores_of(model, batches, normalizer, compute):
-        if not scores.finite.all():
-            raise NonFiniteError(f"{scores.keys[int(scores.finite.argmin())]}: {NOT_FINITE}")
+        scores.require_finite()
         times_s.append(scores.time_s)
         labels.append(batch.labels.numpy()[batch.valid.numpy()])
         kept.append(scores.logits)

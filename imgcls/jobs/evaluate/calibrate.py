@@ -9,7 +9,7 @@ from typing import Any
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.engine.checkpoint.temperature import Temperature, read_temperature
-from imgcls.jobs.evaluate.pictures import readable, run_pictures
+from imgcls.jobs.evaluate.pictures import own_pictures
 from imgcls.jobs.evaluate.scored import Opened, Scored, Session
 from imgcls.jobs.scorer import open_scorer
 from imgcls.metrics.calculator import MetricSource
@@ -52,9 +52,7 @@ def kept_temperature(config: EvaluateConfig, checkpoint: Checkpoint) -> Temperat
 
 
 def _fitted(session: Session, opened: Opened, folder: Path) -> Temperature:
-    config = session.config
-    skip = config.on_bad_image == "skip"
-    val = readable(run_pictures(opened.checkpoint, "val", config.reading, skip=skip), config)
+    val = own_pictures(opened.checkpoint, "val", session.config)
     with temporary_scores(folder, len(val.indices)) as file:
         seen = session.run(opened, val, file)
         fitted = fit_temperature(seen.logits, seen.labels, groups=val.groups)

@@ -14,12 +14,19 @@ from imgcls.jobs.evaluate.corruptions import corruptions_if_asked
 from imgcls.jobs.evaluate.decisions import costs, decisions
 from imgcls.jobs.evaluate.explain import explain_if_asked
 from imgcls.jobs.evaluate.scored import Extra, Scored
+from imgcls.jobs.evaluate.unknown import conformal_if_asked, unlike_if_asked
 from imgcls.metrics.intervals import bootstrap_intervals, ranks_affordable
 from imgcls.metrics.slices import slice_metrics
 from imgcls.results.evaluation import EvalReport, Prior
 
 # in the order in which their notes are shown
-_ASKED = (corruptions_if_asked, explain_if_asked, compare_if_asked)
+_ASKED = (
+    conformal_if_asked,
+    unlike_if_asked,
+    corruptions_if_asked,
+    explain_if_asked,
+    compare_if_asked,
+)
 
 
 def asked_extras(config: EvaluateConfig, checkpoints: Sequence[Checkpoint]) -> tuple[Extra, ...]:

@@ -149,6 +149,26 @@ def run_pictures(
     return Pictures(table, indices, split, run=run)
 
 
+def own_pictures(checkpoint: Checkpoint, split: str, config: EvaluateConfig) -> Pictures:
+    """The readable pictures of a split of the checkpoint's run, to fit something on.
+
+    They lie where the run has them or, where they have moved, in `--data`. Raises as `run_pictures`
+    and `readable`.
+    """
+    skip = config.on_bad_image == "skip"
+    try:
+        found = run_pictures(checkpoint, split, config.reading, skip=skip)
+    except DataError:
+        if config.data is None:
+            raise
+        table = checkpoint_table(checkpoint, config.data, config.reading, keep_missing=skip)
+        own = _own_split_in(table, config.data, checkpoint, split, skip=skip)
+        if own is None:
+            raise
+        found = Pictures(own[0], np.arange(len(own[0])), split, run=run_of(checkpoint.folder))
+    return readable(found, config)
+
+
 def readable(pictures: Pictures, config: EvaluateConfig) -> Pictures:
     """Without the pictures that cannot be read, where `--on-bad-image skip` leaves them out."""
     if config.on_bad_image == "error":

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,10 @@ from imgcls.config.predict import PredictConfig
 from imgcls.data.inputs import Input
 from imgcls.data.open import absolute_spec
 from imgcls.errors import ConfigError
+from imgcls.jobs.predict.counts import Counts
 from imgcls.jobs.predict.predictor import Predictor, ScoredBatch
 from imgcls.output.outputs import require_replaceable
-from imgcls.results.prediction import PredictedRow, PredictReport, Tally, row_columns
+from imgcls.results.prediction import PredictedRow, PredictReport, Tally
 from imgcls.storage.durable import writing
 from imgcls.storage.prediction_rows import csv_of, csv_titles, jsonl_of, parquet_of
 from imgcls.storage.predictions import PartFile, PredictionFiles, Progress, digest_with
@@ -40,7 +40,7 @@ class RowFiles:
     """
 
     def __init__(self, config: PredictConfig, predictor: Predictor) -> None:
-        self._columns = row_columns(predictor.shown)
+        self._columns = predictor.columns
         self._rows: PartFile | None = None
         self._features: PartFile | None = None
         self._index: PartFile | None = None
@@ -65,7 +65,7 @@ class RowFiles:
             option = "--output" if final == config.output else "--features"
             require_replaceable(option, final, force=force, inputs=read)
         self._progress = Progress()
-        self._counts: Counter[str] = Counter()
+        self._counts = Counts()
         self._committed_s = 0.0
 
     def __enter__(self) -> Self:
@@ -83,7 +83,7 @@ class RowFiles:
     @property
     def tally(self) -> Tally:
         """What the rows come to so far."""
-        return Tally(self._progress.rows, self._progress.unreadable, dict(self._counts))
+        return self._counts.tally
 
     def finished(self, inputs: Iterator[Input]) -> bool:
         """True where all is there, by the same command on the same pictures.
@@ -94,7 +94,7 @@ class RowFiles:
         if found is None:
             return False
         self._progress = found[0]
-        self._counts = Counter(found[0].classes)
+        self._counts = Counts.of(found[0].tally)
         self._pass_over(inputs)
         if next(inputs, None) is not None:
             raise self._other_inputs()
@@ -106,7 +106,7 @@ class RowFiles:
         Raises ConfigError for files of another prediction, and for inputs that have changed.
         """
         self._progress = self._files.resume()
-        self._counts = Counter(self._progress.classes)
+        self._counts = Counts.of(self._progress.tally)
         self._pass_over(inputs)
         if not self._progress.sizes:
             with writing(self._parts[0].final, _THEN):
@@ -138,13 +138,9 @@ class RowFiles:
         digest = self._progress.digest
         for row in batch.rows:
             digest = digest_with(digest, row.path)
-        bad = sum(row.error is not None for row in batch.rows)
-        self._counts.update(row.labels[0] for row in batch.rows if row.labels)
+        self._counts.add(batch.rows)
         self._progress = replace(
-            self._progress,
-            rows=self._progress.rows + len(batch.rows),
-            digest=digest,
-            unreadable=self._progress.unreadable + bad,
+            self._progress, rows=self._progress.rows + len(batch.rows), digest=digest
         )
         if time.monotonic() - self._committed_s > _COMMIT_EVERY_S:
             self.commit()
@@ -152,9 +148,8 @@ class RowFiles:
     def commit(self, *, complete: bool = False) -> None:
         """Make the rows so far last. Raises OutputError."""
         sizes = {part.final.name: part.size for part in self._parts}
-        self._progress = replace(
-            self._progress, classes=dict(self._counts), sizes=sizes, complete=complete
-        )
+        counted = {name: n for name, n in asdict(self.tally).items() if name != "pictures"}
+        self._progress = replace(self._progress, **counted, sizes=sizes, complete=complete)
         self._files.commit(self._progress)
         self._committed_s = time.monotonic()
 
@@ -170,7 +165,12 @@ class RowFiles:
             for name in ("checkpoint", "model_name", "class_names", "folds", "tta", "temperatures")
         }
         versions = {name: version(name) for name in ("imgcls", "torch", "timm")}
-        more = {"left_out": report.left_out, "versions": versions, "notes": list(report.notes)}
+        more = {
+            "left_out": report.left_out,
+            "drift": [one.to_json() for one in report.drift],
+            "versions": versions,
+            "notes": list(report.notes),
+        }
         self._files.publish(self._progress, document | more)
 
     def _pass_over(self, inputs: Iterator[Input]) -> None:

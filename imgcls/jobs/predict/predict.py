@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,34 +14,47 @@ from imgcls.data.loading.stream import InputLoader
 from imgcls.engine.training.interrupt import SignalledError, stop_on_signals
 from imgcls.errors import BadImageError, DataError, InterruptedRunError
 from imgcls.jobs.early import check_inputs
+from imgcls.jobs.predict.counts import Counts
+from imgcls.jobs.predict.doubts import find_doubts
+from imgcls.jobs.predict.drift import drift
 from imgcls.jobs.predict.files import RowFiles
 from imgcls.jobs.predict.predictor import Predictor, ScoredBatch, find_predictor
 from imgcls.jobs.predict.sorting import SortedFolder
 from imgcls.jobs.scorer import open_inputs
-from imgcls.results.prediction import PredictedRow, PredictReport, Tally, row_columns
+from imgcls.results.prediction import PredictedRow, PredictReport
 from imgcls.storage.prediction_rows import PathSet, paths_in
 
 # gets the rows of a batch and their columns; False where no more are wanted
 OnRows = Callable[[Sequence[PredictedRow], Sequence[str]], bool]
 # gets (pictures done, pictures in all or None)
 OnProgress = Callable[[int, "int | None"], None]
+# gets a line for whoever waits
+Say = Callable[[str], None]
 
 
 def predict(
     config: PredictConfig,
     on_rows: OnRows = lambda _rows, _columns: True,
     on_progress: OnProgress | None = None,
+    say: Say = lambda _line: None,
 ) -> PredictReport:
     """Classify the pictures that the inputs name; each has a row, in their order.
 
-    on_rows gets the rows where no file does, on_progress the count of pictures. Nothing is kept
-    that grows with their number. Raises ConfigError, DataError, CheckpointError, RunError or
-    DeviceError before anything is scored; OutputError, BadImageError where none could be classified
-    or `on_bad_image` is error, and InterruptedRunError, behind which the same command goes on.
+    on_rows gets the rows where no file does, on_progress the count of pictures, say what is done
+    before the first and what to expect. Nothing is kept that grows with their number. Raises
+    ConfigError, DataError, CheckpointError, RunError or DeviceError before anything is scored;
+    OutputError, BadImageError where none could be classified or `on_bad_image` is error, and
+    InterruptedRunError, behind which the same command goes on.
     """
     check_inputs(config.inputs)
     pictures = Pictures(config)
     predictor = find_predictor(config)
+    if not config.ensemble:
+        [checkpoint], [temperature] = predictor.checkpoints, predictor.temperatures
+        heat = 1.0 if temperature is None else temperature
+        compute = predictor.compute
+        doubts = find_doubts(config, checkpoint, heat, compute, say=say, on_progress=on_progress)
+        predictor = replace(predictor, doubts=doubts)
     folder = None
     if config.sort_into is not None:
         folder = SortedFolder(
@@ -99,10 +111,8 @@ class _Run:
     folder: SortedFolder | None
     on_rows: OnRows
     on_progress: OnProgress | None
-    done: int = 0
-    unreadable: int = 0
     scored: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counts = field(default_factory=Counts)
     total: int | None = None
     bad: PredictedRow | None = None
 
@@ -115,9 +125,9 @@ class _Run:
         inputs = iter(self.pictures)
         if self.files is not None:
             self.files.resume(inputs)
-            self.done = self.files.rows
+            self.counts = Counts.of(self.files.tally)
         first = list(itertools.islice(inputs, self.config.batch_size))
-        if not first and not self.done and not self.pictures.left_out:
+        if not first and not self.counts.pictures and not self.pictures.left_out:
             raise DataError("INPUTS: no pictures in them")
         if first:
             _ = self.predictor.scorer  # loaded, which is no part of the speed
@@ -161,8 +171,8 @@ class _Run:
             number = getattr(error, "signal_number", 2)
             if self.files is None:
                 raise InterruptedRunError(
-                    f"stopped after {self.done:,} pictures; with --output FILE the same command "
-                    "would go on",
+                    f"stopped after {self.counts.pictures:,} pictures; with --output FILE the same "
+                    "command would go on",
                     number,
                 ) from None
             self.files.commit()
@@ -191,23 +201,18 @@ class _Run:
             self.folder.add(batch.read, batch.rows)
         if self.files is not None:
             self.files.add(batch)
-        self.done += len(batch.rows)
         self.scored += len(batch.rows)
-        self.unreadable += sum(row.error is not None for row in batch.rows)
-        self.counts.update(row.labels[0] for row in batch.rows if row.labels)
+        self.counts.add(batch.rows)
         self._progressed()
-        columns = row_columns(self.predictor.shown)
-        return self.files is not None or self.on_rows(batch.rows, columns)
+        return self.files is not None or self.on_rows(batch.rows, self.predictor.columns)
 
     def _progressed(self) -> None:
         if self.on_progress is not None:
-            self.on_progress(self.done, self.total)
+            self.on_progress(self.counts.pictures, self.total)
 
     def _report(self, elapsed_s: float) -> PredictReport:
         one, config = self.predictor, self.config
-        tally = Tally(self.done, self.unreadable, dict(self.counts))
-        if self.files is not None:
-            tally = self.files.tally
+        tally = self.counts.tally if self.files is None else self.files.tally
         return PredictReport(
             checkpoint=one.path,
             model_name=one.checkpoints[0].card["architecture"],
@@ -223,5 +228,9 @@ class _Run:
             left_out=self.pictures.left_out,
             elapsed_s=elapsed_s,
             scored=self.scored,
-            notes=(*one.notes, *self.pictures.notes),
+            notes=(*one.notes, *one.doubts.notes, *self.pictures.notes),
+            sets=config.sets,
+            max_error=config.max_error,
+            unlike=config.unlike,
+            drift=drift(tally, one.doubts, one.class_names),
         )

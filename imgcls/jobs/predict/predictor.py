@@ -18,18 +18,17 @@ from imgcls.engine.checkpoint.folder import Checkpoint, read_checkpoint
 from imgcls.engine.checkpoint.temperature import read_temperature
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.runtime import amp_name
-from imgcls.engine.scoring.features import given_to
 from imgcls.engine.scoring.inference import NOT_FINITE, Scores
 from imgcls.engine.scoring.scorer import Scorer
-from imgcls.errors import CheckpointError, ModelError
+from imgcls.errors import CheckpointError
 from imgcls.jobs.checkpoint_config import decoding_of
 from imgcls.jobs.evaluate.ensemble import require_same_pictures
 from imgcls.jobs.evaluate.folds import fold_checkpoints
 from imgcls.jobs.plan.compute import compute_settings
-from imgcls.jobs.scorer import averaged, open_scorer
+from imgcls.jobs.predict.doubts import NO_DOUBTS, Doubts
+from imgcls.jobs.scorer import averaged, first_answers, open_scorer, with_features
 from imgcls.metrics.predictions import Softmax
-from imgcls.models.build import classifier_names
-from imgcls.results.prediction import PredictedRow
+from imgcls.results.prediction import PredictedRow, row_columns
 from imgcls.storage.evaluations import digits
 from imgcls.storage.pointers import find_checkpoint
 from imgcls.storage.runs import how_far, newest_run_with_checkpoint
@@ -40,7 +39,7 @@ class Predictor:
     """What predicts, verified on disk and not yet loaded.
 
     path: the checkpoint, fold or run that was named. temperatures: one a checkpoint, None where
-    none is used. notes: what is to be known of the run.
+    none is used. notes: what is to be known of the run. doubts: what is said of each prediction.
     """
 
     config: PredictConfig
@@ -49,6 +48,7 @@ class Predictor:
     temperatures: tuple[float | None, ...]
     compute: ComputeSettings
     notes: tuple[str, ...]
+    doubts: Doubts = NO_DOUBTS
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -59,6 +59,11 @@ class Predictor:
     def shown(self) -> int:
         """How many classes a row shows."""
         return min(self.config.top_k, len(self.class_names))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of its rows."""
+        return row_columns(self.shown, sets=self.config.sets is not None)
 
     @cached_property
     def decoding(self) -> DecodeSettings:
@@ -84,6 +89,7 @@ class Predictor:
             "amp": amp_name(self.compute.precision),
             "channels_last": self.compute.channels_last,
             "batch_size": config.batch_size,
+            **self.doubts.made_by,
         }
 
     @cached_property
@@ -102,44 +108,49 @@ class Predictor:
 
         Raises ModelError for a model without pooled features.
         """
-        if self.config.features is None:
+        if not self.config.needs_features:
             for batch, scores in self.scorer.scores(batches):
                 yield ScoredBatch(batch.read, self._rows(batch.read, scores), None)
             return
-        model = self.scorer.model
-        names = classifier_names(model)
-        if len(names) > 1:
-            raise ModelError(f"--features: this model has {len(names)} classifiers, so not one")
-        with given_to(model.get_submodule(names[0])) as seen:
-            for batch, scores in self.scorer.scores(batches):
-                given = seen.popleft().cpu().numpy() if seen else np.empty((0, 0))
-                if len(given) != len(scores.logits):
-                    raise ModelError("--features: this model calls its classifier more than once")
-                features = np.full((len(batch.read), given.shape[1]), np.nan, np.float32)
-                features[[one.error is None for one in batch.read]] = given
-                rows = self._rows(batch.read, scores)
-                features[[row.error is not None for row in rows]] = np.nan
-                yield ScoredBatch(batch.read, rows, features)
+        what = "--unlike" if self.config.features is None else "--features"
+        for batch, scores, given in with_features(self.scorer, batches, self.config.tta, what):
+            features = np.full((len(batch.read), given.shape[1]), np.nan, np.float32)
+            features[[one.error is None for one in batch.read]] = given
+            rows = self._rows(batch.read, scores, given)
+            features[[row.error is not None for row in rows]] = np.nan
+            yield ScoredBatch(batch.read, rows, features)
 
-    def _rows(self, read: Sequence[Read], scores: Scores) -> list[PredictedRow]:
-        answers = scores.logits[scores.finite]
-        # of several models or views, the average's logarithms come first
-        logits = answers if answers.ndim == 2 else np.ascontiguousarray(answers[:, 0])  # noqa: PLR2004
+    def _rows(
+        self, read: Sequence[Read], scores: Scores, given: np.ndarray | None = None
+    ) -> list[PredictedRow]:
+        logits = first_answers(scores.logits[scores.finite])
         probabilities = Softmax(logits, self.scorer.temperature)[:]
-        best = np.argsort(-logits, axis=1, kind="stable")[:, : self.shown]
+        order = np.argsort(-logits, axis=1, kind="stable")
+        best = order[:, : self.shown]
         values = np.take_along_axis(probabilities, best, axis=1)
-        scored = iter(zip(best.tolist(), values, strict=True))
+        features = None if given is None else given[scores.finite]
+        flags = self.doubts.flags(probabilities, features)
+        scored = zip(best.tolist(), values, flags, strict=True)
+        sets = self.doubts.ordered_sets(probabilities, order)
         finite = iter(scores.finite.tolist())
         names = self.class_names
         rows = []
         for (path, _), reason in read:
             error = reason if reason is not None or next(finite) else NOT_FINITE
-            if error is None:
-                classes, found = next(scored)
-                numbers = tuple(map(float, digits(found)))
-                rows.append(PredictedRow(path, tuple(names[c] for c in classes), numbers))
-            else:
+            if error is not None:
                 rows.append(PredictedRow(path, error=error))
+                continue
+            classes, found, flag = next(scored)
+            members = None if sets is None else tuple(names[c] for c in next(sets))
+            rows.append(
+                PredictedRow(
+                    path,
+                    tuple(names[c] for c in classes),
+                    tuple(map(float, digits(found))),
+                    members=members,
+                    flag=flag,
+                )
+            )
         return rows
 
 

@@ -2,6 +2,8 @@
 
 sorted/
   beetle/      a.jpg -> /photos/a.jpg     a-2.jpg -> /photos/other/a.jpg
+  unsure/      where the prediction is flagged, whatever its class
+  unlike/
   unreadable/
 """
 
@@ -19,7 +21,7 @@ from imgcls.data.loading.stream import Read
 from imgcls.data.pixels.decode import UnreadableImageError
 from imgcls.data.places import InFile, Nowhere, PlaceReader
 from imgcls.errors import ConfigError
-from imgcls.results.prediction import PredictedRow
+from imgcls.results.prediction import UNLIKE, UNSURE, PredictedRow
 from imgcls.storage.durable import (
     TEMPORARY_PREFIX,
     file_in_the_way,
@@ -28,6 +30,7 @@ from imgcls.storage.durable import (
 )
 
 UNREADABLE = "unreadable"
+_KINDS = (UNREADABLE, UNSURE, UNLIKE)
 # what Windows, macOS or Linux does not let a name hold
 _NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
@@ -43,7 +46,9 @@ class SortedFolder:
     ) -> None:
         self._root = root
         self._copy = copy
-        self._folders = dict(zip((None, *class_names), _names(class_names), strict=True))
+        names = list(_names([*_KINDS, *class_names]))
+        self._by_kind = dict(zip(_KINDS, names, strict=False))
+        self._by_class = dict(zip(class_names, names[len(_KINDS) :], strict=True))
         self._reader = PlaceReader()
         self._prepared: set[Path] = set()
         if blocked := file_in_the_way(root):
@@ -62,7 +67,7 @@ class SortedFolder:
         Raises OutputError, and ConfigError for a picture that has no file to be linked to.
         """
         for (one, _), row in zip(read, rows, strict=True):
-            folder = self._root / self._folders[row.labels[0] if row.labels else None]
+            folder = self._root / self._folder(row)
             if isinstance(one.place, Nowhere):
                 continue
             if not isinstance(one.place, InFile):
@@ -77,6 +82,11 @@ class SortedFolder:
                 with contextlib.suppress(UnreadableImageError), writing(folder):
                     what = self._reader.content(one.place) if self._copy else file
                     self._place(folder, file.name, what)
+
+    def _folder(self, row: PredictedRow) -> str:
+        if not row.labels:
+            return self._by_kind[UNREADABLE]
+        return self._by_class[row.labels[0]] if row.flag is None else self._by_kind[row.flag]
 
     def _place(self, folder: Path, name: str, what: bytes | Path) -> None:
         if folder not in self._prepared:
@@ -95,10 +105,10 @@ class SortedFolder:
                 return
 
 
-def _names(class_names: Sequence[str]) -> Iterator[str]:
-    """The folder of what cannot be read, then one a class, all different on every system."""
+def _names(names: Sequence[str]) -> Iterator[str]:
+    """A folder for each name, all different on every system."""
     taken: set[str] = set()
-    for name in (UNREADABLE, *class_names):
+    for name in names:
         plain = _NO_NAME.sub("-", name).strip(". ") or "-"
         free = next(n for n in _numbered(plain) if n.casefold() not in taken)
         taken.add(free.casefold())

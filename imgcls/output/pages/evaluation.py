@@ -12,7 +12,7 @@ from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.registry import find_metric
 from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import few_pictures, reach
-from imgcls.output.pages.page import Table, Thumbnail, format_cell, render_page
+from imgcls.output.pages.page import Section, Table, Thumbnail, format_cell, render_page
 from imgcls.output.pages.tables import (
     class_table,
     comparison_tables,
@@ -25,6 +25,7 @@ from imgcls.output.pages.tables import (
     slice_tables,
     threshold_table,
 )
+from imgcls.output.pages.unknown import unknown_sections
 from imgcls.output.plots.drawing import Drawing
 from imgcls.output.screens.trained_on import trained_on_in_words
 from imgcls.results.comparison import TrainedOn
@@ -32,29 +33,6 @@ from imgcls.results.comparison import TrainedOn
 # browsers take half a minute to sort ten times as many
 _MOST_ROWS = 2_000
 _PRECISIONS = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
-
-@dataclass(frozen=True)
-class Section:
-    """One part of the page; whatever it has is shown in the order of the fields."""
-
-    title: str
-    text: str = ""
-    facts: Sequence[tuple[str, str]] = ()
-    tables: Sequence[Table] = ()
-    drawings: Sequence[Drawing] = ()
-    galleries: Sequence[tuple[str, str, Sequence[Thumbnail]]] = ()
-    document: str = ""
-
-    @property
-    def anchor(self) -> str:
-        """The section's name in a link."""
-        return self.title.lower().replace(" ", "-")
-
-    @property
-    def is_empty(self) -> bool:
-        """True when there is nothing to show but the title."""
-        return not any((self.drawings, self.facts, self.tables, self.galleries, self.document))
 
 
 @dataclass(frozen=True)
@@ -208,6 +186,7 @@ def _further(facts: Mapping[str, Any], support: Mapping[str, int]) -> Iterator[S
             text,
             tables=[row_table(points, pictures=[support[row["class"]] for row in points])],
         )
+    yield from unknown_sections(facts)
     if costs := facts.get("costs"):
         yield Section("Costs", tables=[cost_table(costs)])
     if slices := facts.get("slices"):

@@ -24,6 +24,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from imgcls.output.numbers import MISSING, Share, score
+from imgcls.output.plots.drawing import Drawing
 from imgcls.output.text import visible
 
 Kind = Literal["text", "count", "percent", "score"]
@@ -59,6 +60,29 @@ class Thumbnail:
     lines: Sequence[str] = ()
     name: str = ""
     overlay_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page; whatever it has is shown in the order of the fields."""
+
+    title: str
+    text: str = ""
+    facts: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Table] = ()
+    drawings: Sequence[Drawing] = ()
+    galleries: Sequence[tuple[str, str, Sequence[Thumbnail]]] = ()
+    document: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """The section's name in a link."""
+        return self.title.lower().replace(" ", "-")
+
+    @property
+    def is_empty(self) -> bool:
+        """True when there is nothing to show but the title."""
+        return not any((self.drawings, self.facts, self.tables, self.galleries, self.document))
 
 
 def render_page(template: str, **values: Any) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich.console import RenderableType
-from rich.table import Table
 
 from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import MISSING, percent, reach, score
+from imgcls.output.screens.screen import titled_table
+from imgcls.output.screens.unknown import conformal_lines, unlike_lines
 from imgcls.results.comparison import Comparison
 from imgcls.results.evaluation import Corruptions, EvalReport, ThresholdCheck
 
@@ -23,17 +24,13 @@ def further_tables(report: EvalReport) -> list[RenderableType]:
         tables += _comparison(report.comparison, report.metrics["samples"])
     if report.corruptions is not None:
         tables += ["", _corruptions(report.corruptions, report.metrics["samples"])]
+    if report.conformal is not None:
+        tables += ["", *conformal_lines(report.conformal)]
+    if report.unlike is not None:
+        tables += ["", *unlike_lines(report.unlike)]
     if report.thresholds:
         tables += ["", _thresholds(report.thresholds)]
     return tables
-
-
-def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
 
 
 def _slices(report: EvalReport) -> list[RenderableType]:
@@ -41,7 +38,7 @@ def _slices(report: EvalReport) -> list[RenderableType]:
     for column, rows in report.slices.items():
         name = column
         titles = ("Pictures", "Balanced acc.", "95% interval", "F1 (macro)", "NLL")
-        table = _table(f"By {name}", name, *titles)
+        table = titled_table(f"By {name}", name, *titles)
         for row in rows[:_MOST_ROWS]:
             metrics, interval = row.metrics, row.intervals.get("balanced_accuracy")
             written = metric_writer("balanced_accuracy", row.samples)
@@ -59,7 +56,7 @@ def _slices(report: EvalReport) -> list[RenderableType]:
 
 
 def _comparison(comparison: Comparison, pictures: int) -> list[RenderableType]:
-    table = _table("", "", "This", "Other", "Difference", "95% interval")
+    table = titled_table("", "", "This", "Other", "Difference", "95% interval")
     against = f"Against {comparison.checkpoint}"  # a path, folded by nobody but the terminal
     for name, row in comparison.metrics.items():
         written = metric_writer(name, pictures)
@@ -78,7 +75,9 @@ def _comparison(comparison: Comparison, pictures: int) -> list[RenderableType]:
     changes = [each for each in comparison.per_class if each.difference][:_MOST_CHANGES]
     if not changes:
         return ["", against, table, words]
-    classes = _table("Recall that changed most", "Class", "Pictures", "This", "Other", "Change")
+    classes = titled_table(
+        "Recall that changed most", "Class", "Pictures", "This", "Other", "Change"
+    )
     for each in changes:
         numbers = (percent(side, each.support) for side in (each.this, each.other, each.difference))
         classes.add_row(each.class_name, str(each.support), *numbers)
@@ -87,7 +86,7 @@ def _comparison(comparison: Comparison, pictures: int) -> list[RenderableType]:
 
 def _corruptions(corruptions: Corruptions, pictures: int) -> RenderableType:
     severities = len(corruptions.by_corruption[0].severities)
-    table = _table(
+    table = titled_table(
         "Accuracy on worse pictures, by severity",
         "Corruption", *(str(i + 1) for i in range(severities)), "Mean", "Drop",
     )  # fmt: skip
@@ -104,7 +103,7 @@ def _corruptions(corruptions: Corruptions, pictures: int) -> RenderableType:
 
 
 def _thresholds(thresholds: Mapping[str, ThresholdCheck]) -> RenderableType:
-    table = _table("Thresholds", "Metric", "Value", "At least", "")
+    table = titled_table("Thresholds", "Metric", "Value", "At least", "")
     for name, found in thresholds.items():
         passed = "reached" if found.passed else "missed"
         table.add_row(name, score(found.value), f"{found.at_least:g}", passed)

@@ -162,6 +162,15 @@ def facts_table(label_width: int = 0) -> Table:
     return table
 
 
+def titled_table(title: str, first: str, *others: str) -> Table:
+    """A table without lines: a column of texts, then columns of numbers."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
 def panel(title: str, content: RenderableType) -> Panel:
     # a title that is plain text would be read as markup
     return Panel(content, title=Text(visible(title)), title_align="left", expand=False)
