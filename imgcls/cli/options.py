@@ -16,7 +16,6 @@ from imgcls.cli.help import ONE_OF, OTHER, GroupedCommand, help_all
 from imgcls.config.base import (
     Config,
     OptionField,
-    choices,
     default_text,
     option_fields,
     words_instead_of_a_list,
@@ -53,7 +52,9 @@ def add_command(
     the config file and the defaults.
     """
     options = list(option_fields(config_class))
-    parameters = [p for option in options for p in _parameters(option)]
+    # typer inspects each function that completes, which takes a twentieth of a help's time
+    completing = any(name.endswith("_COMPLETE") for name in os.environ)
+    parameters = [p for option in options for p in _parameters(option, completing=completing)]
     parameters += [*extra, *_common_parameters(with_file=with_file, with_json=with_json)]
     shown = tuple(map(_python_name, config_class.COMMON))
     if shown:
@@ -119,18 +120,15 @@ def split_at_commas(option: OptionField, value: Any) -> Any:
     return value
 
 
-def _parameters(option: OptionField) -> list[inspect.Parameter]:
+def _parameters(option: OptionField, *, completing: bool) -> list[inspect.Parameter]:
     if not option.flag.exposed:
         return []
-    name = _python_name(option.path)
-    words = choices(option.field)
-    # typer inspects each function that completes, which takes a twentieth of a help's time
-    completes = words and any(name.endswith("_COMPLETE") for name in os.environ)
-    completion = (lambda: list(words)) if completes else None
+    name, words, metavar = _python_name(option.path), option.words, _metavar(option)
+    completion = (lambda: list(words)) if completing and words else None
     if option.flag.positional:
         argument = typer.Argument(
             metavar=option.flag_names[0].removeprefix("--").upper(),
-            help=_help(option),
+            help=_help(option, metavar),
             show_default=False,
             rich_help_panel="Arguments",
         )
@@ -139,8 +137,8 @@ def _parameters(option: OptionField) -> list[inspect.Parameter]:
     main = typer.Option(
         *_declarations(option, option.flag_names),
         *short,
-        help=_help(option),
-        metavar=None if option.is_switch else _metavar(option),
+        help=_help(option, metavar),
+        metavar=None if option.is_switch else metavar,
         show_default=False,
         autocompletion=completion,
         rich_help_panel=_panel(option),
@@ -172,11 +170,11 @@ def _declarations(option: OptionField, names: tuple[str, ...]) -> tuple[str, ...
     return tuple(f"{name}/--no-{name.removeprefix('--')}" for name in names)
 
 
-def _help(option: OptionField) -> str:
+def _help(option: OptionField, metavar: str) -> str:
     default = default_text(option.field)
     text = option.field.description or ""
-    if _metavar(option) == "NAME" and not option.flag.positional:
-        text = f"{text}{ONE_OF}{', '.join(choices(option.field))}."
+    if metavar == "NAME" and not option.flag.positional:
+        text = f"{text}{ONE_OF}{', '.join(option.words)}."
     return f"{text} [default: {default}]" if default is not None else text
 
 
@@ -185,11 +183,9 @@ def _metavar(option: OptionField) -> str:
         return option.flag.metavar
     if option.is_mapping:
         return "NAME=NUMBER,..."
-    words = "|".join(choices(option.field))
-    annotation = str(option.field.annotation)
+    words = "|".join(option.words)
     plain = next(
-        (word for part, word in _METAVARS.items() if part in annotation),
-        "" if words else "TEXT",
+        (word for kind, word in _METAVARS.items() if kind in option.kinds), "" if words else "TEXT"
     )
     metavar = "|".join(filter(None, (plain, words)))
     if len(metavar) > _LONGEST_METAVAR:
@@ -197,7 +193,7 @@ def _metavar(option: OptionField) -> str:
     return f"{metavar},..." if option.is_list else metavar
 
 
-_METAVARS = {"Path": "PATH", "int": "INT", "float": "FLOAT"}
+_METAVARS = {Path: "PATH", int: "INT", float: "FLOAT"}
 
 
 def _panel(option: OptionField) -> str:

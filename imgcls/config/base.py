@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
@@ -96,6 +97,17 @@ class OptionField:
         """Long names shown to the user, e.g. ("--batch-size",)."""
         return self.flag.names or ("--" + self.name.replace("_", "-"),)
 
+    @cached_property
+    def kinds(self) -> tuple[Any, ...]:
+        """The types that the field accepts."""
+        # asked for several times of each option, which is a large part of a command's own start
+        return tuple(part for part, _ in alternatives(self.field))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The fixed words that the field accepts; see `choices`."""
+        return _words(self.kinds)
+
     @property
     def is_list(self) -> bool:
         """True for fields that take any number of values: positional, or typed with commas."""
@@ -104,12 +116,12 @@ class OptionField:
     @property
     def is_mapping(self) -> bool:
         """True for fields that take a mapping, which no single text can say."""
-        return any(get_origin(part) is dict for part, _ in alternatives(self.field))
+        return any(get_origin(part) is dict for part in self.kinds)
 
     @property
     def is_switch(self) -> bool:
         """True for yes/no fields, which take `--x/--no-x` instead of a value."""
-        return any(part is bool for part, _ in alternatives(self.field))
+        return bool in self.kinds
 
 
 def option_fields(config_class: type[Config], prefix: str = "") -> Iterator[OptionField]:
@@ -144,12 +156,11 @@ def _expand(annotation: Any, metadata: list[Any]) -> Iterator[tuple[Any, list[An
 
 def choices(info: FieldInfo) -> tuple[str, ...]:
     """The fixed words a field accepts, e.g. ("auto", "off", "bf16"); () when it has none."""
-    return tuple(
-        str(word)
-        for part, _ in alternatives(info)
-        if get_origin(part) is Literal
-        for word in get_args(part)
-    )
+    return _words(part for part, _ in alternatives(info))
+
+
+def _words(kinds: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(str(w) for part in kinds if get_origin(part) is Literal for w in get_args(part))
 
 
 def takes_several(info: FieldInfo) -> bool:
@@ -159,8 +170,7 @@ def takes_several(info: FieldInfo) -> bool:
 
 def words_instead_of_a_list(info: FieldInfo) -> tuple[str, ...]:
     """The words that stand for a whole list, such as auto; () when there are none."""
-    literals = [part for part in _members(info.annotation) if get_origin(part) is Literal]
-    return tuple(str(word) for part in literals for word in get_args(part))
+    return _words(_members(info.annotation))
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

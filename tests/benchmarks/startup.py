@@ -1,12 +1,16 @@
-"""How long commands take to answer, beside `python -c pass` and `import timm`.
+"""How long commands take to answer, beside `python -c pass`, their libraries, and `import timm`.
 
-Run by hand: `python tests/benchmarks/startup.py [ROUNDS]`. Commands run in turn, several rounds,
-and medians are printed, because machines are noisy. `train` is timed to its first line of output,
-and stopped there.
+Run by hand: `python tests/benchmarks/startup.py [ROUNDS]`. Commands run in turn, several rounds
+after one that is not timed, and medians are printed, because machines are noisy. They run from
+bytecode, as what pip has installed does, whatever PYTHONDONTWRITEBYTECODE says here. `train` is
+timed to its first line of output, and stopped there.
+
+The libraries are what no command line of typer with options of pydantic can go below.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -16,10 +20,13 @@ import time
 from imgcls.cli.app import VERBS
 
 PASS, TIMM = "python -c pass", "python -c 'import timm'"
+LIBRARIES = "gc.disable, typer, pydantic"
+_IMPORTS = "import gc; gc.disable(); import typer; from pydantic import BaseModel, field_validator"
 HELP_BOUND_S, LIST_BOUND_S, FIRST_LINE_BOUND_S = 0.15, 0.25, 0.30
 # what is run, and how many seconds more than `python -c pass` it may take
 COMMANDS: dict[str, tuple[list[str], float | None]] = {
     PASS: (["-c", "pass"], None),
+    LIBRARIES: (["-c", _IMPORTS], None),
     "imgcls --version": (["-m", "imgcls", "--version"], HELP_BOUND_S),
     "imgcls --help": (["-m", "imgcls", "--help"], HELP_BOUND_S),
     **{f"imgcls {verb} --help": (["-m", "imgcls", verb, "--help"], HELP_BOUND_S) for verb in VERBS},
@@ -38,6 +45,7 @@ def seconds(arguments: list[str], *, first_line: bool) -> float:
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
         )
         assert process.stderr is not None
         if first_line:
@@ -55,9 +63,11 @@ def seconds(arguments: list[str], *, first_line: bool) -> float:
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     times_s: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(rounds):
+    for number in range(rounds + 1):
         for name, (arguments, _) in COMMANDS.items():
-            times_s[name].append(seconds(arguments, first_line="first line" in name))
+            elapsed_s = seconds(arguments, first_line="first line" in name)
+            if number:  # the first writes bytecode, and finds files on the disk
+                times_s[name].append(elapsed_s)
     medians_s = {name: statistics.median(values) for name, values in times_s.items()}
     print(f"{'command':<26} {'median':>8} {'above pass':>11} {'bound':>7} {'of import timm':>15}")
     for name, median_s in medians_s.items():
