@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from imgcls.config.base import Config, Flag
-from imgcls.config.runtime import Amp, DeviceField
+from imgcls.config.runtime import Amp, DeviceField, WorkersField
 
 Backend = Literal["torch", "compile", "onnxruntime", "openvino"]
 
@@ -104,7 +104,7 @@ class BenchmarkConfig(Config):
             "decoding, transforms, the copy or the model."
         ),
     )
-    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
+    workers: WorkersField = Field(
         "auto", description="With --data: processes that load pictures; auto goes by the cores."
     )
     find_best: bool = Field(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from imgcls.config.base import Config, Flag
+from imgcls.config.reading import OnBadImage
 
 
 class DataConfig(Config):
@@ -59,7 +60,7 @@ class DataConfig(Config):
             "elsewhere) and leaves an epoch 32 updates; --lr auto follows it."
         ),
     )
-    on_bad_image: Literal["error", "skip"] = Field(
+    on_bad_image: OnBadImage = Field(
         "error",
         description=(
             "What to do about a picture that cannot be read: stop and name it, before anything is "

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from imgcls.config.base import Config, Flag
-from imgcls.config.reading import ReadingConfig
-from imgcls.config.runtime import Amp, DeviceField
+from imgcls.config.reading import OnBadImage, ReadingConfig
+from imgcls.config.runtime import Amp, DeviceField, WorkersField
 
 
 class EvaluateConfig(Config):
@@ -144,10 +144,10 @@ class EvaluateConfig(Config):
     amp: Amp = Field(
         "off", description="Mixed precision; off by default, so that scores are exact."
     )
-    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
+    workers: WorkersField = Field(
         "auto", description="Processes that load pictures; never changes results."
     )
-    on_bad_image: Literal["error", "skip"] = Field(
+    on_bad_image: OnBadImage = Field(
         "error",
         description=(
             "What to do about a picture that cannot be read: stop and name it, or leave it out and "

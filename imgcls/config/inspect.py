@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from imgcls.config.base import Config, Flag
 from imgcls.config.reading import ReadingConfig
+from imgcls.config.runtime import WorkersField
 
 
 class InspectConfig(Config):
@@ -17,7 +18,7 @@ class InspectConfig(Config):
     source: Annotated[str, Flag(names=("--data",), positional=True)] = Field(
         "digits", description="The pictures, named as for `imgcls train`."
     )
-    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
+    workers: WorkersField = Field(
         "auto", description="Processes that read pictures; auto takes one a core."
     )
     html: Path | None = Field(

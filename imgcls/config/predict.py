@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from imgcls.config.base import Config, Flag
 from imgcls.config.evaluate import EvaluateConfig
-from imgcls.config.reading import ReadingConfig
-from imgcls.config.runtime import Amp, DeviceField
+from imgcls.config.reading import OnBadImage, ReadingConfig
+from imgcls.config.runtime import Amp, DeviceField, WorkersField
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 _READING, _EVALUATE = ReadingConfig.model_fields, EvaluateConfig.model_fields
@@ -106,7 +106,7 @@ class PredictConfig(Config):
             "FILE.csv of their paths; rows of nan for what cannot be read."
         ),
     )
-    on_bad_image: Literal["skip", "error"] = Field(
+    on_bad_image: OnBadImage = Field(
         "skip",
         description=(
             "What to do about a picture that cannot be read: write the reason into its row, or "
@@ -121,9 +121,7 @@ class PredictConfig(Config):
     channels_last: bool | Literal["auto"] = Field(
         "auto", description=_EVALUATE["channels_last"].description
     )
-    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
-        "auto", description=_EVALUATE["workers"].description
-    )
+    workers: WorkersField = Field("auto", description=_EVALUATE["workers"].description)
     path_col: str | None = Field(None, description=_READING["path_col"].description)
     root: Path | None = Field(
         None,

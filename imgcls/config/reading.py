@@ -10,6 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from imgcls.config.base import Config
 
+# what becomes of a picture that cannot be read
+OnBadImage = Literal["error", "skip"]
+
 
 class ReadingConfig(Config):
     """How the data are read: columns, splits, groups; None where the usual names are looked for."""

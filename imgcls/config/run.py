@@ -12,9 +12,9 @@ from imgcls.config.base import Config, Flag
 from imgcls.config.data import DataConfig
 from imgcls.config.model import ModelConfig
 from imgcls.config.optim import OptimConfig
-from imgcls.config.reading import ReadingConfig
+from imgcls.config.reading import OnBadImage, ReadingConfig
 from imgcls.config.recipe import RecipeConfig
-from imgcls.config.runtime import Amp, DeviceField, RuntimeConfig
+from imgcls.config.runtime import Amp, DeviceField, RuntimeConfig, Workers
 from imgcls.metrics.registry import MONITORS
 
 # the checker of types reads no table
@@ -146,8 +146,8 @@ class ResumeConfig(Config):
     device: DeviceField | None = Field(
         None, description="Go on with another device than the run began with."
     )
-    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"] | None, Flag(short="-j")] = (
-        Field(None, description="Processes that load pictures; never changes results.")
+    workers: Annotated[Workers | None, Flag(short="-j")] = Field(
+        None, description="Processes that load pictures; never changes results."
     )
     epochs: int | None = Field(
         None,
@@ -167,7 +167,7 @@ class ResumeConfig(Config):
     cache: Literal["none", "ram", "disk", "auto"] | None = Field(
         None, description="Keep decoded pictures elsewhere than the run did, or nowhere."
     )
-    on_bad_image: Literal["error", "skip"] | None = Field(
+    on_bad_image: OnBadImage | None = Field(
         None,
         description="From here on, stop at a picture that cannot be read, or leave it out.",
     )

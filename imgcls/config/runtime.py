@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, Field
 from imgcls.config.base import Config, Flag
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
-
+Workers = Annotated[int, Field(ge=0)] | Literal["auto"]
+WorkersField = Annotated[Workers, Flag(short="-j")]
 
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?|mps)$"
 
@@ -50,7 +51,7 @@ class RuntimeConfig(Config):
             "few seconds of measurement find it faster for this model; else off, as in short runs."
         ),
     )
-    workers: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], Flag(short="-j")] = Field(
+    workers: WorkersField = Field(
         "auto",
         description="Processes that load pictures; auto goes by the cores. Never changes results.",
     )

@@ -20,6 +20,7 @@ from imgcls.data.sources.parquet import ParquetSource
 from imgcls.data.sources.tar import TarSource
 from imgcls.data.table import SampleTable, Source
 from imgcls.errors import DataError
+from imgcls.storage.pointers import CHECKPOINTS
 
 SOURCES: tuple[Source, ...] = (
     DigitsSource(),
@@ -142,7 +143,7 @@ def _is_too_long(path: Path) -> bool:
 def is_trained(path: Path) -> bool:
     """True for a run, fold or checkpoint folder."""
     is_run = (path / "config.yaml").is_file() and (path / "fold_0").is_dir()
-    is_fold = (path / "checkpoints").is_dir() and (path / "history.csv").is_file()
+    is_fold = (path / CHECKPOINTS).is_dir() and (path / "history.csv").is_file()
     return is_run or is_fold or (path / "model.safetensors").is_file()
 
 

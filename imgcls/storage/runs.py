@@ -289,7 +289,7 @@ def run_of(checkpoint: Path) -> Path | None:
 def results_folder(checkpoint: Path) -> Path:
     """Where the evaluations of a checkpoint lie, unless `--results-dir` says otherwise."""
     parent = checkpoint.parent
-    return (parent.parent if parent.name == "checkpoints" else parent) / "test_results"
+    return (parent.parent if parent.name == CHECKPOINTS else parent) / "test_results"
 
 
 def plain_name(text: str) -> str:

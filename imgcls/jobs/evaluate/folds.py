@@ -29,7 +29,7 @@ from imgcls.metrics.registry import SIZES, get_metric
 from imgcls.results.evaluation import CrossValidation, EvalReport
 from imgcls.storage.bad_images import add_bad_images
 from imgcls.storage.evaluations import LOGITS, write_evaluation
-from imgcls.storage.pointers import best_of, find_checkpoint
+from imgcls.storage.pointers import CHECKPOINTS, best_of, find_checkpoint
 from imgcls.storage.runs import CONFIG, SUMMARY, how_far, read_run_config
 from imgcls.storage.scores import ScoreFile
 from imgcls.storage.tables import write_json
@@ -67,7 +67,7 @@ def summarize(plan: Plan, run: Path) -> dict[str, Any]:
 def fold_checkpoints(run: Path, option: str) -> list[Checkpoint]:
     """The best checkpoint of every fold of a run. Raises RunError when there are not several."""
     folders = sorted(run.glob("fold_*"), key=lambda path: (len(path.name), path.name))
-    found = [best for folder in folders if (best := best_of(folder / "checkpoints"))]
+    found = [best for folder in folders if (best := best_of(folder / CHECKPOINTS))]
     if len(found) < 2:  # noqa: PLR2004
         folds = read_run_config(run).data.folds if (run / CONFIG).is_file() else 0
         if folds:

@@ -35,7 +35,7 @@ from imgcls.storage.evaluations import (
     is_evaluation_file,
     read_predictions,
 )
-from imgcls.storage.pointers import find_checkpoint, sidecar_of
+from imgcls.storage.pointers import CHECKPOINTS, find_checkpoint, sidecar_of
 from imgcls.storage.runs import (
     CONFIG,
     PREFLIGHT,
@@ -171,7 +171,7 @@ def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, Sidecar | No
     # beside the results, wherever the run was moved to
     name = Path(facts["checkpoint"]).name
     # without it the page has no epoch and no versions
-    sidecar = sidecar_of(home / "checkpoints" / name) or sidecar_of(home / name)
+    sidecar = sidecar_of(home / CHECKPOINTS / name) or sidecar_of(home / name)
     history = home / HISTORY
     evaluation = Evaluation(
         facts=facts,

@@ -46,7 +46,7 @@ from imgcls.results.checkpoint import Sidecar, TrainedPrior
 from imgcls.results.training import FoldResult
 from imgcls.storage.durable import remove_parts_in, write_text, writing
 from imgcls.storage.model_folder import read_sidecar
-from imgcls.storage.pointers import BEST, LAST, best_of, last_of, settle
+from imgcls.storage.pointers import BEST, CHECKPOINTS, LAST, best_of, last_of, settle
 from imgcls.storage.runs import CONFIG, SUMMARY, fold_folder
 from imgcls.storage.splits import recorded_splits
 
@@ -74,7 +74,7 @@ def train_fold(
     start_s = time.monotonic()
     config, data, recipe, compute = plan.config, plan.data, plan.recipe, plan.compute
     folder = fold_folder(run, fold)
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINTS
     sound = find_sound(checkpoints)
     saved = sound.last
     if saved is None and sound.problems:
@@ -199,7 +199,7 @@ def _sidecar(plan: Plan, fold: int) -> Sidecar:
 
 
 def _result(settings: FitSettings, parts: Parts, val_pictures: int, start_s: float) -> FoldResult:
-    checkpoints = settings.folder / "checkpoints"
+    checkpoints = settings.folder / CHECKPOINTS
     best, last = best_of(checkpoints), last_of(checkpoints)
     if best is None or last is None:
         raise OutputError(

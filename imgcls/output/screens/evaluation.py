@@ -24,6 +24,7 @@ from imgcls.output.screens.evaluation_tables import further_tables
 from imgcls.output.screens.screen import facts_table, panel
 from imgcls.output.screens.trained_on import trained_on_in_words
 from imgcls.results.evaluation import EvalReport
+from imgcls.storage.pointers import CHECKPOINTS
 
 _MOST_CLASSES = 12
 _WORST_CLASSES = 5
@@ -57,7 +58,7 @@ def _next(report: EvalReport) -> str:
     if report.split in ("train", "val"):
         return f"imgcls evaluate {shlex.quote(str(report.checkpoint))} --split test"
     parent = report.checkpoint.parent
-    model = parent.parent if parent.name == "checkpoints" else report.checkpoint
+    model = parent.parent if parent.name == CHECKPOINTS else report.checkpoint
     return f"imgcls benchmark {shlex.quote(str(model))}"
 
 
