@@ -226,6 +226,18 @@ def test_a_changed_test_picture_is_no_missing_test_split(command, run):
     assert "Scoring" not in done.err
 
 
+def test_what_is_to_be_known_of_the_average_is_told_too(command, run):
+    """Its notes stand among those of all folds, not in its own files only."""
+    path = next(row["path"] for row in read_csv(run / "splits.csv") if row["split"] == "test")
+    next(Path.cwd().rglob(path)).write_bytes(b"no picture")
+    options = ("--fold", "all", "--ci", "none", "--no-report", "--on-bad-image", "skip")
+    done = command("evaluate", *options)
+    assert done.code == 0, done.err
+    [note] = [line for line in done.err.splitlines() if "averaged on test: " in line]
+    report = json.loads((run / "test_results/val/test_metrics.json").read_text())
+    assert [n for n in report["notes"] if n in note]
+
+
 def test_training_and_evaluation_know_the_same_of_a_runs_pictures(command, photos):
     """What chose the best epoch, also by a relative path and without recorded contents."""
     arguments = ("train", photos, *OFFLINE, "--epochs", "1", "--folds", "2", "--no-preflight")

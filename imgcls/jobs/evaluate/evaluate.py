@@ -143,7 +143,9 @@ def _evaluate_folds(session: Session, checkpoints: Sequence[Checkpoint]) -> Eval
             metrics=average.metrics,
             intervals=average.intervals,
         )
-        report = replace(report, ensemble=gain)
+        told = {*session.notes, *report.notes}
+        new = [f"averaged on {average.split}: {n}" for n in average.notes if n not in told]
+        report = replace(report, ensemble=gain, notes=(*report.notes, *new))
     else:
         note = "the run has no test split, so the folds' average is not scored"
         report = replace(report, notes=(*report.notes, note))
