@@ -26,7 +26,7 @@ class DataConfig(Config):
         ge=0.0,
         lt=1.0,
         description=(
-            "Share of each class kept for validation when the data has no val folder; 0.15 "
+            "Share of each class kept for validation when the data have no val split; 0.15 "
             "leaves most pictures for training and still gives the best epoch a fair vote."
         ),
     )
@@ -35,7 +35,7 @@ class DataConfig(Config):
         ge=0.0,
         lt=1.0,
         description=(
-            "Share of each class kept for the final test when the data has no test folder; "
+            "Share of each class kept for the final test when the data bring no splits; "
             "never seen while training."
         ),
     )

@@ -274,6 +274,35 @@ def test_folds_are_summed_up_without_pictures_that_broke(photos, tmp_path):
     assert result.summary["pooled"]["samples"] == 47
 
 
+@pytest.mark.parametrize(
+    ("columns", "data", "reasons"),
+    [
+        ("split", {}, []),
+        ("split", {"val_size": 0.3}, ["--val-size 0.3 is not used: the data say which pictures"]),
+        ("split", {"test_size": 0.0}, ["--test-size 0 is not used: the data say which pictures"]),
+        ("train", {"val_size": 0.3}, []),
+        ("train", {"test_size": 0.3}, ["--test-size 0.3 is not used: no test split is taken"]),
+        ("fold", {"val_size": 0.3, "test_size": 0.3}, ["--val-size 0.3", "--test-size 0.3"]),
+        ("none", {"val_size": 0.3, "test_size": 0.2}, []),
+        ("none", {"val_size": 0.3, "folds": 2}, ["--val-size 0.3 is not used: each fold"]),
+    ],
+)
+def test_a_share_that_the_data_leave_no_room_for_is_told(photos, tmp_path, columns, data, reasons):
+    """The data's own splits and folds win, and --folds over --val-size; not without a word."""
+    rows = ["path,label,mark" if columns == "none" else f"path,label,{columns}"]
+    for index, file in enumerate(sorted(photos.rglob("*.jpg"))):
+        mark = {"split": ("train", "val", "test")[index % 3], "fold": index % 2}.get(
+            columns, "train"
+        )
+        rows.append(f"{file.relative_to(tmp_path)},{file.parent.name},{mark}")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(rows).replace("label,train", "label,split"))
+    plan = make_plan(tiny_config(table, data=data))
+    told = [note for note in plan.data.assignment.notes if "is not used" in note]
+    assert len(told) == len(reasons)
+    assert all(note.startswith(reason) for note, reason in zip(told, reasons, strict=True))
+
+
 DEATH = """
 import os, signal, sys
 from torch.utils.data import get_worker_info

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import numpy as np
 
+from imgcls.config.data import DataConfig
 from imgcls.config.run import TrainConfig
 from imgcls.data.audit.contents import digests_of
 from imgcls.data.audit.duplicates import same_content
@@ -143,7 +144,28 @@ def split_readable(
         folds=config.data.folds,
         seed=config.runtime.seed,
     )
+    unused = _unused_shares(config.data, table)
+    assignment = replace(assignment, notes=(*assignment.notes, *unused))
     return assignment.spread(rows, len(table)) if unreadable else assignment
+
+
+def _unused_shares(config: DataConfig, table: SampleTable) -> Iterator[str]:
+    """A note on each share other than the default that the data or `--folds` leave no room for."""
+    given, has_folds = set(table.splits or ()), table.folds is not None
+    reasons = {}
+    if config.folds or has_folds:
+        reasons["val_size"] = "each fold is validated on its own pictures"
+    elif "val" in given:
+        reasons["val_size"] = "the data say which pictures are val"
+    if "test" in given:
+        reasons["test_size"] = "the data say which pictures are test"
+    elif given or has_folds:
+        what = "folds" if has_folds else "splits"
+        reasons["test_size"] = f"no test split is taken from data that bring their own {what}"
+    for name, reason in reasons.items():
+        value = getattr(config, name)
+        if value != DataConfig.model_fields[name].default:
+            yield f"--{name.replace('_', '-')} {value:g} is not used: {reason}"
 
 
 def preflight_report(
