@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from imgcls.config.evaluate import EvaluateConfig
     from imgcls.config.model import ModelConfig
     from imgcls.config.run import ResumeConfig, TrainConfig
-    from imgcls.engine.checkpoint.folder import load_checkpoint, save_checkpoint, take_snapshot
+    from imgcls.engine.checkpoint.folder import take_snapshot
     from imgcls.engine.device.runtime import get_device, set_seed
     from imgcls.engine.scoring.evaluation import evaluate_model
     from imgcls.engine.training.trackers import AverageMeter, MetricTracker
     from imgcls.jobs.benchmark.inference_speed import benchmark_inference_speed
     from imgcls.jobs.benchmark.run import benchmark
     from imgcls.jobs.evaluate.evaluate import evaluate
+    from imgcls.jobs.loaded_checkpoint import load_checkpoint
+    from imgcls.jobs.saved_checkpoint import save_checkpoint
     from imgcls.jobs.train.resume import resume
     from imgcls.jobs.train.train import train
     from imgcls.jobs.train.trainer import Trainer
@@ -48,10 +50,10 @@ _HOMES = {
     "evaluate_model": "imgcls.engine.scoring.evaluation",
     "get_available_models": "imgcls.models.catalog.read",
     "get_device": "imgcls.engine.device.runtime",
-    "load_checkpoint": "imgcls.engine.checkpoint.folder",
+    "load_checkpoint": "imgcls.jobs.loaded_checkpoint",
     "model_card": "imgcls.models.card",
     "resume": "imgcls.jobs.train.resume",
-    "save_checkpoint": "imgcls.engine.checkpoint.folder",
+    "save_checkpoint": "imgcls.jobs.saved_checkpoint",
     "set_seed": "imgcls.engine.device.runtime",
     "take_snapshot": "imgcls.engine.checkpoint.folder",
     "train": "imgcls.jobs.train.train",

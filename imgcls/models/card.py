@@ -15,6 +15,7 @@ from imgcls.errors import CheckpointError, ModelError
 from imgcls.models.build import pretrained_facts, set_pretrained_facts
 
 _RGB = 3
+_NAMES = "label_names"
 _LARGEST_SIDE = 4096
 _MOST_CHANNELS = 4
 _INTERPOLATIONS = {"nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"}
@@ -185,3 +186,29 @@ def check_card(card: dict[str, Any]) -> None:
         raise CheckpointError(f"config.json: img_size is {str(img_size)[:80]}, not a usable size")
     if not isinstance(card.get("pretrained_cfg"), dict):
         raise CheckpointError("config.json: has no pretrained_cfg")
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """The model without what DataParallel and torch.compile put around it."""
+    inner = getattr(model, "_orig_mod", None)
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        inner = model.module
+    return bare_model(inner) if isinstance(inner, nn.Module) else model
+
+
+def told_names(model: nn.Module) -> list[str] | None:
+    """The class names that the model was told, in the order of its outputs; None for none."""
+    names = _told(model).get(_NAMES)
+    return list(names) if names and len(names) == getattr(model, "num_classes", None) else None
+
+
+def tell_model(model: nn.Module, card: dict[str, Any], class_names: Sequence[str]) -> None:
+    """Let a model of the card's architecture know its classes and its input, in timm's words."""
+    told = _told(model)
+    if told.get("architecture") == card.get("architecture"):
+        names = {_NAMES: list(class_names)}
+        set_pretrained_facts(model, {**told, **card["pretrained_cfg"], **names})
+
+
+def _told(model: nn.Module) -> dict[str, Any]:
+    return pretrained_facts(model) if hasattr(model, "pretrained_cfg") else {}

@@ -164,6 +164,23 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
+def replace_folder(new: Path, final: Path) -> Path:
+    """Give a finished folder the name of another one, which is removed; the name's path.
+
+    Both are whole at every instant. Raises OSError, with the earlier one back in its place.
+    """
+    old = final.with_name(f"{TEMPORARY_PREFIX}removed-{final.name}-{os.getpid()}")
+    final.rename(old)
+    try:
+        new.rename(final)
+    except OSError:
+        old.rename(final)
+        raise
+    sync_folder(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
 def point(link: Path, target_name: str) -> None:
     """Make `link` lead to its sibling `target_name`, atomically.
 

@@ -112,7 +112,7 @@ def test_timm_loads_the_best_checkpoint(trained):
     best = run / "fold_0" / "checkpoints" / "best"
     theirs = timm.create_model(f"local-dir:{best}", pretrained=True).eval()
     ours = model_from_card(read_checkpoint(find_checkpoint(run)).card).eval()
-    load_checkpoint(ours, run)
+    load_checkpoint(ours, run, "cpu")
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(ours(images), theirs(images))

@@ -181,7 +181,7 @@ def test_a_checkpoint_saved_from_python_is_used_everywhere(command, tmp_path, ph
     done = command("benchmark", saved, "--num-samples", "4", "--device", "cpu")
     assert done.code == 0, done.err
     other = timm.create_model("test_resnet", num_classes=3)
-    assert imgcls.load_checkpoint(other, saved).class_names == tuple(NAMES)
+    assert imgcls.load_checkpoint(other, saved, "cpu").class_names == tuple(NAMES)
     assert torch.equal(other.fc.weight, model.fc.weight)
     done = command("evaluate", saved)
     assert done.code == 2

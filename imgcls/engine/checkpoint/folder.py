@@ -220,6 +220,8 @@ def load_weights(
     ]
     missing = [f"{key} is missing in the file" for key in own if key not in weights]
     unexpected = [f"{key} is not in the model" for key in weights if key not in own]
+    # what has no tensor in common was not meant, whatever may be passed over
+    strict = strict or not own.keys() & weights.keys()
     problems = mismatched + (missing + unexpected if strict else [])
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
