@@ -62,7 +62,7 @@ class AugmentConfig(Config):
     """Random changes to training pictures: a preset, and in timm's terms what differs from it."""
 
     preset: Annotated[Preset | Literal["auto"], Flag(names=("--augment",))] = Field(
-        "auto",
+        default="auto",
         description=(
             "How much training pictures are changed. none: as in evaluation. light: crops, "
             "mirroring, colours. medium: TrivialAugment and some erasing too. heavy: RandAugment, "
@@ -71,28 +71,31 @@ class AugmentConfig(Config):
         ),
     )
     scale: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "Smallest share of a picture's area that a random crop keeps. auto: 0.35, 0.2 in "
             "heavy (timm's 0.08 often cuts the object away in small data sets), 0.8 for digits."
         ),
     )
     hflip: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description="Chance of mirroring left-right. auto: 0.5, and 0 for digits.",
     )
     vflip: float = Field(
-        0.0, ge=0.0, le=1.0, description="Chance of mirroring up-down; useful for views from above."
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Chance of mirroring up-down; useful for views from above.",
     )
     color_jitter: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "Strength of brightness, contrast and saturation changes. auto: 0.2 in light, 0.3 in "
             "medium, 0.4 in heavy."
         ),
     )
     auto_augment: Annotated[str | None, Flag(names=("--aa",))] = Field(
-        None,
+        default=None,
         description=(
             "timm's AutoAugment policy; without one, that of the preset: TrivialAugment in medium, "
             "RandAugment in heavy."
@@ -100,19 +103,20 @@ class AugmentConfig(Config):
         examples=["rand-m9-mstd0.5"],
     )
     reprob: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = Field(
-        "auto", description="Chance of random erasing. auto: 0.1 in medium, 0.25 in heavy, else 0."
+        default="auto",
+        description="Chance of random erasing. auto: 0.1 in medium, 0.25 in heavy, else 0.",
     )
     mixup: Annotated[float, Field(ge=0.0)] | Literal["auto"] = Field(
-        "auto", description="Mixup alpha; 0 is off. auto: 0.2 in heavy, else 0."
+        default="auto", description="Mixup alpha; 0 is off. auto: 0.2 in heavy, else 0."
     )
     cutmix: Annotated[float, Field(ge=0.0)] | Literal["auto"] = Field(
-        "auto", description="CutMix alpha; 0 is off. auto: 1 in heavy, else 0."
+        default="auto", description="CutMix alpha; 0 is off. auto: 1 in heavy, else 0."
     )
     smoothing: Annotated[
         Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["auto"],
         Flag(aliases=("--label-smoothing",)),
     ] = Field(
-        "auto",
+        default="auto",
         description=(
             "Label smoothing; 0 keeps probabilities honest, 0.1 suits many classes. auto: 0.1 in "
             "heavy, else 0."

@@ -39,19 +39,20 @@ class BenchmarkConfig(Config):
     )
 
     models: Annotated[tuple[str, ...], Flag(names=("--model",), positional=True)] = Field(
-        ("resnet18",),
+        default=("resnet18",),
         min_length=1,
         description="timm model names, or checkpoint, fold or run folders.",
     )
     device: DeviceField = Field(
-        "auto", description="auto takes cuda, then mps, then cpu; a named one must be there."
+        default="auto",
+        description="auto takes cuda, then mps, then cpu; a named one must be there.",
     )
     batch_size: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...] | Literal["auto"],
         AfterValidator(_each_once),
         Flag(short="-b", aliases=("--batch",)),
     ] = Field(
-        (1,),
+        default=(1,),
         description=(
             "Pictures per batch, one size or several; 1 tells the latency, more the throughput. "
             "auto finds the largest that fits."
@@ -62,7 +63,7 @@ class BenchmarkConfig(Config):
         AfterValidator(_each_once),
         Flag(aliases=("--precision",)),
     ] = Field(
-        ("off",),
+        default=("off",),
         min_length=1,
         description=(
             "Mixed precision, one or several; off is float32, as `evaluate` has it by default. "
@@ -70,68 +71,69 @@ class BenchmarkConfig(Config):
         ),
     )
     backend: Annotated[tuple[Backend, ...], AfterValidator(_each_once)] = Field(
-        ("torch",),
+        default=("torch",),
         min_length=1,
         description=(
             "What runs the model, one or several: torch, compile, onnxruntime or openvino (the "
             "last two by the extras onnx and openvino). Their outputs are compared with torch's."
         ),
     )
-    compile: bool = Field(False, description="Short for --backend compile.")
+    compile: bool = Field(default=False, description="Short for --backend compile.")
     channels_last: bool | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "Memory layout that is faster for most convolutions. auto: yes, as `evaluate` has it."
         ),
     )
     img_size: Annotated[
         Annotated[int, Field(ge=8)] | Literal["auto"], Flag(aliases=("--imgsz",))
-    ] = Field("auto", description="Side of the input in pixels; auto is the model's own.")
+    ] = Field(default="auto", description="Side of the input in pixels; auto is the model's own.")
     num_samples: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "Pictures to time after the warm-up, rounded up to whole batches; auto times for 3 "
             "seconds, at least 10 batches."
         ),
     )
     train: bool = Field(
-        False, description="Time training: forward, backward and the optimizer's step."
+        default=False, description="Time training: forward, backward and the optimizer's step."
     )
     data: str | None = Field(
-        None,
+        default=None,
         description=(
             "Time these pictures end to end instead of synthetic batches, and say what limits: "
             "decoding, transforms, the copy or the model."
         ),
     )
     workers: WorkersField = Field(
-        "auto", description="With --data: processes that load pictures; auto goes by the cores."
+        default="auto",
+        description="With --data: processes that load pictures; auto goes by the cores.",
     )
     find_best: bool = Field(
-        False,
+        default=False,
         description=(
             "Try every backend, layout and precision there is, and print the fastest whose outputs "
             "agree, as the options to paste."
         ),
     )
     tolerance: Annotated[float, Field(gt=0.0)] | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "How far a logit may be from torch's in fp32, in standard deviations of the logits. "
             "auto: 0.01, which fp32 everywhere keeps; with --train 0.2, which bf16 keeps."
         ),
     )
     baseline: Path | None = Field(
-        None,
+        default=None,
         description="Compare with the --json of an earlier benchmark: is the difference noise?",
     )
-    csv: Path | None = Field(None, description="Also write the table to this CSV file.")
+    csv: Path | None = Field(default=None, description="Also write the table to this CSV file.")
     plot: Path | None = Field(
-        None, description="Also draw throughput against latency, to this .png or .svg file."
+        default=None, description="Also draw throughput against latency, to this .png or .svg file."
     )
 
     force: bool = Field(
-        False, description="Let --csv and --plot replace files that imgcls did not write."
+        default=False, description="Let --csv and --plot replace files that imgcls did not write."
     )
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ class DataConfig(Config):
     """The pictures and how they are divided."""
 
     source: Annotated[str, Flag(names=("--data",), positional=True)] = Field(
-        "digits",
+        default="digits",
         description=(
             "A folder of class folders, a folder with train/ val/ test/ inside, a table (.csv, "
             ".tsv, .jsonl, .parquet), tar shards, or `digits` (1,797 pictures that ship with "
@@ -22,7 +22,7 @@ class DataConfig(Config):
         ),
     )
     val_size: float = Field(
-        0.15,
+        default=0.15,
         ge=0.0,
         lt=1.0,
         description=(
@@ -31,7 +31,7 @@ class DataConfig(Config):
         ),
     )
     test_size: float = Field(
-        0.15,
+        default=0.15,
         ge=0.0,
         lt=1.0,
         description=(
@@ -40,7 +40,7 @@ class DataConfig(Config):
         ),
     )
     folds: int = Field(
-        0,
+        default=0,
         ge=0,
         description=(
             "Stratified k-fold over everything that is not the test split, by whole groups where "
@@ -48,12 +48,12 @@ class DataConfig(Config):
         ),
     )
     fold: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
-        "all", description="With --folds: the one fold to train (0 to K-1), or all in turn."
+        default="all", description="With --folds: the one fold to train (0 to K-1), or all in turn."
     )
     batch_size: Annotated[
         Annotated[int, Field(ge=1)] | Literal["auto"], Flag(short="-b", aliases=("--batch",))
     ] = Field(
-        32,
+        default=32,
         description=(
             "Pictures per step; 32 fits a laptop and gives small data sets enough steps. auto: the "
             "largest power of two up to 256 that fits into memory (tried on cuda, estimated "
@@ -61,7 +61,7 @@ class DataConfig(Config):
         ),
     )
     on_bad_image: OnBadImage = Field(
-        "error",
+        default="error",
         description=(
             "What to do about a picture that cannot be read: stop and name it, before anything is "
             "trained where the pre-flight finds it; or leave it out, count it and list it in "
@@ -69,7 +69,7 @@ class DataConfig(Config):
         ),
     )
     preflight: bool = Field(
-        True,
+        default=True,
         description=(
             "Read all pictures before training (of more than 200,000, or than 32 GiB, as many as "
             "that, drawn at random): are they whole, and has one a copy in another "
@@ -77,7 +77,7 @@ class DataConfig(Config):
         ),
     )
     cache: Literal["none", "ram", "disk", "auto"] = Field(
-        "none",
+        default="none",
         description=(
             "Keep decoded pictures from the first epoch on: 256 pixels square for training crops "
             "of 224, which then come from fewer pixels, and the exact crops for validation. On "
@@ -85,18 +85,18 @@ class DataConfig(Config):
         ),
     )
     cache_limit: Annotated[float, Field(gt=0.0)] | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description="The most GiB that --cache may take; auto: half of what is free.",
     )
     resize_mode: Literal["crop", "squash", "pad"] = Field(
-        "crop",
+        default="crop",
         description=(
             "How a picture meets the model's square input in evaluation: crop the centre (what "
             "most weights were trained for), squash the sides, or pad to keep all of it."
         ),
     )
     background: str = Field(
-        "white",
+        default="white",
         description="The colour below transparent pixels, by name or as #rrggbb.",
         examples=["black or #808080"],
     )

@@ -16,21 +16,23 @@ class InspectConfig(Config):
     """Everything `imgcls inspect` may be told."""
 
     source: Annotated[str, Flag(names=("--data",), positional=True)] = Field(
-        "digits", description="The pictures, named as for `imgcls train`."
+        default="digits", description="The pictures, named as for `imgcls train`."
     )
     workers: WorkersField = Field(
-        "auto", description="Processes that read pictures; auto takes one a core."
+        default="auto", description="Processes that read pictures; auto takes one a core."
     )
     html: Path | None = Field(
-        None,
+        default=None,
         description="Write what was found, with thumbnails, as one HTML page to this file.",
     )
     fix_manifest: Path | None = Field(
-        None,
+        default=None,
         description=(
             "Write a manifest (.csv) without the harmful rows and with duplicates tied into one "
             "group, ready for `imgcls train`; an existing file is not overwritten."
         ),
     )
-    force: bool = Field(False, description="Let --html replace a file that imgcls did not write.")
+    force: bool = Field(
+        default=False, description="Let --html replace a file that imgcls did not write."
+    )
     reading: ReadingConfig = Field(default_factory=ReadingConfig)

@@ -13,17 +13,17 @@ class ListModelsConfig(Config):
     """Everything `imgcls list-models` may be told."""
 
     pattern: Annotated[str | None, Flag(positional=True)] = Field(
-        None, description="A glob (`vit_*`) or part of a name; searches all of timm."
+        default=None, description="A glob (`vit_*`) or part of a name; searches all of timm."
     )
-    family: str | None = Field(None, description="Only models of this family, e.g. resnet.")
+    family: str | None = Field(default=None, description="Only models of this family, e.g. resnet.")
     max_params: float | None = Field(
-        None, gt=0.0, description="Only models of at most so many million parameters."
+        default=None, gt=0.0, description="Only models of at most so many million parameters."
     )
     img_size: Annotated[int | None, Flag(aliases=("--imgsz",))] = Field(
-        None, ge=1, description="Only models made for pictures of this side, in pixels."
+        default=None, ge=1, description="Only models made for pictures of this side, in pixels."
     )
-    pretrained: bool = Field(False, description="Only models with pretrained weights.")
-    limit: int | None = Field(None, ge=1, description="Show at most so many.")
+    pretrained: bool = Field(default=False, description="Only models with pretrained weights.")
+    limit: int | None = Field(default=None, ge=1, description="Show at most so many.")
 
     @property
     def is_search(self) -> bool:

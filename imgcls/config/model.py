@@ -14,37 +14,39 @@ class ModelConfig(Config):
     """Any timm architecture with a new classifier for the data's classes."""
 
     name: Annotated[str, Flag(names=("--model",), short="-m")] = Field(
-        "resnet18",
+        default="resnet18",
         description=(
             "Any timm model name (`imgcls list-models`); resnet18 trains in minutes on a laptop "
             "and is hard to get wrong."
         ),
     )
     pretrained: bool | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "Start from weights trained on ImageNet, from timm's hub. auto: yes for pictures, no "
             "for the embedded digits and where --weights is given."
         ),
     )
     weights: Path | None = Field(
-        None,
+        default=None,
         description=(
             "Start from this file instead of the hub: a safetensors file, a PyTorch state dict, "
             "or a checkpoint folder. The classifier is always new."
         ),
     )
     num_classes: Annotated[int | None, Flag(exposed=False)] = Field(
-        None, ge=1, description="Outputs of the classifier; taken from the data when not given."
+        default=None,
+        ge=1,
+        description="Outputs of the classifier; taken from the data when not given.",
     )
     img_size: Annotated[
         Annotated[int, Field(ge=8)] | Literal["auto"], Flag(aliases=("--imgsz",))
     ] = Field(
-        "auto",
+        default="auto",
         description="Side of the input in pixels; auto takes what the weights were trained at.",
     )
     in_chans: int = Field(
-        3,
+        default=3,
         ge=1,
         le=4,
         description=(
@@ -55,7 +57,7 @@ class ModelConfig(Config):
     dropout: Annotated[
         Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["auto"], Flag(aliases=("--drop",))
     ] = Field(
-        "auto",
+        default="auto",
         description=(
             "Dropout in front of the classifier; 0.2 helps tiny data sets. auto: the "
             "architecture's own, which is 0 for most (0.2 for rexnet)."
@@ -64,14 +66,15 @@ class ModelConfig(Config):
     drop_path_rate: Annotated[
         Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["auto"], Flag(aliases=("--drop-path",))
     ] = Field(
-        "auto",
+        default="auto",
         description=(
             "Stochastic depth; 0.1 to 0.3 is usual for long trainings of transformers. auto: the "
             "architecture's own, which is 0 for most (0.1 for swin)."
         ),
     )
     freeze_backbone: Annotated[bool, Flag(exposed=False)] = Field(
-        False, description="Leave the classifier as the only trainable part; --tune head does it."
+        default=False,
+        description="Leave the classifier as the only trainable part; --tune head does it.",
     )
 
     @model_validator(mode="after")

@@ -36,105 +36,107 @@ class PredictConfig(Config):
     )
 
     inputs: Annotated[tuple[str, ...], Flag(positional=True)] = Field(
-        (),
+        default=(),
         description=(
             "Pictures: files, folders, globs, tables with their paths (.csv .tsv .jsonl .parquet), "
             "tar shards, Parquet with pictures in it, and - for a list of paths on stdin."
         ),
     )
     checkpoint: Path | None = Field(
-        None,
+        default=None,
         description="A checkpoint, fold or run folder; by default the best of the newest run.",
     )
     output: Annotated[Path | None, Flag(short="-o", metavar="FILE")] = Field(
-        None,
+        default=None,
         description=(
             "Write a row a picture to this .csv, .jsonl or .parquet. The same command goes on "
             "where it was stopped."
         ),
     )
-    top_k: int = Field(3, ge=1, description="How many classes a row shows, the likeliest first.")
-    ensemble: bool = Field(False, description="Average the probabilities of a run's folds.")
+    top_k: int = Field(
+        default=3, ge=1, description="How many classes a row shows, the likeliest first."
+    )
+    ensemble: bool = Field(default=False, description="Average the probabilities of a run's folds.")
     tta: Literal["none", "hflip", "flips", "d4"] = Field(
-        "none", description=_EVALUATE["tta"].description
+        default="none", description=_EVALUATE["tta"].description
     )
     calibrate: Literal["auto", "none"] = Field(
-        "auto",
+        default="auto",
         description=(
             "auto: divide the logits by the temperature that is kept with the checkpoint, if any."
         ),
     )
     sets: Annotated[float | None, Field(gt=0, lt=1), Flag(metavar="SHARE")] = Field(
-        None,
+        default=None,
         description=(
             "Also list the classes that hold the right one with this probability. 0.9 is usual; by "
             "conformal prediction on the run's val pictures."
         ),
     )
     max_error: Annotated[float | None, Field(gt=0, lt=1), Flag(metavar="SHARE")] = Field(
-        None,
+        default=None,
         description=(
             "Flag pictures as unsure, so that no more than this share of the others is wrong. With "
             "95% confidence, by the run's val pictures."
         ),
     )
     unlike: Annotated[float | None, Field(gt=0, lt=1), Flag(metavar="SHARE")] = Field(
-        None,
+        default=None,
         description=(
             "Flag pictures unlike all training pictures, with this share of false alarms. By what "
             "the classifier is given: Mahalanobis distance, threshold by the run's val pictures."
         ),
     )
     new_only: Annotated[Path | None, Flag(metavar="PREVIOUS")] = Field(
-        None,
+        default=None,
         description="Leave out pictures that have a row in this earlier .csv, .jsonl or .parquet.",
     )
     sort_into: Annotated[Path | None, Flag(metavar="DIR")] = Field(
-        None,
+        default=None,
         description=(
             "Also link the pictures into a folder for each class, unreadable/, unsure/ and unlike/ "
             "among them. Nothing there is replaced; a name that is taken gets a number."
         ),
     )
     copy_files: Annotated[bool, Flag(names=("--copy",))] = Field(
-        False, description="With --sort-into: copies instead of links."
+        default=False, description="With --sort-into: copies instead of links."
     )
     features: Annotated[Path | None, Flag(metavar="FILE.npy")] = Field(
-        None,
+        default=None,
         description=(
             "Also write what the classifier is given of each picture, pooled float32 [N, D], with "
             "FILE.csv of their paths; rows of nan for what cannot be read."
         ),
     )
     on_bad_image: OnBadImage = Field(
-        "skip",
+        default="skip",
         description=(
             "What to do about a picture that cannot be read: write the reason into its row, or "
             "stop there."
         ),
     )
     batch_size: Annotated[int, Flag(short="-b", aliases=("--batch",))] = Field(
-        32, ge=1, description=_EVALUATE["batch_size"].description
+        default=32, ge=1, description=_EVALUATE["batch_size"].description
     )
-    device: DeviceField = Field("auto", description=_EVALUATE["device"].description)
-    amp: Amp = Field("off", description=_EVALUATE["amp"].description)
+    device: DeviceField = Field(default="auto", description=_EVALUATE["device"].description)
+    amp: Amp = Field(default="off", description=_EVALUATE["amp"].description)
     channels_last: bool | Literal["auto"] = Field(
-        "auto", description=_EVALUATE["channels_last"].description
+        default="auto", description=_EVALUATE["channels_last"].description
     )
-    workers: WorkersField = Field("auto", description=_EVALUATE["workers"].description)
-    path_col: str | None = Field(None, description=_READING["path_col"].description)
+    workers: WorkersField = Field(default="auto", description=_EVALUATE["workers"].description)
+    path_col: str | None = Field(default=None, description=_READING["path_col"].description)
     root: Path | None = Field(
-        None,
+        default=None,
         description=(
             "The folder that paths of tables and of stdin start from; by default the table's own, "
             "and the current one."
         ),
     )
     max_image_pixels: int | None = Field(
-        None, ge=1, description=_READING["max_image_pixels"].description
+        default=None, ge=1, description=_READING["max_image_pixels"].description
     )
     bit_depth: Annotated[int, Field(ge=1, le=32)] | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "The bits that a sample of a picture with more than 8 bits has, where its file does "
             "not say. auto: as the model was trained; for a model folder of another trainer such a "
@@ -142,7 +144,7 @@ class PredictConfig(Config):
         ),
     )
     force: bool = Field(
-        False, description="Begin anew, and replace files that imgcls did not write."
+        default=False, description="Begin anew, and replace files that imgcls did not write."
     )
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ class ReadingConfig(Config):
     """How the data are read: columns, splits, groups; None where the usual names are looked for."""
 
     layout: Literal["classes", "splits"] | None = Field(
-        None,
+        default=None,
         description=(
             "What the folders right below DATA are: the classes, or splits (train, Testing, "
             "seg_val) with the classes in them. By default their names and what is in them tell; "
@@ -26,25 +26,25 @@ class ReadingConfig(Config):
         ),
     )
     path_col: str | None = Field(
-        None,
+        default=None,
         description=(
             "The column with each picture's path, or the picture itself; in tar shards the "
             "picture's suffix. By default `path`, and `image` in Parquet."
         ),
     )
     label_col: str | None = Field(
-        None,
+        default=None,
         description=(
             "The column with each picture's class. By default `label`; in tar shards `cls`, else "
             "`label` of the json."
         ),
     )
     split_col: str | None = Field(
-        None,
+        default=None,
         description="The column that says train, val or test; by default `split`, if it is there.",
     )
     group_col: str | None = Field(
-        None,
+        default=None,
         description=(
             "The column that says what belongs together (patient, plant, video): a group is never "
             "divided between splits or folds. By default `group`, if it is there; an empty cell is "
@@ -52,14 +52,14 @@ class ReadingConfig(Config):
         ),
     )
     fold_col: str | None = Field(
-        None,
+        default=None,
         description="The column with each picture's fold; by default `fold`, if it is there.",
     )
     root: Path | None = Field(
-        None, description="The folder that paths start from; by default the table's own."
+        default=None, description="The folder that paths start from; by default the table's own."
     )
     group_regex: str | None = Field(
-        None,
+        default=None,
         description=(
             "Groups from the pictures' paths: what the expression's first (...) finds, or all that "
             "it finds."
@@ -67,7 +67,7 @@ class ReadingConfig(Config):
         examples=[r"patient(\d+)"],
     )
     max_image_pixels: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description=(
             "A picture with more pixels is refused as a decompression bomb. By default 178956970, "
@@ -76,7 +76,7 @@ class ReadingConfig(Config):
     )
 
     bit_depth: Annotated[int, Field(ge=1, le=32)] | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "The bits that a sample of a picture with more than 8 bits has, such as 12 of a camera "
             "in a 16-bit file; what a file declares wins. auto: the smallest of 8, 10, 12, 14 and "

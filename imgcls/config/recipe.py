@@ -21,7 +21,7 @@ class RecipeConfig(Config):
     """How a pretrained model is tuned, and how training meets rare classes."""
 
     tune: Annotated[str, Flag(metavar="head|full|head+full|last:N|auto")] = Field(
-        "auto",
+        default="auto",
         pattern=r"^(auto|head|full|head\+full|last:[1-9]\d*)$",
         examples=["head, full, head+full, last:2"],
         description=(
@@ -32,7 +32,7 @@ class RecipeConfig(Config):
         ),
     )
     head: Head | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "How the classifier alone is trained. logistic: scikit-learn's logistic regression, "
             "its regularisation chosen by inner cross-validation. linear: by epochs like "
@@ -40,7 +40,7 @@ class RecipeConfig(Config):
         ),
     )
     feature_views: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "Views of each picture whose features train the classifier alone: the evaluation view, "
             "and beyond 1 randomly changed ones, which cost one pass through the model each. auto: "
@@ -48,7 +48,7 @@ class RecipeConfig(Config):
         ),
     )
     unfreeze_epochs: int = Field(
-        0,
+        default=0,
         ge=0,
         description=(
             "Gradual unfreezing: train the classifier alone for so many epochs, then one more "
@@ -56,7 +56,7 @@ class RecipeConfig(Config):
         ),
     )
     norm_stats: Literal["auto", "frozen", "batch"] = Field(
-        "auto",
+        default="auto",
         description=(
             "Means and variances of batch norm layers while training: frozen as the weights came, "
             "or those of each batch. auto: frozen from pretrained weights, because those of small "
@@ -64,7 +64,7 @@ class RecipeConfig(Config):
         ),
     )
     imbalance: Imbalance | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "What is done for rare classes, each as its paper has it (examples/recipes). auto: "
             "logit-adjust where the largest class has 1.5 times the pictures of the smallest or "

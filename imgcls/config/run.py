@@ -28,7 +28,7 @@ class EarlyStoppingConfig(Config):
     """Which epoch is best, and when to stop waiting for a better one."""
 
     metric: Annotated[Monitor | Literal["auto"], Flag(names=("--eval-metric",))] = Field(
-        "auto",
+        default="auto",
         description=(
             "Chooses the best epoch and stops early; val_loss wants to fall, the others to rise. "
             "auto: val_balanced_accuracy where the classes are unbalanced, since accuracy hardly "
@@ -37,7 +37,9 @@ class EarlyStoppingConfig(Config):
         ),
     )
     patience: int = Field(
-        10, ge=0, description="Epochs without improvement before stopping; 0 never stops early."
+        default=10,
+        ge=0,
+        description="Epochs without improvement before stopping; 0 never stops early.",
     )
 
 
@@ -45,20 +47,20 @@ class CheckpointConfig(Config):
     """What is saved and how long it is kept."""
 
     save: Literal["epoch", "best"] = Field(
-        "epoch",
+        default="epoch",
         description="Save after every epoch, so that each can be resumed, or only the best.",
     )
     keep: str = Field(
-        "last:1",
+        default="last:1",
         pattern=r"^(all|last:[1-9]\d{0,8})$",
         examples=["last:3 or all"],
         description="Checkpoints to keep beside the best one.",
     )
     save_every_steps: int = Field(
-        0, ge=0, description="Also save inside an epoch, every so many updates; 0 is off."
+        default=0, ge=0, description="Also save inside an epoch, every so many updates; 0 is off."
     )
     save_every_minutes: float = Field(
-        10.0,
+        default=10.0,
         ge=0.0,
         description=(
             "Also save inside an epoch after so many minutes; 0 is off. It bounds what a "
@@ -131,26 +133,26 @@ class ResumeConfig(Config):
     """Everything `imgcls resume` may be told."""
 
     run: Annotated[Path | None, Flag(positional=True)] = Field(
-        None, description="The run's folder; by default the newest unfinished one."
+        default=None, description="The run's folder; by default the newest unfinished one."
     )
     data: str | None = Field(
-        None,
+        default=None,
         description=(
             "Where the run's pictures are now, if they have moved; each is found by its name and "
             "content, or by its content alone."
         ),
     )
     root: Path | None = Field(
-        None, description="With a table: the folder that its paths start from now."
+        default=None, description="With a table: the folder that its paths start from now."
     )
     device: DeviceField | None = Field(
-        None, description="Go on with another device than the run began with."
+        default=None, description="Go on with another device than the run began with."
     )
     workers: Annotated[Workers | None, Flag(short="-j")] = Field(
-        None, description="Processes that load pictures; never changes results."
+        default=None, description="Processes that load pictures; never changes results."
     )
     epochs: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description=(
             "Train to this many epochs in all, also a finished run; the schedule goes on as if "
@@ -158,26 +160,28 @@ class ResumeConfig(Config):
         ),
     )
     amp: Amp | None = Field(
-        None,
+        default=None,
         description=(
             "Another precision from here on, as for a device that cannot do the run's; the result "
             "is no longer exact."
         ),
     )
     cache: Literal["none", "ram", "disk", "auto"] | None = Field(
-        None, description="Keep decoded pictures elsewhere than the run did, or nowhere."
+        default=None, description="Keep decoded pictures elsewhere than the run did, or nowhere."
     )
     on_bad_image: OnBadImage | None = Field(
-        None,
+        default=None,
         description="From here on, stop at a picture that cannot be read, or leave it out.",
     )
     batch_size: Annotated[int | None, Flag(short="-b", aliases=("--batch",))] = Field(
-        None, ge=1, description="Another batch size from here on; the result is no longer exact."
+        default=None,
+        ge=1,
+        description="Another batch size from here on; the result is no longer exact.",
     )
     force: bool = Field(
-        False,
+        default=False,
         description="Go on although the data or the config are not what the run began with.",
     )
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
-        Path("outputs"), description="Where to look for the newest unfinished run."
+        default=Path("outputs"), description="Where to look for the newest unfinished run."
     )

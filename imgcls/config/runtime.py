@@ -42,51 +42,52 @@ class RuntimeConfig(Config):
     """The machine, its precision, and where results go."""
 
     device: DeviceField = Field(
-        "auto", description="auto takes cuda, then mps, then cpu; a named one must be there."
+        default="auto",
+        description="auto takes cuda, then mps, then cpu; a named one must be there.",
     )
     amp: Amp = Field(
-        "auto",
+        default="auto",
         description=(
             "Mixed precision in training. auto: bf16 (else fp16) on cuda; on a CPU bf16 where a "
             "few seconds of measurement find it faster for this model; else off, as in short runs."
         ),
     )
     workers: WorkersField = Field(
-        "auto",
+        default="auto",
         description="Processes that load pictures; auto goes by the cores. Never changes results.",
     )
     seed: int = Field(
-        42,
+        default=42,
         ge=0,
         lt=2**31,
         description="Splits, initial weights and every random choice follow from it.",
     )
     channels_last: bool | Literal["auto"] = Field(
-        "auto",
+        default="auto",
         description=(
             "Memory layout that is faster for most convolutions. auto: yes, but on a CPU whichever "
             "is measured faster for this model; yes in short runs."
         ),
     )
     grad_checkpointing: bool = Field(
-        False,
+        default=False,
         description=(
             "Compute activations again in the backward pass instead of keeping them: less memory, "
             "about a third more time."
         ),
     )
     compile: bool = Field(
-        False, description="torch.compile the model: slow to start, faster on long runs."
+        default=False, description="torch.compile the model: slow to start, faster on long runs."
     )
     deterministic: bool = Field(
-        False,
+        default=False,
         description="Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.",
     )
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = Field(
-        Path("outputs"), description="Folder in which runs are kept."
+        default=Path("outputs"), description="Folder in which runs are kept."
     )
     experiment: Annotated[str | None, Flag(aliases=("--name",))] = Field(
-        None,
+        default=None,
         pattern=r"^\.*[^/\\\x00.][^/\\\x00]*$",
         examples=["beetles-1"],
         description="Name of the run's folder; by default data, model and time.",

@@ -97,7 +97,7 @@ class SearchConfig(Config):
     """How long to search, over what, and where the study is kept."""
 
     trials: Annotated[int, Flag(aliases=("--n-trials",))] = Field(
-        20,
+        default=20,
         ge=1,
         description=(
             "Trainings in all, by every process on the study together; about the first ten are "
@@ -105,7 +105,7 @@ class SearchConfig(Config):
         ),
     )
     max_minutes: float | None = Field(
-        None,
+        default=None,
         gt=0.0,
         description=(
             "Stop after so many minutes, also within a trial, which is then saved; the same "
@@ -113,13 +113,13 @@ class SearchConfig(Config):
         ),
     )
     prune: bool = Field(
-        True,
+        default=True,
         description=(
             "End a trial early when it does worse than the median of the others at the same epoch."
         ),
     )
     storage: str | None = Field(
-        None,
+        default=None,
         pattern=r"^[a-z0-9+]+://.+$",
         examples=["postgresql://user@host/database"],
         description=(
@@ -128,7 +128,7 @@ class SearchConfig(Config):
         ),
     )
     space: Annotated[dict[str, Any] | None, Flag(exposed=False)] = Field(
-        None,
+        default=None,
         description=(
             "Option name -> list of values, or {low, high, log, step}. By default the options "
             "that matter most, without those that you set yourself."
@@ -158,7 +158,8 @@ class _Search(Config):
 class _TrialOptimConfig(OptimConfig):
     # in a search --max-minutes is the whole search's
     max_minutes: Annotated[float | None, Flag(exposed=False)] = Field(
-        None, description="Not in a search: trials are compared at the same number of epochs."
+        default=None,
+        description="Not in a search: trials are compared at the same number of epochs.",
     )
 
 
