@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from imgcls.config.load import dump_yaml
 from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import ResumeConfig
 from imgcls.engine.checkpoint.folder import find_checkpoint, read_checkpoint
+from imgcls.errors import CheckpointError
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.plan.tables import checkpoint_table
+from imgcls.jobs.train.restore import require_same
 from imgcls.jobs.train.resume import reopen_run
 from imgcls.jobs.train.start import start_run
 
@@ -121,6 +124,40 @@ def test_a_run_from_before_keeps_its_decoding(tmp_path, monkeypatch):
     assert levels(plan.data.table) <= 17
     assert not plan.data.table.images.decoding.declared
     assert "bit_depth: auto" in dump_yaml(plan.config)
+
+
+@pytest.mark.parametrize("edited", [14, None])
+def test_a_run_does_not_go_on_with_another_depth(trained, command, edited):
+    """Its pixels would be others: darker at 14 bits, and dark by 16 where none is named."""
+    run, _ = trained
+    file = run / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["reading"].pop("bit_depth")
+    config["reading"].update({} if edited is None else {"bit_depth": edited})
+    file.write_text(yaml.safe_dump(config))
+    done = command("resume", run, "--epochs", "2")
+    assert (done.code, len(done.error_lines)) == (2, 1)
+    assert "reading.bit_depth = 12, the run now says" in done.err
+    assert command("resume", run, "--epochs", "2", "--force").code == 0
+
+
+def test_a_run_from_before_goes_on_unless_it_is_given_a_depth(tmp_path, command):
+    """Its checkpoints name none, nor does its config."""
+    cells(tmp_path / "cells", 4095)
+    assert command(*TRAIN).code == 0
+    [run] = (tmp_path / "outputs").iterdir()
+    plan, last = reopen_run(run, ResumeConfig()), find_checkpoint(run, which="last")
+    kept = dict(read_checkpoint(last).sidecar.config)
+    kept["reading"] = {k: v for k, v in kept["reading"].items() if k != "bit_depth"}
+    before = replace(read_checkpoint(last).sidecar, config=kept)
+
+    def depth(bits):
+        reading = plan.config.reading.model_copy(update={"bit_depth": bits})
+        return plan.config.model_copy(update={"reading": reading})
+
+    require_same(depth("auto"), plan.data, 0, last, before)
+    with pytest.raises(CheckpointError, match=r"reading\.bit_depth = 'auto', the run now says 12"):
+        require_same(depth(12), plan.data, 0, last, before)
 
 
 def test_trials_of_a_search_keep_the_depth(tmp_path, command):

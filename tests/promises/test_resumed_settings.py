@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import signal
+import threading
 
 import pytest
 import torch
@@ -16,8 +17,15 @@ from PIL import Image
 
 from imgcls.config.run import ResumeConfig
 from imgcls.engine.checkpoint.folder import read_checkpoint, read_state
+from imgcls.engine.training.events import StepDone
 from imgcls.engine.training.state import Stateful
-from imgcls.errors import CheckpointError, DeviceMemoryError
+from imgcls.errors import (
+    CheckpointError,
+    DeviceMemoryError,
+    NonFiniteError,
+    OutputError,
+    WorkerError,
+)
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
 from imgcls.jobs.train.restore import require_as_begun
@@ -218,6 +226,42 @@ def test_a_write_that_fails_is_one_line_and_the_run_can_go_on(
     assert command("resume").code == 0
     [run] = (tmp_path / "outputs").iterdir()
     assert len(history(run)) == 3
+
+
+@pytest.mark.parametrize(
+    ("ends_by", "expected"),
+    [
+        (KeyboardInterrupt, OutputError),
+        (ValueError, OutputError),
+        (NonFiniteError, NonFiniteError),
+        (WorkerError, WorkerError),
+    ],
+)
+def test_a_save_that_fails_behind_another_error_is_told(
+    photos, tmp_path, monkeypatch, ends_by, expected
+):
+    """Its thread may be at work while the loop ends: exit 1, and both reasons, never silence."""
+    from imgcls.engine.checkpoint import checkpointer
+
+    ending = threading.Event()
+
+    def fail(_snapshot, _folder):
+        assert ending.wait(60)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def end(event):
+        if isinstance(event, StepDone) and event.epoch == 2:
+            ending.set()
+            raise ends_by("it ended")
+
+    monkeypatch.setattr(checkpointer, "save_checkpoint", fail)
+    trainer = Trainer.begin(tiny_config(photos, runtime={"output": str(tmp_path)}), [end])
+    with pytest.raises(expected) as caught:
+        trainer.train_fold(0)
+    told = [str(caught.value), *caught.value.details]
+    assert caught.value.exit_code == 1
+    assert sum("cannot be written: the disk is full" in line for line in told) == 1
+    assert "it ended" in told[0] if expected is ends_by else caught.value.__context__ is not None
 
 
 def test_a_dead_loader_process_is_one_line(command, photos, tmp_path, monkeypatch):

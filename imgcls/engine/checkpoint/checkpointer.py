@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgcls.config.files import SpecialFileError
 from imgcls.config.run import CheckpointConfig
@@ -29,11 +29,14 @@ from imgcls.engine.checkpoint.folder import (
 )
 from imgcls.engine.training.events import Event, Saved
 from imgcls.engine.training.state import History, Progress, TrainState
-from imgcls.errors import CheckpointError
+from imgcls.errors import CheckpointError, OutputError, RunFailedError
 from imgcls.results.checkpoint import Sidecar
 from imgcls.storage.durable import TEMPORARY_PREFIX, point, remove_folder, writing
 from imgcls.storage.model_folder import read_sidecar
 from imgcls.storage.pointers import BEST, LAST, best_of, newest_first, says_best, set_aside
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # what stands where a file should
 _DAMAGE = (SpecialFileError, IsADirectoryError, NotADirectoryError)
@@ -50,7 +53,8 @@ class Checkpointer:
     sidecar: what each checkpoint says of itself, but for what changes from save to save.
 
     Writing runs in a thread, on a copy of the state; each save waits for the one before it, and
-    `wait()` for the last. What goes wrong in the thread is raised by the next call.
+    `wait()` for the last. What goes wrong in the thread is raised by the next call, or at the end
+    of the `with` block at the latest.
     """
 
     def __init__(
@@ -113,6 +117,28 @@ class Checkpointer:
 
     def wait(self) -> None:
         """Return when the checkpoint under way is on disk. Raises OutputError when it is not."""
+        self._end_writing()
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self._emit(pending)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Let a checkpoint under way come to its end. Raises as `wait`, also instead of `error`.
+
+        Only where the run failed anyway it does so by its own error, whose details tell of this
+        one: a stop, say, is none that has saved.
+        """
+        try:
+            self._end_writing()
+        except OutputError as lost:
+            if not isinstance(error, RunFailedError):
+                raise
+            error.details = (*error.details, str(lost))
+
+    def _end_writing(self) -> None:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -120,15 +146,6 @@ class Checkpointer:
         if failure is not None:
             with writing(self.folder, go_on(self.folder.parents[1])):
                 raise failure
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            self._emit(pending)
-
-    def close(self) -> None:
-        """Let a checkpoint under way come to its end; what went wrong with it is not raised."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
 
     def _write(self, snapshot: Snapshot, step: int) -> None:
         try:

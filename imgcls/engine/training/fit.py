@@ -276,10 +276,12 @@ def _saving_when_loaders_fail(
         if stop and isinstance(error, WorkerError):
             _save_now(parts, checkpointer)
             raise _interrupted(_epoch_under_way(parts, settings), stop) from error
-        # where the disk is what failed, the last checkpoint has to do
         if parts.progress.step:
-            with contextlib.suppress(RunFailedError, OSError):
+            try:
                 _save_now(parts, checkpointer)
+            except (RunFailedError, OSError) as lost:
+                # where the disk is what failed, the last checkpoint has to do
+                error.details = (*error.details, str(lost))
         raise
 
 

@@ -118,7 +118,7 @@ def train_fold(
         patience=config.early_stopping.patience,
         seed=config.runtime.seed,
     )
-    with contextlib.closing(checkpointer), _advising(plan.pace, config.optim.opt, compute.device):
+    with checkpointer, _advising(plan.pace, config.optim.opt, compute.device):
         if saved is None and recipe.fits_head:
             with stop.at_once():
                 fit_head(

@@ -33,8 +33,17 @@ _FREE = (
     "data.cache",
     "data.cache_limit",
     "data.preflight",
-    # how rows are found; which they are, the fingerprint and splits.csv say
-    "reading.",
+    # how rows are found; which they are, the fingerprint and splits.csv say. What a sample of them
+    # is worth, bit_depth, is not free
+    "reading.layout",
+    "reading.path_col",
+    "reading.label_col",
+    "reading.split_col",
+    "reading.group_col",
+    "reading.fold_col",
+    "reading.group_regex",
+    "reading.root",
+    "reading.max_image_pixels",
     "early_stopping.patience",
     "optim.epochs",
     "runtime.amp",
@@ -58,7 +67,7 @@ def restore(
     made with other data or settings (unless `force`) or its state does not fit.
     """
     if not force:
-        _require_same(plan.config, plan.data, fold, checkpoint.folder, checkpoint.sidecar)
+        require_same(plan.config, plan.data, fold, checkpoint.folder, checkpoint.sidecar)
     before = _config_of(checkpoint.folder, checkpoint.sidecar)
     same_amp = before["runtime"]["amp"] == plan.config.runtime.amp
     _load(parts, checkpoint, plan.compute.device, same_amp=same_amp)
@@ -131,10 +140,10 @@ def require_as_begun(config: TrainConfig, data: DataPlan, run: Path) -> None:
         last = last_of(fold_folder(run, fold) / CHECKPOINTS)
         sidecar = None if last is None else sidecar_of(last)
         if last is not None and sidecar is not None:
-            _require_same(config, data, fold, last, sidecar)
+            require_same(config, data, fold, last, sidecar)
 
 
-def _require_same(
+def require_same(
     config: TrainConfig, data: DataPlan, fold: int, folder: Path, sidecar: Sidecar
 ) -> None:
     """Raise CheckpointError where a fold's checkpoint was made with other data or settings.
@@ -157,10 +166,13 @@ def _require_same(
         "data_fingerprint": data.table.fingerprint(),
         **config.model_dump(mode="json"),
     }
+    kept = _config_of(folder, sidecar)
     before = {
         "class_names": list(sidecar.class_names),
         "data_fingerprint": sidecar.data_fingerprint,
-        **_config_of(folder, sidecar),
+        **kept,
+        # earlier versions knew no depth
+        "reading": {"bit_depth": "auto", **kept.get("reading", {})},
     }
     for path, was, value in changes(before, now):
         if not _is_free(path):
