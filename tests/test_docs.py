@@ -73,3 +73,25 @@ def test_the_python_example_runs():
         timeout=300,
     )
     assert re.search(r"on 269 test pictures\n\d+ images/s", done.stdout)
+
+
+@pytest.mark.slow
+def test_the_python_page_runs(tmp_path):
+    """Its blocks one behind the other, without a warning."""
+    page = (ROOT / "examples" / "python_api.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    script = tmp_path / "page.py"
+    script.write_text("\n".join([*blocks, "print(start)"]), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "4"
+    assert (tmp_path / "last.pth" / "config.json").is_file()
+
+
+def test_links_of_the_python_page_lead_somewhere():
+    """Files beside it."""
+    page = (ROOT / "examples" / "python_api.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page):
+        assert (ROOT / "examples" / target).exists(), target

@@ -92,9 +92,10 @@ class LoadedCheckpoint(Checkpoint, Mapping[str, Any]):
         if name == "optimizer":
             return part["optimizer"]
         if name == "schedule":
-            # torch's schedulers count epochs, ours counts updates
+            # torch's schedulers count epochs, ours counts updates; LambdaLR asks for its functions
             rates = [group["lr"] for group in self._part("optimizer_state_dict")["param_groups"]]
-            return {**part, "last_epoch": self._said["epoch"], "_last_lr": rates}
+            epochs = {"last_epoch": self._said["epoch"], "_last_lr": rates, "lr_lambdas": []}
+            return {**part, **epochs}
         return part
 
     @property

@@ -39,6 +39,11 @@ def find_checkpoint(path: Path, fold: int | None = None, which: str = BEST) -> P
         return pointer
     if (path / SIDECAR).is_file() or is_model_folder(path):
         return path
+    if path.is_file() and path.name not in (BEST, LAST):
+        raise CheckpointError(
+            f"{path}: is a file, not a checkpoint folder; weights that another trainer saved can "
+            "be started from: imgcls train --weights"
+        )
     if path.name in (BEST, LAST):
         path, which = path.parent, path.name
     folds = sorted(path.glob("fold_*"), key=lambda p: (len(p.name), p.name))

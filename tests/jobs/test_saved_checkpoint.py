@@ -170,11 +170,15 @@ def test_a_run_of_imgcls_is_gone_on_with_by_a_script(tmp_path, photos):
     optimizer = create_optimizer_v2(model, "adamw", lr=1e-3, weight_decay=0.05)
     optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
     rate = optimizer.param_groups[0]["lr"]
-    scheduler = lr_scheduler.ExponentialLR(optimizer, 0.5)
+    scheduler = lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5**epoch)
     scheduler.load_state_dict(checkpoint["scheduler_state_dict"])
     assert scheduler.get_last_lr() == [rate] * len(optimizer.param_groups)
     train_one(model, optimizer, scheduler)
     assert scheduler.last_epoch == 3
+    assert optimizer.param_groups[0]["lr"] == scheduler.base_lrs[0] * 0.5**3
+    cosine = lr_scheduler.CosineAnnealingLR(optimizer, T_max=9)
+    cosine.load_state_dict(checkpoint["scheduler_state_dict"])
+    assert cosine.last_epoch == 2
     timms, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=9)
     timms.load_state_dict(checkpoint["scheduler_state_dict"])
     ours = Schedule(optimizer, sched="cosine", epochs=9, warmup_epochs=0, min_lr=0,
@@ -182,6 +186,8 @@ def test_a_run_of_imgcls_is_gone_on_with_by_a_script(tmp_path, photos):
     ours.load_state_dict(checkpoint["scheduler_state_dict"])
     assert ours.updates > 0
     torch.amp.GradScaler("cpu", enabled=False).load_state_dict(checkpoint["scaler_state_dict"])
+    with pytest.raises(CheckpointError, match="is a file, not a checkpoint folder"):
+        load(model, run / "config.yaml")
     with pytest.raises(ConfigError, match="was trained by imgcls, so it is not replaced"):
         save(checkpoint.folder, model)
 
