@@ -63,11 +63,11 @@ class MetricSource:
         if metric.from_counts is not None:
             return float(metric.from_counts(self.counts))
         if metric.from_pictures is not None:
-            return float(metric.from_pictures(self.predictions.facts).mean())
+            return float(metric.from_pictures(self.predictions.outcomes).mean())
         if metric.from_areas is not None:
             return metric.from_areas(self.areas)
-        if metric.from_facts is not None:
-            return metric.from_facts(self.predictions.facts)
+        if metric.from_outcomes is not None:
+            return metric.from_outcomes(self.predictions.outcomes)
         assert metric.from_scores is not None
         return metric.from_scores(self.predictions)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgcls.metrics.predictions import (
-    PictureFacts,
+    PictureOutcomes,
     ScoredPictures,
     blocks,
     cross_entropies,
@@ -41,7 +41,7 @@ class ReliabilityBins:
 
 
 def reliability_bins(
-    predictions: ScoredPictures | PictureFacts, bins: int = NUM_BINS, *, equal_mass: bool = False
+    predictions: ScoredPictures | PictureOutcomes, bins: int = NUM_BINS, *, equal_mass: bool = False
 ) -> ReliabilityBins:
     """Confidence of the predicted class against how often it is right, in bins.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from imgcls.metrics.intervals import percentile_interval
-from imgcls.metrics.predictions import PictureFacts
+from imgcls.metrics.predictions import PictureOutcomes
 from imgcls.metrics.registry import all_metrics
 from imgcls.metrics.resampling import Resampler
 from imgcls.metrics.tally import Tally
@@ -15,17 +15,17 @@ from imgcls.results.comparison import Difference, McNemar
 
 
 def paired_differences(
-    one: PictureFacts, others: Sequence[PictureFacts], resampler: Resampler | None
+    one: PictureOutcomes, others: Sequence[PictureOutcomes], resampler: Resampler | None
 ) -> dict[str, Difference]:
     """By metric: this, other (the mean of the others), difference, and its 95% interval.
 
-    All facts are of the same pictures in the same order, and every resample of them scores
+    All outcomes are of the same pictures in the same order, and every resample of them scores
     all models, so that what is hard for both cancels out (paired percentile bootstrap). The
     interval is None without a resampler, and where it cannot be given.
     """
     metrics = [metric for metric in all_metrics(()) if metric.compared]
     names = [metric.name for metric in metrics]
-    tallies = [Tally(facts, metrics) for facts in (one, *others)]
+    tallies = [Tally(outcomes, metrics) for outcomes in (one, *others)]
     whole = _scores(tallies, names, np.ones((1, len(one.labels))))
     drawn = (
         None
@@ -49,7 +49,7 @@ def _scores(tallies: Sequence[Tally], names: Sequence[str], weights: np.ndarray)
     return np.stack([scores[0], np.mean(scores[1:], axis=0)])
 
 
-def mcnemar(one: PictureFacts, other: PictureFacts) -> McNemar:
+def mcnemar(one: PictureOutcomes, other: PictureOutcomes) -> McNemar:
     """How many pictures only one of the two has right, and the exact two-sided p-value.
 
     McNemar, "Note on the sampling error of the difference between correlated proportions" (1947),

@@ -11,7 +11,7 @@ import numpy as np
 
 from imgcls.errors import DataError
 from imgcls.metrics.predictions import (
-    PictureFacts,
+    PictureOutcomes,
     Predictions,
     ScoredPictures,
     blocks,
@@ -73,16 +73,16 @@ class GivenPredictions(ScoredPictures):
         return self.probabilities
 
     @cached_property
-    def facts(self) -> PictureFacts:
+    def outcomes(self) -> PictureOutcomes:
         """Confidence, losses and rank of each picture; a probability of 0 has a finite loss.
 
         It counts as the smallest step from 1 that its type has, as in scikit-learn's log_loss.
         """
-        parts = [self._facts_of(rows) for rows in blocks(*self.probabilities.shape)]
+        parts = [self._outcomes_of(rows) for rows in blocks(*self.probabilities.shape)]
         columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return PictureFacts(self.labels, self.decisions, *columns)
+        return PictureOutcomes(self.labels, self.decisions, *columns)
 
-    def _facts_of(self, rows: slice) -> tuple[np.ndarray, ...]:
+    def _outcomes_of(self, rows: slice) -> tuple[np.ndarray, ...]:
         probabilities, labels = self.probabilities[rows], self.labels[rows]
         numbers = np.arange(len(labels))
         own = probabilities[numbers, labels]

@@ -54,7 +54,7 @@ def bootstrap_intervals(
     resampler = Resampler(predictions.labels, samples, seed, groups, folds)
     ranks = RankTally(predictions) if ranks_affordable(predictions, samples) else None
     metrics = all_metrics(top_k, num_classes=predictions.logits.shape[1])
-    tally = Tally(predictions.facts, metrics, ranks)
+    tally = Tally(predictions.outcomes, metrics, ranks)
     return resampled_intervals(tally.metrics, resampler, confidence)
 
 

@@ -27,28 +27,28 @@ class ScoredPictures(ABC):
 
     @property
     @abstractmethod
-    def facts(self) -> PictureFacts:
+    def outcomes(self) -> PictureOutcomes:
         """Predicted class, confidence and losses of each picture."""
 
     @property
     def predicted(self) -> np.ndarray:
         """The class with the highest score: int64 [N]; the first one of a tie."""
-        return self.facts.predicted
+        return self.outcomes.predicted
 
     @property
     def confidences(self) -> np.ndarray:
         """The probability of the predicted class: float [N]."""
-        return self.facts.confidences
+        return self.outcomes.confidences
 
     @property
     def label_probabilities(self) -> np.ndarray:
         """The probability of each picture's own class: float [N]."""
-        return self.facts.label_probabilities
+        return self.outcomes.label_probabilities
 
     @property
     def correct(self) -> np.ndarray:
         """Where the predicted class is the label: bool [N]."""
-        return self.facts.correct
+        return self.outcomes.correct
 
     @property
     def label_ranks(self) -> np.ndarray:
@@ -57,12 +57,12 @@ class ScoredPictures(ABC):
         Of equal scores the higher class index ranks higher, and with two classes the lower, as in
         scikit-learn's top_k_accuracy_score (which there thresholds class 1's score).
         """
-        return self.facts.label_ranks
+        return self.outcomes.label_ranks
 
     @property
     def picture_losses(self) -> np.ndarray:
         """Cross-entropy of each picture, computed in float64: float64 [N]."""
-        return self.facts.picture_losses
+        return self.outcomes.picture_losses
 
     @property
     def brier_scores(self) -> np.ndarray:
@@ -71,7 +71,7 @@ class ScoredPictures(ABC):
         0 to 2: summed over all classes, also for two (scikit-learn's `scale_by_half=False`).
         Brier, "Verification of forecasts expressed in terms of probability" (1950).
         """
-        return self.facts.brier_scores
+        return self.outcomes.brier_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +110,13 @@ class Predictions(ScoredPictures):
         return Softmax(self.logits, self.temperature)
 
     @cached_property
-    def facts(self) -> PictureFacts:
+    def outcomes(self) -> PictureOutcomes:
         """Predicted class, confidence and losses of each picture, from one pass over all scores."""
-        parts = [self._facts_of(rows) for rows in blocks(*self.logits.shape)]
+        parts = [self._outcomes_of(rows) for rows in blocks(*self.logits.shape)]
         columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return PictureFacts(self.labels, *columns)
+        return PictureOutcomes(self.labels, *columns)
 
-    def _facts_of(self, rows: slice) -> tuple[np.ndarray, ...]:
+    def _outcomes_of(self, rows: slice) -> tuple[np.ndarray, ...]:
         logits, labels, every = self.logits[rows], self.labels[rows], slice(None)
         numbers = np.arange(len(labels))
         probabilities = Softmax(logits, self.temperature)[every]
@@ -136,7 +136,7 @@ class Predictions(ScoredPictures):
 
 
 @dataclass(frozen=True, eq=False)
-class PictureFacts:
+class PictureOutcomes:
     """Predicted class, confidence and losses of N pictures; see the properties of Predictions."""
 
     labels: np.ndarray
@@ -152,9 +152,9 @@ class PictureFacts:
         """Where the predicted class is the label: bool [N]."""
         return np.asarray(self.predicted == self.labels)
 
-    def of(self, rows: np.ndarray) -> PictureFacts:
-        """The facts of some of the pictures, int64 [n]."""
-        return PictureFacts(*(getattr(self, field.name)[rows] for field in fields(self)))
+    def of(self, rows: np.ndarray) -> PictureOutcomes:
+        """The outcomes of some of the pictures, int64 [n]."""
+        return PictureOutcomes(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def ranks_of_labels(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

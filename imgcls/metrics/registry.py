@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from imgcls.metrics.curves import RankScores
-    from imgcls.metrics.predictions import PictureFacts, ScoredPictures
+    from imgcls.metrics.predictions import PictureOutcomes, ScoredPictures
     from imgcls.metrics.scores import ClassCounts
 
 # counts beside the metrics: of pictures, of classes, and of the classes that have areas
@@ -34,7 +34,7 @@ class Metric:
     from_counts: from hits, support and predictions of each class, for many resamples at once.
     from_pictures: the mean of what it gives for each picture, float or bool [N].
     from_areas: from areas under curves; the interval is what RankTally gives of the same name.
-    from_facts, from_scores: from all pictures, or all their scores, at once. These have no
+    from_outcomes, from_scores: from all pictures, or all their scores, at once. These have no
     intervals: that of a calibration error, for one, would be biased upwards.
 
     title: as it reads, where that does not follow from the name. limits: the lowest and the highest
@@ -48,9 +48,9 @@ class Metric:
 
     name: str
     from_counts: Callable[[ClassCounts], np.ndarray] | None = None
-    from_pictures: Callable[[PictureFacts], np.ndarray] | None = None
+    from_pictures: Callable[[PictureOutcomes], np.ndarray] | None = None
     from_areas: Callable[[RankScores], float] | None = None
-    from_facts: Callable[[PictureFacts], float] | None = None
+    from_outcomes: Callable[[PictureOutcomes], float] | None = None
     from_scores: Callable[[ScoredPictures], float] | None = None
     title: str = ""
     limits: tuple[float, float] = (0.0, 1.0)
@@ -68,16 +68,16 @@ class Metric:
             self.from_counts,
             self.from_pictures,
             self.from_areas,
-            self.from_facts,
+            self.from_outcomes,
             self.from_scores,
         )
         assert sum(way is not None for way in ways) == 1, self.name
         assert self.resampled or not self.compared, self.name
-        assert self.resampled or self.from_facts or not self.sliced, self.name
+        assert self.resampled or self.from_outcomes or not self.sliced, self.name
 
     @property
     def resampled(self) -> bool:
-        """True when it can be computed for many resamples at once, from facts of the pictures."""
+        """True when it can be computed for many resamples of the pictures at once."""
         return self.from_counts is not None or self.from_pictures is not None
 
 
@@ -88,10 +88,10 @@ _one_sided = "no class has both a picture that belongs to it and one that does n
 _area = partial(Metric, undefined=_one_sided)
 
 
-def _ece(facts: PictureFacts, *, equal_mass: bool = False) -> float:
+def _ece(outcomes: PictureOutcomes, *, equal_mass: bool = False) -> float:
     from imgcls.metrics.calibration import expected_calibration_error, reliability_bins
 
-    return expected_calibration_error(reliability_bins(facts, equal_mass=equal_mass))
+    return expected_calibration_error(reliability_bins(outcomes, equal_mass=equal_mass))
 
 
 def _classwise_ece(predictions: ScoredPictures) -> float:
@@ -129,9 +129,9 @@ _OF_SCORES = (
           headline=11, compared=True, sliced=True),
     _loss(name="brier", title="Brier score", from_pictures=lambda f: f.brier_scores,
           limits=(0.0, 2.0), headline=12, compared=True),
-    _error(name="ece", title="Calibration error", from_facts=_ece, card=True, sliced=True),
+    _error(name="ece", title="Calibration error", from_outcomes=_ece, card=True, sliced=True),
     _error(name="ece_equal_mass", title="Calibration error (equal mass)",
-           from_facts=partial(_ece, equal_mass=True)),
+           from_outcomes=partial(_ece, equal_mass=True)),
     _error(name="classwise_ece", title="Calibration error (classwise)", from_scores=_classwise_ece),
 )  # fmt: skip
 

@@ -40,7 +40,7 @@ def slice_metrics(
     rows = []
     for place, index in enumerate(np.argsort(-counts, kind="stable")):
         mine = np.flatnonzero(places == index)
-        part = predictions.facts.of(mine)
+        part = predictions.outcomes.of(mine)
         tally = Tally(part, sliced)
         whole = tally.metrics(np.ones((1, len(mine))))
         own_groups = None if groups is None else np.asarray(groups, dtype=object)[mine]
@@ -51,7 +51,7 @@ def slice_metrics(
                 value=str(names[index]),
                 samples=len(mine),
                 metrics={
-                    m.name: m.from_facts(part) if m.from_facts else float(whole[m.name][0])
+                    m.name: m.from_outcomes(part) if m.from_outcomes else float(whole[m.name][0])
                     for m in sliced
                 },
                 intervals=_intervals(tally, draws) if samples and place < MOST_INTERVALS else {},

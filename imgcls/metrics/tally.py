@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imgcls.metrics.predictions import PictureFacts, Predictions
+from imgcls.metrics.predictions import PictureOutcomes, Predictions
 from imgcls.metrics.registry import Metric
 from imgcls.metrics.scores import ClassCounts
 
@@ -23,17 +23,19 @@ class Tally:
     """
 
     def __init__(
-        self, facts: PictureFacts, metrics: Sequence[Metric], ranks: RankTally | None = None
+        self, outcomes: PictureOutcomes, metrics: Sequence[Metric], ranks: RankTally | None = None
     ) -> None:
         # classes that nobody saw or said count nowhere: memory for the pictures', not for all
-        met, numbers = np.unique(np.stack([facts.labels, facts.predicted]), return_inverse=True)
+        met, numbers = np.unique(
+            np.stack([outcomes.labels, outcomes.predicted]), return_inverse=True
+        )
         labels, predicted = numbers.reshape(2, -1)
         self._num_classes = len(met)
-        self._correct = facts.correct
+        self._correct = outcomes.correct
         self._by_label = _Sums(labels)
         self._by_predicted = _Sums(predicted)
         self._of_counts = {m.name: m.from_counts for m in metrics if m.from_counts}
-        self._of_pictures = {m.name: m.from_pictures(facts) for m in metrics if m.from_pictures}
+        self._of_pictures = {m.name: m.from_pictures(outcomes) for m in metrics if m.from_pictures}
         self._ranks = ranks
 
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -115,7 +115,7 @@ def intervals():
     for title, with_ranks in (("without areas", False), ("with areas", True)):
         start_s = time.process_time()
         ranks = RankTally(predictions) if with_ranks else None
-        tally = Tally(predictions.facts, all_metrics(), ranks)
+        tally = Tally(predictions.outcomes, all_metrics(), ranks)
         for weights in Resampler(labels, 1000, 0).weights():
             tally.metrics(weights)
         print(f"10,000 pictures x 100 classes, {title}: {time.process_time() - start_s:.1f} s")

@@ -169,7 +169,7 @@ def test_a_paired_interval_is_narrower_than_two_apart():
         return Predictions(tuple(map(str, range(300))), logits, labels)
 
     rows = paired_differences(
-        answers(better).facts, [answers(right).facts], Resampler(labels, 1000, 0)
+        answers(better).outcomes, [answers(right).outcomes], Resampler(labels, 1000, 0)
     )
     row = rows["accuracy"]
     assert row.difference == pytest.approx(better.mean() - right.mean())

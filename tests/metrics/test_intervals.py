@@ -44,7 +44,7 @@ def test_an_interval_that_misses_its_own_value_is_not_given():
     logits = rng.normal(size=(200, 100)).astype(np.float32)
     p = Predictions(tuple(map(str, range(200))), logits, np.repeat(np.arange(100), 2))
     metrics = MetricsCalculator([f"c{i}" for i in range(100)]).compute(p).metrics
-    drawn = Tally(p.facts, (), RankTally(p)).metrics(next(Resampler(p.labels, 200, 0).weights()))
+    drawn = Tally(p.outcomes, (), RankTally(p)).metrics(next(Resampler(p.labels, 200, 0).weights()))
     assert np.quantile(drawn["average_precision_macro"], 0.025) > metrics["average_precision_macro"]
     intervals = bootstrap_intervals(p, samples=200)
     assert "average_precision_macro" not in intervals
@@ -58,7 +58,7 @@ def test_each_resample_scores_as_scikit_learn_scores_its_pictures():
     p = Predictions(p.keys, p.logits, np.where(p.labels == 4, 0, p.labels))  # one class absent
     drawn = np.random.default_rng(0).multinomial(14, np.full(14, 1 / 14), 20)
     weights = np.repeat(drawn, 3, axis=1)[:, :40].astype(float)
-    scored = Tally(p.facts, all_metrics((1, 3)), RankTally(p)).metrics(weights)
+    scored = Tally(p.outcomes, all_metrics((1, 3)), RankTally(p)).metrics(weights)
     for r, row in enumerate(weights.astype(int)):
         rows = np.repeat(np.arange(40), row)
         labels, guess = p.labels[rows], p.predicted[rows]
@@ -88,7 +88,7 @@ def test_areas_of_each_resample_equal_scikit_learn(rounded):
     p = Predictions(p.keys, np.round(p.logits) if rounded else p.logits, p.labels)
     weights = np.random.default_rng(1).integers(0, 3, (25, 30)).astype(float)
     weights[0, p.labels == 2] = 0
-    scored = Tally(p.facts, (), RankTally(p)).metrics(weights)
+    scored = Tally(p.outcomes, (), RankTally(p)).metrics(weights)
     for r, row in enumerate(weights.astype(int)):
         rows = np.repeat(np.arange(30), row)
         one_hot, scores = np.eye(3)[p.labels[rows]], p.probabilities[rows]

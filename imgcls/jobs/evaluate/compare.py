@@ -19,7 +19,7 @@ from imgcls.jobs.evaluate.trained_on import other_has_seen, trained_on
 from imgcls.jobs.plan.tables import table_for
 from imgcls.jobs.scorer import open_scorer
 from imgcls.metrics.comparison import mcnemar, paired_differences
-from imgcls.metrics.predictions import PictureFacts
+from imgcls.metrics.predictions import PictureOutcomes
 from imgcls.metrics.scores import class_counts
 from imgcls.results.comparison import ChangedPicture, Comparison, RecallChange
 from imgcls.storage.pointers import find_checkpoint
@@ -50,9 +50,9 @@ def compare(scored: Scored, other: Checkpoint) -> dict[str, Any]:
     comparison = Comparison(
         checkpoint=other.folder,
         model_name=other.model_name,
-        metrics=paired_differences(predictions.facts, [against], scored.resampler),
-        mcnemar=mcnemar(predictions.facts, against),
-        per_class=_per_class(predictions.facts, against, names),
+        metrics=paired_differences(predictions.outcomes, [against], scored.resampler),
+        mcnemar=mcnemar(predictions.outcomes, against),
+        per_class=_per_class(predictions.outcomes, against, names),
         changed=tuple(
             ChangedPicture(
                 path=predictions.keys[row],
@@ -68,7 +68,7 @@ def compare(scored: Scored, other: Checkpoint) -> dict[str, Any]:
     return {"comparison": comparison, "notes": (note,) if note else ()}
 
 
-def _answers(scored: Scored, other: Checkpoint) -> PictureFacts:
+def _answers(scored: Scored, other: Checkpoint) -> PictureOutcomes:
     """What the other model says of each picture, in this model's order of classes.
 
     The pictures are decoded and prepared as the other model's own.
@@ -79,14 +79,14 @@ def _answers(scored: Scored, other: Checkpoint) -> PictureFacts:
     temperature = kept_temperature(session.config, other)
     opened = calibrated(Opened(other, open_scorer(other, session.compute)), temperature)
     with temporary_scores(scored.folder, len(theirs.indices)) as file:
-        facts = session.run(opened, theirs, file).predictions.facts
+        outcomes = session.run(opened, theirs, file).predictions.outcomes
     number = {name: index for index, name in enumerate(scored.class_names)}
     ours = np.array([number[name] for name in other.class_names])
-    return replace(facts, labels=ours[facts.labels], predicted=ours[facts.predicted])
+    return replace(outcomes, labels=ours[outcomes.labels], predicted=ours[outcomes.predicted])
 
 
 def _per_class(
-    this: PictureFacts, other: PictureFacts, class_names: Sequence[str]
+    this: PictureOutcomes, other: PictureOutcomes, class_names: Sequence[str]
 ) -> tuple[RecallChange, ...]:
     counts = [class_counts(p.labels, p.predicted, len(class_names)) for p in (this, other)]
     rows = [

@@ -50,7 +50,7 @@ def score_ensemble(
 def averaging(scored: Scored) -> dict[str, Any]:
     """The folds and views that were averaged, and their gain over the mean of the models alone."""
     tta = scored.session.config.tta
-    facts = scored.predictions.facts
+    outcomes = scored.predictions.outcomes
     return {
         "ensemble": EnsembleGain(
             folds=tuple(checkpoint.fold for checkpoint in scored.checkpoints),
@@ -58,7 +58,7 @@ def averaging(scored: Scored) -> dict[str, Any]:
             views=len(VIEWS[tta]),
             temperatures=tuple(None if t is None else t.temperature for t in scored.temperatures),
             samples=scored.metrics.metrics["samples"],
-            gain=paired_differences(facts, scored.members, scored.resampler),
+            gain=paired_differences(outcomes, scored.members, scored.resampler),
         ),
         "notes": scored.member_notes,
     }
@@ -93,7 +93,7 @@ def _scored(
         batch_times_s=result.batch_times_s,
         batch_sizes=result.batch_sizes,
         scorer=ensemble,
-        members=tuple(one.facts for one in alone),
+        members=tuple(one.outcomes for one in alone),
         member_notes=tuple(
             f"fold {member.checkpoint.fold}: {note}" if len(members) > 1 else note
             for member, one in zip(members, alone, strict=True)

@@ -41,8 +41,8 @@ def fit_validation(
         scores.require_finite()
         labels = batch.labels.numpy()[batch.valid.numpy()]
         logits = first_answers(scores.logits)
-        facts = Predictions(scores.keys, logits, labels, scorer.temperature).facts
-        parts.append((labels, facts.predicted, facts.label_probabilities, facts.confidences))
+        said = Predictions(scores.keys, logits, labels, scorer.temperature).outcomes
+        parts.append((labels, said.predicted, said.label_probabilities, said.confidences))
         told(len(labels))
     labels, predicted, own, confidences = (np.concatenate(p) for p in zip(*parts, strict=True))
     return Validation(

@@ -182,8 +182,8 @@ def without_unreadable(pictures: Pictures, workers: int | str) -> Pictures:
     Raises BadImageError when none can.
     """
     table, rows = pictures.table, pictures.indices.tolist()
-    facts = scan(table.select(pictures.indices).images, len(rows), check, workers=workers)
-    reasons = [fact.reason for fact in facts]
+    checked = scan(table.select(pictures.indices).images, len(rows), check, workers=workers)
+    reasons = [fact.reason for fact in checked]
     bad = [(row, why) for row, why in zip(rows, reasons, strict=True) if why]
     if not bad:
         return pictures

@@ -26,7 +26,7 @@ from imgcls.jobs.evaluate.pictures import Pictures
 from imgcls.jobs.evaluate.result_folders import ResultFolders
 from imgcls.jobs.scorer import open_batches
 from imgcls.metrics.calculator import MetricsCalculator, MetricSet
-from imgcls.metrics.predictions import PictureFacts, Predictions
+from imgcls.metrics.predictions import PictureOutcomes, Predictions
 from imgcls.metrics.resampling import Resampler
 from imgcls.metrics.speed import speed_metrics
 from imgcls.storage.evaluations import LOGITS
@@ -118,7 +118,7 @@ class Scored:
     batch_sizes: tuple[int, ...]
     scorer: Scorer | None = None
     folds: np.ndarray | None = None
-    members: tuple[PictureFacts, ...] = ()
+    members: tuple[PictureOutcomes, ...] = ()
     member_notes: tuple[str, ...] = ()
 
     @property

@@ -38,14 +38,14 @@ Gallery = tuple[str, str, list[Thumbnail]]
 
 def galleries_of(
     folder: Path,
-    facts: Mapping[str, Any],
+    report: Mapping[str, Any],
     predictions: Predictions,
     sidecar: Sidecar | None,
     run: Path | None,
 ) -> tuple[list[Gallery], list[str]]:
     """Galleries (title, sentence, thumbnails) of an evaluated split, and notes on what lacks.
 
-    facts: test_metrics.json of the results folder. sidecar: the checkpoint's; pictures are
+    report: test_metrics.json of the results folder. sidecar: the checkpoint's; pictures are
     shown in the channels and on the background that its model sees. run: whose names the pictures
     may have. They are read from the data that was scored; where it has gone, their names and scores
     are shown alone.
@@ -54,10 +54,10 @@ def galleries_of(
     uncertain = np.argsort(predictions.confidences, kind="stable")[:_MOST_UNCERTAIN]
     notes: list[str] = []
     shown = {predictions.keys[row] for row in (*mistakes, *uncertain)}
-    table = _table(facts["data"], sidecar, notes)
+    table = _table(report["data"], sidecar, notes)
     if table is not None and run is not None:
         table = _under_the_runs_names(table, run, shown)
-    names = facts["class_names"]
+    names = report["class_names"]
     explanations = _explanations(folder, notes)
     galleries = [
         (

@@ -142,11 +142,11 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
     with _of_one_evaluation(folder):
         home = home or folder.parent.parent
         evaluation, confusion, sidecar = _read(folder, home)
-        facts, predictions = evaluation.facts, evaluation.predictions
+        saved, predictions = evaluation.report, evaluation.predictions
         drawings = _drawings(evaluation, confusion, None if sidecar is None else sidecar.epoch)
         run = run_of(home / CONFIG)
-        galleries, notes = galleries_of(folder, facts, predictions, sidecar, run)
-        if "sha256" not in facts:
+        galleries, notes = galleries_of(folder, saved, predictions, sidecar, run)
+        if "sha256" not in saved:
             notes.append(
                 f"{METRICS} is of an earlier version, without hashes: whether the files beside it "
                 "are of the same evaluation was not checked"
@@ -162,24 +162,24 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
 def _read(folder: Path, home: Path) -> tuple[Evaluation, csr_array, Sidecar | None]:
     """What is on disk, the confusion counts [C, C], and what the checkpoint says of itself."""
     predictions = read_predictions(folder)
-    facts = read_json(folder / METRICS)
-    names = facts["class_names"]
+    saved = read_json(folder / METRICS)
+    names = saved["class_names"]
     confusion = confusion_counts(predictions.labels, predictions.predicted, len(names))
     per_class = [_numbers(row) for row in read_csv(folder / PER_CLASS)]
     if [row["class"] for row in per_class] != names:
         raise ValueError(f"{PER_CLASS} has other classes than {METRICS}")
     # beside the results, wherever the run was moved to
-    name = Path(facts["checkpoint"]).name
+    name = Path(saved["checkpoint"]).name
     # without it the page has no epoch and no versions
     sidecar = sidecar_of(home / CHECKPOINTS / name) or sidecar_of(home / name)
     history = home / HISTORY
     evaluation = Evaluation(
-        facts=facts,
+        report=saved,
         predictions=predictions,
         per_class=per_class,
         confusions=confused_pairs(confusion, _MOST_PAIRS),
         history=count_from_one(map(_numbers, read_csv(history))) if history.is_file() else [],
-        run=_run_facts(home / CONFIG, facts, sidecar),
+        run=_run_facts(home / CONFIG, saved, sidecar),
     )
     return evaluation, confusion, sidecar
 
@@ -202,8 +202,8 @@ def _of_one_evaluation(folder: Path) -> Iterator[None]:
 def _drawings(
     evaluation: Evaluation, confusion: csr_array, best_epoch: int | None
 ) -> dict[str, Drawing]:
-    predictions, names = evaluation.predictions, evaluation.facts["class_names"]
-    metrics, per_class = evaluation.facts["metrics"], evaluation.per_class
+    predictions, names = evaluation.predictions, evaluation.report["class_names"]
+    metrics, per_class = evaluation.report["metrics"], evaluation.per_class
     panels = [("", predictions)]
     if predictions.temperature != 1.0:
         panels = [
@@ -224,7 +224,7 @@ def _drawings(
     return {drawing.name: drawing for drawing in drawings}
 
 
-def _run_facts(inside: Path, facts: Mapping[str, Any], sidecar: Sidecar | None) -> RunFacts:
+def _run_facts(inside: Path, saved: Mapping[str, Any], sidecar: Sidecar | None) -> RunFacts:
     versions = (sidecar and sidecar.versions) or {}
     run = run_of(inside)
     if run is None:
@@ -232,7 +232,7 @@ def _run_facts(inside: Path, facts: Mapping[str, Any], sidecar: Sidecar | None) 
     config = run / CONFIG
     return RunFacts(
         config=read_text(config) if config.is_file() else "",
-        counts=_class_counts(run, facts["class_names"], str(facts["fold"])),
+        counts=_class_counts(run, saved["class_names"], str(saved["fold"])),
         findings=_findings(run / PREFLIGHT),
         versions=versions,
     )

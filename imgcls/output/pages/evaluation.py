@@ -54,11 +54,11 @@ class RunFacts:
 class Evaluation:
     """What is on disk of one evaluated split.
 
-    facts: test_metrics.json. per_class: rows of numbers or None. confusions: (true, predicted,
+    report: test_metrics.json. per_class: rows of numbers or None. confusions: (true, predicted,
     pictures) of the commonest mistakes. history: rows of history.csv.
     """
 
-    facts: Mapping[str, Any]
+    report: Mapping[str, Any]
     predictions: Predictions
     per_class: Sequence[Mapping[str, Any]]
     confusions: Sequence[tuple[int, int, int]]
@@ -73,8 +73,8 @@ def evaluation_page(
     notes: Sequence[str],
 ) -> str:
     """The page as HTML. drawings: by name; galleries: a title, a sentence and the pictures."""
-    facts = evaluation.facts
-    metrics = facts["metrics"]
+    report = evaluation.report
+    metrics = report["metrics"]
 
     support = [(row["class"], row["support"]) for row in evaluation.per_class]
 
@@ -96,23 +96,23 @@ def evaluation_page(
         Section("Curves", drawings=drawn("roc_curves", "pr_curves")),
         Section(
             "Calibration",
-            facts=_calibration(facts),
+            facts=_calibration(report),
             drawings=drawn("reliability", "confidence"),
         ),
-        *_further(facts, dict(support)),
-        Section("All metrics", facts=_metrics(metrics, facts.get("undefined", {}))),
+        *_further(report, dict(support)),
+        Section("All metrics", facts=_metrics(metrics, report.get("undefined", {}))),
         Section("Training", drawings=drawn("training_curves")),
         Section("Data", facts=evaluation.run.findings, tables=_counts(evaluation.run.counts)),
         Section("Config", document=evaluation.run.config),
         Section("Provenance", facts=_provenance(evaluation)),
     ]
-    data = PurePath(facts["data"]["source"]).name
+    data = PurePath(report["data"]["source"]).name
     count = f"{metrics['samples']:,} pictures of {data}, {metrics['num_classes']:,} classes"
     page = {
-        "title": f"{facts['model_name']} on {facts['split']}",
-        "subtitle": f"{count}, {_folds(facts['fold'])}",
-        "notes": [*facts.get("notes", ()), *notes],
-        "cards": [_card(facts, name) for name in metrics if _is_card(name)],
+        "title": f"{report['model_name']} on {report['split']}",
+        "subtitle": f"{count}, {_folds(report['fold'])}",
+        "notes": [*report.get("notes", ()), *notes],
+        "cards": [_card(report, name) for name in metrics if _is_card(name)],
         "sections": [section for section in sections if not section.is_empty],
     }
     return render_page("evaluation.html", page=page)
@@ -127,10 +127,10 @@ def _is_card(name: str) -> bool:
     return metric is not None and metric.card
 
 
-def _card(facts: Mapping[str, Any], name: str) -> tuple[str, str, str]:
-    metrics = facts["metrics"]
+def _card(report: Mapping[str, Any], name: str) -> tuple[str, str, str]:
+    metrics = report["metrics"]
     written = metric_writer(name, metrics["samples"])
-    detail = reach(facts.get("intervals", {}).get(name), written)
+    detail = reach(report.get("intervals", {}).get(name), written)
     return metric_title(name), written(metrics[name]), detail and f"95% interval {detail}"
 
 
@@ -138,7 +138,7 @@ def _confused(evaluation: Evaluation) -> list[Table]:
     if not evaluation.confusions:
         return []
     support = [row["support"] for row in evaluation.per_class]
-    return [confusion_table(evaluation.confusions, evaluation.facts["class_names"], support)]
+    return [confusion_table(evaluation.confusions, evaluation.report["class_names"], support)]
 
 
 def _classes(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -154,15 +154,15 @@ def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     return [row_table(rows[:_MOST_ROWS], f"Pictures of each class{some}")] if rows else []
 
 
-def _further(facts: Mapping[str, Any], support: Mapping[str, int]) -> Iterator[Section]:
+def _further(report: Mapping[str, Any], support: Mapping[str, int]) -> Iterator[Section]:
     """What was asked for beyond the headline."""
-    pictures = facts["metrics"]["samples"]
+    pictures = report["metrics"]["samples"]
     # earlier versions called them gates
-    if thresholds := facts.get("thresholds") or facts.get("gates"):
+    if thresholds := report.get("thresholds") or report.get("gates"):
         yield Section("Thresholds", tables=[threshold_table(thresholds)])
-    if folds := facts.get("cross_validation"):
+    if folds := report.get("cross_validation"):
         yield Section("Cross-validation", tables=[fold_table(folds, pictures)])
-    if ensemble := facts.get("ensemble"):
+    if ensemble := report.get("ensemble"):
         folds = ", ".join(map(str, ensemble["folds"]))
         caption = "The average (this) against the mean of its members (other)"
         yield Section(
@@ -172,11 +172,11 @@ def _further(facts: Mapping[str, Any], support: Mapping[str, int]) -> Iterator[S
             if ensemble["gain"]
             else [],
         )
-    if coverage := facts.get("coverage"):
+    if coverage := report.get("coverage"):
         answered = [row["pictures"] for row in coverage]
         text = "Accuracy when only the surest answers are taken (selective prediction)."
         yield Section("Decisions", text, tables=[row_table(coverage, pictures=answered)])
-    if points := facts.get("operating_points"):
+    if points := report.get("operating_points"):
         text = (
             "For each class against the rest, the threshold of the highest F1, where it beats the "
             "predicted class on pictures that it was not chosen by."
@@ -186,14 +186,14 @@ def _further(facts: Mapping[str, Any], support: Mapping[str, int]) -> Iterator[S
             text,
             tables=[row_table(points, pictures=[support[row["class"]] for row in points])],
         )
-    yield from unknown_sections(facts)
-    if costs := facts.get("costs"):
+    yield from unknown_sections(report)
+    if costs := report.get("costs"):
         yield Section("Costs", tables=[cost_table(costs)])
-    if slices := facts.get("slices"):
+    if slices := report.get("slices"):
         yield Section("Slices", tables=slice_tables(slices))
-    if comparison := facts.get("comparison"):
+    if comparison := report.get("comparison"):
         yield Section("Comparison", tables=comparison_tables(comparison, pictures))
-    if corruptions := facts.get("corruptions"):
+    if corruptions := report.get("corruptions"):
         yield Section("Corruptions", tables=[corruption_table(corruptions, pictures)])
 
 
@@ -211,8 +211,8 @@ def _metrics(metrics: Mapping[str, Any], undefined: Mapping[str, str]) -> list[t
     ]
 
 
-def _calibration(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = facts.get("calibration")
+def _calibration(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = report.get("calibration")
     if not found:
         return []
     fitted = f"fitted on {found['samples']:,} pictures of {found['fitted_on']}"
@@ -232,13 +232,13 @@ def _data(origin: Mapping[str, Any]) -> str:
 
 
 def _provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
-    facts = evaluation.facts
-    speed, seen = facts["speed_metrics"], facts.get("trained_on")
+    report = evaluation.report
+    speed, seen = report["speed_metrics"], report.get("trained_on")
     rows = [
-        ("Checkpoint", facts["checkpoint"]),
-        ("Data", _data(facts["data"])),
+        ("Checkpoint", report["checkpoint"]),
+        ("Data", _data(report["data"])),
         ("Trained on", trained_on_in_words(TrainedOn(**seen)) if seen else ""),
-        ("Intervals", facts.get("intervals_method") or ""),
+        ("Intervals", report.get("intervals_method") or ""),
         ("Speed", f"{speed['throughput_samples_per_sec']:,.0f} images/s without loading"),
         ("Device", f"{speed['device']}, {_PRECISIONS[speed['precision']]}"),
         ("Trained with", ", ".join(f"{n} {v}" for n, v in evaluation.run.versions.items())),

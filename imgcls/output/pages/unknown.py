@@ -10,9 +10,9 @@ from imgcls.output.pages.page import Column, Section, Table
 from imgcls.output.screens.unknown import few_val_in_words, fitted_in_words
 
 
-def unknown_sections(facts: Mapping[str, Any]) -> Iterator[Section]:
+def unknown_sections(report: Mapping[str, Any]) -> Iterator[Section]:
     """What `--conformal` and `--fit-unlike` have added to test_metrics.json."""
-    if found := facts.get("conformal"):
+    if found := report.get("conformal"):
         yield Section(
             f"Sets at {found['wanted']:.4g}",
             "Sets of classes that hold the right one with this probability, by conformal "
@@ -20,7 +20,7 @@ def unknown_sections(facts: Mapping[str, Any]) -> Iterator[Section]:
             facts=_conformal(found),
             tables=[_conformal_table(found)],
         )
-    if found := facts.get("unlike"):
+    if found := report.get("unlike"):
         yield Section(
             "Unlike the training pictures",
             "By the distance of what the classifier is given (Mahalanobis).",

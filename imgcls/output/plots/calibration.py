@@ -49,11 +49,11 @@ def draw_reliability(panels: Sequence[tuple[str, Predictions]]) -> Drawing:
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
         for column, (_, shown) in enumerate(panels):
             bins = reliability_bins(shown)
-            facts = zip(
+            rows = zip(
                 bins.lower, bins.upper, bins.counts, bins.confidence, bins.accuracy, strict=True
             )
             boxes: list[Box] = []
-            for lower, upper, count, confidence, accuracy in facts:
+            for lower, upper, count, confidence, accuracy in rows:
                 text = (
                     f"confidence {lower:.2f} to {upper:.2f}: {count} pictures\n"
                     f"mean confidence {confidence:.1%}, accuracy {percent(accuracy, count)}"
