@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from imgcls.config.base import Config, Flag
+from imgcls.config.benchmark import Backend
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.reading import OnBadImage, ReadingConfig
 from imgcls.config.runtime import Amp, DeviceField, WorkersField
@@ -31,6 +32,7 @@ class PredictConfig(Config):
         "unlike",
         "new_only",
         "sort_into",
+        "backend",
         "batch_size",
         "device",
     )
@@ -118,6 +120,16 @@ class PredictConfig(Config):
     batch_size: Annotated[int, Flag(short="-b", aliases=("--batch",))] = Field(
         default=32, ge=1, description=_EVALUATE["batch_size"].description
     )
+    backend: Backend | Literal["auto"] = Field(
+        default="torch",
+        description=(
+            "What runs the model; auto takes the fastest that agrees with torch. torch gives "
+            "evaluate's probabilities to the last digit; compile, onnxruntime and openvino (the "
+            "last two by the extras onnx and openvino) are compared with it on the first pictures, "
+            "and refused where they differ. auto looks beyond torch on a CPU, for 1,000 pictures "
+            "or more, at onnxruntime and openvino, and keeps its choice beside the checkpoint."
+        ),
+    )
     device: DeviceField = Field(default="auto", description=_EVALUATE["device"].description)
     amp: Amp = Field(default="off", description=_EVALUATE["amp"].description)
     channels_last: bool | Literal["auto"] = Field(
@@ -163,6 +175,12 @@ class PredictConfig(Config):
                 f"{told[0]}: rests on pictures that the model was not trained on, and the val "
                 "pictures of each fold were trained on by the others; name one fold by "
                 "--checkpoint, without --ensemble"
+            )
+        if self.backend != "torch" and self.needs_features:
+            option = "--unlike" if self.features is None else "--features"
+            raise ValueError(
+                f"--backend {self.backend}: {option} needs what the classifier is given, which "
+                "torch alone tells; leave --backend out"
             )
         if self.copy_files and self.sort_into is None:
             raise ValueError("--copy: says how --sort-into puts pictures there; give both")

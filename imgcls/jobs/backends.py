@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -15,38 +18,93 @@ from imgcls.engine.scoring.backends import (
     quiet,
     require_compiler,
 )
-from imgcls.errors import DeviceError
-from imgcls.models.export.formats import FORMATS, require_format
+from imgcls.errors import ConfigError, DeviceError
+from imgcls.models.export.formats import FORMATS
 
 
 def check_backend(backend: str, compute: ComputeSettings) -> None:
     """Raise ConfigError when a backend's extra is missing, DeviceError where it cannot compute."""
     if backend == "compile":
         require_compiler(compute.device)
-    if backend in RUNTIMES:
+    if backend not in RUNTIMES:
+        return
+    runtime = RUNTIMES[backend]
+    modules = (runtime.module, *FORMATS[runtime.format].modules)
+    if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
+        raise ConfigError(
+            f"--backend {backend}: {missing[0]} is not installed; pip install "
+            f'"imgcls[{runtime.extra}]"'
+        )
+    check_runtime(backend, compute)
+
+
+class Backends:
+    """A model's runners, converted once for all backends that take one format.
+
+    model: in evaluation mode, placed by `compute`. images: a batch of the size that will be run,
+    normalised float32 [B, C, H, W]. shares_cores: loaders work beside it, so that threads sleep
+    while they wait.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: torch.Tensor,
+        compute: ComputeSettings,
+        *,
+        shares_cores: bool = False,
+    ) -> None:
+        self._model = model
+        self._images = images
+        self._compute = compute
+        self._spins = not shares_cores
+        self._converted: dict[str, Any] = {}
+
+    def runner(self, backend: str) -> Runner:
+        """A function from such batches to logits [B, classes].
+
+        Raises what `check_backend` raises, and DeviceError when the backend cannot take the model.
+        """
+        check_backend(backend, self._compute)
+        if backend == "torch":
+            return by_torch(self._model, self._compute)
+        if backend == "compile":
+            return by_compile(self._model, self._images, self._compute)
         runtime = RUNTIMES[backend]
-        require_format(runtime.format, f"--backend {backend}", runtime.module)
-        check_runtime(backend, compute)
+        try:
+            with quiet():
+                content = self._in_format(runtime.format)
+                return runtime.open(content, self._compute, spins=self._spins)
+        except Exception as error:
+            # every exporter raises errors of its own
+            reason = " ".join(str(error).split())[:160]
+            raise DeviceError(f"--backend {backend}: cannot take this model ({reason})") from error
+
+    def _in_format(self, name: str) -> Any:
+        if name not in self._converted:
+            self._converted[name] = FORMATS[name].convert(self._model, self._images)
+        return self._converted[name]
 
 
 def make_runner(
     backend: str, model: nn.Module, images: torch.Tensor, compute: ComputeSettings
 ) -> Runner:
-    """A function from normalised pictures, float32 [B, C, H, W], to logits [B, classes].
+    """The runner of one backend that has the machine to itself; see Backends."""
+    return Backends(model, images, compute).runner(backend)
 
-    model: in evaluation mode, placed by `compute`; images: a batch of the size that will be run.
-    Raises what `check_backend` raises, and DeviceError when the backend cannot take the model.
-    """
-    check_backend(backend, compute)
-    if backend == "torch":
-        return by_torch(model, compute)
-    if backend == "compile":
-        return by_compile(model, images, compute)
-    runtime = RUNTIMES[backend]
-    try:
-        with quiet():
-            return runtime.open(FORMATS[runtime.format].convert(model, images), compute)
-    except Exception as error:
-        # every exporter raises errors of its own
-        reason = " ".join(str(error).split())[:160]
-        raise DeviceError(f"--backend {backend}: cannot take this model ({reason})") from error
+
+class RunModel(nn.Module):
+    """A model as a runner for batches of one size has it, for batches up to that size."""
+
+    def __init__(self, run: Runner, batch_size: int, memory_format: torch.memory_format) -> None:
+        super().__init__()
+        self._run = run
+        self._batch_size = batch_size
+        self._memory_format = memory_format
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits [B, classes] of float32 [B, C, H, W]; those of padding are left out."""
+        lacking = self._batch_size - len(images)
+        if lacking:
+            images = torch.cat([images, images.new_zeros((lacking, *images.shape[1:]))])
+        return self._run(images.contiguous(memory_format=self._memory_format))[: -lacking or None]

@@ -93,6 +93,7 @@ class PredictReport(Record):
     temperatures: tuple[float | None, ...]
     tally: Tally
     top_k: int
+    backend: str = "torch"
     output: Path | None = None
     features: Path | None = None
     sorted_into: Path | None = None

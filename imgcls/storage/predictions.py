@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,17 +138,24 @@ class PredictionFiles:
     """The files of one prediction, all of them at one point; a context manager that locks them.
 
     parts: the files; the first gives its name to the journal. made_by: what the rows follow from,
-    options by their names, and the names in _WORDS. force: begin anew, whatever is there.
+    options by their names, and the names in _WORDS. adopts: those of these names that made_by lacks
+    are taken from what is there. force: begin anew, whatever is there.
 
     Raises ConfigError for files that are another prediction's or nobody's, RunError while another
     process writes them.
     """
 
     def __init__(
-        self, parts: Sequence[PartFile], made_by: Mapping[str, Any], *, force: bool
+        self,
+        parts: Sequence[PartFile],
+        made_by: Mapping[str, Any],
+        *,
+        force: bool,
+        adopts: Collection[str] = (),
     ) -> None:
         self._parts = parts
         self._made_by = made_by
+        self._adopts = adopts
         self._force = force
         self._first = parts[0].final
         self._journal = self._first.with_name(f".{self._first.name}.journal")
@@ -168,6 +175,15 @@ class PredictionFiles:
             part.close()
         assert self._lock is not None
         self._lock.release()
+
+    @property
+    def made_by(self) -> Mapping[str, Any]:
+        """What the rows follow from, with what was adopted of it."""
+        return self._made_by
+
+    def add_made_by(self, more: Mapping[str, Any]) -> None:
+        """Say what else the rows follow from, before the first of them."""
+        self._made_by = {**self._made_by, **more}
 
     @property
     def is_known(self) -> bool:
@@ -235,6 +251,8 @@ class PredictionFiles:
                 part.file.unlink(missing_ok=True)
 
     def _require_same(self, other: Mapping[str, Any], how: str) -> None:
+        adopted = {name: other[name] for name in self._adopts if name in other}
+        self._made_by = {**adopted, **self._made_by}
         if other == self._made_by:
             return
         differing = [

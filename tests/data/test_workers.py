@@ -16,6 +16,7 @@ import torch
 
 from imgcls.data.loading.handover import SharedBuffers, SharedMemoryWarning
 from imgcls.data.loading.loader import EvalLoader
+from imgcls.data.loading.workers import balanced_workers
 from imgcls.data.open import open_source
 from imgcls.data.pixels.transforms import eval_transform
 from imgcls.data.table import ImageStore
@@ -169,3 +170,14 @@ def test_processes_that_cannot_be_started_are_one_line(photos, monkeypatch):
     monkeypatch.setattr("multiprocessing.Lock", full)
     with pytest.raises(WorkerError, match=r"cannot be started \(No space left on device; is /dev"):
         list(loader)
+
+
+@pytest.mark.parametrize(
+    ("load_ms", "model_ms", "cores", "expected"),
+    [(3, 13, 2, 1), (3, 6, 2, 1), (2, 0.2, 2, 2), (3, 1, 16, 3), (30, 0.1, 16, 16), (0, 0, 2, 1)],
+)
+def test_loaders_get_the_share_of_the_cores_that_loading_is_of_the_work(
+    load_ms, model_ms, cores, expected
+):
+    """One at least, beside a model that takes all cores; all where the model takes no time."""
+    assert balanced_workers(load_ms / 1e3, model_ms / 1e3, cores) == expected

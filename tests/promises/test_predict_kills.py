@@ -99,6 +99,14 @@ def test_twenty_kills_change_nothing(launcher, place, suffix):
     assert links["whole"] == links["cut"]
 
 
+@pytest.mark.slow
+def test_killed_with_another_backend_it_goes_on_by_the_same(launcher, place):
+    """What auto chose is kept, and its answers are the same bits in each process."""
+    arguments = ["predict", "many", *RUN, "--output", "NAME.csv", "--backend", "auto"]
+    assert killed_until_done(launcher, place, arguments, 4, random.Random(0)) >= 1
+    compare(place, "csv")
+
+
 @pytest.mark.parametrize(
     ("suffix", "function", "number"),
     [

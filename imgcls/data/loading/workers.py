@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,17 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def balanced_workers(load_s: float, model_s: float, cores: int | None = None) -> int:
+    """How many loader processes keep up with a model that computes on the same cores.
+
+    load_s: the seconds of one core to load a picture; model_s: those of the model on all `cores`.
+    The share of the cores that is loading's share of the work, and one at least.
+    """
+    cores = available_cores() if cores is None else cores
+    work_s = load_s + model_s * cores
+    return max(1, math.ceil(cores * load_s / work_s)) if work_s > 0 else 1
 
 
 @contextlib.contextmanager

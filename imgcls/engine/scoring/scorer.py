@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -24,6 +24,10 @@ class Scorer:
     class_names: tuple[str, ...]
     compute: ComputeSettings
     temperature: float = 1.0
+
+    def with_model(self, model: nn.Module) -> Scorer:
+        """The same, with another model that answers as this one does."""
+        return replace(self, model=model)
 
     def scores(self, batches: Iterable[BatchT]) -> Iterator[tuple[BatchT, Scores]]:
         """Each batch with its scores, one behind the other; labels are not needed."""

@@ -56,7 +56,7 @@ class RowFiles:
         if len({final.absolute() for final in finals}) < len(finals):
             raise ConfigError(f"--features: writes {finals[-1]}, as --output does; name another")
         made_by = predictor.made_by() | _made_by(config)
-        self._files = PredictionFiles(self._parts, made_by, force=config.force)
+        self._files = PredictionFiles(self._parts, made_by, force=config.force, adopts=("backend",))
         force = config.force or self._files.is_known
         read: list[Path | str] = [*config.inputs]
         if config.new_only is not None:
@@ -74,6 +74,18 @@ class RowFiles:
 
     def __exit__(self, *error: object) -> None:
         self._files.__exit__(*error)
+
+    @property
+    def backend(self) -> str | None:
+        """What runs the model; None where `--backend auto` has still to choose it."""
+        found: str | None = self._files.made_by.get("backend")
+        return found
+
+    def decide(self, backend: str) -> None:
+        """Run the model by this backend, now and whenever these files go on. Raises OutputError."""
+        if self.backend is None:
+            self._files.add_made_by({"backend": backend})
+            self.commit()
 
     @property
     def rows(self) -> int:
@@ -205,6 +217,7 @@ def _made_by(config: PredictConfig) -> dict[str, Any]:
         "sort_into": place(config.sort_into),
         "copy": config.copy_files,
         "features": place(config.features),
+        **({} if config.backend == "auto" else {"backend": config.backend}),
     }
 
 

@@ -10,17 +10,23 @@ from dataclasses import dataclass, field, replace
 
 from imgcls.config.predict import PredictConfig
 from imgcls.data.inputs import Input, Inputs
-from imgcls.data.loading.stream import InputLoader
+from imgcls.engine.scoring.scorer import Scorer
 from imgcls.engine.training.interrupt import SignalledError, stop_on_signals
 from imgcls.errors import BadImageError, DataError, InterruptedRunError
 from imgcls.jobs.early import check_inputs
+from imgcls.jobs.predict.backend import (
+    CHECKED_BATCHES,
+    WORTH_PICTURES,
+    BackendChoice,
+    Chosen,
+)
 from imgcls.jobs.predict.counts import Counts
 from imgcls.jobs.predict.doubts import find_doubts
 from imgcls.jobs.predict.drift import drift
 from imgcls.jobs.predict.files import RowFiles
 from imgcls.jobs.predict.predictor import Predictor, ScoredBatch, find_predictor
+from imgcls.jobs.predict.reading import Reading
 from imgcls.jobs.predict.sorting import SortedFolder
-from imgcls.jobs.scorer import open_inputs
 from imgcls.results.prediction import PredictedRow, PredictReport
 from imgcls.storage.prediction_rows import PathSet, paths_in
 
@@ -64,7 +70,7 @@ def predict(
         files = None
         if config.output is not None or config.features is not None:
             files = stack.enter_context(RowFiles(config, predictor))
-        run = _Run(config, predictor, pictures, files, folder, on_rows, on_progress)
+        run = _Run(config, predictor, pictures, files, folder, on_rows, on_progress, say)
         return run.run()
 
 
@@ -111,6 +117,9 @@ class _Run:
     folder: SortedFolder | None
     on_rows: OnRows
     on_progress: OnProgress | None
+    say: Say
+    backend: str = "torch"
+    start_s: float = field(default_factory=time.monotonic)
     scored: int = 0
     counts: Counts = field(default_factory=Counts)
     total: int | None = None
@@ -126,15 +135,14 @@ class _Run:
         if self.files is not None:
             self.files.resume(inputs)
             self.counts = Counts.of(self.files.tally)
-        first = list(itertools.islice(inputs, self.config.batch_size))
+        first = list(itertools.islice(inputs, self._looked_at))
         if not first and not self.counts.pictures and not self.pictures.left_out:
             raise DataError("INPUTS: no pictures in them")
         if first:
-            _ = self.predictor.scorer  # loaded, which is no part of the speed
-        start_s = time.monotonic()
-        if first:
-            self._score(itertools.chain(first, inputs), few=len(first) < self.config.batch_size)
-        report = self._report(time.monotonic() - start_s)
+            self._score(itertools.chain(first, inputs), many=len(first) >= WORTH_PICTURES)
+        elif self.files is not None:
+            self.files.decide("torch")
+        report = self._report(time.monotonic() - self.start_s)
         if self.files is not None:
             self.files.publish(report)
         return self._checked(report)
@@ -146,21 +154,24 @@ class _Run:
             raise BadImageError(f"none of the {pictures:,} pictures can be classified{first}")
         return report
 
-    def _score(self, inputs: Iterator[Input], *, few: bool) -> None:
-        config = self.config
-        loader = open_inputs(
-            self.predictor.checkpoints[0],
-            inputs,
-            self.predictor.decoding,
-            batch_size=config.batch_size,
-            # less than a batch is read before a process has begun
-            workers=0 if few and config.workers == "auto" else config.workers,
-            device_type=self.predictor.compute.device.type,
-        )
+    @property
+    def _looked_at(self) -> int:
+        """How many inputs are asked for before any is read."""
+        size = self.config.batch_size
+        return max(size, WORTH_PICTURES) if self.config.backend == "auto" else size
+
+    def _score(self, inputs: Iterator[Input], *, many: bool) -> None:
         self._progressed()
         try:
             with stop_on_signals() as request:
-                batches = self._batches(loader)
+                with request.at_once():
+                    reading = Reading(self.predictor, inputs, CHECKED_BATCHES)
+                    chosen = self._choose(reading, many=many)
+                self.backend = chosen.backend
+                if self.files is not None:
+                    self.files.decide(chosen.backend)
+                self.start_s = time.monotonic()
+                batches = self._batches(reading, chosen.scorer)
                 while True:
                     # nothing is half written in here
                     with request.at_once():
@@ -180,9 +191,25 @@ class _Run:
                 f"stopped; {self.files.rows:,} rows are kept, the same command goes on", number
             ) from None
 
-    def _batches(self, loader: InputLoader) -> Iterator[ScoredBatch]:
-        yield from self.predictor.scored(iter(loader))
-        if rest := loader.rest:
+    def _choose(self, reading: Reading, *, many: bool) -> Chosen:
+        """What runs the model: for files that were begun, what they were begun by."""
+        begun = None if self.files is None else self.files.backend
+        choice = BackendChoice(self.predictor)
+        chosen = choice.choose(begun or self.config.backend, reading.first, many=many)
+        if chosen.reason is not None:
+            self.say(chosen.reason)
+        return chosen
+
+    def _batches(self, reading: Reading, scorer: Scorer) -> Iterator[ScoredBatch]:
+        model_s = 0.0
+        while reading.first:
+            batch = reading.first.popleft()
+            start_s = time.perf_counter()
+            [scored] = self.predictor.scored(scorer, [batch])
+            model_s = (time.perf_counter() - start_s) / len(batch.keys)
+            yield scored
+        yield from self.predictor.scored(scorer, reading.others(model_s))
+        if rest := reading.rest:
             rows = [PredictedRow(one.path, error=error) for (one, error) in rest]
             yield ScoredBatch(rest, rows, None)
 
@@ -222,6 +249,7 @@ class _Run:
             temperatures=one.temperatures,
             tally=tally,
             top_k=one.shown,
+            backend=(self.files and self.files.backend) or self.backend,
             output=config.output,
             features=config.features,
             sorted_into=config.sort_into,

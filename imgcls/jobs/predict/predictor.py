@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -92,39 +92,45 @@ class Predictor:
             **self.doubts.made_by,
         }
 
-    @cached_property
-    def scorer(self) -> Scorer:
-        """The model on its device. Raises CheckpointError."""
-        scorers = [
+    def load(self) -> list[Scorer]:
+        """The model of each checkpoint on its device. Raises CheckpointError."""
+        return [
             open_scorer(one, self.compute, 1.0 if heat is None else heat)
             for one, heat in zip(self.checkpoints, self.temperatures, strict=True)
         ]
+
+    def joined(self, scorers: Sequence[Scorer]) -> Scorer:
+        """What answers for all of them, over the views of `--tta`."""
         if len(scorers) == 1 and self.config.tta == "none":
             return scorers[0]
         return averaged(scorers, self.config.tta)
 
-    def scored(self, batches: Iterator[InputBatch]) -> Iterator[ScoredBatch]:
+    def scored(self, scorer: Scorer, batches: Iterable[InputBatch]) -> Iterator[ScoredBatch]:
         """The rows of each batch, in the order of its inputs, and its features where wanted.
 
         Raises ModelError for a model without pooled features.
         """
         if not self.config.needs_features:
-            for batch, scores in self.scorer.scores(batches):
-                yield ScoredBatch(batch.read, self._rows(batch.read, scores), None)
+            for batch, scores in scorer.scores(batches):
+                yield ScoredBatch(batch.read, self._rows(scorer, batch.read, scores), None)
             return
         what = "--unlike" if self.config.features is None else "--features"
-        for batch, scores, given in with_features(self.scorer, batches, self.config.tta, what):
+        for batch, scores, given in with_features(scorer, batches, self.config.tta, what):
             features = np.full((len(batch.read), given.shape[1]), np.nan, np.float32)
             features[[one.error is None for one in batch.read]] = given
-            rows = self._rows(batch.read, scores, given)
+            rows = self._rows(scorer, batch.read, scores, given)
             features[[row.error is not None for row in rows]] = np.nan
             yield ScoredBatch(batch.read, rows, features)
 
     def _rows(
-        self, read: Sequence[Read], scores: Scores, given: np.ndarray | None = None
+        self,
+        scorer: Scorer,
+        read: Sequence[Read],
+        scores: Scores,
+        given: np.ndarray | None = None,
     ) -> list[PredictedRow]:
         logits = first_answers(scores.logits[scores.finite])
-        probabilities = Softmax(logits, self.scorer.temperature)[:]
+        probabilities = Softmax(logits, scorer.temperature)[:]
         order = np.argsort(-logits, axis=1, kind="stable")
         best = order[:, : self.shown]
         values = np.take_along_axis(probabilities, best, axis=1)

@@ -112,6 +112,8 @@ def _facts(report: PredictReport) -> RenderableType:
     used = [f"{heat:.3f}" for heat in report.temperatures if heat is not None]
     if used:
         facts.add_row("Temperature", ", ".join(used))
+    if report.backend != "torch":
+        facts.add_row("Backend", report.backend)
     if report.scored and report.elapsed_s:
         facts.add_row("Speed", f"{report.scored / report.elapsed_s:,.0f} pictures/s")
     return facts
