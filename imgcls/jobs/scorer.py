@@ -34,8 +34,8 @@ def open_scorer(
     """
     model = model_from_card(checkpoint.card)
     load_weights(model, checkpoint)
-    facts = preprocessing_from_card(checkpoint.card)
-    normalizer = Normalizer(facts.mean, facts.std, compute)
+    preprocessing = preprocessing_from_card(checkpoint.card)
+    normalizer = Normalizer(preprocessing.mean, preprocessing.std, compute)
     return Scorer(compute.place(model), normalizer, checkpoint.class_names, compute, temperature)
 
 

@@ -74,31 +74,31 @@ def create_model(
 def native_img_size(name: str) -> int:
     """The side, in pixels, of the input that the model was made for. Raises ModelError."""
     _check_known(name)
-    facts = get_pretrained_cfg(name)
-    return int(facts.input_size[-1]) if facts is not None else 224
+    cfg = get_pretrained_cfg(name)
+    return int(cfg.input_size[-1]) if cfg is not None else 224
 
 
 def has_one_classifier(name: str) -> bool:
     """False for distilled models, which have two and average what they say. Raises ModelError."""
     _check_known(name)
-    facts = get_pretrained_cfg(name)
-    return facts is None or not isinstance(facts.classifier, (tuple, list))
+    cfg = get_pretrained_cfg(name)
+    return cfg is None or not isinstance(cfg.classifier, (tuple, list))
 
 
 def classifier_names(model: nn.Module) -> tuple[str, ...]:
     """The names of the classifier's layers; two for distilled models."""
-    names = pretrained_facts(model)["classifier"]
+    names = pretrained_cfg_of(model)["classifier"]
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def pretrained_facts(model: nn.Module) -> dict[str, Any]:
+def pretrained_cfg_of(model: nn.Module) -> dict[str, Any]:
     """What timm knows about the model's weights and input: its `pretrained_cfg`."""
     return dict(model.pretrained_cfg)  # type: ignore[arg-type]
 
 
-def set_pretrained_facts(model: nn.Module, facts: dict[str, Any]) -> None:
-    """Give this one model other facts; timm shares the originals between models of a name."""
-    model.pretrained_cfg = facts  # type: ignore[assignment]
+def set_pretrained_cfg(model: nn.Module, cfg: dict[str, Any]) -> None:
+    """Give this one model a pretrained_cfg; timm shares those of one name between models."""
+    model.pretrained_cfg = cfg  # type: ignore[assignment]
 
 
 def freeze_backbone(model: nn.Module) -> None:
@@ -124,10 +124,10 @@ def checkpoint_gradients(model: nn.Module, name: str) -> None:
 
 def architecture_options(config: ModelConfig) -> dict[str, Any]:
     """What timm must be told to build this model, beyond its name and classes."""
-    facts = get_pretrained_cfg(config.name)
+    cfg = get_pretrained_cfg(config.name)
     options: dict[str, Any] = {}
     # only architectures with position tables or windows are built for one size
-    if config.img_size != "auto" and facts is not None and facts.fixed_input_size:
+    if config.img_size != "auto" and cfg is not None and cfg.fixed_input_size:
         options["img_size"] = config.img_size
     if config.in_chans != _RGB:
         options["in_chans"] = config.in_chans
@@ -193,18 +193,18 @@ def _set_in_chans(model: nn.Module, in_chans: int) -> None:
 
     As timm's adapt_input_conv does with the weights of the first layer.
     """
-    facts = pretrained_facts(model)
+    cfg = pretrained_cfg_of(model)
     adapted = {}
     for name in ("mean", "std"):
-        colours = facts[name]
+        colours = cfg[name]
         grey = (sum(colours) / len(colours),)
         adapted[name] = grey if in_chans == 1 else (*colours, *colours)[:in_chans]
-    size = (in_chans, *facts["input_size"][1:])
-    set_pretrained_facts(model, {**facts, **adapted, "input_size": size})
+    size = (in_chans, *cfg["input_size"][1:])
+    set_pretrained_cfg(model, {**cfg, **adapted, "input_size": size})
 
 
 def _check_in_chans(model: nn.Module, name: str, in_chans: int) -> None:
-    error = _forward_error(model, pretrained_facts(model)["input_size"])
+    error = _forward_error(model, pretrained_cfg_of(model)["input_size"])
     if error is not None:
         raise ModelError(
             f"--model {name}: does not take --in-chans {in_chans} ({_one_line(error)})"
@@ -216,11 +216,11 @@ def _set_img_size(model: nn.Module, name: str, img_size: int) -> None:
 
     Many architectures take any size when they are built and fail in the first forward pass.
     """
-    facts = pretrained_facts(model)
-    size = (facts["input_size"][0], img_size, img_size)
+    cfg = pretrained_cfg_of(model)
+    size = (cfg["input_size"][0], img_size, img_size)
     if img_size != native_img_size(name) and (error := _forward_error(model, size)):
         raise _size_error(name, img_size, error) from error
-    set_pretrained_facts(model, {**facts, "input_size": size})
+    set_pretrained_cfg(model, {**cfg, "input_size": size})
 
 
 def _forward_error(model: nn.Module, size: tuple[int, int, int]) -> Exception | None:
@@ -286,7 +286,7 @@ def _check_known(name: str) -> None:
 
 def _check_has_classifier(model: nn.Module, name: str) -> None:
     layers = {layer for layer, _ in model.named_modules()}
-    if pretrained_facts(model).get("classifier") is None or not layers >= {
+    if pretrained_cfg_of(model).get("classifier") is None or not layers >= {
         *classifier_names(model)
     }:
         raise ModelError(

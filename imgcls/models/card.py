@@ -12,7 +12,7 @@ from timm.data import resolve_data_config
 from torch import nn
 
 from imgcls.errors import CheckpointError, ModelError
-from imgcls.models.build import pretrained_facts, set_pretrained_facts
+from imgcls.models.build import pretrained_cfg_of, set_pretrained_cfg
 
 _RGB = 3
 _NAMES = "label_names"
@@ -38,18 +38,18 @@ class Preprocessing:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
-def preprocessing(model: nn.Module, resize_mode: str) -> Preprocessing:
+def preprocessing_of(model: nn.Module, resize_mode: str) -> Preprocessing:
     """The model's own preprocessing, from its pretrained_cfg, for `--resize-mode`.
 
     squash and pad keep the whole picture; crop keeps the share that the weights were tested with.
     """
-    facts = _facts(pretrained_facts(model))
-    crop_pct = facts.crop_pct if resize_mode == "crop" else 1.0
+    own = _resolved(pretrained_cfg_of(model))
+    crop_pct = own.crop_pct if resize_mode == "crop" else 1.0
     return Preprocessing(
-        facts.input_size,
-        facts.mean,
-        facts.std,
-        facts.interpolation,
+        own.input_size,
+        own.mean,
+        own.std,
+        own.interpolation,
         crop_pct,
         _CROP_MODES[resize_mode],
     )
@@ -58,7 +58,7 @@ def preprocessing(model: nn.Module, resize_mode: str) -> Preprocessing:
 def preprocessing_from_card(card: dict[str, Any]) -> Preprocessing:
     """The preprocessing that a checkpoint's config.json holds. Raises CheckpointError."""
     try:
-        facts = _facts(card["pretrained_cfg"])
+        found = _resolved(card["pretrained_cfg"])
     except (
         KeyError,
         TypeError,
@@ -68,30 +68,30 @@ def preprocessing_from_card(card: dict[str, Any]) -> Preprocessing:
         OverflowError,
     ) as error:
         raise CheckpointError("config.json: its pretrained_cfg is not usable") from error
-    numbers = (*facts.mean, *facts.std, facts.crop_pct)
+    numbers = (*found.mean, *found.std, found.crop_pct)
     if (
-        not all(0 < side <= _LARGEST_SIDE for side in facts.input_size)
-        or not len(facts.mean) == len(facts.std) == facts.input_size[0]
+        not all(0 < side <= _LARGEST_SIDE for side in found.input_size)
+        or not len(found.mean) == len(found.std) == found.input_size[0]
         or not all(math.isfinite(number) for number in numbers)
-        or min(facts.std) <= 0
-        or not 0.01 <= facts.crop_pct <= 1  # noqa: PLR2004  below, the resized picture is huge
-        or facts.crop_mode not in _CROP_MODES.values()
-        or facts.interpolation not in _INTERPOLATIONS
+        or min(found.std) <= 0
+        or not 0.01 <= found.crop_pct <= 1  # noqa: PLR2004  below, the resized picture is huge
+        or found.crop_mode not in _CROP_MODES.values()
+        or found.interpolation not in _INTERPOLATIONS
     ):
         raise CheckpointError("config.json: its pretrained_cfg holds impossible values")
-    return facts
+    return found
 
 
-def _facts(pretrained_cfg: dict[str, Any]) -> Preprocessing:
-    facts = resolve_data_config(pretrained_cfg=pretrained_cfg)
-    channels, height, width = facts["input_size"]
+def _resolved(pretrained_cfg: dict[str, Any]) -> Preprocessing:
+    config = resolve_data_config(pretrained_cfg=pretrained_cfg)
+    channels, height, width = config["input_size"]
     return Preprocessing(
         input_size=(int(channels), int(height), int(width)),
-        mean=tuple(float(value) for value in facts["mean"]),
-        std=tuple(float(value) for value in facts["std"]),
-        interpolation=str(facts["interpolation"]),
-        crop_pct=float(facts["crop_pct"]),
-        crop_mode=str(facts["crop_mode"]),
+        mean=tuple(float(value) for value in config["mean"]),
+        std=tuple(float(value) for value in config["std"]),
+        interpolation=str(config["interpolation"]),
+        crop_pct=float(config["crop_pct"]),
+        crop_mode=str(config["crop_mode"]),
     )
 
 
@@ -118,7 +118,7 @@ def model_card(
         )
     if unknown := set(changes) - set(Preprocessing.__dataclass_fields__):
         raise ModelError(f"model_card: {', '.join(sorted(unknown))} is no part of a preprocessing")
-    facts = preprocessing or _facts({**own, **changes})
+    preprocessing = preprocessing or _resolved({**own, **changes})
     kept = ("tag", "pool_size", "first_conv", "classifier", "fixed_input_size", "license")
     card: dict[str, Any] = {
         "architecture": own["architecture"],
@@ -129,10 +129,10 @@ def model_card(
             **{key: own[key] for key in kept if own.get(key) is not None},
             "custom_load": False,
             "num_classes": len(class_names),
-            **facts.to_json(),
+            **preprocessing.to_json(),
         },
     }
-    channels, _, width = facts.input_size
+    channels, _, width = preprocessing.input_size
     if channels != _RGB:
         card["model_args"] = {"in_chans": channels}
         # timm would adapt the first layer's weights, which fit already
@@ -156,7 +156,7 @@ def model_from_card(card: dict[str, Any]) -> nn.Module:
             num_classes=card["num_classes"],
             **card.get("model_args", {}),
         )
-        set_pretrained_facts(model, {**pretrained_facts(model), **card["pretrained_cfg"]})
+        set_pretrained_cfg(model, {**pretrained_cfg_of(model), **card["pretrained_cfg"]})
     except (KeyError, TypeError, RuntimeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"config.json: timm cannot build this model: {reason}") from error
@@ -207,8 +207,8 @@ def tell_model(model: nn.Module, card: dict[str, Any], class_names: Sequence[str
     told = _told(model)
     if told.get("architecture") == card.get("architecture"):
         names = {_NAMES: list(class_names)}
-        set_pretrained_facts(model, {**told, **card["pretrained_cfg"], **names})
+        set_pretrained_cfg(model, {**told, **card["pretrained_cfg"], **names})
 
 
 def _told(model: nn.Module) -> dict[str, Any]:
-    return pretrained_facts(model) if hasattr(model, "pretrained_cfg") else {}
+    return pretrained_cfg_of(model) if hasattr(model, "pretrained_cfg") else {}

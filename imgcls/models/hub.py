@@ -29,8 +29,8 @@ class Hub:
 
 def check_has_weights(name: str) -> None:
     """Raise ModelError for an architecture that timm has no pretrained weights for."""
-    facts = get_pretrained_cfg(name)
-    if facts is None or not facts.has_weights:
+    cfg = get_pretrained_cfg(name)
+    if cfg is None or not cfg.has_weights:
         with_weights = {full.partition(".")[0] for full in timm.list_pretrained()}
         near = nearest_names(name, 1, among=with_weights)
         like_it = f"a model that has them, such as {near[0]}" if near else "another model"
@@ -107,13 +107,13 @@ def _is_proxy(key: str) -> bool:
 def _is_cached(name: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    facts = get_pretrained_cfg(name)
-    assert facts is not None
-    if facts.hf_hub_id:
-        files = (facts.hf_hub_filename,) if facts.hf_hub_filename else _FILES
-        found = (try_to_load_from_cache(facts.hf_hub_id, file) for file in files)
+    cfg = get_pretrained_cfg(name)
+    assert cfg is not None
+    if cfg.hf_hub_id:
+        files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else _FILES
+        found = (try_to_load_from_cache(cfg.hf_hub_id, file) for file in files)
         if any(isinstance(path, str) for path in found):
             return True
-    if not facts.url:
+    if not cfg.url:
         return False
-    return Path(torch.hub.get_dir(), "checkpoints", str(facts.url).rpartition("/")[2]).is_file()
+    return Path(torch.hub.get_dir(), "checkpoints", str(cfg.url).rpartition("/")[2]).is_file()

@@ -16,9 +16,9 @@ def to_plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         held = [(f.metadata, f.name, getattr(value, f.name)) for f in fields(value)]
         return {
-            facts.get("key", name): to_plain(item)
-            for facts, name, item in held
-            if item is not None or not facts.get("left_out")
+            metadata.get("key", name): to_plain(item)
+            for metadata, name, item in held
+            if item is not None or not metadata.get("left_out")
         }
     if isinstance(value, dict):
         return {str(key): to_plain(item) for key, item in value.items()}

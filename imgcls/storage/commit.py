@@ -60,9 +60,9 @@ class Commit:
         A note that names other files than an evaluation's, or folders without that note, is none.
         """
         try:
-            facts = read_json(beside(final, "commit"))
-            folders = [_absolute(name, final.parent) for name in facts["folders"]]
-            texts = {_absolute(name, final.parent): text for name, text in facts["texts"].items()}
+            record = read_json(beside(final, "commit"))
+            folders = [_absolute(name, final.parent) for name in record["folders"]]
+            texts = {_absolute(name, final.parent): text for name, text in record["texts"].items()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
         if not all(beside(folder, "commit").is_file() for folder in folders):
@@ -81,11 +81,11 @@ class Commit:
         """Write the note from which a later process can finish this commit. Raises OSError."""
         for final in reversed(self.folders):
             here = final.parent
-            facts = {
+            record = {
                 "folders": [_relative(folder, here) for folder in self.folders],
                 "texts": {_relative(file, here): text for file, text in self.texts.items()},
             }
-            write_text(beside(final, "commit"), strict_json(facts))
+            write_text(beside(final, "commit"), strict_json(record))
 
     def carry_out(self) -> None:
         """Give all folders their names and all files their texts; may be called again after a kill.

@@ -83,8 +83,8 @@ class Validation:
 
     def content(self, weights_sha256: str) -> bytes:
         """The file that keeps it with these weights."""
-        facts = {"temperature": repr(self.temperature), "tta": self.tta}
-        return _content(VALIDATION, weights_sha256, self._arrays(), facts)
+        metadata = {"temperature": repr(self.temperature), "tta": self.tta}
+        return _content(VALIDATION, weights_sha256, self._arrays(), metadata)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {name: getattr(self, name) for name in _OF_VALIDATION}
@@ -115,8 +115,8 @@ class TrainedFeatures:
 
     def content(self, weights_sha256: str) -> bytes:
         """The file that keeps it with these weights."""
-        facts = {"trained": str(self.trained)}
-        return _content(FEATURES, weights_sha256, self._arrays(), facts)
+        metadata = {"trained": str(self.trained)}
+        return _content(FEATURES, weights_sha256, self._arrays(), metadata)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         own = {
@@ -133,13 +133,13 @@ def read_validation(folder: Path, weights_sha256: str, num_classes: int) -> Vali
     found = _read(folder / VALIDATION, weights_sha256, _OF_VALIDATION, num_classes)
     if found is None:
         return None
-    arrays, facts = found
+    arrays, metadata = found
     with _damaged(folder / VALIDATION):
         for name in ("labels", "predicted"):
             _require((arrays[name] >= 0).all() and (arrays[name] < num_classes).all())
         for name in ("own_probabilities", "confidences", "prevalence"):
             _require((arrays[name] >= 0).all() and (arrays[name] <= 1).all())
-        return Validation(**arrays, temperature=float(facts["temperature"]), tta=facts["tta"])
+        return Validation(**arrays, temperature=float(metadata["temperature"]), tta=metadata["tta"])
 
 
 def read_features(folder: Path, weights_sha256: str, num_classes: int) -> TrainedFeatures | None:
@@ -147,12 +147,12 @@ def read_features(folder: Path, weights_sha256: str, num_classes: int) -> Traine
     found = _read(folder / FEATURES, weights_sha256, _OF_FEATURES, num_classes)
     if found is None:
         return None
-    arrays, facts = found
+    arrays, metadata = found
     with _damaged(folder / FEATURES):
         _require(np.isfinite(arrays["whitening"]).all() and (arrays["distances"] >= 0).all())
         statistics = FeatureStatistics(arrays["means"], arrays["whitening"])
         return TrainedFeatures(
-            statistics, arrays["distances"], arrays["units"], int(facts["trained"])
+            statistics, arrays["distances"], arrays["units"], int(metadata["trained"])
         )
 
 
@@ -191,17 +191,17 @@ def _digest(arrays: Mapping[str, np.ndarray], more: str) -> str:
 
 
 def _content(
-    name: str, weights_sha256: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, str]
+    name: str, weights_sha256: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> bytes:
     whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
     own = {"format": _FORMATS[name], "weights_sha256": weights_sha256}
-    return bytes(save(whole, metadata={**own, **facts}))
+    return bytes(save(whole, metadata={**own, **metadata}))
 
 
 def _read(
     file: Path, weights_sha256: str, known: _Arrays, num_classes: int
 ) -> tuple[dict[str, np.ndarray], Mapping[str, Any]] | None:
-    """The arrays and the facts of a file, checked; None where it is not there."""
+    """The arrays and the metadata of a file, checked; None where it is not there."""
     with _damaged(file):
         try:
             content = read_bytes(file)
@@ -209,8 +209,8 @@ def _read(
             return None
         # safetensors reads metadata of files that it opens itself only
         size = int.from_bytes(content[:8], "little")
-        facts = json.loads(content[8 : 8 + size])["__metadata__"]
-        _require(facts["format"] == _FORMATS[file.name])
+        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        _require(metadata["format"] == _FORMATS[file.name])
         arrays = load(content)
         _require(arrays.keys() == known.keys())
         sizes = {_CLASSES: num_classes}
@@ -220,9 +220,9 @@ def _read(
             for axis, length in zip(shape, array.shape, strict=True):
                 _require(sizes.setdefault(axis, length) == length)
         _require(sizes[_PICTURES] > 0)
-    if facts["weights_sha256"] != weights_sha256:
+    if metadata["weights_sha256"] != weights_sha256:
         raise CheckpointError(f"{file}: belongs to other weights; {_AGAIN[file.name]}")
-    return arrays, facts
+    return arrays, metadata
 
 
 @contextlib.contextmanager

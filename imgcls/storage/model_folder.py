@@ -185,12 +185,12 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder / CARD}: not a timm model's{of}: it names no timm `architecture`"
         )
-    # timm kept these facts at the top before 0.9
-    facts = card.get("pretrained_cfg", card)
-    if not isinstance(facts, dict):
+    # timm kept these settings at the top before 0.9
+    cfg = card.get("pretrained_cfg", card)
+    if not isinstance(cfg, dict):
         raise CheckpointError(f"{folder / CARD}: its pretrained_cfg is not usable")
-    outputs = card.get("num_classes", facts.get("num_classes"))
-    names = _names(card, facts)
+    outputs = card.get("num_classes", cfg.get("num_classes"))
+    names = _names(card, cfg)
     if names is None and type(outputs) is int and outputs > 0:
         # each output has weights, so that a number alone cannot ask for terabytes of names
         if outputs > weights_of(folder).stat().st_size:
@@ -209,7 +209,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         "architecture": card["architecture"],
         "num_classes": len(names) if names is not None and outputs is None else outputs,
         "label_names": names,
-        "pretrained_cfg": facts,
+        "pretrained_cfg": cfg,
         "model_args": arguments,
     }
 
@@ -220,8 +220,8 @@ def _told_apart(names: list[str]) -> list[str]:
     return [n if counts[n] == 1 else f"{n} ({number})" for number, n in enumerate(names)]
 
 
-def _names(card: dict[str, Any], facts: dict[str, Any]) -> list[str] | None:
-    names = card.get("label_names") or facts.get("label_names")
+def _names(card: dict[str, Any], cfg: dict[str, Any]) -> list[str] | None:
+    names = card.get("label_names") or cfg.get("label_names")
     if isinstance(names, list):
         return [str(name) for name in names]
     by_number = card.get("id2label") or card.get("label_names")

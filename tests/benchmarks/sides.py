@@ -164,7 +164,7 @@ def loading(who: str, folder: str, model: str, option: str) -> dict[str, Any]:
         passes = lambda: ((len(images), None) for images, _labels in loader)  # noqa: E731
     else:
         from imgcls.engine.device.batches import Normalizer
-        from imgcls.models.card import preprocessing
+        from imgcls.models.card import preprocessing_of
 
         cache = "ram" if option == "cache" else "none"
         fixed = {"amp": "off", "channels_last": True}
@@ -172,7 +172,7 @@ def loading(who: str, folder: str, model: str, option: str) -> dict[str, Any]:
         epochs = itertools.count()
         # as far as timm's loader: normalised float32
         normalizer: Normalizer = parts.normalizer
-        scored = eval_loader(folder, preprocessing(parts.learner.model, "crop"))
+        scored = eval_loader(folder, preprocessing_of(parts.learner.model, "crop"))
 
         def passes() -> Iterator[tuple[int, object]]:
             if option == "eval":
@@ -203,12 +203,12 @@ def evaluation(who: str, folder: str, model: str, option: str) -> dict[str, Any]
         from imgcls.engine.device.runtime import keep_freed_memory
         from imgcls.engine.scoring.inference import predict
         from imgcls.jobs.plan.compute import compute_settings
-        from imgcls.models.card import preprocessing
+        from imgcls.models.card import preprocessing_of
 
         keep_freed_memory()
         compute = compute_settings(str(DEVICE), option, channels_last=True)
         plain = seeded_model(model)
-        facts = preprocessing(plain, "crop")
+        facts = preprocessing_of(plain, "crop")
         net = compute.place(plain)
         batches = eval_loader(folder, facts)
         normalizer = Normalizer(facts.mean, facts.std, compute)

@@ -134,8 +134,8 @@ class Hungry(nn.Module):
 
 def test_the_search_survives_running_out_of_memory():
     """And says why it went no further."""
-    facts = open_subject("test_resnet", "auto").facts
-    subject = Subject("hungry", "hungry", Hungry().eval(), facts, None, None)
+    preprocessing = open_subject("test_resnet", "auto").preprocessing
+    subject = Subject("hungry", "hungry", Hungry().eval(), preprocessing, None, None)
     compute = ComputeSettings(torch.device("cpu"))
     for train in (False, True):
         found = settings.find_batch_size(subject, compute, train=train)

@@ -21,7 +21,7 @@ from imgcls.models.build import (
     create_model,
     freeze_backbone,
     native_img_size,
-    pretrained_facts,
+    pretrained_cfg_of,
 )
 from imgcls.models.catalog.read import load_catalog
 from imgcls.models.hub import check_can_be_had
@@ -48,7 +48,7 @@ def no_hub(monkeypatch, tmp_path):
 def test_dropout_stands_in_front_of_the_classifier(name):
     """In training the same input scores differently; in evaluation it does not."""
     model = make(name, dropout=0.5)
-    size = pretrained_facts(model)["input_size"]
+    size = pretrained_cfg_of(model)["input_size"]
     images = torch.randn(2, *size)
     features = model.forward_features(images)
     model.eval()
@@ -158,8 +158,8 @@ def test_distilled_models_have_two_classifiers():
 def test_img_size_is_built_in_where_it_must_be():
     """A ViT gets other position tables, a ResNet only another fact; no other model changes."""
     assert make("test_vit", img_size=96).pos_embed.shape[1] == 1 + (96 // 16) ** 2
-    assert pretrained_facts(make(img_size=96))["input_size"] == (3, 96, 96)
-    assert pretrained_facts(make())["input_size"] == (3, 160, 160)
+    assert pretrained_cfg_of(make(img_size=96))["input_size"] == (3, 96, 96)
+    assert pretrained_cfg_of(make())["input_size"] == (3, 160, 160)
     assert native_img_size("test_resnet") == 160
 
 
@@ -308,7 +308,7 @@ def test_many_heads_are_all_the_classifier():
 def test_a_frozen_backbone_gets_no_gradients(name):
     """After a backward pass only the classifier has some."""
     model = make(name, freeze_backbone=True)
-    model(torch.randn(2, *pretrained_facts(model)["input_size"])).sum().backward()
+    model(torch.randn(2, *pretrained_cfg_of(model)["input_size"])).sum().backward()
     with_gradients = {
         n.rpartition(".")[0] for n, p in model.named_parameters() if p.grad is not None
     }

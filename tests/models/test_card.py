@@ -15,8 +15,8 @@ from imgcls.models.build import create_model
 from imgcls.models.card import (
     model_card,
     model_from_card,
-    preprocessing,
     preprocessing_from_card,
+    preprocessing_of,
 )
 
 CASES = [
@@ -34,7 +34,7 @@ def test_timm_rebuilds_the_model_from_the_folder(tmp_path, name, img_size):
     """local-dir gives the same logits and the same preprocessing, with no imgcls involved."""
     config = ModelConfig(name=name, num_classes=3, img_size=img_size, dropout=0.1, pretrained=False)
     model = create_model(config).eval()
-    facts = preprocessing(model, "squash")
+    facts = preprocessing_of(model, "squash")
     card = json.loads(json.dumps(model_card(model, ["a", "b", "ü"], facts)))
     (tmp_path / "config.json").write_text(json.dumps(card))
     save_file(model.state_dict(), tmp_path / "model.safetensors")
@@ -58,7 +58,7 @@ def test_timm_rebuilds_a_model_of_other_channels(tmp_path, name, in_chans):
     """The trained first layer is not adapted a second time."""
     config = ModelConfig(name=name, num_classes=3, in_chans=in_chans, pretrained=False)
     model = create_model(config).eval()
-    facts = preprocessing(model, "crop")
+    facts = preprocessing_of(model, "crop")
     assert facts.input_size[0] == len(facts.mean) == len(facts.std) == in_chans
     card = json.loads(json.dumps(model_card(model, ["a", "b", "c"], facts)))
     (tmp_path / "config.json").write_text(json.dumps(card))
@@ -76,10 +76,10 @@ def test_timm_rebuilds_a_model_of_other_channels(tmp_path, name, in_chans):
 def test_preprocessing_is_the_models_own():
     """mean, std, interpolation and crop come from its pretrained_cfg."""
     model = create_model(ModelConfig(name="tf_efficientnet_lite0", num_classes=2, pretrained=False))
-    facts = preprocessing(model, "crop")
+    facts = preprocessing_of(model, "crop")
     assert facts.mean == facts.std == (0.5, 0.5, 0.5)
     assert (facts.interpolation, facts.crop_pct, facts.crop_mode) == ("bicubic", 0.875, "center")
-    assert preprocessing(model, "pad").crop_mode == "border"
+    assert preprocessing_of(model, "pad").crop_mode == "border"
 
 
 GOOD = {

@@ -9,7 +9,7 @@ from imgcls.config.model import ModelConfig
 from imgcls.models.build import (
     classifier_names,
     create_model,
-    pretrained_facts,
+    pretrained_cfg_of,
 )
 from imgcls.models.catalog.read import CURATED, load_catalog
 
@@ -35,7 +35,7 @@ def check_step(model, size):
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 6]))
     assert torch.isfinite(loss)
     loss.backward()
-    first = pretrained_facts(model)["first_conv"]
+    first = pretrained_cfg_of(model)["first_conv"]
     for layer in (first, *classifier_names(model)):
         assert model.get_submodule(layer).weight.grad.abs().sum() > 0, layer
 

@@ -24,7 +24,12 @@ from imgcls.engine.checkpoint.folder import (
 )
 from imgcls.errors import ImgclsError
 from imgcls.models.build import create_model
-from imgcls.models.card import model_card, model_from_card, preprocessing, preprocessing_from_card
+from imgcls.models.card import (
+    model_card,
+    model_from_card,
+    preprocessing_from_card,
+    preprocessing_of,
+)
 from imgcls.results.checkpoint import Sidecar
 from imgcls.storage.runs import fold_is_finished
 
@@ -47,7 +52,7 @@ sys.addaudithook(_audit)
 def original(tmp_path_factory):
     config = ModelConfig(name="test_vit", num_classes=2, img_size=32, pretrained=False)
     model = create_model(config)
-    facts = preprocessing(model, "crop")
+    facts = preprocessing_of(model, "crop")
     state = {
         "progress": {"epoch": 1, "step": 5},
         "optimizer": {0: {"m": torch.ones(4), "t": (1, None, float("inf"))}},

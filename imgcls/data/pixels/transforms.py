@@ -34,7 +34,7 @@ class Transform(ABC):
         return self.finish(self.choose(image.size).cut(image))
 
 
-class PreprocessingFacts(Protocol):
+class PreprocessingLike(Protocol):
     """What a model wants of its pictures, in timm's words."""
 
     @property
@@ -61,13 +61,13 @@ class PreprocessingFacts(Protocol):
 class EvalTransform(Transform):
     """timm's evaluation transform up to uint8, at most one level of 255 from it."""
 
-    def __init__(self, facts: PreprocessingFacts) -> None:
-        _, height, width = facts.input_size
+    def __init__(self, preprocessing: PreprocessingLike) -> None:
+        _, height, width = preprocessing.input_size
         self._size = (width, height)
-        self._crop_pct = facts.crop_pct
-        self._crop_mode = facts.crop_mode
-        self._resample = _resampling(facts.interpolation)
-        self._fill = tuple(round(255 * value) for value in facts.mean)
+        self._crop_pct = preprocessing.crop_pct
+        self._crop_mode = preprocessing.crop_mode
+        self._resample = _resampling(preprocessing.interpolation)
+        self._fill = tuple(round(255 * value) for value in preprocessing.mean)
 
     def choose(self, size: tuple[int, int]) -> Crop:
         """The part that the model is evaluated on."""
@@ -94,14 +94,14 @@ class TrainTransform(Transform):
 
     def __init__(
         self,
-        facts: PreprocessingFacts,
+        preprocessing: PreprocessingLike,
         augment: Augmentation,
         colours: Callable[[Image.Image], Image.Image],
     ) -> None:
-        _, height, width = facts.input_size
+        _, height, width = preprocessing.input_size
         self._size = (width, height)
         self._scale = (augment.scale, 1.0)
-        self._resample = _resampling(facts.interpolation)
+        self._resample = _resampling(preprocessing.interpolation)
         self._flips = (
             (augment.hflip, Image.Transpose.FLIP_LEFT_RIGHT),
             (augment.vflip, Image.Transpose.FLIP_TOP_BOTTOM),
@@ -122,38 +122,38 @@ class TrainTransform(Transform):
         return _pixels(self._colours(image))
 
 
-def eval_transform(facts: PreprocessingFacts) -> Transform:
+def eval_transform(preprocessing: PreprocessingLike) -> Transform:
     """RGB picture to uint8 [3, H, W], the way the model is evaluated."""
-    return EvalTransform(facts)
+    return EvalTransform(preprocessing)
 
 
-def train_transform(facts: PreprocessingFacts, augment: Augmentation) -> Transform:
+def train_transform(preprocessing: PreprocessingLike, augment: Augmentation) -> Transform:
     """RGB picture to uint8 [3, H, W] with the random changes to single pictures.
 
     Raises ConfigError for a policy that timm does not know.
     """
     if augment.keeps_pictures:
-        return eval_transform(facts)
+        return eval_transform(preprocessing)
     colours: Callable[[Image.Image], Image.Image] = _unchanged
     if augment.auto_augment is not None:
-        colours = _policy(facts, augment.color_jitter, augment.auto_augment)
+        colours = _policy(preprocessing, augment.color_jitter, augment.auto_augment)
     elif augment.color_jitter:
         colours = FusedColorJitter(augment.color_jitter)
-    return TrainTransform(facts, augment, colours)
+    return TrainTransform(preprocessing, augment, colours)
 
 
 def _policy(
-    facts: PreprocessingFacts, color_jitter: float, auto_augment: str
+    preprocessing: PreprocessingLike, color_jitter: float, auto_augment: str
 ) -> Callable[[Image.Image], Image.Image]:
     from timm.data import create_transform
 
     try:
         _, policy, _ = create_transform(
-            facts.input_size,
+            preprocessing.input_size,
             is_training=True,
             use_prefetcher=True,
-            interpolation=facts.interpolation,
-            mean=facts.mean,
+            interpolation=preprocessing.interpolation,
+            mean=preprocessing.mean,
             color_jitter=color_jitter or None,
             auto_augment=auto_augment,
             separate=True,

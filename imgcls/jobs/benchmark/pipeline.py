@@ -105,7 +105,9 @@ def time_pipeline(
 def _table(data: str, subject: Subject) -> SampleTable:
     """The pictures, decoded as a checkpoint's training pictures were."""
     if subject.checkpoint is None:
-        return open_source(data, decoding=DecodeSettings(channels=subject.facts.input_size[0]))
+        return open_source(
+            data, decoding=DecodeSettings(channels=subject.preprocessing.input_size[0])
+        )
     trained = checkpoint_config(read_checkpoint(subject.checkpoint))
     pixels = {name: getattr(trained.reading, name) for name in OF_PIXELS}
     return open_source(data, ReadingConfig(**pixels), checkpoint_decoding(trained))
@@ -170,7 +172,7 @@ def _inference(
     compute, whole = setting.compute, _whole_batches(table, setting)
     images = synthetic_images(subject, setting)
     run = make_runner(setting.backend, placed(subject, compute), images, compute)
-    transform = eval_transform(subject.facts)
+    transform = eval_transform(subject.preprocessing)
     workers = _workers(table, setting, config)
     loader = EvalLoader(
         table,
@@ -184,7 +186,7 @@ def _inference(
         transform,
         workers,
         itertools.chain.from_iterable(itertools.repeat(loader)),
-        Normalizer(subject.facts.mean, subject.facts.std, compute).images,
+        Normalizer(subject.preprocessing.mean, subject.preprocessing.std, compute).images,
         run,
         agreement_of(subject, setting, images, run),
     )
@@ -198,7 +200,7 @@ def _training(
     model = placed(subject, compute)
     agreement = agreement_of(subject, setting, images, by_torch(model, compute))
     augment = augmentation(AugmentConfig(), table.defaults, len(table), head_only=False)
-    transform = train_transform(subject.facts, augment)
+    transform = train_transform(subject.preprocessing, augment)
     workers = _workers(table, setting, config)
     loader = TrainLoader(
         table,
@@ -215,7 +217,7 @@ def _training(
         transform,
         workers,
         (batch for epoch in itertools.count() for [batch] in loader.steps(epoch)),
-        Normalizer(subject.facts.mean, subject.facts.std, compute).images,
+        Normalizer(subject.preprocessing.mean, subject.preprocessing.std, compute).images,
         training_step(model, compute, OptimConfig(), compiled=setting.backend == "compile"),
         agreement,
     )

@@ -63,7 +63,7 @@ def placed(subject: Subject, compute: ComputeSettings) -> nn.Module:
 def synthetic_images(subject: Subject, setting: Setting) -> torch.Tensor:
     """Normally distributed pictures, the same each time: float32 [B, C, H, W] on the device."""
     generator = torch.Generator().manual_seed(_SEED)
-    images = torch.randn(setting.batch_size, *subject.facts.input_size, generator=generator)
+    images = torch.randn(setting.batch_size, *subject.preprocessing.input_size, generator=generator)
     compute = setting.compute
     return images.to(compute.device).contiguous(memory_format=compute.memory_format)
 
@@ -116,7 +116,7 @@ def timed(
         precision=setting.precision,
         channels_last=setting.compute.channels_last,
         batch_size=setting.batch_size,
-        input_size=subject.facts.input_size,
+        input_size=subject.preprocessing.input_size,
         parameters=count_parameters(subject.model)[1],
         macs=subject.macs,
         warmup_batches=timing.warmup_batches,

@@ -17,8 +17,8 @@ from imgcls.models.build import create_model
 from imgcls.models.card import (
     Preprocessing,
     model_from_card,
-    preprocessing,
     preprocessing_from_card,
+    preprocessing_of,
 )
 from imgcls.storage.pointers import find_checkpoint
 
@@ -34,7 +34,7 @@ class Subject:
     name: str
     architecture: str
     model: nn.Module
-    facts: Preprocessing
+    preprocessing: Preprocessing
     macs: int | None
     checkpoint: Path | None
 
@@ -61,14 +61,16 @@ def open_subject(name: str, img_size: int | str) -> Subject:
             {"name": name, "pretrained": False, "img_size": img_size}
         )
         model: nn.Module = create_model(config).eval()
-        facts = preprocessing(model, "crop")
-        return Subject(name, name, model, facts, count_macs(model, facts.input_size), None)
+        preprocessing = preprocessing_of(model, "crop")
+        return Subject(
+            name, name, model, preprocessing, count_macs(model, preprocessing.input_size), None
+        )
     checkpoint = read_checkpoint(find_checkpoint(path))
     if img_size != "auto":
         raise ModelError("--img-size: a checkpoint is timed at its own input size; leave it out")
     model = model_from_card(checkpoint.card)
     load_weights(model, checkpoint)
-    facts = preprocessing_from_card(checkpoint.card)
-    macs = count_macs(model, facts.input_size)
+    preprocessing = preprocessing_from_card(checkpoint.card)
+    macs = count_macs(model, preprocessing.input_size)
     architecture = str(checkpoint.card["architecture"])
-    return Subject(name, architecture, model.eval(), facts, macs, checkpoint.folder)
+    return Subject(name, architecture, model.eval(), preprocessing, macs, checkpoint.folder)

@@ -24,7 +24,7 @@ from imgcls.engine.device.runtime import (
 )
 from imgcls.engine.scoring.backends import by_torch
 from imgcls.engine.training.probe import training_step
-from imgcls.models.card import preprocessing
+from imgcls.models.card import preprocessing_of
 
 # pictures in a measured step: enough for the kernels' speed, few enough for a slow machine
 _PICTURES = 8
@@ -109,7 +109,7 @@ def _measure(
     model: nn.Module, candidates: list[ComputeSettings], pictures: int, *, trains: bool
 ) -> dict[ComputeSettings, float]:
     """The shortest step of each candidate, in turn; {} where all training is short."""
-    input_size = preprocessing(model, "crop").input_size
+    input_size = preprocessing_of(model, "crop").input_size
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(_PICTURES, *input_size, generator=generator)
     times_s: dict[ComputeSettings, float] = {}

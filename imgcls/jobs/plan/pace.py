@@ -21,7 +21,7 @@ from imgcls.engine.device.memory import (
 )
 from imgcls.engine.training.optim import BASE_BATCH, default_lr
 from imgcls.engine.training.probe import training_step
-from imgcls.models.card import preprocessing
+from imgcls.models.card import preprocessing_of
 
 # where an epoch has fewer updates than this, small sets learn too little from it
 _UPDATES_PER_EPOCH = 32
@@ -130,7 +130,7 @@ def memory_for(model: nn.Module, compute: ComputeSettings) -> Memory:
     On cuda each size is tried, with a tenth to spare. Elsewhere running out would end the process,
     so it goes by the guess, with half as much to spare: six models took 0.80 to 1.34 times it.
     """
-    input_size = preprocessing(model, "crop").input_size
+    input_size = preprocessing_of(model, "crop").input_size
     if compute.device.type == "cuda":
         step = training_step(compute.place(model), compute, OptimConfig())
 

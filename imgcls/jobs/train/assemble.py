@@ -44,7 +44,7 @@ from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.plan.recipe import Recipe
 from imgcls.jobs.train.caches import PictureCache, RunCaches
 from imgcls.models.build import checkpoint_gradients, create_model
-from imgcls.models.card import Preprocessing, model_card, preprocessing
+from imgcls.models.card import Preprocessing, model_card, preprocessing_of
 from imgcls.models.groups import backbone_groups, freeze_but_last
 from imgcls.models.head import ClassifierAlone, classifier_alone
 
@@ -74,7 +74,7 @@ def assemble(
     config, data, recipe, compute = plan.config, plan.data, plan.recipe, plan.compute
     set_seed(derive_seed(config.runtime.seed, "model", fold))
     whole, weights = _build_model(config.model, recipe, load_weights=load_weights)
-    facts = preprocessing(whole, config.data.resize_mode)
+    preprocessing = preprocessing_of(whole, config.data.resize_mode)
     whole = compute.place(whole)
     model = _alone(whole, config.model) if recipe.from_features else whole
     # the average is a plain copy; compiling comes after, and in place, to keep timm's key names
@@ -85,7 +85,7 @@ def assemble(
     pictures = len(data.rows("train", fold))
     smallest = smallest_batch(pictures, plan.pace.batch_size, plan.pace.grad_accum)
     if smallest == 1 and not (recipe.augment.mixes or recipe.from_features):
-        _require_trains_on_one(model, trainable, facts, plan.pace, config.model.name)
+        _require_trains_on_one(model, trainable, preprocessing, plan.pace, config.model.name)
     if config.runtime.compile:
         require_compiler(compute.device)
         model.compile()
@@ -93,7 +93,7 @@ def assemble(
     normalizer = (
         FeatureInput(compute)
         if recipe.from_features
-        else Normalizer(facts.mean, facts.std, compute)
+        else Normalizer(preprocessing.mean, preprocessing.std, compute)
     )
     learner = Learner(
         model=model,
@@ -116,11 +116,11 @@ def assemble(
         # of the average, because a checkpoint's weights are loaded into that
         scored = model if average is None else average.model
         assert isinstance(scored, ClassifierAlone)
-        features = partial(caches.features.of, scored, facts, bad_images)
+        features = partial(caches.features.of, scored, preprocessing, bad_images)
         train_batches, val_batches = _feature_loaders(plan, fold, features)
     else:
-        train_batches = _train_loader(plan, fold, facts, bad_images, caches.pictures)
-        val_batches = _val_loader(plan, fold, facts, bad_images, caches.pictures)
+        train_batches = _train_loader(plan, fold, preprocessing, bad_images, caches.pictures)
+        val_batches = _val_loader(plan, fold, preprocessing, bad_images, caches.pictures)
     parts = Parts(
         learner=learner,
         train_batches=train_batches,
@@ -133,8 +133,8 @@ def assemble(
         calibrates=recipe.from_weights,
         val_groups=_val_groups(data, fold),
     )
-    card = model_card(whole, data.class_names, facts)
-    return Assembly(fold, parts, facts, card, bad_images, caches, weights)
+    card = model_card(whole, data.class_names, preprocessing)
+    return Assembly(fold, parts, preprocessing, card, bad_images, caches, weights)
 
 
 def _build_model(
@@ -186,17 +186,17 @@ def _val_groups(data: DataPlan, fold: int) -> dict[str, str] | None:
 
 
 def _require_trains_on_one(
-    model: nn.Module, trainable: Trainable, facts: Preprocessing, pace: Pace, name: str
+    model: nn.Module, trainable: Trainable, preprocessing: Preprocessing, pace: Pace, name: str
 ) -> None:
     """Raise ConfigError where a batch of one picture comes and the batch norm needs more."""
     # with all that is ever trained; each epoch begins by saying what it trains
     trainable.begin_epoch(model, pace.epochs)
-    if not trains_on_one_picture(model, facts.input_size):
+    if not trains_on_one_picture(model, preprocessing.input_size):
         raise ConfigError(
             f"data.batch_size (--batch-size) {pace.batch_size}: leaves single pictures of "
-            f"{facts.input_size[1]} pixels, on which {name}'s batch norm cannot be trained; give "
-            "--batch-size 4 or more, a larger --img-size, or a model without batch norm, such as "
-            "vit_tiny_patch16_224"
+            f"{preprocessing.input_size[1]} pixels, on which {name}'s batch norm cannot be "
+            "trained; give --batch-size 4 or more, a larger --img-size, or a model without batch "
+            "norm, such as vit_tiny_patch16_224"
         )
 
 
@@ -220,14 +220,14 @@ def _trainable(model: nn.Module, recipe: Recipe) -> Trainable:
 
 
 def _train_loader(
-    plan: Plan, fold: int, facts: Preprocessing, bad_images: BadImages, cache: PictureCache
+    plan: Plan, fold: int, preprocessing: Preprocessing, bad_images: BadImages, cache: PictureCache
 ) -> TrainLoader:
     """The pictures that a fold trains on, changed at random."""
     augment = plan.recipe.augment
     return TrainLoader(
-        cache.for_training(plan.data.table, facts),
+        cache.for_training(plan.data.table, preprocessing),
         plan.data.rows("train", fold),
-        train_transform(facts, augment),
+        train_transform(preprocessing, augment),
         batch_size=plan.pace.batch_size,
         grad_accum=plan.pace.grad_accum,
         seed=derive_seed(plan.config.runtime.seed, "samples", fold),
@@ -240,15 +240,15 @@ def _train_loader(
 
 
 def _val_loader(
-    plan: Plan, fold: int, facts: Preprocessing, bad_images: BadImages, cache: PictureCache
+    plan: Plan, fold: int, preprocessing: Preprocessing, bad_images: BadImages, cache: PictureCache
 ) -> EvalLoader:
     """The pictures that a fold is validated on, in evaluation order."""
     rows = plan.data.rows("val", fold)
     if not len(rows):
         raise DataError(f"the val split of fold {fold} has no pictures")
-    transform = eval_transform(facts)
+    transform = eval_transform(preprocessing)
     return EvalLoader(
-        cache.for_evaluation(plan.data.table, facts, transform),
+        cache.for_evaluation(plan.data.table, preprocessing, transform),
         rows,
         transform,
         batch_size=plan.pace.batch_size,

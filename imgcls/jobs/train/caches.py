@@ -29,26 +29,26 @@ class PictureCache:
         self._plan = plan
         self._slots: dict[str, PixelSlots] = {}
 
-    def for_training(self, table: SampleTable, facts: Preprocessing) -> SampleTable:
+    def for_training(self, table: SampleTable, preprocessing: Preprocessing) -> SampleTable:
         """The table with whole pictures kept small, for random crops."""
         if self._plan.mode == "none":
             return table
-        rows, side = self._plan.train_rows, whole_side(max(facts.input_size[1:]))
-        resample = Image.Resampling[facts.interpolation.upper()]
+        rows, side = self._plan.train_rows, whole_side(max(preprocessing.input_size[1:]))
+        resample = Image.Resampling[preprocessing.interpolation.upper()]
         # nothing else of the preprocessing is in a whole picture
-        made_by = {"interpolation": facts.interpolation}
+        made_by = {"interpolation": preprocessing.interpolation}
         slots = self._slots_for("train", table, rows, (side, side), made_by)
         images = CachedImages(table.images, rows, slots, Squeezed(side, resample), final=False)
         return replace(table, images=images)
 
     def for_evaluation(
-        self, table: SampleTable, facts: Preprocessing, transform: Transform
+        self, table: SampleTable, preprocessing: Preprocessing, transform: Transform
     ) -> SampleTable:
         """The table with the very crops kept that the model is evaluated on."""
         if self._plan.mode == "none":
             return table
-        rows, (_, height, width) = self._plan.val_rows, facts.input_size
-        slots = self._slots_for("val", table, rows, (height, width), facts.to_json())
+        rows, (_, height, width) = self._plan.val_rows, preprocessing.input_size
+        slots = self._slots_for("val", table, rows, (height, width), preprocessing.to_json())
         images = CachedImages(table.images, rows, slots, transform.choose, final=True)
         return replace(table, images=images)
 

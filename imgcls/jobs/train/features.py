@@ -44,7 +44,7 @@ class FeatureStore:
     def of(
         self,
         alone: ClassifierAlone,
-        facts: Preprocessing,
+        preprocessing: Preprocessing,
         bad_images: BadImages,
         *,
         run: Path | None = None,
@@ -58,8 +58,8 @@ class FeatureStore:
         """
         key = _backbone_key(alone)
         if self._held is None or self._held[0] != key:
-            folder = None if run is None else self._folder(run, key, facts)
-            self._held = (key, self._compute(alone, facts, folder, bad_images, on_batch))
+            folder = None if run is None else self._folder(run, key, preprocessing)
+            self._held = (key, self._compute(alone, preprocessing, folder, bad_images, on_batch))
         found = self._held[1]
         bad_images.meet(list(found.bad.values()))
         return found
@@ -67,7 +67,7 @@ class FeatureStore:
     def _compute(
         self,
         alone: ClassifierAlone,
-        facts: Preprocessing,
+        preprocessing: Preprocessing,
         folder: Path | None,
         bad_images: BadImages,
         on_batch: Callable[[int, int], None],
@@ -85,7 +85,7 @@ class FeatureStore:
             file = None if folder is None else FeatureFile(folder / f"view-{view}")
             lacking = set(wanted.tolist())
             for found_rows, found in self._view(
-                alone, facts, view, wanted, file=file, bad_images=bad_images
+                alone, preprocessing, view, wanted, file=file, bad_images=bad_images
             ):
                 lacking.difference_update(found_rows.tolist())
                 if values is None:
@@ -103,14 +103,14 @@ class FeatureStore:
         why = "could not be read when its features were computed"
         return {row: met.get(table.keys[row], bad_image(table, row, why)) for row in sorted(rows)}
 
-    def _folder(self, run: Path, key: str, facts: Preprocessing) -> Path | None:
+    def _folder(self, run: Path, key: str, preprocessing: Preprocessing) -> Path | None:
         """Where in the run's folder these features are kept; None where they cannot be."""
         plan = self._plan
         made_by: dict[str, Any] = {
             "backbone": key,
             "pictures": plan.data.table.fingerprint(),
             "split": hashlib.sha256("/".join(plan.data.assignment.split).encode()).hexdigest(),
-            "preprocessing": facts.to_json(),
+            "preprocessing": preprocessing.to_json(),
             "views": repr(plan.recipe.augment) if plan.recipe.feature_views > 1 else None,
             "seed": plan.config.runtime.seed,
             # what last bits hang on
@@ -128,7 +128,7 @@ class FeatureStore:
     def _view(
         self,
         alone: ClassifierAlone,
-        facts: Preprocessing,
+        preprocessing: Preprocessing,
         view: int,
         wanted: np.ndarray,
         *,
@@ -148,7 +148,9 @@ class FeatureStore:
         loader = EvalLoader(
             plan.data.table,
             left,
-            eval_transform(facts) if view == 0 else train_transform(facts, plan.recipe.augment),
+            eval_transform(preprocessing)
+            if view == 0
+            else train_transform(preprocessing, plan.recipe.augment),
             batch_size=size,
             workers=plan.loading.workers,
             device_type=plan.compute.device.type,
@@ -157,7 +159,7 @@ class FeatureStore:
             # of more than a batch none to be read means that a disk or a mount has gone
             is_rest=next_position > 0 and len(left) <= size,
         )
-        normalizer = Normalizer(facts.mean, facts.std, plan.compute)
+        normalizer = Normalizer(preprocessing.mean, preprocessing.std, plan.compute)
         remaining = iter(left.tolist())
         for batch, features in extract_features(alone, loader, normalizer, plan.compute):
             # in order, without those that could not be read

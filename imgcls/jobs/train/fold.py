@@ -104,7 +104,7 @@ def train_fold(
     assembly.bad_images.tell(partial(_image_skipped, emit))
     features_of = partial(
         caches.features.of,
-        facts=assembly.preprocessing,
+        preprocessing=assembly.preprocessing,
         bad_images=assembly.bad_images,
         run=run,
         on_batch=partial(_features_done, emit, stop),

@@ -229,18 +229,18 @@ def _bury(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
-    facts = trial.user_attrs
+    attrs = trial.user_attrs
     state = _STATES[trial.state]
     pruned_at = list(trial.intermediate_values.values())
-    error = facts.get("error", "its process died") if state == "failed" else None
+    error = attrs.get("error", "its process died") if state == "failed" else None
     return TrialRecord(
         number=root(trial),
         state=state,
-        value=trial.value if state == "complete" else facts.get("best"),
+        value=trial.value if state == "complete" else attrs.get("best"),
         params=trial.params or trial.system_attrs.get("fixed_params", {}),
-        epochs=facts.get("epochs", len(pruned_at)),
-        elapsed_s=facts.get("elapsed_s", 0.0),
-        run=facts.get("run"),
-        is_start=facts.get("start", False),
+        epochs=attrs.get("epochs", len(pruned_at)),
+        elapsed_s=attrs.get("elapsed_s", 0.0),
+        run=attrs.get("run"),
+        is_start=attrs.get("start", False),
         error=error,
     )

@@ -244,6 +244,6 @@ def _columns(space: dict[str, Any]) -> list[str]:
     return [*(f.name for f in fields(TrialRecord) if f.name != "params"), *space]
 
 
-def _row(record: TrialRecord) -> dict[str, Any]:
-    facts = record.to_json()
-    return {**facts.pop("params"), **facts}
+def _row(trial: TrialRecord) -> dict[str, Any]:
+    row = trial.to_json()
+    return {**row.pop("params"), **row}

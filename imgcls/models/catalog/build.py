@@ -33,8 +33,8 @@ def build_catalog(known: Mapping[str, Any] | None = None) -> dict[str, Any]:
         tags.setdefault(name, []).append(tag)
     models = {}
     for name in timm.list_models():
-        facts = get_pretrained_cfg(name)
-        size = list(facts.input_size) if facts is not None else [3, 224, 224]
+        cfg = get_pretrained_cfg(name)
+        size = list(cfg.input_size) if cfg is not None else [3, 224, 224]
         earlier = (known or {}).get(name)
         count = earlier[1] if earlier is not None and earlier[2] == size else count_parameters(name)
         family = timm.models.model_entrypoint(name).__module__.rpartition(".")[2]
