@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import operator
 import os
+import re
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, overload
 
+import psutil
 import torch
 from torch import nn
 
@@ -122,10 +125,25 @@ def _save_parts(  # noqa: PLR0917  as scripts call it
         ) from error
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
         if not folder.exists():
             return checkpoint_folder.save_checkpoint(snapshot, folder)
         new = folder.with_name(f"{TEMPORARY_PREFIX}next-{folder.name}-{os.getpid()}")
-        return replace_folder(checkpoint_folder.save_checkpoint(snapshot, new), folder)
+        try:
+            return replace_folder(checkpoint_folder.save_checkpoint(snapshot, new), folder)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes had written of the folder's next content."""
+    name = re.escape(folder.name)
+    kinds = rf"(?:{name}|next-{name}|removed-{name}|{re.escape(TEMPORARY_PREFIX)}next-{name}-\d+)"
+    leftover = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}{kinds}-(\d+)")
+    for part in folder.parent.glob(f"{TEMPORARY_PREFIX}*"):
+        found = leftover.fullmatch(part.name)
+        if found is not None and not psutil.pid_exists(int(found[1])):
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _check_kinds(**arguments: tuple[Any, bool]) -> None:

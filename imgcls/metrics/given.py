@@ -105,10 +105,11 @@ def given_predictions(
 
     Raises DataError as GivenPredictions does, and for another number of classes.
     """
-    probabilities = as_array(probs)
+    # copies: a script may use its buffers again
+    labels, probabilities, decisions = (np.array(as_array(a)) for a in (targets, probs, preds))
     if probabilities.ndim > 1:
         require_classes(num_classes, probabilities)
-    return GivenPredictions(as_array(targets), probabilities, as_array(preds))
+    return GivenPredictions(labels, probabilities, decisions)
 
 
 def joined(parts: Sequence[Predictions | GivenPredictions]) -> Predictions | GivenPredictions:

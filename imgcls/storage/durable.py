@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import glob
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # what making a folder answers where a file is; on Windows the last, below a file
 _IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 _LONGEST_POINTER_BYTES = 4096
+# of Linux's renameat2(2)
+_HERE, _RENAME_EXCHANGE = -100, 2
 # what a file system answers that has no flushing of folders
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -167,18 +171,29 @@ def remove_folder(folder: Path) -> None:
 def replace_folder(new: Path, final: Path) -> Path:
     """Give a finished folder the name of another one, which is removed; the name's path.
 
-    Both are whole at every instant. Raises OSError, with the earlier one back in its place.
+    On Linux the name leads to one of the two at every instant; elsewhere it is gone for the time of
+    a rename. Raises OSError, with the earlier one back in its place.
     """
     old = final.with_name(f"{TEMPORARY_PREFIX}removed-{final.name}-{os.getpid()}")
-    final.rename(old)
-    try:
-        new.rename(final)
-    except OSError:
-        old.rename(final)
-        raise
+    if _exchange(new, final):
+        new.rename(old)
+    else:
+        final.rename(old)
+        try:
+            new.rename(final)
+        except BaseException:
+            old.rename(final)
+            raise
     sync_folder(final.parent)
     shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders have each other's names from one instant on; False where there is no way."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    names = os.fsencode(one.absolute()), os.fsencode(other.absolute())
+    return swap is not None and swap(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE) == 0
 
 
 def point(link: Path, target_name: str) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +22,7 @@ from torch.optim import lr_scheduler
 
 import imgcls
 from imgcls.errors import CheckpointError, ConfigError, DeviceError, ModelError, OutputError
+from imgcls.storage import durable
 
 NAMES = ["china", "flower", "violet"]
 SIZE = {"input_size": (3, 32, 32), "crop_pct": 1.0}
@@ -293,22 +299,76 @@ def test_a_checkpoint_is_replaced_and_nothing_else(tmp_path):
         save(old / "x")
 
 
-def test_an_earlier_checkpoint_stays_where_the_next_cannot_be_written(tmp_path, monkeypatch):
-    """A full disk, or a rename that fails."""
-    from pathlib import Path
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
+def test_a_script_that_is_killed_while_it_saves_leaves_a_whole_checkpoint(tmp_path):
+    """At whatever instant; the next save removes what it had begun."""
+    script = tmp_path / "script.py"
+    script.write_text(SAVED_UNTIL_KILLED, encoding="utf-8")
+    done = subprocess.run([sys.executable, script, tmp_path], check=True, capture_output=True)
+    assert done.stdout.split() == [b"whole"] * 12
+    save(tmp_path / "best", epoch=7)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "script.py"]
 
+
+SAVED_UNTIL_KILLED = """
+import itertools, os, signal, sys, time, timm, imgcls
+names, path = ["a", "b", "c"], sys.argv[1] + "/best"
+model = timm.create_model("test_resnet", num_classes=3)
+imgcls.save_checkpoint(model, None, 0, {}, path, class_names=names)
+for number in range(12):
+    child = os.fork()
+    while not child:
+        imgcls.save_checkpoint(model, None, 1, {}, path, class_names=names)
+    time.sleep(0.1 + 0.013 * number)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    imgcls.load_checkpoint(model, path, "cpu")
+    print("whole")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two folders cannot change places")
+def test_a_checkpoint_is_there_at_every_instant_while_it_is_replaced(tmp_path):
+    """Seen by another thread that never stops to look."""
     saved = save(tmp_path / "best")
-    rename = Path.rename
+    missed, done = [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            if not (saved / "checkpoint.json").is_file():
+                missed.append(time.monotonic())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for epoch in range(2, 12):
+            save(saved, epoch=epoch)
+    finally:
+        done.set()
+        watcher.join()
+    assert missed == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_earlier_checkpoint_comes_back_where_the_next_cannot_take_its_place(
+    tmp_path, monkeypatch, error
+):
+    """Where two folders cannot change places: a rename that fails, or a Ctrl-C between the two."""
+    saved, rename = save(tmp_path / "best"), Path.rename
 
     def fail(self, target):
         if Path(target) == saved and "next" in self.name:
-            raise OSError(28, "No space left on device")
+            raise error
         return rename(self, target)
 
+    monkeypatch.setattr(durable, "_exchange", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OutputError, match="the disk is full"):
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OutputError):
         save(saved, epoch=2)
     assert load(make(), saved)["epoch"] == 1
+    monkeypatch.setattr(Path, "rename", rename)
+    assert load(make(), save(saved, epoch=3))["epoch"] == 3
 
 
 def changed_head():

@@ -71,6 +71,19 @@ def test_decisions_need_not_be_the_likeliest_class():
     assert np.isnan(found["top_3_accuracy"])
 
 
+def test_buffers_that_are_used_again_change_nothing():
+    """What was taken in is a copy, of arrays and of tensors."""
+    p = some_predictions(20, 3)
+    calculator = in_batches(MetricsCalculator(3), p, 20)
+    expected = calculator.compute()
+    again, probs = MetricsCalculator(3), torch.from_numpy(p.probabilities.copy())
+    targets = p.labels.copy()
+    again.update(p.predicted, targets, probs)
+    probs.fill_(1 / 3)
+    targets[:] = 0
+    assert again.compute() == expected
+
+
 @pytest.mark.parametrize("form", ["tensors", "lists", "half"])
 def test_tensors_and_lists_are_taken(form):
     """Tensors that need gradients and bfloat16 too."""
