@@ -54,6 +54,14 @@ def test_a_trainer_locks_its_run_and_keeps_its_history(tmp_path, photos):
     trainer = imgcls.Trainer.begin(config, [watch])
     assert trainer.train_fold(0).epochs_run == 2
     assert seen == [1, 2]
+    own = trainer.validate_epoch()
+    model = timm.create_model("test_resnet", num_classes=3)
+    batches = [(torch.zeros(n, 3, 32, 32), torch.arange(n)) for n in (3, 2)]
+    given = trainer.validate_epoch(model, batches, torch.nn.CrossEntropyLoss(), 3)
+    assert set(own) - set(given) <= {"val_temperature", "val_calibrated_loss"}
+    assert set(given) <= set(own)
+    with pytest.raises(ConfigError, match="give the dataloader"):
+        trainer.validate_epoch(model)
 
 
 def test_a_signal_saves_and_the_same_trainer_goes_on(tmp_path, photos):
