@@ -25,7 +25,6 @@ class PredictConfig(Config):
         "checkpoint",
         "output",
         "top_k",
-        "ensemble",
         "tta",
         "sets",
         "max_error",
