@@ -29,9 +29,13 @@ from imgcls.metrics.predictions import Predictions, cross_entropies
 from imgcls.metrics.selective import fit_answer_threshold
 
 RESAMPLES = 200
-VAL_SHARE = 0.4
 COVERAGE, FALSE_ALARMS = 0.9, 0.05
-MAX_ERRORS = (0.05, 0.1)
+MAX_ERRORS = (0.05, 0.1, 0.2)
+SETS = (
+    "pictures", "val", "accuracy", "coverage", "macro coverage", "mean size",
+    "classes with an own threshold", "`unlike`",
+)  # fmt: skip
+ANSWERS = ("pictures", "`--max-error`", "answers at all", "answered", "wrong of these", "broken")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +68,19 @@ def pool_of(fold: Path, table: Path) -> Pool:
     return Pool(labels[~known], units[~known], shares, logits, distances)
 
 
-def divide(pool: Pool, seed: int) -> np.ndarray:
+def divide(pool: Pool, seed: int, share: float) -> np.ndarray:
     """Which pictures are val: of each class's units a share, at least one; bool [N]."""
     rng = np.random.default_rng(seed)
     val = np.zeros(len(pool.labels), bool)
     for label in np.unique(pool.labels):
         units = rng.permutation(np.unique(pool.units[pool.labels == label]))
-        val |= np.isin(pool.units, units[: max(1, round(VAL_SHARE * len(units)))])
+        val |= np.isin(pool.units, units[: max(1, round(share * len(units)))])
     return val
 
 
-def outcome(pool: Pool, seed: int, *, chosen: bool) -> dict[str, float]:
+def outcome(pool: Pool, seed: int, share: float, *, chosen: bool) -> dict[str, float]:
     """One resample. chosen: val chooses epoch and temperature; else the last, and 1."""
-    val = divide(pool, seed)
+    val = divide(pool, seed, share)
     test = ~val
     units = None if len(np.unique(pool.units)) == len(pool.units) else pool.units[val]
     epoch, temperature = len(pool.logits) - 1, 1.0
@@ -99,6 +103,7 @@ def outcome(pool: Pool, seed: int, *, chosen: bool) -> dict[str, float]:
     inside = members[np.arange(len(members)), p.labels[test]]
     by_class = [inside[p.labels[test] == label].mean() for label in np.unique(p.labels[test])]
     found = {
+        "val": len(np.unique(pool.units[val])),
         "accuracy": p.correct[test].mean(),
         "coverage": inside.mean(),
         "macro": np.mean(by_class),
@@ -112,6 +117,7 @@ def outcome(pool: Pool, seed: int, *, chosen: bool) -> dict[str, float]:
         answered = p.confidences[test] >= threshold
         error = 1 - p.correct[test][answered].mean() if answered.any() else 0.0
         found |= {
+            f"any {max_error}": answered.any(),
             f"answered {max_error}": answered.mean(),
             f"error {max_error}": error if answered.any() else np.nan,
             f"broken {max_error}": error > max_error,
@@ -121,27 +127,26 @@ def outcome(pool: Pool, seed: int, *, chosen: bool) -> dict[str, float]:
     return found | {"alarms": alarms.mean()}
 
 
-def report(name: str, pool: Pool) -> None:
-    """Two lines: with val's choice of epoch and temperature, and without."""
-    for chosen in (True, False):
-        results = [outcome(pool, seed, chosen=chosen) for seed in range(RESAMPLES)]
-        by_name = {key: np.array([r[key] for r in results]) for key in results[0]}
-        mean = {key: float(np.nanmean(values)) for key, values in by_name.items()}
+def report(name: str, pool: Pool) -> tuple[list[list[str]], list[list[str]]]:
+    """The rows of the tables SETS and ANSWERS."""
+    sets, answers = [], []
+    for what, share, chosen in (
+        (name, 0.4, True),
+        (f"{name}, last epoch", 0.4, False),
+        (f"{name}, small val", 0.05, True),
+    ):
+        results = [outcome(pool, seed, share, chosen=chosen) for seed in range(RESAMPLES)]
+        by_name = {key: np.array([r[key] for r in results], float) for key in results[0]}
+        with np.errstate(invalid="ignore"):
+            mean = {key: np.nansum(v) / np.isfinite(v).sum() for key, v in by_name.items()}
         error = by_name["alarms"].std(ddof=1) / math.sqrt(RESAMPLES)
-        cells = [
-            name if chosen else f"{name}, last epoch",
-            f"{mean['accuracy']:.1%}",
-            f"{mean['coverage']:.1%}",
-            f"{mean['macro']:.1%}",
-            f"{mean['size']:.2f}",
-            f"{mean['own']:.0%}",
-            *(
-                " / ".join(f"{mean[f'{what} {m}']:.1%}" for what in ("answered", "error", "broken"))
-                for m in MAX_ERRORS
-            ),
-            f"{mean['alarms']:.1%} ± {error:.1%}",
-        ]
-        print(f"| {' | '.join(cells)} |", flush=True)
+        shares = [f"{mean[key]:.1%}" for key in ("accuracy", "coverage", "macro")]
+        last = [f"{mean['size']:.2f}", f"{mean['own']:.0%}", f"{mean['alarms']:.2%} ± {error:.2%}"]
+        sets.append([what, f"{mean['val']:.0f}", *shares, *last])
+        for m in MAX_ERRORS:
+            parts = [f"{mean[f'{key} {m}']:.1%}" for key in ("any", "answered", "error", "broken")]
+            answers.append([what, str(m), *(part.replace("nan%", "") for part in parts)])
+    return sets, answers
 
 
 def main() -> None:
@@ -152,11 +157,7 @@ def main() -> None:
     chosen = parser.parse_args()
     small = ("--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "20")
     recipe = (*RECIPE, "--weights", chosen.weights)
-    print(
-        "| set | accuracy | coverage | macro coverage | size | classes with a threshold of their "
-        "own | --max-error 0.05: answered / wrong / broken | 0.1 | --unlike 0.05: false alarms |"
-    )
-    print(f"|{'---|' * 9}")
+    rows: tuple[list[list[str]], list[list[str]]] = [], []
     for name, pictures, shares, options in (
         ("digits", digits(), (0.3, 0.1), small),
         ("emoji", emoji(chosen.emoji), (0.35, 0.1), recipe),
@@ -164,10 +165,14 @@ def main() -> None:
         table = write_table(pictures, shares, chosen.work / name)
         fold = train(table, "guarantees", (*options, "--keep", "all"))
         pool = pool_of(fold, table)
-        count, units = len(pool.labels), len(np.unique(pool.units))
-        classes = len(pool.prevalence)
-        print(f"{name}: {count} pictures in {units} units, {classes} classes", flush=True)
-        report(name, pool)
+        units = len(np.unique(pool.units))
+        print(f"{name}: {len(pool.labels)} pictures, {units} units, {len(pool.prevalence)} classes")
+        for all_rows, own_rows in zip(rows, report(name, pool), strict=True):
+            all_rows.extend(own_rows)
+    for title, table_rows in zip((SETS, ANSWERS), rows, strict=True):
+        print()
+        for row in (title, ["---"] * len(title), *table_rows):
+            print(f"| {' | '.join(row)} |")
 
 
 if __name__ == "__main__":
