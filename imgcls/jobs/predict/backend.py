@@ -133,7 +133,7 @@ class BackendChoice:
             try:
                 running[name] = self._by(name, scorers, backends)
             except RequestError as error:
-                problems.append(str(error))
+                problems.append(str(error).removeprefix("--backend "))
                 continue
             tried[name] = self._compared(running[name], reference, batches, rounds=_ROUNDS)
             if not tried[name].agrees(self._tolerance):
@@ -160,7 +160,7 @@ class BackendChoice:
                 check_backend(name, self._predictor.compute)
                 found.append(name)
             except RequestError as error:  # noqa: PERF203  of two
-                problems.append(str(error))
+                problems.append(str(error).removeprefix("--backend "))
         return found, problems
 
     def _backends(self, scorers: Sequence[Scorer], batch: InputBatch) -> list[Backends]:
