@@ -57,6 +57,16 @@ def _own_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("IMGCLS_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(autouse=True)
+def _loaders_are_looked_after_often(monkeypatch):
+    """torch looks every five seconds for loader processes that died, or that should have ended."""
+    if "torch" in sys.modules:
+        from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter as Batches
+
+        monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
+        monkeypatch.setattr(Batches._try_get_data, "__defaults__", (0.2,))
+
+
 @dataclass(frozen=True)
 class Finished:
     """How a command ended."""

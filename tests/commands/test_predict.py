@@ -494,18 +494,25 @@ def test_a_terminal_gets_a_table(place, width):
     assert ("Then" in text) == (width > 60)
 
 
+AS_TYPED = f"{sys.executable} -m imgcls predict photos --checkpoint outputs/single --device cpu"
+
+
 def test_a_reader_that_has_gone_is_no_failure(place):
     """`imgcls predict ... | head -1` ends well, and says nothing of it."""
-    run = f"{sys.executable} -m imgcls predict photos --checkpoint outputs/single --device cpu"
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{run} --batch-size 1 | head -1"],
+        ["bash", "-o", "pipefail", "-c", f"{AS_TYPED} --batch-size 1 | head -1"],
         cwd=place, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == ",".join(COLUMNS) + "\n"
     assert "imgcls:" not in done.stderr
+
+
+@pytest.mark.slow  # with another command in tests/cli/test_process.py, quickly
+def test_a_closed_output_is_a_failure(place):
+    """`imgcls predict ... >&-` says in one line that nothing could be written."""
     closed = subprocess.run(
-        ["bash", "-c", f"{run} >&-"],
+        ["bash", "-c", f"{AS_TYPED} >&-"],
         cwd=place, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert closed.returncode == 1

@@ -7,17 +7,18 @@ import errno
 import json
 import os
 import shutil
+import signal
 import socket
-import subprocess
-import sys
 
 import pytest
 import torch
 from conftest import tiny_config
 from safetensors.torch import load_file
+from torch.utils.data import get_worker_info
 
 from imgcls.config.load import load_config
 from imgcls.config.run import ResumeConfig, TrainConfig
+from imgcls.data.table import ImageStore
 from imgcls.engine.training.events import EpochDone, StepDone
 from imgcls.errors import BadImageError, InterruptedRunError
 from imgcls.jobs.plan.plan import make_plan
@@ -303,35 +304,18 @@ def test_a_share_that_the_data_leave_no_room_for_is_told(photos, tmp_path, colum
     assert all(note.startswith(reason) for note, reason in zip(told, reasons, strict=True))
 
 
-DEATH = """
-import os, signal, sys
-from torch.utils.data import get_worker_info
-from imgcls.cli.boundary import run
-from imgcls.data.table import ImageStore
-
-read = ImageStore.open_crop
-
-def deadly(store, index, choose):
-    if get_worker_info() is not None and store.location(index).endswith("china/001.jpg"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return read(store, index, choose)
-
-ImageStore.open_crop = deadly
-sys.exit(run(sys.argv[1:]))
-"""
-
-
-def test_a_process_that_dies_over_a_picture_names_it(photos, tmp_path):
+def test_a_process_that_dies_over_a_picture_names_it(command, photos, monkeypatch):
     """Killed by the picture, or for want of memory: exit 1 and one line with the file."""
-    done = subprocess.run(
-        [sys.executable, "-c", DEATH, "train", photos, *TRAIN, "--workers", "2"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("imgcls: ")]
+    read = ImageStore.open_crop
+
+    def deadly(store, index, choose):
+        if get_worker_info() is not None and store.location(index).endswith("china/001.jpg"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(store, index, choose)
+
+    monkeypatch.setattr(ImageStore, "open_crop", deadly)
+    done = command("train", photos, *TRAIN, "--workers", "2")
+    [line] = done.error_lines
     assert f"died at {photos / 'china/001.jpg'}, often for want of memory" in line
-    assert "Traceback" not in done.stderr
-    assert done.returncode == 1
+    assert "Traceback" not in done.err
+    assert done.code == 1

@@ -27,7 +27,7 @@ from imgcls.storage.pointers import find_checkpoint
 
 OLD, NEW, AGAIN = "old", "new", "again"
 # the n-th of the instants
-HOW_MANY = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+HOW_MANY = pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
 
 
 @pytest.fixture(autouse=True)

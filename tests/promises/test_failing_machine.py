@@ -85,7 +85,7 @@ def test_a_failing_disk_ends_the_run_after_saving_and_it_goes_on_exactly(
     command, photos, tmp_path, monkeypatch, workers
 ):
     """The file is named, nothing is listed as bad; resumed, it ends as if nothing had been."""
-    options = (*TRAIN, "--epochs", "3", "--workers", workers, "--name")
+    options = (*TRAIN, "--epochs", "2", "--name")
     assert command("train", photos, *options, "whole").code == 0
     run = tmp_path / "outputs" / "run"
     rows = (tmp_path / "outputs/whole/splits.csv").read_text().splitlines()
@@ -97,7 +97,7 @@ def test_a_failing_disk_ends_the_run_after_saving_and_it_goes_on_exactly(
     with monkeypatch.context() as patched:
         # as often as planning reads it: then comes the first validation
         patched.setattr(decoding, "open_file", FailingAfter(name, 1000 - often.left, errno.EIO))
-        done = command("train", photos, *options, "run")
+        done = command("train", photos, *options, "run", "--workers", workers)
     assert done.code == 1
     assert name in done.error_lines[-1]
     assert os.strerror(errno.EIO) in done.error_lines[-1]

@@ -79,7 +79,7 @@ def readers_of(file, rng):
 @pytest.mark.parametrize(
     "cases",
     [
-        pytest.param(36, id="short"),
+        pytest.param(16, id="short"),
         pytest.param(300, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )

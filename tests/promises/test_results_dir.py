@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_process
+from conftest import Finished
 from killing import Launcher
 
 sys.path.append(str(Path(__file__).parents[1] / "promises" / "as_windows"))
@@ -33,40 +34,76 @@ def runs(trained, tmp_path):
     return Path(shutil.copytree(trained / "outputs", tmp_path / "outputs", symlinks=True))
 
 
+NOT_MOUNTED, NEW_MOUNTS = 99, 0x20000  # CLONE_NEWNS of unshare(2)
+
+
 def read_only(folder, *arguments, cwd):
-    """`imgcls ARGUMENTS` while the folder cannot be written; root needs a mount for that."""
-    command = [sys.executable, "-m", "imgcls", *map(str, arguments)]
-    if os.geteuid() == 0:
-        mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
-        command = ["unshare", "-m", "sh", "-c", mount, "sh", str(folder), *command]
-        if subprocess.run(["unshare", "-m", "true"], check=False).returncode:
-            pytest.skip("this machine lets nobody mount")
-    else:
-        for inner, _, _ in os.walk(folder):
-            Path(inner).chmod(0o555)
+    """`imgcls ARGUMENTS` while the folder cannot be written; root needs a mount for that.
+
+    In a process of its own, with mounts of its own, that has torch in memory already.
+    """
+    is_root = os.geteuid() == 0
+    for inner, _, _ in [] if is_root else os.walk(folder):
+        Path(inner).chmod(0o555)
+    files = [cwd / "stdout.txt", cwd / "stderr.txt"]
     try:
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+        child = os.fork()
+        if child == 0:
+            code = NOT_MOUNTED
+            try:
+                if not is_root or mounted_read_only(folder):
+                    code = run_here(arguments, cwd, files)
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     finally:
         for inner, _, _ in os.walk(folder):
             Path(inner).chmod(0o755)
+    if code == NOT_MOUNTED:
+        pytest.skip("this machine lets nobody mount")
+    return Finished(code, *[file.read_text() for file in files])
+
+
+def mounted_read_only(folder):
+    """True when this process, and no other, sees the folder mounted so that it is read-only."""
+    if ctypes.CDLL(None).unshare(NEW_MOUNTS):
+        return False
+    mounts = [
+        ["--make-rprivate", "/"],
+        ["--bind", folder, folder],
+        ["-o", "remount,ro,bind", folder],
+    ]
+    return not any(subprocess.run(["mount", *mount], check=False).returncode for mount in mounts)
+
+
+def run_here(arguments, cwd, files):
+    """The exit code of `imgcls ARGUMENTS` in this process, its streams going to these files."""
+    from imgcls.cli.boundary import run
+
+    os.chdir(cwd)
+    sys.stdout, sys.stderr = (file.open("w") for file in files)
+    code = run([str(argument) for argument in arguments])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
 
 
 def test_a_read_only_run_is_scored_with_its_results_elsewhere(runs, tmp_path):
     """As on Kaggle: refused in one line that names the way, before anything is scored."""
     run = runs / "single"
     done = read_only(runs, "evaluate", run, *FAST, "--no-report", cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    [line] = done.stderr.splitlines()
+    assert done.code == 2, done.err
+    [line] = done.err.splitlines()
     assert "the disk is read-only" in line or "no permission" in line
     assert "--results-dir" in line
     done = read_only(runs, "evaluate", run, *FAST, "--results-dir", "mine", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert (tmp_path / "mine" / "test" / "report.html").is_file()
-    assert "mine/test" in done.stdout
+    assert "mine/test" in done.out
     # the page can be drawn again there, with what the run says about itself
     (tmp_path / "mine" / "test" / "report.html").unlink()
     done = read_only(runs, "report", run, "--results-dir", "mine", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert "img_size: 32" in (tmp_path / "mine" / "test" / "report.html").read_text()
 
 
@@ -75,8 +112,8 @@ def test_json_alone_needs_no_writing(runs, tmp_path):
     arguments = ("evaluate", runs / "single", *FAST, "--calibrate", "temperature", "--json")
     before = sorted(runs.rglob("*"))
     done = read_only(runs, *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
     assert report["folder"] is None
     assert report["metrics"]["samples"] > 0
     assert report["calibration"]["temperature"] > 0
@@ -290,10 +327,10 @@ def test_a_report_says_what_it_could_not_clear_away(command, runs, monkeypatch):
     assert not list(runs.rglob(".tmp-*"))
 
 
-def test_a_report_loads_no_torch(runs, tmp_path):
+def test_a_report_loads_no_torch(command, runs, tmp_path):
     """All that the page needs is on disk."""
     run = str(runs / "single")
-    assert run_process("evaluate", run, *FAST, "--no-report", cwd=tmp_path).code == 0
+    assert command("evaluate", run, *FAST, "--no-report").code == 0
     code = (
         "import sys; from imgcls.cli.boundary import run; code = run(['report', sys.argv[1]]);"
         "sys.exit(code or int('torch' in sys.modules))"

@@ -81,7 +81,7 @@ def evaluation_of(launcher, folder):
 @pytest.mark.parametrize(
     ("variant", "kills"),
     [
-        *(pytest.param(variant, 10, id=f"{variant}-short") for variant in VARIANTS),
+        *(pytest.param(variant, 4, id=f"{variant}-short") for variant in VARIANTS),
         *(
             pytest.param(
                 variant,
@@ -98,7 +98,7 @@ def test_killed_at_random_instants_it_ends_the_same(
 ):
     """Weights, optimizer state, average, history and test metrics, bit for bit.
 
-    A kill comes within half of what the whole run takes. Short: 10 kills in each variant; long:
+    A kill comes within half of what the whole run takes. Short: 4 kills in each variant; long:
     200 in the first two.
     """
     begun = time.monotonic()
@@ -222,7 +222,7 @@ def test_a_signal_saves_inside_the_epoch_and_says_how_to_go_on(launcher, tmp_pat
     assert launcher.wait() == 128 + number
 
 
-@pytest.mark.parametrize("workers", ["0", "1", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_signals_to_the_whole_group_save_and_change_no_result(launcher, tmp_path, photos, workers):
     """As timeout, Slurm, systemd and terminals send them: each heard once, saved, and resumed.
 
