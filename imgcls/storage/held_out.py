@@ -58,8 +58,8 @@ class Validation:
 
     labels, predicted: int64 [N]. own_probabilities, of the label's class, and confidences, of the
     predicted one: float32 [N]. units: int64 [N], which pictures belong together. prevalence:
-    float64 [C], how common the probabilities take each class to be. They are by this temperature
-    and over the views of this `--tta`.
+    float64 [C], how common the probabilities take each class to be. They are by this temperature,
+    over the views of this `--tta`, in the precision of this `--amp`.
     """
 
     labels: np.ndarray
@@ -70,6 +70,7 @@ class Validation:
     prevalence: np.ndarray
     temperature: float
     tta: str
+    amp: str
 
     @property
     def groups(self) -> np.ndarray | None:
@@ -79,11 +80,11 @@ class Validation:
     @property
     def digest(self) -> str:
         """A hash of all that is in it."""
-        return _digest(self._arrays(), f"{self.temperature} {self.tta}")
+        return _digest(self._arrays(), f"{self.temperature} {self.tta} {self.amp}")
 
     def content(self, weights_sha256: str) -> bytes:
         """The file that keeps it with these weights."""
-        metadata = {"temperature": repr(self.temperature), "tta": self.tta}
+        metadata = {"temperature": repr(self.temperature), "tta": self.tta, "amp": self.amp}
         return _content(VALIDATION, weights_sha256, self._arrays(), metadata)
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -95,13 +96,14 @@ class TrainedFeatures:
     """How the features of the training pictures are spread, and how far val pictures lie from them.
 
     distances: float64 [N], of the N val pictures; units: int64 [N], which of these belong together.
-    trained: how many training pictures there were.
+    trained: how many training pictures there were. In the precision of this `--amp`.
     """
 
     statistics: FeatureStatistics
     distances: np.ndarray
     units: np.ndarray
     trained: int
+    amp: str
 
     @property
     def groups(self) -> np.ndarray | None:
@@ -111,11 +113,11 @@ class TrainedFeatures:
     @property
     def digest(self) -> str:
         """A hash of all that is in it."""
-        return _digest(self._arrays(), str(self.trained))
+        return _digest(self._arrays(), f"{self.trained} {self.amp}")
 
     def content(self, weights_sha256: str) -> bytes:
         """The file that keeps it with these weights."""
-        metadata = {"trained": str(self.trained)}
+        metadata = {"trained": str(self.trained), "amp": self.amp}
         return _content(FEATURES, weights_sha256, self._arrays(), metadata)
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -139,7 +141,8 @@ def read_validation(folder: Path, weights_sha256: str, num_classes: int) -> Vali
             _require((arrays[name] >= 0).all() and (arrays[name] < num_classes).all())
         for name in ("own_probabilities", "confidences", "prevalence"):
             _require((arrays[name] >= 0).all() and (arrays[name] <= 1).all())
-        return Validation(**arrays, temperature=float(metadata["temperature"]), tta=metadata["tta"])
+        heat = float(metadata["temperature"])
+        return Validation(**arrays, temperature=heat, tta=metadata["tta"], amp=metadata["amp"])
 
 
 def read_features(folder: Path, weights_sha256: str, num_classes: int) -> TrainedFeatures | None:
@@ -151,9 +154,9 @@ def read_features(folder: Path, weights_sha256: str, num_classes: int) -> Traine
     with _damaged(folder / FEATURES):
         _require(np.isfinite(arrays["whitening"]).all() and (arrays["distances"] >= 0).all())
         statistics = FeatureStatistics(arrays["means"], arrays["whitening"])
-        return TrainedFeatures(
-            statistics, arrays["distances"], arrays["units"], int(metadata["trained"])
-        )
+        distances, units = arrays["distances"], arrays["units"]
+        trained = int(metadata["trained"])
+        return TrainedFeatures(statistics, distances, units, trained, metadata["amp"])
 
 
 def keep(folder: Path, name: str, content: bytes) -> str | None:
@@ -220,7 +223,8 @@ def _read(
             for axis, length in zip(shape, array.shape, strict=True):
                 _require(sizes.setdefault(axis, length) == length)
         _require(sizes[_PICTURES] > 0)
-    if metadata["weights_sha256"] != weights_sha256:
+        theirs = metadata["weights_sha256"]
+    if theirs != weights_sha256:
         raise CheckpointError(f"{file}: belongs to other weights; {_AGAIN[file.name]}")
     return arrays, metadata
 

@@ -215,13 +215,15 @@ def test_another_temperature_is_fitted_anew(predict, command, place):
 
 
 def test_views_change_sets_and_not_what_is_unlike(predict, place):
-    """Distances are of the picture as it is."""
+    """Distances are of the picture as it is; another precision makes them anew."""
     asked = (str(place / "colours"), "--unlike", "0.1")
     plain = [row["flag"] for row in rows_of(predict(*asked).out)]
     done = predict(*asked, "--sets", "0.8", "--tta", "hflip")
     assert done.code == 0, done.err
     assert [row["flag"] for row in rows_of(done.out)] == plain
     assert "unlike" in plain
+    done = predict(*asked, "--amp", "bf16")
+    assert "features.safetensors is by another --amp" in done.err
 
 
 def test_flagged_pictures_are_sorted_apart(predict, place):

@@ -10,8 +10,10 @@ from torch import nn
 from imgcls.data.loading.dataset import Batch
 from imgcls.engine.device.batches import ComputeSettings, Normalizer
 from imgcls.engine.scoring import inference
+from imgcls.engine.scoring.features import scores_with_features
 from imgcls.engine.scoring.inference import predict
-from imgcls.errors import NonFiniteError
+from imgcls.engine.scoring.scorer import Scorer
+from imgcls.errors import ModelError, NonFiniteError
 
 CPU = ComputeSettings(torch.device("cpu"))
 
@@ -53,3 +55,26 @@ def test_scores_that_are_not_finite_name_their_picture(monkeypatch):
     monkeypatch.setattr(_Mean, "forward", lambda _self, images: images[:, :2, 0, 0].log())
     with pytest.raises(NonFiniteError, match="0a: the model's output for it is inf or nan"):
         passed([])
+
+
+@pytest.mark.parametrize(
+    ("calls", "places", "words"),
+    [(2, False, "does not call its classifier once"), (1, True, "features with places")],
+)
+def test_features_are_those_of_a_classifier_that_is_called_once(calls, places, words):
+    """A model that calls it twice, or before it has pooled, is refused by name."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.classifier = nn.Conv2d(3, 2, 1) if places else nn.Linear(3, 2)
+
+        def forward(self, images):
+            features = images if places else images.mean((2, 3))
+            answers = [self.classifier(features) for _ in range(calls)]
+            return answers[0].flatten(2).mean(2) if places else answers[0]
+
+    model = Model()
+    scorer = Scorer(model, Normalizer((0.5,) * 3, (0.5,) * 3, CPU), ("a", "b"), CPU)
+    with pytest.raises(ModelError, match=words):
+        next(scores_with_features(scorer, batches([]), model.classifier, what="--unlike"))

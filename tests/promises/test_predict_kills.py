@@ -80,9 +80,10 @@ def test_killed_at_random_it_goes_on_to_the_same_bytes(launcher, place, suffix):
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_twenty_kills_change_nothing(launcher, place, suffix):
-    """With features and sorted pictures beside the rows."""
+    """With features and sorted pictures beside the rows, and all columns."""
     arguments = ["predict", "many", "few", *RUN, "--output", f"NAME.{suffix}"]
     arguments += ["--features", "NAME-f.npy", "--sort-into", "NAME-sorted"]
+    arguments += ["--sets", "0.5", "--unlike", "0.4"]
     killed_until_done(launcher, place, arguments, 20, random.Random(suffix))
     for name in (f"NAME.{suffix}", "NAME-f.npy", "NAME-f.csv"):
         whole, cut = (place / name.replace("NAME", which) for which in ("whole", "cut"))

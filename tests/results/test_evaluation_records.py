@@ -32,6 +32,7 @@ from imgcls.results.evaluation import (
     Slice,
     ThresholdCheck,
 )
+from imgcls.results.unknown import Conformal, ConformalClass, Unlike, UnlikeClass
 
 GAIN = {"accuracy": Difference(0.8, 0.7, 0.1, (0.0, 0.2))}
 SEEN = TrainedOn(pictures=4, train=1, val=0, not_compared=0, reason=None, excluded=0)
@@ -42,6 +43,7 @@ ON_TEST = EnsembleGain((0, 1), "none", 1, (None, 2.0), 4, GAIN, "test", {}, {})
 POINT = OperatingPoint("cat", None, None, None, None, 0.1, 0.2, "no better")
 RECALL = RecallChange("cat", 3, 1.0, 0.5, 0.5)
 COMPARED = Comparison(Path("runs/r"), "m", GAIN, McNemar(1, 0, 1.0), (RECALL,), (), SEEN)
+COVERED, CAUGHT = ConformalClass("cat", 0, None, None, own=False), UnlikeClass("cat", 3, 0.5)
 ROW = CorruptionRow("jpeg", (WORSE,), WORSE, WORSE)
 
 KEYS = [
@@ -75,6 +77,19 @@ KEYS = [
     (Corruptions(WORSE, (ROW,), WORSE, WORSE), "clean by_corruption mean drop"),
     (ROW, "corruption severities mean drop"),
     (WORSE, "accuracy balanced_accuracy"),
+    (COVERED, "class pictures coverage mean_size own"),
+    (
+        Conformal(0.9, 9, 9, 9, 0.9, None, 0.9, 1.2, 0.8, ("cat",), (COVERED,)),
+        (
+            "wanted fitted_on units pictures coverage interval macro_coverage mean_size single "
+            "marginal_only classes"
+        ),
+    ),
+    (CAUGHT, "class pictures caught"),
+    (
+        Unlike(0.05, 9.5, 20, 19, 19, 9, 0.1, None, 0.5, (CAUGHT,)),
+        "rate threshold trained fitted_on units pictures false_alarms interval caught classes",
+    ),
     (ThresholdCheck(None, 0.5, passed=False), "value at_least passed"),
     (Prior("none", {"cat": 0.5}), "imbalance shares"),
 ]

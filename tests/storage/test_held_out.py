@@ -36,6 +36,7 @@ def validation():
         prevalence=np.array([0.5, 0.25, 0.25]),
         temperature=1.2345678901234567,
         tta="hflip",
+        amp="off",
     )
 
 
@@ -45,7 +46,7 @@ def features():
     means = rng.normal(size=(3, 4))
     means[1] = np.nan  # a class without training pictures
     statistics = FeatureStatistics(means, rng.normal(size=(4, 4)))
-    return TrainedFeatures(statistics, rng.random(7), np.array([0, 0, 1, 2, 3, 4, 5]), 20)
+    return TrainedFeatures(statistics, rng.random(7), np.array([0, 0, 1, 2, 3, 4, 5]), 20, "off")
 
 
 def same(one, other):
@@ -78,7 +79,8 @@ def test_what_is_kept_comes_back(tmp_path, validation, features):
     np.testing.assert_array_equal(features.groups, features.units)
     others = [replace(validation, temperature=1.0), replace(validation, tta="none")]
     others += [replace(validation, confidences=validation.confidences / 2)]
-    assert len({one.digest for one in (validation, *others)}) == 4
+    others += [replace(validation, amp="bf16")]
+    assert len({one.digest for one in (validation, *others)}) == 5
 
 
 @pytest.mark.parametrize(
@@ -100,10 +102,33 @@ def test_a_file_with_other_arrays_is_damaged(tmp_path, validation, change):
     arrays = {f.name: getattr(validation, f.name) for f in fields(validation)}
     arrays = {n: v for n, v in arrays.items() if isinstance(v, np.ndarray)} | change
     facts = {"format": "imgcls-validation", "weights_sha256": SHA256}
-    content = save(arrays, {**facts, "temperature": "1.0", "tta": "none"})
+    content = save(arrays, {**facts, "temperature": "1.0", "tta": "none", "amp": "off"})
     (tmp_path / VALIDATION).write_bytes(content)
     with pytest.raises(CheckpointError, match=r"validation\.safetensors: damaged; fit again with"):
         read_validation(tmp_path, SHA256, 3)
+
+
+@pytest.mark.parametrize("name", [VALIDATION, FEATURES])
+def test_damage_of_any_kind_is_one_error(tmp_path, validation, features, name):
+    """Cut off anywhere, or with other bytes: read as what it is, or refused by name."""
+    found, read = {
+        VALIDATION: (validation, read_validation),
+        FEATURES: (features, read_features),
+    }[name]
+    whole, rng = found.content(SHA256), np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), rng.integers(1, 5)):
+            damaged[place] = rng.integers(0, 256)
+        cut = rng.integers(0, len(whole)) if rng.random() < 0.3 else len(whole)
+        (tmp_path / name).write_bytes(bytes(damaged[:cut]))
+        try:
+            assert read(tmp_path, SHA256, 3) is not None
+        except CheckpointError as error:
+            assert name in str(error)
+            refused += 1
+    assert refused > 100
 
 
 def test_a_file_of_other_weights_is_refused(tmp_path, features):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from imgcls.engine.checkpoint.folder import Checkpoint
+from imgcls.engine.device.runtime import amp_name
 from imgcls.engine.scoring.scorer import Scorer
 from imgcls.errors import ConfigError
 from imgcls.jobs.evaluate.pictures import Pictures, own_pictures
@@ -54,6 +55,7 @@ def fit_validation(
         prevalence=_prevalence(checkpoint),
         temperature=temperature,
         tta=session.config.tta,
+        amp=amp_name(session.compute.precision),
     )
 
 
@@ -72,12 +74,14 @@ class RunFeatures:
 
     train: SplitFeatures
     val: SplitFeatures
+    amp: str
 
     def fitted(self, num_classes: int) -> TrainedFeatures:
         """What is kept of them."""
         statistics = fit_statistics(self.train.features, self.train.labels, num_classes)
         distances = statistics.distances(self.val.features)
-        return TrainedFeatures(statistics, distances, self.val.units, len(self.train.labels))
+        trained = len(self.train.labels)
+        return TrainedFeatures(statistics, distances, self.val.units, trained, self.amp)
 
 
 @contextlib.contextmanager
@@ -98,7 +102,8 @@ def run_features(
         trained = SplitFeatures(file.mapped(), np.concatenate(labels), _units(train))
         parts = split_features(session, checkpoint, scorer, val, what)
         own, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
-        yield RunFeatures(trained, SplitFeatures(rows, own, _units(val)))
+        amp = amp_name(session.compute.precision)
+        yield RunFeatures(trained, SplitFeatures(rows, own, _units(val)), amp)
         del trained
 
 

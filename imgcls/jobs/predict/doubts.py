@@ -16,6 +16,7 @@ from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.predict import PredictConfig
 from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.engine.device.batches import ComputeSettings
+from imgcls.engine.device.runtime import amp_name
 from imgcls.errors import BadImageError, CheckpointError, ConfigError, DataError, RunError
 from imgcls.jobs.evaluate.held_out import (
     farthest,
@@ -24,6 +25,7 @@ from imgcls.jobs.evaluate.held_out import (
     run_features,
     sets_of,
 )
+from imgcls.jobs.evaluate.pictures import has_split
 from imgcls.jobs.evaluate.result_folders import ResultFolders
 from imgcls.jobs.evaluate.scored import OnBatch, Session
 from imgcls.jobs.scorer import averaged, open_scorer
@@ -191,11 +193,13 @@ class _Finder:
             self.notes.append(f"{error}; until then these pictures are not compared with val's")
             return None
         if found is not None and found.tta == config.tta:
-            if found.temperature == self.temperature or not asked:
+            # neither another temperature nor rounding moves many to another class
+            if not asked or (found.temperature, found.amp) == (self.temperature, self._amp):
                 return found
         elif not asked:
             return None
-        why = "" if found is None else f" ({VALIDATION} is by another temperature or --tta)"
+        other = f" ({VALIDATION} is by another temperature, --tta or --amp)"
+        why = "" if found is None else other
         with self._fitting(option, "--conformal 0.9"):
             self.say(f"{option}: scores the run's val pictures first{why}")
             plain = open_scorer(self.checkpoint, self.compute, self.temperature)
@@ -207,10 +211,13 @@ class _Finder:
     def features(self) -> TrainedFeatures:
         """Of the training pictures."""
         found = read_features(*self._place)
-        if found is not None:
+        if found is not None and found.amp == self._amp:
             return found
+        why = "" if found is None else f" ({FEATURES} is by another --amp)"
         with self._fitting("--unlike", "--fit-unlike"):
-            self.say("--unlike: computes the features of the run's training and val pictures first")
+            self.say(
+                "--unlike: computes the features of the run's training and val pictures first" + why
+            )
             plain = open_scorer(self.checkpoint, self.compute)
             with run_features(self._session, self.checkpoint, plain, "--unlike") as own:
                 found = own.fitted(len(self.checkpoint.class_names))
@@ -221,6 +228,10 @@ class _Finder:
     def _place(self) -> tuple[Path, str, int]:
         one = self.checkpoint
         return one.folder, one.weights_sha256, len(one.class_names)
+
+    @property
+    def _amp(self) -> str:
+        return amp_name(self.compute.precision)
 
     @property
     def _session(self) -> Session:
@@ -242,6 +253,8 @@ class _Finder:
                 f"{option}: is fitted on the run's val pictures, and {folder} lies in no run, or "
                 "its run has lost splits.csv, so there are none"
             )
+        if not has_split(self.checkpoint, "val"):
+            raise ConfigError(f"{option}: is fitted on val pictures, and the run has none")
         try:
             yield
         except (DataError, RunError, BadImageError) as error:
