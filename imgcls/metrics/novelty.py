@@ -88,7 +88,7 @@ def fit_statistics(features: np.ndarray, labels: np.ndarray, num_classes: int) -
     features, labels = np.asarray(features), np.asarray(labels)
     _require_labels(features, labels, num_classes)
     _require_features(features, features.shape[1])
-    means, spread = _all_spread(features, labels, num_classes)
+    means, spread = _means_and_spread(features, labels, num_classes)
     return FeatureStatistics(means, spread.whitening())
 
 
@@ -129,15 +129,16 @@ def held_out_class_detection(
     _require_labels(features_train, labels_train, num_classes)
     _require_labels(features_val, labels_val, num_classes)
     _require_features(features_train, features_val.shape[1])
-    means, spread = _all_spread(features_train, labels_train, num_classes)
+    means, spread = _means_and_spread(features_train, labels_train, num_classes)
     trained = np.isfinite(means[:, 0])
     candidates = np.intersect1d(labels_train, labels_val) if trained.sum() > 1 else ()
     found: list[tuple[int, float, int]] = []
     for label in _drawn(np.asarray(candidates), most):
         without = means.copy()
         without[label] = np.nan
-        own = _class_spread(features_train, np.flatnonzero(labels_train == label))[1]
-        others = FeatureStatistics(without, spread.plus(own, -1).whitening())
+        own = labels_train == label
+        part = _spread_about(means, features_train[own], labels_train[own])
+        others = FeatureStatistics(without, spread.less(part).whitening())
         distances = others.distances(features_val)
         known = (labels_val != label) & trained[labels_val]
         threshold = novelty_threshold(
@@ -166,15 +167,10 @@ class _Spread:
     squares: np.ndarray
     quartics: float
 
-    @classmethod
-    def none(cls, features: int) -> _Spread:
-        return cls(0, np.zeros((features, features)), 0.0)
-
-    def plus(self, other: _Spread, sign: int = 1) -> _Spread:
+    def less(self, part: _Spread) -> _Spread:
+        """Without some of the pictures."""
         return _Spread(
-            self.count + sign * other.count,
-            self.squares + sign * other.squares,
-            self.quartics + sign * other.quartics,
+            self.count - part.count, self.squares - part.squares, self.quartics - part.quartics
         )
 
     def whitening(self) -> np.ndarray:
@@ -200,29 +196,27 @@ class _Spread:
         return np.asarray(solve_triangular(lower, np.eye(size), lower=True).T)
 
 
-def _all_spread(
+def _means_and_spread(
     features: np.ndarray, labels: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, _Spread]:
-    """(class means float64 [C, D], nan for a class without pictures; the sum of their spreads)."""
-    means = np.full((num_classes, features.shape[1]), np.nan)
-    spread = _Spread.none(features.shape[1])
-    for label in np.unique(labels):
-        means[label], own = _class_spread(features, np.flatnonzero(labels == label))
-        spread = spread.plus(own)
-    return means, spread
+    """(class means float64 [C, D], nan for a class without pictures; the spread about them)."""
+    sums = np.zeros((num_classes, features.shape[1]))
+    for rows in blocks(*features.shape):
+        order = np.argsort(labels[rows], kind="stable")
+        present, starts = np.unique(labels[rows][order], return_index=True)
+        sums[present] += np.add.reduceat(_unit_length(features[rows])[order], starts, axis=0)
+    counts = np.bincount(labels, minlength=num_classes)[:, None]
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    return means, _spread_about(means, features, labels)
 
 
-def _class_spread(features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, _Spread]:
-    """(mean float64 [D], spread) of one class, whose pictures are those rows."""
-    size = features.shape[1]
-    parts = [rows[part] for part in blocks(len(rows), size)]
-    mean = sum(_unit_length(features[part]).sum(axis=0) for part in parts) / len(rows)
-    spread = _Spread.none(size)
-    for part in parts:
-        rest = _unit_length(features[part]) - mean
-        lengths = np.einsum("nd,nd->n", rest, rest)
-        spread = spread.plus(_Spread(len(rest), rest.T @ rest, float((lengths**2).sum())))
-    return np.asarray(mean), spread
+def _spread_about(means: np.ndarray, features: np.ndarray, labels: np.ndarray) -> _Spread:
+    squares, quartics = np.zeros((features.shape[1], features.shape[1])), 0.0
+    for rows in blocks(*features.shape):
+        rest = _unit_length(features[rows]) - means[labels[rows]]
+        squares += rest.T @ rest
+        quartics += float((np.einsum("nd,nd->n", rest, rest) ** 2).sum())
+    return _Spread(len(labels), squares, quartics)
 
 
 def _unit_length(features: np.ndarray) -> np.ndarray:
