@@ -365,6 +365,20 @@ def test_damaged_and_foreign_files_are_one_line(predict, command, best, place):
     assert "belongs to other weights" in done.error_lines[0]
 
 
+def test_one_fold_has_its_own_val_pictures(command, trained):
+    """A guess of a model, which no confidence makes right half the time, is said to be one."""
+    shutil.copytree(trained / "outputs/folds", "outputs/folds")
+    fold = (trained / "photos", "--checkpoint", "outputs/folds/fold_1", "--device", "cpu")
+    done = command("predict", *fold, "--sets", "0.5", "--unlike", "0.3")
+    assert done.code == 0, done.err
+    assert all(json.loads(row["set"]) for row in rows_of(done.out))
+    done = command("predict", *fold, "--max-error", "0.01")
+    assert "--max-error 0.01: needs 299 val pictures, and the run has 15" in done.error_lines[0]
+    done = command("predict", *fold, "--max-error", "0.3")
+    assert (done.code, len(done.error_lines)) == (2, 1), done.err
+    assert "no confidence vouches for that" in done.error_lines[0]
+
+
 @pytest.mark.parametrize("option", [("--conformal", "0.8"), ("--fit-unlike",)])
 def test_folds_have_no_val_pictures_in_common(command, trained, option):
     """So neither their ensemble nor all of them can be fitted."""

@@ -38,7 +38,7 @@ def _conformal(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Mean of classes", written(found["macro_coverage"])),
         ("Classes in a set", f"{found['mean_size']:.2f} on average"),
         ("Sets of one class", written(found["single"])),
-        ("Fitted on", fitted_in_words(found["fitted_on"], found["units"])),
+        ("Fit", fitted_in_words(found["fitted_on"], found["units"])),
     ]
     if alone := found["marginal_only"]:
         rows.append(("Few pictures", few_val_in_words(alone, len(found["classes"]))))
@@ -53,7 +53,7 @@ def _unlike(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("False alarms", f"{alarms}, {found['rate']:.0%} expected"),
         ("Trained on", f"{found['trained']:,} pictures"),
-        ("Fitted on", fitted_in_words(found["fitted_on"], found["units"])),
+        ("Fit", fitted_in_words(found["fitted_on"], found["units"])),
     ]
     if found["caught"] is not None:
         rows.append(("Unknown classes", f"{found['caught']:.0%} caught, the mean of classes"))
