@@ -129,13 +129,17 @@ def beside_evaluate(place: Path, rounds: int, _others: argparse.Namespace) -> No
         return cost
 
     sides = [lambda n=n, f=f: f(n) for f in (predict, evaluate) for n in (SMALL, LARGE)]
-    found = [[], []]
+    found, peaks = [[], []], []
     for few, many, few_scored, many_scored in in_turn(rounds, *sides):
         for which, less, more in ((0, few, many), (1, few_scored, many_scored)):
             pictures = LARGE - SMALL
             speeds = [pictures / (b - a) for a, b in zip(less, more, strict=True)][:2]
             found[which].append(speeds)
-        print(f"peak of predict over {SMALL}: {few.peak_mib:.0f} MiB, {LARGE}: {many.peak_mib:.0f}")
+        peaks.append((few.peak_mib, many.peak_mib))
+        print(f"peak of predict over {SMALL}, {LARGE}: {few.peak_mib:.0f}, {many.peak_mib:.0f} MiB")
+        print(f"  predict / evaluate: {found[0][-1][0] / found[1][-1][0]:.2f}", flush=True)
+    growth = np.median([more - less for less, more in peaks])
+    print(f"median of what the peaks differ by: {growth:.0f} MiB")
     ours, theirs = (np.median(speeds, axis=0) for speeds in found)
     each = [a[0] / b[0] for a, b in zip(*found, strict=True)]
     print(
@@ -232,7 +236,12 @@ def beside_timm(place: Path, rounds: int, others: argparse.Namespace) -> None:
         command = [sys.executable, Path(others.inference).absolute(), *options, *named, *output]
         return cost_of(command, place, others.also)
 
-    found = list(in_turn(rounds, ours, theirs))
+    found = []
+    for pair in in_turn(rounds, ours, theirs):
+        found.append(pair)
+        for which, part in (("the wall", 0), ("the CPU", 1)):
+            mine, other = pair[0][part], pair[1][part]
+            print(f"  seconds by {which}: {mine:.1f}, timm {other:.1f}", flush=True)
     for which, part in (("the wall", 0), ("the CPU", 1)):
         mine, other = (statistics.median(pair[k][part] for pair in found) for k in (0, 1))
         each = ", ".join(f"{pair[1][part] / pair[0][part]:.2f}" for pair in found)
