@@ -58,7 +58,7 @@ class Validation:
 
     labels, predicted: int64 [N]. own_probabilities, of the label's class, and confidences, of the
     predicted one: float32 [N]. units: int64 [N], which pictures belong together. prevalence:
-    float64 [C], how common the probabilities take each class to be. They are by this temperature,
+    float64 [C], each class's share of the training pictures. They are by this temperature,
     over the views of this `--tta`, in the precision of this `--amp`.
     """
 

@@ -387,3 +387,19 @@ def test_folds_have_no_val_pictures_in_common(command, trained, option):
         done = command("evaluate", "outputs/folds", *more, *option)
         assert done.code == 2
         assert "were trained on by the others" in done.error_lines[0]
+
+
+def test_sets_divide_by_the_shares_of_the_training_pictures(command, photos):
+    """Not by the more even ones that logit adjustment trains for."""
+    shares = ("--val-size", "0.4", "--epochs", "1", "--device", "cpu", "--experiment", "run")
+    done = command("train", photos, *OFFLINE, *shares)
+    assert done.code == 0, done.err
+    assert "logit-adjust" in done.err
+    assert command("evaluate", "--split", "val", "--no-report", "--conformal", "0.8").code == 0
+    best = Path("outputs/run/fold_0/checkpoints/best")
+    found = load_file(best / "validation.safetensors")["prevalence"]
+    names = json.loads((best / "config.json").read_text())["label_names"]
+    rows = [row for row in read_splits(Path("outputs/run")) if row["split"] == "train"]
+    trained = [row["label"] for row in rows]
+    assert len({trained.count(name) for name in names}) > 1
+    np.testing.assert_allclose(found, [trained.count(name) / len(trained) for name in names])

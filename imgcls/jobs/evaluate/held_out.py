@@ -160,18 +160,17 @@ def _units(pictures: Pictures) -> np.ndarray:
 
 
 def _prevalence(checkpoint: Checkpoint) -> np.ndarray:
-    """How common the model's probabilities take each class to be: float64 [C], sum 1.
+    """Each class's share of the training pictures: float64 [C], all above 0.
 
-    As training has stated it: of a model that was trained for even classes, not as common as they
-    are. Checkpoints of earlier versions do not say; theirs are the shares of the training pictures.
+    Also where the model was trained to think classes more even (logit adjustment and others): it
+    has learnt little of the rare ones all the same, and with that prior in place of the shares,
+    sets of the same size hold them less often.
     """
-    stated = checkpoint.sidecar.prior
-    if stated is not None:
-        return np.array(stated.shares, dtype=np.float64)
     run = run_of(checkpoint.folder)
     assert run is not None  # it has val pictures
     rows = read_splits(run)
     trained = {*keys_in(rows, "train", checkpoint.fold)}
     labels = Counter(row["label"] for row in rows if row["path"] in trained)
-    counts = np.array([labels[name] for name in checkpoint.class_names], dtype=np.float64)
+    # of a class whose pictures could all not be read the model knows as little as of one picture
+    counts = np.array([max(labels[name], 1) for name in checkpoint.class_names], dtype=np.float64)
     return np.asarray(counts / counts.sum())
