@@ -12,6 +12,7 @@ import time
 
 import pytest
 import timm
+from conftest import save_crops
 from killing import Launcher, differences, kill_until_done, only_run, remains, wait_for
 from safetensors.torch import save_file
 
@@ -58,18 +59,26 @@ def launcher():
     server.close()
 
 
-@pytest.fixture
-def uninterrupted(launcher, tmp_path, photos):
-    """A function that runs a variant in one go and gives what it leaves behind."""
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, crops):
+    """The pictures of all runs here; nothing changes them."""
+    return save_crops(crops, tmp_path_factory.mktemp("data") / "photos", (20, 16, 12))
 
-    def run(variant):
-        folder = tmp_path / "straight"
-        folder.mkdir()
-        code = launcher.run(folder, "train", *arguments_of(photos, variant))
-        assert code == 0, (folder / "log.txt").read_text()
-        return folder
 
-    return run
+@pytest.fixture(scope="module")
+def uninterrupted(launcher, tmp_path_factory):
+    """A function that trains in one go, once for each command: the folder, and seconds it took."""
+    ended = {}
+
+    def train(*arguments):
+        if arguments not in ended:
+            folder, begun = tmp_path_factory.mktemp("straight"), time.monotonic()
+            code = launcher.run(folder, "train", *arguments)
+            assert code == 0, (folder / "log.txt").read_text()
+            ended[arguments] = folder, time.monotonic() - begun
+        return ended[arguments]
+
+    return train
 
 
 def evaluation_of(launcher, folder):
@@ -101,9 +110,8 @@ def test_killed_at_random_instants_it_ends_the_same(
     A kill comes within half of what the whole run takes. Short: 4 kills in each variant; long:
     200 in the first two.
     """
-    begun = time.monotonic()
-    straight = uninterrupted(variant)
-    longest_s = (time.monotonic() - begun) / 2
+    arguments = arguments_of(photos, variant)
+    straight, took_s = uninterrupted(*arguments)
     expected = remains(only_run(straight))
     metrics = evaluation_of(launcher, straight)
     killed = inside = rounds = 0
@@ -114,9 +122,9 @@ def test_killed_at_random_instants_it_ends_the_same(
         more, within = kill_until_done(
             launcher,
             folder,
-            arguments_of(photos, variant),
+            arguments,
             kills=min(kills - killed, 12),
-            longest_s=longest_s,
+            longest_s=took_s / 2,
             rng=rng,
         )
         killed, inside, rounds = killed + more, inside + within, rounds + 1
@@ -141,17 +149,15 @@ INSTANTS = {
 
 
 @pytest.mark.parametrize("instant", INSTANTS)
-def test_killed_at_an_instant_it_ends_the_same(launcher, tmp_path, photos, instant):
+def test_killed_at_an_instant_it_ends_the_same(launcher, uninterrupted, tmp_path, photos, instant):
     """Between a checkpoint and its pointers, while a run begins, while folds are summed up.
 
     What is there is evaluated before it is resumed, and the best one is never lost.
     """
     variant, options, *where = INSTANTS[instant]
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
     arguments = [*arguments_of(photos, variant), "--save-every-steps", "0", *options]
-    for folder in (straight, killed):
-        folder.mkdir()
-    assert launcher.run(straight, "train", *arguments) == 0, (straight / "log.txt").read_text()
+    straight, killed = uninterrupted(*arguments)[0], tmp_path / "killed"
+    killed.mkdir()
     launcher.start(killed, "train", *arguments, kill_at=where)
     assert launcher.wait() == -signal.SIGKILL
     begun = list(killed.glob("outputs/[!.]*"))
@@ -251,13 +257,8 @@ def test_signals_to_the_whole_group_save_and_change_no_result(launcher, tmp_path
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_number_of_workers_changes_no_weight(launcher, tmp_path, photos, workers):
+def test_the_number_of_workers_changes_no_weight(uninterrupted, photos, workers):
     """0, 1 and 2 processes give identical weights."""
-    found = []
-    for count in ("0", workers):
-        folder = tmp_path / count
-        folder.mkdir()
-        arguments = [*arguments_of(photos, "float32", epochs="2"), "--workers", count]
-        assert launcher.run(folder, "train", *arguments) == 0, (folder / "log.txt").read_text()
-        found.append(remains(only_run(folder)))
+    arguments = [*arguments_of(photos, "float32", epochs="2"), "--workers"]
+    found = [remains(only_run(uninterrupted(*arguments, count)[0])) for count in ("0", workers)]
     assert differences(*found) == []
