@@ -140,11 +140,12 @@ def beside_evaluate(place: Path, rounds: int, _others: argparse.Namespace) -> No
         print(f"  predict / evaluate: {found[0][-1][0] / found[1][-1][0]:.2f}", flush=True)
     growth = np.median([more - less for less, more in peaks])
     print(f"median of what the peaks differ by: {growth:.0f} MiB")
-    ours, theirs = (np.median(speeds, axis=0) for speeds in found)
-    each = [a[0] / b[0] for a, b in zip(*found, strict=True)]
+    ratios = np.array(found[0]) / np.array(found[1])
+    wall, cpu = np.median(ratios, axis=0)
+    each = ", ".join(f"{ratio:.2f}" for ratio in ratios[:, 0])
     print(
-        f"predict / evaluate, pictures/s behind the first {SMALL}: {ours[0] / theirs[0]:.2f} by "
-        f"the wall ({', '.join(f'{r:.2f}' for r in each)}), {ours[1] / theirs[1]:.2f} by the CPU"
+        f"predict / evaluate, pictures/s behind the first {SMALL}: {wall:.2f} by the wall "
+        f"({each}), {cpu:.2f} by the CPU"
     )
 
 
