@@ -47,8 +47,6 @@ def resume(config: ResumeConfig, common: Common) -> None:
     keep_freed_memory()
 
     def on_reopened(plan: Plan, run: Path) -> None:
-        if config.batch_size is not None:
-            console.warn("another batch size: the result will differ from an uninterrupted run's")
         show_plan(console, describe_plan(plan, run))
 
     with TrainingView(console) as view:

@@ -167,7 +167,11 @@ class ResumeConfig(Config):
         ),
     )
     cache: Literal["none", "ram", "disk", "auto"] | None = Field(
-        default=None, description="Keep decoded pictures elsewhere than the run did, or nowhere."
+        default=None,
+        description=(
+            "Keep decoded pictures elsewhere than the run did; begun or ended here, training crops "
+            "come from other pixels, and the result is no longer exact."
+        ),
     )
     on_bad_image: OnBadImage | None = Field(
         default=None,

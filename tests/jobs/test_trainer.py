@@ -304,7 +304,7 @@ def as_json(card):
 
 
 def test_a_resumption_says_what_is_not_as_it_was(tmp_path, photos, capsys):
-    """Another precision or number of threads; workers and the cache do not matter."""
+    """Another precision, batch size, number of threads; a cache begun or ended; no workers."""
     config = tiny_config(
         photos,
         runtime={"output": str(tmp_path / "out"), "amp": "bf16"},
@@ -318,12 +318,16 @@ def test_a_resumption_says_what_is_not_as_it_was(tmp_path, photos, capsys):
         imgcls.resume(imgcls.ResumeConfig(run=run, **changes), [events.append])
         return next(e.inexact for e in events if isinstance(e, Resumed))
 
-    assert told(epochs=2, cache="none", workers=1) == ()
-    assert told(epochs=3, amp="off") == ("amp off, before bf16",)
+    assert told(epochs=2, cache="disk", workers=1) == ()
+    assert told(epochs=3, amp="off", cache="none") == (
+        "amp off, before bf16",
+        "cache none, before disk",
+    )
+    assert told(epochs=4, batch_size=4) == ("batch size 4, before 16",)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)
-        assert told(epochs=4) == (f"threads {threads + 1}, before {threads}",)
+        assert told(epochs=5) == (f"threads {threads + 1}, before {threads}",)
     finally:
         torch.set_num_threads(threads)
 

@@ -95,7 +95,7 @@ def test_another_batch_size_goes_on_with_a_warning(run, command):
     """The position in the schedule moves in proportion; exactness ends, and that is said."""
     done = command("resume", run, "--epochs", "5", "--batch-size", "17")
     assert done.code == 0, done.err
-    assert "another batch size" in done.err
+    assert "not exact from here on: batch size 17, before" in done.err
     assert len(history(run)) == 5
     # 34 training pictures: five steps an epoch before, two now
     assert last_state(run)["schedule"]["updates"] == 5 * 2

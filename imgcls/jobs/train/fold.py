@@ -88,7 +88,7 @@ def train_fold(
     best = None
     if saved is not None:
         best = _settled_best(run, checkpoints, sound.best, saved.folder, parts.tracker)
-        not_as_it_was = inexact(fold, compute.device, config.runtime.amp, saved)
+        not_as_it_was = inexact(fold, compute.device, config, saved)
         emit(Resumed(saved.folder, sound.problems, not_as_it_was))
     checkpointer = Checkpointer(
         checkpoints,

@@ -116,12 +116,19 @@ def machine(device: torch.device) -> dict[str, Any]:
     return {"device": device_label(device).partition(",")[0], "threads": threads}
 
 
-def inexact(fold: int, device: torch.device, amp: str, checkpoint: Checkpoint) -> tuple[str, ...]:
+def inexact(
+    fold: int, device: torch.device, config: TrainConfig, checkpoint: Checkpoint
+) -> tuple[str, ...]:
     """What is not as it was when a checkpoint was saved, in words; () for an exact resumption."""
     sidecar = checkpoint.sidecar
     before = _config_of(checkpoint.folder, sidecar)
     was = {**(sidecar.machine or {}), "amp": before["runtime"]["amp"]}
-    now = {**machine(device), "amp": amp}
+    now = {**machine(device), "amp": config.runtime.amp}
+    was["batch size"], now["batch size"] = before["data"]["batch_size"], config.data.batch_size
+    # training crops come from pictures that a cache keeps small, wherever it lies
+    caches = before["data"]["cache"], config.data.cache
+    if caches.count("none") == 1:
+        was["cache"], now["cache"] = caches
     was.update((name, (sidecar.versions or {}).get(name)) for name in _OF_RESULTS)
     now.update((name, versions()[name]) for name in _OF_RESULTS)
     found = [
