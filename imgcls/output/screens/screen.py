@@ -171,6 +171,11 @@ def titled_table(title: str, first: str, *others: str) -> Table:
     return table
 
 
+def prose(text: str, style: str = "") -> Text:
+    """Sentences that are wrapped between words; names in them may hold anything."""
+    return Text(visible(text), style)
+
+
 def panel(title: str, content: RenderableType) -> Panel:
     # a title that is plain text would be read as markup
     return Panel(content, title=Text(visible(title)), title_align="left", expand=False)

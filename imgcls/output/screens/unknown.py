@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 
 from imgcls.output.numbers import percent, reach
-from imgcls.output.screens.screen import titled_table
+from imgcls.output.screens.screen import prose, titled_table
 from imgcls.results.unknown import Conformal, Unlike
 
 _MOST_ROWS = 12
@@ -37,14 +37,14 @@ def conformal_lines(found: Conformal) -> list[RenderableType]:
         "sets hold one class."
     )
     lines: list[RenderableType] = [
-        title,
+        prose(title, "italic"),
         table,
         *_more(len(rows)),
-        words,
-        fitted_in_words(found.fitted_on, found.units),
+        prose(words),
+        prose(fitted_in_words(found.fitted_on, found.units)),
     ]
     if found.marginal_only:
-        lines.append(few_val_in_words(found.marginal_only, len(found.classes)))
+        lines.append(prose(few_val_in_words(found.marginal_only, len(found.classes))))
     return lines
 
 
@@ -56,7 +56,8 @@ def unlike_lines(found: Unlike) -> list[RenderableType]:
         f"Unlike the {found.trained:,} training pictures: {percent(found.false_alarms, count)} of "
         f"these pictures{within and f' (95% interval {within})'}, {found.rate:.0%} expected."
     )
-    lines: list[RenderableType] = [words, fitted_in_words(found.fitted_on, found.units)]
+    fitted = fitted_in_words(found.fitted_on, found.units)
+    lines: list[RenderableType] = [prose(words), prose(fitted)]
     if not found.classes:
         return lines
     title = "Classes left out in turn, and how many of their pictures are then called unlike"
@@ -65,7 +66,7 @@ def unlike_lines(found: Unlike) -> list[RenderableType]:
     for row in rows[:_MOST_ROWS]:
         table.add_row(row.class_name, f"{row.pictures:,}", percent(row.caught, row.pictures))
     table.add_row("mean", "", percent(found.caught, sum(row.pictures for row in rows)))
-    return [*lines, "", title, table, *_more(len(rows))]
+    return [*lines, "", prose(title, "italic"), table, *_more(len(rows))]
 
 
 def fitted_in_words(pictures: int, units: int) -> str:
