@@ -95,3 +95,13 @@ def test_links_of_the_python_page_lead_somewhere():
     page = (ROOT / "examples" / "python_api.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!http)([^)#]+)", page):
         assert (ROOT / "examples" / target).exists(), target
+
+
+def test_what_ci_runs_exists():
+    """Each test file and test that .ci/run names: it would stop there, an hour into its work."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    named = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", script)
+    assert named
+    for file, test in named:
+        assert (ROOT / file).is_file(), file
+        assert not test or f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
