@@ -140,3 +140,13 @@ def test_a_temperature_is_told_where_it_harms(command, photos, tmp_path):
     for arguments in (("--fold", "all"), ("--ensemble",)):
         notes = evaluated(command, *arguments)["notes"]
         assert any("fold 1: the temperature 0.02, fitted on val, makes" in n for n in notes)
+
+
+def test_what_is_fitted_on_val_needs_its_run(command, run, photos, tmp_path):
+    """A checkpoint that lies alone does not know its val pictures, whatever --data is given."""
+    alone = shutil.copytree((run / "fold_0/checkpoints/best").resolve(), tmp_path / "alone")
+    for fitting in (["--calibrate", "temperature"], ["--conformal", "0.9"], ["--fit-unlike"]):
+        done = command("evaluate", alone, "--data", photos, *fitting)
+        assert done.code == 2
+        assert "its val pictures" in done.err or "its train pictures" in done.err
+        assert "--data" not in done.err

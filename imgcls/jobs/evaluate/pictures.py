@@ -155,6 +155,12 @@ def own_pictures(checkpoint: Checkpoint, split: str, config: EvaluateConfig) -> 
     They lie where the run has them or, where they have moved, in `--data`. Raises as `run_pictures`
     and `readable`.
     """
+    if run_of(checkpoint.folder) is None:
+        raise RunError(
+            f"{checkpoint.folder}: lies outside its run, or its run has lost splits.csv, so its "
+            f"{split} pictures, on which this would be fitted, are not known; put it back into "
+            "its run"
+        )
     skip = config.on_bad_image == "skip"
     try:
         found = run_pictures(checkpoint, split, config.reading, skip=skip)
