@@ -15,6 +15,7 @@ ImgclsError                 1   the base of everything imgcls raises on purpose
 │   ├── DeviceMemoryError       the device ran out of memory
 │   ├── WorkerError             a data-loading process died or could not load
 │   ├── OutputError             the output folder could not be written
+│   ├── ExportError             an exported file cannot be made, or does not answer as it should
 │   └── ThresholdError          a metric is below its threshold of --fail-under
 └── InterruptedRunError   130   stopped by a signal after saving (143 SIGTERM, 129 SIGHUP)
 
@@ -93,6 +94,10 @@ class WorkerError(RunFailedError):
 
 class OutputError(RunFailedError):
     """The output folder could not be written."""
+
+
+class ExportError(RunFailedError):
+    """An exported file cannot be made, or does not answer as its checkpoint does; it is gone."""
 
 
 class ThresholdError(RunFailedError):

@@ -29,6 +29,7 @@ ALLOWED["cli"] = {"jobs", *ALLOWED["jobs"]}
 VERBS_BELOW = {"page": set(), "benchmark": set(), "plan": set()}
 VERBS_BELOW["inspect"] = {"plan", *VERBS_BELOW["plan"]}
 VERBS_BELOW["evaluate"] = {"page", "plan", *VERBS_BELOW["plan"]}
+VERBS_BELOW["export"] = {"evaluate", *VERBS_BELOW["evaluate"]}
 VERBS_BELOW["predict"] = {"evaluate", *VERBS_BELOW["evaluate"]}
 VERBS_BELOW["train"] = {"evaluate", *VERBS_BELOW["evaluate"]}
 VERBS_BELOW["tune"] = {"train", *VERBS_BELOW["train"]}
@@ -43,17 +44,18 @@ ROOMS = {
     "models": ("catalog", "explain", "export"),
     "engine": ("checkpoint", "device", "scoring", "training"),
     "output": ("pages", "plots", "screens"),
-    "jobs": ("benchmark", "evaluate", "page", "plan", "predict", "train", "tune"),
+    "jobs": ("benchmark", "evaluate", "export", "page", "plan", "predict", "train", "tune"),
 }
 FOLDERS = [*ROOMS, *(f"{room}/{folder}" for room, folders in ROOMS.items() for folder in folders)]
 USUAL_MODULES = 12
 # a file for each command, group of options or kind of data, and what they share
 MODULES_OF = {
-    "config": 22,
-    "cli": 15,
+    "config": 23,
+    "cli": 16,
     "metrics": 18,
     "data/sources": 14,
     "storage": 16,
+    "output/screens": 13,
     "jobs/evaluate": 15,
     "jobs/train": 14,
 }

@@ -15,6 +15,7 @@ VERBS = {
     "train": "Fine-tune a model on a folder of labelled pictures.",
     "evaluate": "Score a trained model on a split: metrics, pictures, report.",
     "predict": "Classify pictures with a trained model: a row for each.",
+    "export": "Write a trained model as files that other programs run.",
     "report": "Draw an evaluated split: pictures and one HTML page.",
     "benchmark": "Time a model: latency, throughput, memory.",
     "tune": "Search for better settings by training many times.",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from imgcls.config.base import Config, OptionField, allowed_values, default_text, option_fields
 from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.config.evaluate import EvaluateConfig
+from imgcls.config.export import ExportConfig
 from imgcls.config.inspect import InspectConfig
 from imgcls.config.list_models import ListModelsConfig
 from imgcls.config.predict import PredictConfig
@@ -20,6 +21,7 @@ COMMANDS: dict[str, type[Config]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "export": ExportConfig,
     "report": ReportConfig,
     "benchmark": BenchmarkConfig,
     "tune": TuneConfig,

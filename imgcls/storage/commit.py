@@ -143,6 +143,20 @@ def recover(final: Path, is_ours: IsOurs) -> None:
                 lock.release()
 
 
+def clear_leftovers(final: Path, is_ours: IsOurs) -> None:
+    """Finish or remove all that a killed process left, unless another one is writing just now.
+
+    Raises OSError.
+    """
+    with contextlib.suppress(RunError):
+        lock = take_lock(lock_of(final), final)
+        try:
+            settle(final, is_ours)
+            shutil.rmtree(beside(final, "new"), ignore_errors=True)
+        finally:
+            lock.release()
+
+
 def settle(final: Path, is_ours: IsOurs) -> None:
     """Finish the commit that a killed process had begun on a folder whose lock is held.
 

@@ -123,11 +123,11 @@ def save_checkpoint(snapshot: Snapshot, folder: str | Path) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        _write_tensors(snapshot.weights, temporary / WEIGHTS, {"format": "pt"})
+        write_tensors(snapshot.weights, temporary / WEIGHTS, {"format": "pt"})
         (temporary / CARD).write_text(strict_json(snapshot.card, indent=2), encoding="utf-8")
         names = [WEIGHTS, CARD]
         if snapshot.state is not None:
-            _write_tensors(snapshot.state_tensors, temporary / STATE)
+            write_tensors(snapshot.state_tensors, temporary / STATE)
             names.append(STATE)
         for name in names:
             sync_file(temporary / name)
@@ -254,7 +254,7 @@ def _load_tensors(file: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _write_tensors(
+def write_tensors(
     tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str] | None = None
 ) -> None:
     """Write a safetensors file. Raises OSError, also for what safetensors says in its own words."""

@@ -1,0 +1,45 @@
+"""Options of `imgcls export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from imgcls.config.base import Config, Flag
+
+ExportFormat = Literal["safetensors"]
+Profile = Literal["picture", "tensor"]
+
+
+class ExportConfig(Config):
+    """Everything `imgcls export` may be told."""
+
+    checkpoint: Annotated[Path | None, Flag(positional=True)] = Field(
+        default=None,
+        description="A checkpoint, fold or run folder; by default the best of the newest run.",
+    )
+    format: tuple[ExportFormat, ...] = Field(
+        default=("safetensors",),
+        min_length=1,
+        description=(
+            "What to write, one or several: the weights, with their labels, as safetensors."
+        ),
+    )
+    profile: Profile = Field(
+        default="picture",
+        description=(
+            "What the file takes and gives. picture: uint8 [B, h, w, 3] of any size, to "
+            "probabilities; resizing, cropping and normalising are inside. tensor: float32 [B, 3, "
+            "H, W], prepared outside, to logits."
+        ),
+    )
+    output: Annotated[Path | None, Flag(short="-o", metavar="DIR")] = Field(
+        default=None,
+        description=(
+            "Write a folder for each format into this one; by default exports/ in the fold's "
+            "folder."
+        ),
+    )
+    force: bool = Field(default=False, description="Replace exports that are there already.")

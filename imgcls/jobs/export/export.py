@@ -1,0 +1,146 @@
+"""`imgcls export`: one model as files for other programs, each proven before it appears."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from imgcls.config.export import ExportConfig
+from imgcls.config.files import sha256_of
+from imgcls.engine.checkpoint.folder import read_checkpoint
+from imgcls.engine.scoring.backends import quiet
+from imgcls.errors import ConfigError, ExportError, ImgclsError, OutputError
+from imgcls.jobs.export.places import DOCUMENT, FORMAT, find_places, is_ours, require_free
+from imgcls.jobs.export.proof import OnProgress
+from imgcls.jobs.export.subject import open_subject
+from imgcls.jobs.export.targets import TARGETS, Work
+from imgcls.jobs.plan.tables import require_outside
+from imgcls.results.export import ExportedModel, ExportReport
+from imgcls.storage.commit import files_in
+from imgcls.storage.durable import READ_ONLY, TEMPORARY_PREFIX, sync_file, why_not_written, writing
+from imgcls.storage.runs import how_far
+from imgcls.storage.staging import StagedFolders
+from imgcls.storage.tables import write_json
+
+# what a disk that is not full takes
+_PROBE_BYTES = 2**20
+
+
+def export(
+    config: ExportConfig,
+    on_progress: OnProgress = lambda _done, _total: None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> ExportReport:
+    """Write the model in each format, and prove each.
+
+    All folders take their names together at the end. say: gets what is done. on_progress: gets the
+    pictures done, and in all, of each proof. Raises ConfigError, CheckpointError or RunError before
+    anything is made; ExportError for a format that cannot be made or does not answer as the
+    checkpoint does, and OutputError, and then nothing has changed.
+    """
+    require_installed(config.format)
+    places = find_places(config)
+    unfinished = how_far(places.path)
+    checkpoint = read_checkpoint(places.checkpoint)
+    data = (checkpoint.sidecar.config or {}).get("data", {}).get("source", "")
+    require_outside(data, places.output, "--output")
+    work = Work(open_subject(checkpoint, config.profile), on_progress)
+    notes = [f"{unfinished}; its best so far is exported"] if unfinished else []
+    exports = []
+    with StagedFolders(is_ours) as staged:
+        for name, final in places.folders.items():
+            folder = _staged(staged, final, force=config.force)
+            say(f"{name}: {final / TARGETS[name].file}")
+            exports.append(_exported(name, work, folder, final))
+        with writing(places.output):
+            left = staged.commit()
+    if left is not None:
+        notes.append(
+            f"the exports are whole, but earlier files could not be cleared away ({left.strerror}: "
+            f"{left.filename}); the next export does that"
+        )
+    stand_ins = {getattr(one.proof, "stand_in", None) for one in exports} - {None}
+    return ExportReport(
+        checkpoint=checkpoint.folder,
+        model_name=checkpoint.model_name,
+        class_names=checkpoint.class_names,
+        output=places.output,
+        exports=tuple(exports),
+        notes=(*notes, *(f"compared on the embedded digits: {why}" for why in stand_ins)),
+    )
+
+
+def require_installed(formats: Iterable[str]) -> None:
+    """Raise ConfigError for a format whose packages are missing, naming the extra."""
+    for name in formats:
+        target = TARGETS[name]
+        if missing := [one for one in target.modules if importlib.util.find_spec(one) is None]:
+            raise ConfigError(
+                f'--format {name}: {missing[0]} is not installed; pip install "imgcls['
+                f'{target.extra}]"'
+            )
+
+
+def _staged(staged: StagedFolders, final: Path, *, force: bool) -> Path:
+    """A new folder that becomes `final`. Raises ConfigError where it may not."""
+    try:
+        folder = staged.stage(final)
+    except OSError as error:
+        why = why_not_written(error)
+        if error.errno not in READ_ONLY:
+            raise OutputError(f"{final}: cannot be made: {why}") from error
+        raise ConfigError(
+            f"{final}: cannot be written: {why}; name another folder with --output"
+        ) from error
+    # another process may have put one there since this one looked
+    require_free(final, force=force)
+    return folder
+
+
+def _exported(name: str, work: Work, folder: Path, final: Path) -> ExportedModel:
+    """The files of one format in a new folder, proven, for their place."""
+    target = TARGETS[name]
+    profile = work.subject.profile if target.has_profile else None
+    head = {"format": FORMAT, "format_version": 1, "exported_as": name, "profile": profile}
+    metadata = {**head, **work.subject.metadata(target.modules)}
+    with _making(name, folder, final):
+        target.write(work, folder / target.file, metadata)
+    proof = target.prove(work, folder / target.file)
+    with writing(final):
+        files = {
+            file.relative_to(folder).as_posix(): {
+                "bytes": file.stat().st_size,
+                "sha256": sha256_of(file),
+            }
+            for file in files_in(folder)
+        }
+        # last: without it the folder is no export
+        write_json(folder / DOCUMENT, {**metadata, "files": files, "proof": proof})
+        for file in files_in(folder):
+            sync_file(file)
+    return ExportedModel(name, profile, final / target.file, final, files, proof, metadata)
+
+
+@contextlib.contextmanager
+def _making(name: str, folder: Path, final: Path) -> Iterator[None]:
+    """Raise what an exporter raises in the block as OutputError or ExportError."""
+    try:
+        with quiet():
+            yield
+    except (ImgclsError, MemoryError):
+        raise
+    except Exception as error:
+        # every exporter raises errors of its own, whatever the system said
+        _require_room(error, folder, final)
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"--format {name}: cannot take this model ({reason})") from error
+
+
+def _require_room(error: Exception, folder: Path, final: Path) -> None:
+    """Raise OutputError where the disk takes no more, or the error says so."""
+    with writing(final):
+        if isinstance(error, OSError):
+            raise error
+        (folder / f"{TEMPORARY_PREFIX}probe").write_bytes(bytes(_PROBE_BYTES))

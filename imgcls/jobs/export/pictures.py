@@ -1,0 +1,126 @@
+"""The pictures that an exported model is compared on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from imgcls.config.reading import ReadingConfig
+from imgcls.data.loading.dataset import Batch
+from imgcls.data.open import open_source
+from imgcls.data.pixels.decode import UnreadableImageError
+from imgcls.data.pixels.transforms import eval_transform
+from imgcls.data.table import SampleTable
+from imgcls.errors import DataError, RunError
+from imgcls.jobs.checkpoint_config import decoding_of
+from imgcls.jobs.evaluate.pictures import run_pictures
+from imgcls.jobs.export.subject import Subject
+
+MOST_PICTURES = 200
+# of a picture that is held in memory to stand in a batch beside others
+_MOST_PIXELS = 640 * 480
+_RGB = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A picture as each side takes it.
+
+    whole: decoded RGB, uint8 [h, w, 3]; empty for the profile tensor. pixels: as the checkpoint's
+    model takes them but for normalising, uint8 [C, H, W].
+    """
+
+    key: str
+    whole: np.ndarray
+    pixels: torch.Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the whole picture."""
+        return self.whole.shape[1], self.whole.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class ProofPictures:
+    """Pictures to compare two runtimes on; split: of the run, or `digits`, which stand in for it.
+
+    why: in words, why digits stand in; None where they do not.
+    """
+
+    subject: Subject
+    table: SampleTable
+    rows: tuple[int, ...]
+    split: str
+    why: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self) -> Iterator[Seen]:
+        """Each picture that can be read, one at a time. Raises ReadError for a failing disk."""
+        transform = eval_transform(self.subject.preprocessing)
+        # the channels of a decoded picture, whatever the model takes
+        images = self.table.decoded(replace(self.table.images.decoding, channels=_RGB)).images
+        whole = np.zeros((0, 0, _RGB), np.uint8)
+        for row in self.rows:
+            try:
+                if self.subject.profile == "picture":
+                    whole = _array(images.open(row))
+                part = self.table.images.open_crop(row, transform.choose)
+            except UnreadableImageError:
+                continue
+            yield Seen(self.table.keys[row], whole, transform.finish(part))
+
+    def resized(self, seen: Seen, size: tuple[int, int]) -> Seen:
+        """A copy of the picture, of (width, height) pixels, as each side takes it."""
+        image = Image.fromarray(seen.whole).resize(size, Image.Resampling.BICUBIC)
+        decoding = self.table.images.decoding
+        own = image if decoding.channels == _RGB else image.convert("L")
+        pixels = eval_transform(self.subject.preprocessing)(own)
+        return Seen(seen.key, _array(image), pixels)
+
+
+def proof_pictures(subject: Subject) -> ProofPictures:
+    """Up to 200 of the run's val pictures, spread evenly; the embedded digits where there are none.
+
+    Raises CheckpointError for a config of the checkpoint that is not usable.
+    """
+    checkpoint = subject.checkpoint
+    try:
+        found = run_pictures(checkpoint, "val", skip=True)
+        return ProofPictures(subject, found.table, _spread(found.indices), "val")
+    except (DataError, RunError) as error:
+        table = open_source("digits", ReadingConfig(), decoding_of(checkpoint))
+        rows = _spread(np.arange(len(table)))
+        return ProofPictures(subject, table, rows, "digits", str(error))
+
+
+def batch_of(pictures: list[Seen]) -> Batch:
+    """The pictures as the checkpoint's scorer takes them."""
+    return Batch(
+        images=torch.stack([one.pixels for one in pictures]),
+        labels=torch.zeros(len(pictures), dtype=torch.int64),
+        keys=tuple(one.key for one in pictures),
+        valid=torch.ones(len(pictures), dtype=torch.bool),
+    )
+
+
+def held_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The (width, height) of a picture's copy that is small enough to be held among others."""
+    width, height = size
+    factor = min(1.0, (_MOST_PIXELS / (width * height)) ** 0.5)
+    return max(1, int(width * factor)), max(1, int(height * factor))
+
+
+def _spread(rows: np.ndarray) -> tuple[int, ...]:
+    """Up to MOST_PICTURES of the rows, evenly spread over them."""
+    count = min(MOST_PICTURES, len(rows))
+    return tuple(int(row) for row in rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)])
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    return np.ascontiguousarray(np.asarray(image).reshape(image.height, image.width, -1))
