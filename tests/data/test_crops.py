@@ -81,6 +81,15 @@ def test_evaluation_is_within_one_level_of_timms(
     assert levels_apart(eval_transform(wanted)(image), timms(wanted)(image)) <= 1
 
 
+@pytest.mark.parametrize("size", [(3000, 3), (3, 3000)])
+def test_of_a_very_long_picture_a_row_is_left_where_all_of_it_is_kept(size):
+    """Timm has no answer there; the rest of the input is border."""
+    wanted = facts(crop_mode="border", crop_pct=1.0)
+    pixels = eval_transform(wanted)(Image.new("RGB", size, "white"))
+    assert pixels.shape == (3, 64, 64)
+    assert int((pixels == 255).sum()) == 3 * 64
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     width=SIDES,

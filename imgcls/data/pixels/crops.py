@@ -189,7 +189,11 @@ def evaluation_window(
     if crop_mode == "squash":
         resized = (target[0], target[1])
     elif crop_mode == "border":
-        resized = (round(whole[0] / max(ratios)), round(whole[1] / max(ratios)))
+        # of a very long picture at least one row is left
+        resized = (
+            max(round(whole[0] / max(ratios)), 1),
+            max(round(whole[1] / max(ratios)), 1),
+        )
     elif target[0] == target[1]:
         short = min(whole)
         width, height = (target[0] if s == short else int(target[0] * s / short) for s in whole)
