@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +18,7 @@ from imgcls.engine.scoring.backends import (
     require_compiler,
 )
 from imgcls.errors import ConfigError, DeviceError
-from imgcls.models.export.formats import FORMATS
+from imgcls.models.export.onnx import WRITERS, to_onnx
 
 
 def check_backend(backend: str, compute: ComputeSettings) -> None:
@@ -29,7 +28,7 @@ def check_backend(backend: str, compute: ComputeSettings) -> None:
     if backend not in RUNTIMES:
         return
     runtime = RUNTIMES[backend]
-    modules = (runtime.module, *FORMATS[runtime.format].modules)
+    modules = (runtime.module, *WRITERS)
     if missing := [name for name in modules if importlib.util.find_spec(name) is None]:
         raise ConfigError(
             f"--backend {backend}: {missing[0]} is not installed; pip install "
@@ -39,7 +38,7 @@ def check_backend(backend: str, compute: ComputeSettings) -> None:
 
 
 class Backends:
-    """A model's runners, converted once for all backends that take one format.
+    """A model's runners, converted once for all backends that take ONNX files.
 
     model: in evaluation mode, placed by `compute`. images: a batch of the size that will be run,
     normalised float32 [B, C, H, W]. shares_cores: loaders work beside it, so that threads sleep
@@ -58,7 +57,7 @@ class Backends:
         self._images = images
         self._compute = compute
         self._spins = not shares_cores
-        self._converted: dict[str, Any] = {}
+        self._converted: bytes | None = None
 
     def runner(self, backend: str) -> Runner:
         """A function from such batches to logits [B, classes].
@@ -73,17 +72,13 @@ class Backends:
         runtime = RUNTIMES[backend]
         try:
             with quiet():
-                content = self._in_format(runtime.format)
-                return runtime.open(content, self._compute, spins=self._spins)
+                if self._converted is None:
+                    self._converted = to_onnx(self._model, self._images)
+                return runtime.open(self._converted, self._compute, spins=self._spins)
         except Exception as error:
             # every exporter raises errors of its own
             reason = " ".join(str(error).split())[:160]
             raise DeviceError(f"--backend {backend}: cannot take this model ({reason})") from error
-
-    def _in_format(self, name: str) -> Any:
-        if name not in self._converted:
-            self._converted[name] = FORMATS[name].convert(self._model, self._images)
-        return self._converted[name]
 
 
 def make_runner(

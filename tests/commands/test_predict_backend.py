@@ -18,7 +18,6 @@ from imgcls.jobs import backends as jobs_backends
 from imgcls.jobs.backends import RunModel
 from imgcls.jobs.predict import backend as choosing
 from imgcls.jobs.predict import predict as job
-from imgcls.models.export.formats import Format
 
 ONLY_TORCH_SAYS = "which torch alone tells"
 
@@ -84,7 +83,8 @@ def runtimes(monkeypatch):
     table = own.table()
     for module in (jobs_backends, choosing):
         monkeypatch.setattr(module, "RUNTIMES", table)
-    monkeypatch.setattr(jobs_backends, "FORMATS", {"onnx": Format(own.convert, ())})
+    monkeypatch.setattr(jobs_backends, "WRITERS", ())
+    monkeypatch.setattr(jobs_backends, "to_onnx", own.convert)
     compared = choosing.BackendChoice._compared
 
     def with_speed(self, scorer, *arguments, **options):

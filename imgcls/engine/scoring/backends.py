@@ -97,23 +97,22 @@ def _by_openvino(content: bytes, compute: ComputeSettings, *, spins: bool) -> Ru
 
 @dataclass(frozen=True)
 class Runtime:
-    """What runs models of another format.
+    """What runs models as ONNX files.
 
-    extra: of imgcls, which brings it; module: what is to be installed. format: what it takes. open:
-    makes a runner of a model in that format, for batches of the size that it was converted for;
+    extra: of imgcls, which brings it and what writes the files; module: what is to be installed.
+    open: makes a runner of a file's bytes, for batches of the size that it was converted for;
     spins: its threads wait for one another on their cores, which others do not need.
     """
 
     extra: str
     module: str
-    format: str
     open: Callable[..., Runner]
 
 
 RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
     {
-        "onnxruntime": Runtime("onnx", "onnxruntime", "onnx", _by_onnxruntime),
-        "openvino": Runtime("openvino", "openvino", "onnx", _by_openvino),
+        "onnxruntime": Runtime("onnx", "onnxruntime", _by_onnxruntime),
+        "openvino": Runtime("openvino", "openvino", _by_openvino),
     }
 )
 BACKENDS = ("torch", "compile", *RUNTIMES)

@@ -1,31 +1,38 @@
-"""The formats that a model can be turned into, and what each needs."""
+"""The formats that a model can be exported to, and what each needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
 
-from imgcls.models.export.onnx import to_onnx
+from imgcls.models.export.onnx import WRITERS, open_onnx, write_onnx
+from imgcls.models.export.profiles import Exportable
 
 
 @dataclass(frozen=True)
 class Format:
     """A format of models.
 
-    convert: makes it of a model in evaluation mode and an example, float32 [B, C, H, W], for
-    batches of exactly that size; exporters raise errors of their own. modules: what has to be
-    installed for it.
+    extra: of imgcls, which brings the `modules` that have to be installed; "" for none. suffix: of
+    its main file. write: puts an exportable module, followed along the example, at the path, with
+    what else is needed in files of the same stem beside it; exporters raise errors of their own.
+    open: what the file gives for a batch, in a runtime of its own.
     """
 
-    convert: Callable[[nn.Module, torch.Tensor], Any]
+    extra: str
     modules: tuple[str, ...]
+    suffix: str
+    write: Callable[[Exportable, torch.Tensor, Path, Mapping[str, str]], None]
+    open: Callable[[Path], Callable[[np.ndarray], np.ndarray]]
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
-    {"onnx": Format(to_onnx, modules=("onnx", "onnxscript"))}
+    {
+        "onnx": Format("onnx", (*WRITERS, "onnxruntime"), ".onnx", write_onnx, open_onnx),
+    }
 )
