@@ -12,7 +12,8 @@ def list_models(config: ListModelsConfig, common: Common) -> None:
     """List models to train.
 
     Without PATTERN and filters the curated families; a glob or a part of a name searches all of
-    timm, as --family, --max-params and --img-size do.
+    timm, as --family, --max-params, --img-size and --licence do. The first of a model's weights are
+    those that its plain name takes.
     """
     from imgcls.errors import ModelError
     from imgcls.models.catalog import read as catalog
@@ -26,6 +27,7 @@ def list_models(config: ListModelsConfig, common: Common) -> None:
         max_params=config.max_params,
         img_size=config.img_size,
         pretrained=config.pretrained,
+        licences=config.licence or (),
         limit=config.limit,
         on_rebuild=console.say,
     )
@@ -45,6 +47,7 @@ def _nothing_fits(config: ListModelsConfig) -> str:
             ("--max-params", config.max_params),
             ("--img-size", config.img_size),
             ("--pretrained", "" if config.pretrained else None),
+            ("--licence", ",".join(config.licence) if config.licence else None),
         )
         if value is not None
     ]
@@ -52,6 +55,8 @@ def _nothing_fits(config: ListModelsConfig) -> str:
     if config.pattern and not catalog.list_models(config.pattern, limit=1):
         near = catalog.nearest_names(config.pattern)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
+    elif config.licence and not catalog.list_models(licences=config.licence, limit=1):
+        hint = f"; the licences are {', '.join(catalog.known_licences())}"
     else:
         hint = "; leave one of these out" if len(filters) + bool(config.pattern) > 1 else ""
     return f"no model fits {asked}{hint}"

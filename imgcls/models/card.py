@@ -13,6 +13,7 @@ from torch import nn
 
 from imgcls.errors import CheckpointError, ModelError
 from imgcls.models.build import pretrained_cfg_of, set_pretrained_cfg
+from imgcls.results.checkpoint import StartingWeights
 
 _RGB = 3
 _NAMES = "label_names"
@@ -99,12 +100,15 @@ def model_card(
     model: nn.Module,
     class_names: Sequence[str],
     preprocessing: Preprocessing | None = None,
+    *,
+    starting_weights: StartingWeights | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
     """The content of config.json in timm's and Hugging Face's model-folder format, for timm models.
 
     class_names: in the order of the model's outputs. preprocessing: by default the model's own, but
     for `changes`, in timm's words: input_size, mean, std, interpolation, crop_pct, crop_mode.
+    starting_weights: what its training began with; by default the model's own tag, as in timm.
     `timm.create_model("local-dir:<folder>", pretrained=True)` rebuilds the model from it.
     Raises ModelError for a model that is not timm's or has another number of outputs.
     """
@@ -119,6 +123,7 @@ def model_card(
     if unknown := set(changes) - set(Preprocessing.__dataclass_fields__):
         raise ModelError(f"model_card: {', '.join(sorted(unknown))} is no part of a preprocessing")
     preprocessing = preprocessing or _resolved({**own, **changes})
+    own = {**own, **_said_of(starting_weights, own["architecture"])}
     kept = ("tag", "pool_size", "first_conv", "classifier", "fixed_input_size", "license")
     card: dict[str, Any] = {
         "architecture": own["architecture"],
@@ -141,6 +146,14 @@ def model_card(
     if own.get("fixed_input_size"):
         card["model_args"] = {"img_size": width, **card.get("model_args", {})}
     return card
+
+
+def _said_of(weights: StartingWeights | None, architecture: str) -> dict[str, str | None]:
+    """The tag and the licence in timm's words; a model has its default tag's, whatever it holds."""
+    if weights is None:
+        return {}
+    of, _, tag = (weights.name or "").partition(".")
+    return {"tag": tag if of == architecture else None, "license": weights.licence}
 
 
 def model_from_card(card: dict[str, Any]) -> nn.Module:

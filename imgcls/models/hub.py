@@ -15,6 +15,7 @@ from timm.models import get_pretrained_cfg
 
 from imgcls.errors import ModelError
 from imgcls.models.catalog.read import nearest_names
+from imgcls.results.checkpoint import StartingWeights
 
 _TIMEOUT_S = 3.0
 _FILES = ("model.safetensors", "pytorch_model.bin")
@@ -25,6 +26,14 @@ class Hub:
     """Whether the hub can be reached: `problem` says why not, in brackets after a blank."""
 
     problem: str | None
+
+
+def published_weights(name: str) -> StartingWeights:
+    """The weights that timm fetches for a name that it knows, and their licence."""
+    cfg = get_pretrained_cfg(name)
+    tag = f".{cfg.tag}" if cfg is not None and cfg.tag else ""
+    licence = getattr(cfg, "license", None)
+    return StartingWeights("pretrained", f"{name.partition('.')[0]}{tag}", licence)
 
 
 def check_has_weights(name: str) -> None:

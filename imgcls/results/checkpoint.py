@@ -69,6 +69,50 @@ class TrainedPrior(Record):
         return cls(content["imbalance"], tuple(content["shares"]))
 
 
+_KINDS = ("pretrained", "random", "unknown")
+_LONGEST_WORD = 120
+
+
+@dataclass(frozen=True)
+class StartingWeights(Record):
+    """Which weights a training began with.
+
+    kind: "pretrained" for published ones; "random" for none; "unknown" for a file's that does not
+    say. name: theirs, `architecture.tag` as timm calls them. licence: as their publisher names it.
+    None: not stated.
+    """
+
+    kind: str
+    name: str | None = None
+    licence: str | None = None
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> StartingWeights:
+        """The record that a sidecar holds."""
+        return cls(content["kind"], content.get("name"), content.get("licence"))
+
+    @classmethod
+    def of_card(cls, card: Mapping[str, Any]) -> StartingWeights:
+        """What a model folder's config.json says."""
+        cfg = card.get("pretrained_cfg")
+        cfg = cfg if isinstance(cfg, dict) else card
+        architecture, tag, licence = card.get("architecture"), cfg.get("tag"), cfg.get("license")
+        licence = licence if _is_word(licence) else None
+        if _is_word(tag) and _is_word(architecture):
+            return cls("pretrained", f"{architecture}.{tag}", licence)
+        return cls("unknown") if licence is None else cls("pretrained", None, licence)
+
+
+def _is_word(value: Any) -> bool:
+    return _is_text(value) and 0 < len(value) <= _LONGEST_WORD
+
+
+def _are_starting_weights(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("kind") not in _KINDS:
+        return False
+    return all(value.get(key) is None or _is_word(value[key]) for key in ("name", "licence"))
+
+
 def _said(
     usable: Callable[[Any], bool], read: Callable[[Any], Any] = lambda value: value
 ) -> dict[str, Any]:
@@ -97,6 +141,9 @@ class Sidecar(Record):
     prior: TrainedPrior | None = field(default=None, metadata=_said(_is_prior, TrainedPrior.read))
     config: Mapping[str, Any] | None = field(
         default=None, metadata=_said(_all_values(lambda value: isinstance(value, dict)))
+    )
+    starting_weights: StartingWeights | None = field(
+        default=None, metadata=_said(_are_starting_weights, StartingWeights.read)
     )
     data_fingerprint: str | None = field(default=None, metadata=_said(_is_text))
     splits: Mapping[str, str] | None = field(default=None, metadata=_said(_are_splits))
@@ -134,3 +181,14 @@ class Sidecar(Record):
         if sidecar.prior and len(sidecar.prior.shares) != len(sidecar.class_names):
             raise ValueError("its prior is not of its classes; use another checkpoint")
         return sidecar
+
+    def began_with(self, card: Mapping[str, Any]) -> StartingWeights:
+        """The weights that its training began with. card: the config.json beside it."""
+        if self.starting_weights is not None:
+            return self.starting_weights
+        model = (self.config or {}).get("model")
+        if model is None or model.get("pretrained") is True:
+            return StartingWeights.of_card(card)
+        # an earlier version named timm's own weights in each card, wherever these came from
+        is_random = model.get("pretrained") is False and model.get("weights") is None
+        return StartingWeights("random" if is_random else "unknown")

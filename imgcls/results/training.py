@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imgcls.results.audit import AuditPicture
+from imgcls.results.checkpoint import StartingWeights
 from imgcls.results.record import Record
 
 
@@ -75,6 +76,7 @@ class PlanReport(Record):
     class_counts: dict[str, dict[str, int]]
     model_name: str
     start: str
+    starting_weights: StartingWeights
     recipe: str
     img_size: int
     parameters_trainable: int | None

@@ -21,7 +21,7 @@ from typing import Any
 
 from imgcls.config import files
 from imgcls.errors import CheckpointError
-from imgcls.results.checkpoint import Sidecar, are_names
+from imgcls.results.checkpoint import Sidecar, StartingWeights, are_names
 from imgcls.storage.durable import strict_json
 
 FORMAT = "imgcls-checkpoint"
@@ -170,6 +170,17 @@ def weights_of(folder: Path) -> Path:
     """The file with the weights of a checkpoint or model folder."""
     plain = folder / WEIGHTS
     return folder / _PICKLED if not plain.exists() and (folder / _PICKLED).exists() else plain
+
+
+def began_with(weights: Path) -> StartingWeights:
+    """What the training of these weights began with. weights: a file, or a model's folder."""
+    folder = weights.parent if weights.name in {WEIGHTS, _PICKLED} else weights
+    try:
+        if (folder / SIDECAR).is_file():
+            return read_sidecar(folder).began_with(read_json(folder / CARD))
+        return StartingWeights.of_card(read_card(folder))
+    except CheckpointError:
+        return StartingWeights("unknown")
 
 
 def read_card(folder: Path) -> dict[str, Any]:

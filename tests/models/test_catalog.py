@@ -11,6 +11,7 @@ import platformdirs
 import pytest
 import timm
 import torch
+from timm.models import get_pretrained_cfg
 
 from imgcls.errors import ModelError
 from imgcls.models.catalog import build as build_catalog
@@ -22,6 +23,7 @@ from imgcls.models.catalog.read import (
     load_catalog,
     nearest_names,
 )
+from imgcls.models.licences import licence_text
 
 
 def test_it_equals_timms_own_lists():
@@ -33,6 +35,30 @@ def test_it_equals_timms_own_lists():
         for tag in e.pretrained_tags
     }
     assert tagged == set(timm.list_pretrained())
+
+
+def test_each_pretrained_tag_has_the_licence_of_its_weights():
+    """As timm says it, for each tag of its list; None where timm says nothing."""
+    entries = load_catalog()
+    licences = {}
+    for full_name in timm.list_pretrained():
+        name, _, tag = full_name.partition(".")
+        licences[full_name] = entries[name].licences[tag]
+        assert licences[full_name] == get_pretrained_cfg(full_name).license, full_name
+        assert entries[name].default_tag == get_pretrained_cfg(name).tag
+    assert len(licences) == sum(len(entry.licences) for entry in entries.values())
+    assert licence_text(licences["resnet50.bamboo"]) == "not stated"
+
+
+def test_licences_choose_weights():
+    """In any case, as globs too; what is left of a model are the weights under these."""
+    (model,) = list_models("resnext101_32x4d", family="resnet", licences=["Apache-2.0", "mit"])[:1]
+    assert (model.name, model.pretrained_tags) == ("resnext101_32x4d", ("gluon_in1k",))
+    assert model.default_tag == "fb_ssl_yfcc100m_ft_in1k"
+    found = list_models(licences=["cc-by-nc*"])
+    assert {licence for entry in found for licence in entry.licences.values()} == {"cc-by-nc-4.0"}
+    unstated = list_models("resnet50", licences=["not stated"])
+    assert [entry.pretrained_tags for entry in unstated] == [("bamboo",)]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "test_vit", "mobilenetv3_small_100", "regnety_002"])
@@ -101,6 +127,19 @@ def test_another_timm_has_it_made_again_once(monkeypatch, tmp_path):
     load_catalog(said.append)
     assert len(said) == 1
     assert list(catalog.cache_folder().iterdir()) == [cached]
+
+
+def test_a_catalogue_of_an_earlier_version_is_made_again(monkeypatch, tmp_path):
+    """One that was cached when tags had no licences."""
+    shipped = json.loads(catalog.SHIPPED.read_text())
+    monkeypatch.setattr(catalog, "SHIPPED", tmp_path / "none.json")
+    cached = catalog.cache_folder() / f"catalog-timm-{timm.__version__}.json"
+    earlier = {name: [*entry[:3], list(entry[3])] for name, entry in shipped["models"].items()}
+    cached.write_text(json.dumps({**shipped, "models": earlier}))
+    monkeypatch.setattr(
+        catalog, "_rebuild", lambda target: target.write_text(json.dumps(shipped)) and None
+    )
+    assert load_catalog()["resnet18"].licences["a1_in1k"] == "apache-2.0"
 
 
 def test_a_catalogue_that_cannot_be_kept_is_said(monkeypatch, tmp_path):

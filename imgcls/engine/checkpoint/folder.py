@@ -28,7 +28,7 @@ from torch import nn
 from imgcls.config.files import check_regular
 from imgcls.engine.checkpoint.codec import decode_tree, encode_tree
 from imgcls.errors import CheckpointError
-from imgcls.results.checkpoint import Sidecar
+from imgcls.results.checkpoint import Sidecar, StartingWeights
 from imgcls.storage.durable import TEMPORARY_PREFIX, publish_folder, strict_json, sync_file
 from imgcls.storage.model_folder import (
     CARD,
@@ -83,6 +83,11 @@ class Checkpoint:
     def model_name(self) -> str:
         """The name that its model was asked for by, or its architecture's."""
         return self.sidecar.model_name or str(self.card["architecture"])
+
+    @property
+    def starting_weights(self) -> StartingWeights:
+        """The weights that its training began with, and their licence."""
+        return self.sidecar.began_with(self.card)
 
     @property
     def fold(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,11 @@ from torch import nn
 from imgcls.config.model import ModelConfig
 from imgcls.data.table import SampleTable
 from imgcls.models.build import create_model, has_one_classifier, native_img_size
+from imgcls.models.hub import published_weights
+from imgcls.models.licences import licence_advice
 from imgcls.models.own_rates import own_rates
+from imgcls.results.checkpoint import StartingWeights
+from imgcls.storage.model_folder import began_with
 
 
 @dataclass(frozen=True)
@@ -18,15 +23,18 @@ class ModelPlan:
     """The model of a run: nothing of `config` is `auto`.
 
     pretrained: timm's weights are fetched. img_size: the side of its input, in pixels.
-    one_classifier: False for distilled models, whose two see different features. reasons: a line
-    for each rate of dropout that is the architecture's own.
+    one_classifier: False for distilled models, whose two see different features. starting_weights:
+    what its training begins with. reasons: a line for each rate of dropout that is the
+    architecture's own. notes: one on a licence that asks for more than a notice.
     """
 
     config: ModelConfig
     pretrained: bool
     img_size: int
     one_classifier: bool
+    starting_weights: StartingWeights
     reasons: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def from_weights(self) -> bool:
@@ -42,8 +50,13 @@ class ModelPlan:
         return create_model(self.config.model_copy(update={"pretrained": False, "weights": None}))
 
 
-def plan_model(config: ModelConfig, table: SampleTable) -> ModelPlan:
-    """The model for these pictures. Raises ModelError for a name that timm has not."""
+def plan_model(
+    config: ModelConfig, table: SampleTable, recorded: StartingWeights | None = None
+) -> ModelPlan:
+    """The model for these pictures. Raises ModelError for a name that timm has not.
+
+    recorded: what the training began with, for one that goes on.
+    """
     source = table.defaults
     pretrained = (
         source.pretrained and config.weights is None
@@ -56,6 +69,7 @@ def plan_model(config: ModelConfig, table: SampleTable) -> ModelPlan:
         else config.img_size
     )
     rates, reasons = _rates(config)
+    begins_with = recorded or _starting_weights(config, pretrained=pretrained)
     found = {
         "pretrained": pretrained,
         "img_size": img_size,
@@ -67,8 +81,26 @@ def plan_model(config: ModelConfig, table: SampleTable) -> ModelPlan:
         pretrained=pretrained,
         img_size=img_size,
         one_classifier=has_one_classifier(config.name),
+        starting_weights=begins_with,
         reasons=reasons,
+        notes=() if recorded else tuple(_licence_notes(begins_with, config)),
     )
+
+
+def _starting_weights(config: ModelConfig, *, pretrained: bool) -> StartingWeights:
+    if config.weights is not None:
+        return began_with(config.weights)
+    return published_weights(config.name) if pretrained else StartingWeights("random")
+
+
+def _licence_notes(weights: StartingWeights, config: ModelConfig) -> Iterator[str]:
+    if weights.kind == "unknown":
+        yield (
+            f"--weights {config.weights}: does not say whose weights these are, nor under which "
+            "licence; find out before you use the model or pass it on"
+        )
+    elif weights.kind == "pretrained" and (advice := licence_advice(weights.licence)):
+        yield f"{weights.name or config.weights}: {advice}"
 
 
 def _rates(model: ModelConfig) -> tuple[dict[str, float], tuple[str, ...]]:

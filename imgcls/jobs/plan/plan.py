@@ -21,6 +21,7 @@ from imgcls.jobs.plan.model import ModelPlan, plan_model
 from imgcls.jobs.plan.pace import Pace, memory_for, plan_pace
 from imgcls.jobs.plan.recipe import Recipe, plan_recipe
 from imgcls.models.build import native_img_size
+from imgcls.results.checkpoint import StartingWeights
 
 
 class _Part(Protocol):
@@ -60,6 +61,7 @@ def make_plan(
     strict: bool = True,
     since_s: float | None = math.inf,
     class_names: Sequence[str] | None = None,
+    starting_weights: StartingWeights | None = None,
     on_picture: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Plan:
     """The plan for a config: nothing is left to find but the weights.
@@ -68,7 +70,8 @@ def make_plan(
     checked and a new split is made. strict: refuse pictures that came or went since those rows were
     written, or whose content is not the recorded one. since_s: when that was recorded; files that
     are older need no reading; by default none is read. class_names: the order of classes, where the
-    data may have another. on_picture is told (pictures checked, pictures in all).
+    data may have another. starting_weights: those that a run was begun with. on_picture is told
+    (pictures checked, pictures in all).
     Raises the RequestErrors of config, data, model name and device.
     """
     _require_device_and_model(config)
@@ -80,7 +83,7 @@ def make_plan(
         )
     )
     config = _with(_with_whole_paths(config), data.resolved())
-    model = plan_model(config.model, data.table)
+    model = plan_model(config.model, data.table, starting_weights)
     recipe = plan_recipe(
         config,
         data.class_counts("train", data.folds[0]),

@@ -133,7 +133,12 @@ def assemble(
         calibrates=recipe.from_weights,
         val_groups=_val_groups(data, fold),
     )
-    card = model_card(whole, data.class_names, preprocessing)
+    card = model_card(
+        whole,
+        data.class_names,
+        preprocessing,
+        starting_weights=plan.model.starting_weights,
+    )
     return Assembly(fold, parts, preprocessing, card, bad_images, caches, weights)
 
 

@@ -46,6 +46,7 @@ def describe_plan(
         },
         model_name=config.model.name,
         start=_start(plan.model, assembly),
+        starting_weights=plan.model.starting_weights,
         recipe=plan.recipe.describe(),
         img_size=plan.model.img_size,
         parameters_trainable=trainable,
@@ -69,7 +70,7 @@ def describe_plan(
         output=run or config.runtime.output,
         preflight=plan.data.preflight,
         reasons=plan.reasons,
-        notes=(*plan.data.assignment.notes, *plan.notes),
+        notes=(*plan.model.notes, *plan.data.assignment.notes, *plan.notes),
     )
 
 

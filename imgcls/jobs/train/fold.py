@@ -190,6 +190,7 @@ def _sidecar(plan: Plan, fold: int) -> Sidecar:
         val_pictures=len(data.rows("val", fold)),
         prior=TrainedPrior(method.name, tuple(prior.tolist())),
         config=plan.config.model_dump(mode="json"),
+        starting_weights=plan.model.starting_weights,
         data_fingerprint=data.table.fingerprint(),
         splits=recorded_splits(split_rows(data.table, data.assignment)),
         splitter=data.assignment.splitter,

@@ -25,20 +25,24 @@ from imgcls.models.catalog.read import SHIPPED
 def build_catalog(known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The catalogue's content: {"timm": version, "models": {name: [family, count, size, tags]}}.
 
+    tags: {tag: licence of its weights, None where timm states none}, that of the plain name first.
     known: the models of an earlier catalogue, whose counts are kept.
     """
-    tags: dict[str, list[str]] = {}
+    tags: dict[str, dict[str, str | None]] = {}
     for full_name in timm.list_pretrained():
         name, _, tag = full_name.partition(".")
-        tags.setdefault(name, []).append(tag)
+        tags.setdefault(name, {})[tag] = getattr(get_pretrained_cfg(full_name), "license", None)
     models = {}
     for name in timm.list_models():
         cfg = get_pretrained_cfg(name)
+        licences = tags.get(name, {})
+        if cfg is not None and cfg.tag in licences:
+            licences = {cfg.tag: licences[cfg.tag], **licences}
         size = list(cfg.input_size) if cfg is not None else [3, 224, 224]
         earlier = (known or {}).get(name)
         count = earlier[1] if earlier is not None and earlier[2] == size else count_parameters(name)
         family = timm.models.model_entrypoint(name).__module__.rpartition(".")[2]
-        models[name] = [family, count, size, tags.get(name, [])]
+        models[name] = [family, count, size, licences]
     return {"timm": version("timm"), "models": models}
 
 

@@ -10,7 +10,9 @@ import fnmatch
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 
 from imgcls.config.files import read_json
 from imgcls.errors import ModelError
+from imgcls.models.licences import licence_text
 from imgcls.results.models import ModelEntry
 
 SHIPPED = Path(__file__).with_name("catalog.json")
@@ -46,16 +49,19 @@ def list_models(
     max_params: float | None = None,
     img_size: int | None = None,
     pretrained: bool = False,
+    licences: Iterable[str] = (),
     limit: int | None = None,
     on_rebuild: Callable[[str], None] = lambda _message: None,
 ) -> list[ModelEntry]:
     """Models by name: the curated families, or, with a pattern or filter, all of timm.
 
     pattern: a glob or a part of `name` or `name.tag`, in any case. max_params: in millions.
-    img_size: the side the model was made for. An empty list when none fits.
+    img_size: the side the model was made for. licences: the weights' own, or globs of them; entries
+    hold the weights under these alone. An empty list when none fits.
     """
     entries = load_catalog(on_rebuild)
-    if (pattern, family, max_params, img_size) == (None, None, None, None):
+    wanted_licences = tuple(licences)
+    if (pattern, family, max_params, img_size) == (None,) * 4 and not wanted_licences:
         chosen = [entries[name] for name in CURATED if name in entries]
     else:
         chosen = list(entries.values())
@@ -69,7 +75,9 @@ def list_models(
         chosen = [entry for entry in chosen if entry.parameters <= max_params * 1e6]
     if img_size is not None:
         chosen = [entry for entry in chosen if entry.input_size[-1] == img_size]
-    if pretrained:
+    if wanted_licences:
+        chosen = [_only_under(entry, wanted_licences) for entry in chosen]
+    if pretrained or wanted_licences:
         chosen = [entry for entry in chosen if entry.pretrained_tags]
     return chosen[:limit]
 
@@ -77,6 +85,16 @@ def list_models(
 def get_available_models() -> list[str]:
     """The names of all architectures of the installed timm."""
     return list(load_catalog())
+
+
+def known_licences() -> list[str]:
+    """The licences of all pretrained weights, as `list_models` takes them, the commonest first."""
+    found = Counter(
+        licence_text(licence)
+        for entry in load_catalog().values()
+        for licence in entry.licences.values()
+    )
+    return [licence for licence, _ in found.most_common()]
 
 
 def nearest_names(name: str, n: int = 3, *, among: Iterable[str] | None = None) -> list[str]:
@@ -125,6 +143,17 @@ def _matches(entry: ModelEntry, glob: str) -> bool:
     return any(fnmatch.fnmatchcase(name, glob) for name in names)
 
 
+def _only_under(entry: ModelEntry, licences: Iterable[str]) -> ModelEntry:
+    """The entry with the weights alone whose licence is one of these."""
+    globs = [licence.lower() for licence in licences]
+    kept = {
+        tag: licence
+        for tag, licence in entry.licences.items()
+        if any(fnmatch.fnmatchcase(licence_text(licence).lower(), glob) for glob in globs)
+    }
+    return replace(entry, pretrained_tags=tuple(kept), licences=kept)
+
+
 def _usable_entries(file: Path, timm_version: str) -> dict[str, ModelEntry] | None:
     try:
         return _entries(file, timm_version)
@@ -138,7 +167,16 @@ def _entries(file: Path, timm_version: str) -> dict[str, ModelEntry]:
     if content["timm"] != timm_version:
         raise ValueError(f"made for timm {content['timm']}")
     return {
-        name: ModelEntry(name, family, parameters, tuple(size), tuple(tags))
+        # the pairs, which an earlier version's list of tags does not have
+        name: ModelEntry(
+            name,
+            family,
+            parameters,
+            tuple(size),
+            tuple(tags),
+            dict(tags.items()),
+            next(iter(tags), None),
+        )
         for name, (family, parameters, size, tags) in content["models"].items()
     }
 

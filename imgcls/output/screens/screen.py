@@ -9,11 +9,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from imgcls.models.licences import licence_text
 from imgcls.output.console import Console
 from imgcls.output.metric_names import metric_title
 from imgcls.output.numbers import percent, pictures_and_classes
 from imgcls.output.screens.epoch_table import deciding_numbers
 from imgcls.output.text import visible
+from imgcls.results.checkpoint import StartingWeights
 from imgcls.results.training import PlanReport, PreflightReport, TrainResult
 
 
@@ -89,6 +91,8 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
     if plan.preflight is not None:
         facts.add_row("Checked", _checked(plan.preflight))
     facts.add_row("Model", f"{plan.model_name}, {plan.start}, {plan.img_size} pixels")
+    if plan.starting_weights.kind != "random":
+        facts.add_row("Weights", _weights(plan.starting_weights))
     if plan.parameters_total is not None:
         everything = plan.parameters_trainable == plan.parameters_total
         trained = "all" if everything else f"{plan.parameters_trainable:,}"
@@ -118,6 +122,12 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
     if plan.memory_mib is not None:
         facts.add_row("Memory", f"about {plan.memory_mib:,.0f} MiB for training (a guess)")
     return facts
+
+
+def _weights(weights: StartingWeights) -> str:
+    if weights.kind == "unknown":
+        return "of unknown origin and licence"
+    return ", ".join(filter(None, [weights.name, f"licence {licence_text(weights.licence)}"]))
 
 
 def _folds(plan: PlanReport) -> str:
