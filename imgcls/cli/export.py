@@ -35,6 +35,7 @@ add_command(
     export,
     examples=(
         "imgcls export",
-        "imgcls export outputs/birds --format safetensors --output deploy",
+        "imgcls export --profile tensor",
+        "imgcls export outputs/birds --format onnx,safetensors --output deploy",
     ),
 )

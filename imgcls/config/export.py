@@ -9,7 +9,7 @@ from pydantic import Field
 
 from imgcls.config.base import Config, Flag
 
-ExportFormat = Literal["safetensors"]
+ExportFormat = Literal["onnx", "safetensors"]
 Profile = Literal["picture", "tensor"]
 
 
@@ -21,10 +21,11 @@ class ExportConfig(Config):
         description="A checkpoint, fold or run folder; by default the best of the newest run.",
     )
     format: tuple[ExportFormat, ...] = Field(
-        default=("safetensors",),
+        default=("onnx",),
         min_length=1,
         description=(
-            "What to write, one or several: the weights, with their labels, as safetensors."
+            "What to write, one or several: onnx (needs the extra onnx), or safetensors, which has "
+            "the weights alone, with their labels."
         ),
     )
     profile: Profile = Field(

@@ -126,3 +126,48 @@ def test_an_unknown_format_is_told_with_those_there_are(export):
     done = export("--format", "coreml")
     assert done.code == 2
     assert "'coreml' is not allowed; expected " in done.error_lines[0]
+
+
+@pytest.fixture
+def onnx(export, place):
+    """The JSON document of an ONNX export of the profile picture, and its folder."""
+    done = export("--format", "onnx", "--json")
+    assert done.code == 0, done.err
+    folder = place / SINGLE / "exports/onnx"
+    return json.loads(done.out), document(folder), folder
+
+
+def test_onnx_is_proven_on_pictures_of_val_in_three_batch_sizes(onnx):
+    """As the record and the document beside the file say."""
+    report, found, _ = onnx
+    [one] = report["exports"]
+    assert one["proof"] == found["proof"]
+    proof = found["proof"]
+    assert proof["split"] == "val"
+    assert proof["stand_in"] is None
+    assert [batch["batch_size"] for batch in proof["batches"]] == [1, 3, 8]
+    assert all(batch["pictures"] >= proof["pictures"] for batch in proof["batches"])
+    assert 0 < proof["largest_difference"] <= proof["limit"] == 0.005
+    assert found["input"] == {
+        "name": "image",
+        "dtype": "uint8",
+        "shape": ["batch", "height", "width", 3],
+    }
+    assert found["output"] == {"name": "probabilities", "dtype": "float32", "shape": ["batch", 3]}
+
+
+def test_onnx_holds_the_same_metadata_in_itself(onnx):
+    """And those that the standard has for pictures."""
+    import onnxruntime
+
+    _, found, folder = onnx
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    held = session.get_modelmeta().custom_metadata_map
+    assert held["Image.BitmapPixelFormat"] == "Rgb8"
+    assert held["Image.ColorSpaceGamma"] == "SRGB"
+    assert held["Image.NominalPixelRange"] == "NominalRange_0_255"
+    for key in found.keys() - {"files", "proof"}:
+        value = found[key]
+        assert held[key] == (
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        )

@@ -13,9 +13,9 @@ from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.engine.scoring.backends import quiet
 from imgcls.errors import ConfigError, ExportError, ImgclsError, OutputError
 from imgcls.jobs.export.places import DOCUMENT, FORMAT, find_places, is_ours, require_free
-from imgcls.jobs.export.proof import OnProgress
 from imgcls.jobs.export.subject import open_subject
-from imgcls.jobs.export.targets import TARGETS, Work
+from imgcls.jobs.export.targets import TARGETS
+from imgcls.jobs.export.work import OnProgress, Work
 from imgcls.jobs.plan.tables import require_outside
 from imgcls.results.export import ExportedModel, ExportReport
 from imgcls.storage.commit import files_in
@@ -104,7 +104,7 @@ def _exported(name: str, work: Work, folder: Path, final: Path) -> ExportedModel
     target = TARGETS[name]
     profile = work.subject.profile if target.has_profile else None
     head = {"format": FORMAT, "format_version": 1, "exported_as": name, "profile": profile}
-    metadata = {**head, **work.subject.metadata(target.modules)}
+    metadata = {**head, **target.about(work), **work.subject.metadata(target.modules)}
     with _making(name, folder, final):
         target.write(work, folder / target.file, metadata)
     proof = target.prove(work, folder / target.file)
@@ -118,7 +118,10 @@ def _exported(name: str, work: Work, folder: Path, final: Path) -> ExportedModel
         }
         # last: without it the folder is no export
         write_json(folder / DOCUMENT, {**metadata, "files": files, "proof": proof})
+        mode = (folder / DOCUMENT).stat().st_mode
         for file in files_in(folder):
+            # safetensors lets nobody else read what it writes
+            file.chmod(mode)
             sync_file(file)
     return ExportedModel(name, profile, final / target.file, final, files, proof, metadata)
 

@@ -11,6 +11,7 @@ from imgcls.engine.scoring.backends import quiet
 from imgcls.errors import DataError, ExportError
 from imgcls.jobs.export.pictures import ProofPictures, Seen, batch_of, held_size
 from imgcls.jobs.export.subject import Subject
+from imgcls.jobs.export.work import OnProgress
 from imgcls.metrics.predictions import Softmax
 from imgcls.results.export import BatchProof, RuntimeProof
 
@@ -20,8 +21,6 @@ LIMITS = {"tensor": 1e-5, "picture": 5e-3}
 
 # runs a file: an array as the profile takes it, to what it gives, float32 [B, C]
 Run = Callable[[np.ndarray], np.ndarray]
-# gets (done, in all)
-OnProgress = Callable[[int, int], None]
 
 
 def prove(name: str, run: Run, pictures: ProofPictures, on_progress: OnProgress) -> RuntimeProof:

@@ -45,7 +45,7 @@ def _proof(one: ExportedModel) -> str:
     assert isinstance(proof, RuntimeProof)
     sizes = ", ".join(str(batch.batch_size) for batch in proof.batches)
     same = percent(proof.top_1_agreement, proof.pictures)
-    ties = f" and {proof.ties} ties" if proof.ties else ""
+    ties = " (the others are ties)" if proof.ties else ""
     return (
         f"{proof.pictures:,} {proof.split} pictures in batches of {sizes}: top-1 the same for "
         f"{same}{ties}, probabilities differ by {proof.largest_difference:.1g} at most (allowed "
