@@ -24,7 +24,7 @@ for _room in ("engine", "data", "models"):
     ALLOWED[_room] = {"storage", *ALLOWED["storage"]}
 ALLOWED["output"] = {"engine", "data", "models", *ALLOWED["engine"]}
 ALLOWED["jobs"] = {"output", *ALLOWED["output"]}
-ALLOWED["cli"] = {"jobs", *ALLOWED["jobs"]}
+ALLOWED["cli"] = ALLOWED["api"] = {"jobs", *ALLOWED["jobs"]}
 # inside jobs: whose modules a verb may use; those right below jobs/ serve all
 VERBS_BELOW = {"page": set(), "benchmark": set(), "plan": set()}
 VERBS_BELOW["inspect"] = {"plan", *VERBS_BELOW["plan"]}
@@ -36,6 +36,7 @@ VERBS_BELOW["tune"] = {"train", *VERBS_BELOW["train"]}
 # the rooms; a new one is a decision
 ROOMS = {
     "cli": (),
+    "api": (),
     "config": (),
     "metrics": (),
     "results": (),
@@ -50,7 +51,7 @@ FOLDERS = [*ROOMS, *(f"{room}/{folder}" for room, folders in ROOMS.items() for f
 USUAL_MODULES = 12
 # a file for each command, group of options or kind of data, and what they share
 MODULES_OF = {
-    "config": 23,
+    "config": 24,
     "cli": 16,
     "metrics": 18,
     "data/sources": 14,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imgcls.api.stub import stub
 from imgcls.cli.app import VERBS
 from imgcls.config.base import option_fields
 from imgcls.config.load import load_config
@@ -29,6 +30,11 @@ def test_every_command_stands_in_the_readme():
 def test_the_option_reference_is_true():
     """Made from the declarations."""
     assert (ROOT / "examples" / "options.md").read_text(encoding="utf-8") == option_reference()
+
+
+def test_the_types_of_the_public_names_are_true():
+    """Made from the same declarations, by `python -m imgcls.api.stub > imgcls/__init__.pyi`."""
+    assert (ROOT / "imgcls" / "__init__.pyi").read_text(encoding="utf-8") == stub()
 
 
 def test_every_option_the_readme_names_exists():

@@ -11,7 +11,12 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from imgcls.data.audit.picture import PictureFacts
-from imgcls.data.loading.workers import available_cores, follow_main_process, starting_workers
+from imgcls.data.loading.workers import (
+    available_cores,
+    follow_main_process,
+    guard_needed,
+    starting_workers,
+)
 from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, why_unreadable
 from imgcls.data.table import ImageStore
 from imgcls.errors import WorkerError
@@ -95,6 +100,9 @@ def _in_processes(
                 return
             yield pending.pop(0).result()
     except BrokenProcessPool as error:
+        # the pool forgets them when it is shut down
+        if needed := guard_needed([p.exitcode for p in (pool._processes or {}).values()]):  # noqa: SLF001
+            raise WorkerError(needed) from None
         files = ", ".join(images.location(row) for row in in_hand if row >= 0)
         raise WorkerError(
             f"a process that reads pictures died at one of these: {files}; it may be a damaged "

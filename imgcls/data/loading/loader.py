@@ -25,7 +25,12 @@ from imgcls.data.loading.dataset import (
 )
 from imgcls.data.loading.handover import Reader, Sender
 from imgcls.data.loading.sampling import EpochSampler
-from imgcls.data.loading.workers import available_cores, follow_main_process, starting_workers
+from imgcls.data.loading.workers import (
+    available_cores,
+    follow_main_process,
+    guard_needed,
+    starting_workers,
+)
 from imgcls.data.pixels.transforms import Transform
 from imgcls.data.table import SampleTable
 from imgcls.errors import ImgclsError, WorkerError
@@ -137,7 +142,7 @@ class Pipeline:
                 f"{_ADVICE}"
             ) from error
         while True:
-            with self._naming_what_failed():
+            with self._naming_what_failed(loaded):
                 batch = next(loaded, None)
             if batch is None:
                 return
@@ -153,7 +158,7 @@ class Pipeline:
         )
 
     @contextlib.contextmanager
-    def _naming_what_failed(self) -> Iterator[None]:
+    def _naming_what_failed(self, loaded: Iterator[Loaded]) -> Iterator[None]:
         """Turn what torch raises about a loader process into a WorkerError of one line."""
         try:
             yield
@@ -166,6 +171,9 @@ class Pipeline:
             if not dead:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
                 raise WorkerError(f"{_CUT_OFF} ({reason}); {_ADVICE}") from error
+            processes = getattr(loaded, "_workers", ())
+            if needed := guard_needed(process.exitcode for process in processes):
+                raise WorkerError(needed) from None
             files = self._dataset.in_hand_of(dead)
             at = f" at {', '.join(files)}" if files else ""
             raise WorkerError(

@@ -7,10 +7,13 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+# how a process ends that would start processes while it only runs its script to begin
+_UNGUARDED = 97
 _LOOK_EVERY_S = 1.0
 # only this tells who sent a signal; without it SIGTERM keeps its meaning, since the main process
 # ends its workers by it
@@ -62,6 +65,27 @@ def starting_workers() -> Iterator[None]:
         if on_child is not None:
             signal.signal(signal.SIGCHLD, on_child)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def end_where_main_is_run_again() -> None:
+    """End this process if it runs the user's script only because it is being started to load.
+
+    Where processes cannot be forked each begins by running the main script. What that calls would
+    be done again there, as far as starting processes of its own; see `guard_needed`.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(_UNGUARDED)
+
+
+def guard_needed(exit_codes: Iterable[int | None]) -> str | None:
+    """What to tell where processes ended so, by the exit codes of all; None where none did."""
+    if _UNGUARDED not in exit_codes:
+        return None
+    script = getattr(sys.modules["__main__"], "__file__", None) or "the script"
+    return (
+        f"processes that load pictures begin by running {script} again: put what it does under "
+        '`if __name__ == "__main__":`, or load without them by workers=0'
+    )
 
 
 def follow_main_process() -> None:

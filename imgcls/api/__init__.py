@@ -1,0 +1,1 @@
+"""The calls and objects of `import imgcls`; each loads torch when it is used."""
