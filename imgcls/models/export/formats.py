@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from imgcls.models.export.onnx import WRITERS, open_onnx, write_onnx
+from imgcls.models.export.openvino import open_openvino, write_openvino
 from imgcls.models.export.profiles import Exportable
+from imgcls.models.export.torch_export import open_torch_export, write_torch_export
 
 
 @dataclass(frozen=True)
@@ -34,5 +36,9 @@ class Format:
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "onnx": Format("onnx", (*WRITERS, "onnxruntime"), ".onnx", write_onnx, open_onnx),
+        "openvino": Format(
+            "openvino", (*WRITERS, "openvino"), ".xml", write_openvino, open_openvino
+        ),
+        "torch-export": Format("", (), ".pt2", write_torch_export, open_torch_export),
     }
 )

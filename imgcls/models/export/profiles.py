@@ -17,7 +17,7 @@ from torch import nn
 
 from imgcls.errors import ModelError
 from imgcls.models.card import Preprocessing
-from imgcls.models.export.resizing import Axis, resized_window
+from imgcls.models.export.resizing import FILTERS, Axis, resized_window
 
 PROFILES = ("picture", "tensor")
 _GREY, _RGB = 1, 3
@@ -113,11 +113,19 @@ def exportable(
 
 def check_profile(preprocessing: Preprocessing, profile: str) -> None:
     """Raise ModelError for a model that the profile cannot be made of."""
+    if profile != "picture":
+        return
     channels = preprocessing.input_size[0]
-    if profile == "picture" and channels not in (_GREY, _RGB):
+    if channels not in (_GREY, _RGB):
         raise ModelError(
             f"--profile picture: takes RGB pictures, and this model takes {channels} channels, "
             "with transparency among them; export it with --profile tensor"
+        )
+    if preprocessing.interpolation not in FILTERS:
+        raise ModelError(
+            f"--profile picture: resizes by {', '.join(FILTERS)}, and this model's pictures by "
+            f"{preprocessing.interpolation}, which takes or leaves whole pixels by the last bit of "
+            "a number, and runtimes differ there; export it with --profile tensor"
         )
 
 

@@ -11,48 +11,47 @@ from dataclasses import dataclass
 
 import torch
 
-_HALF = 0.5
-_BICUBIC = -0.5  # Pillow's a, of Keys 1981
+_BICUBIC = -0.5  # a of Keys 1981
+# Pillow's weights are whole numbers of which this many make 1, and its sums are exact. float32
+# holds the sums of their upper and of their lower half
+_HALF_BITS = 2**11
+_ONE = _HALF_BITS**2
 
 
-def _nearest_of(x: torch.Tensor) -> torch.Tensor:
-    # of two that are equally near Pillow takes the right one: it cuts a position's fraction off
-    return ((x > -_HALF) & (x <= _HALF)).to(x.dtype)
+def _bilinear(distance: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    return (unit - distance.abs()).clamp(min=0)
 
 
-def _triangle(x: torch.Tensor) -> torch.Tensor:
-    return (1 - x.abs()).clamp(min=0)
+def _hamming(distance: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    x = (distance / unit).abs().clamp(max=1)
+    # a cosine as a sine, which more runtimes have in float64
+    return _sinc(x) * (0.54 + 0.46 * torch.sin(math.pi * (x + 0.5)))
 
 
-def _hamming(x: torch.Tensor) -> torch.Tensor:
-    inside = x.abs().clamp(max=1)
-    return _sinc(inside) * (0.54 + 0.46 * torch.cos(math.pi * inside))
-
-
-def _bicubic(x: torch.Tensor) -> torch.Tensor:
-    x = x.abs().clamp(max=2)
+def _bicubic(distance: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    x = (distance / unit).abs().clamp(max=2)
     near = ((_BICUBIC + 2) * x - (_BICUBIC + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * _BICUBIC
     return torch.where(x < 1, near, far)
 
 
-def _lanczos(x: torch.Tensor) -> torch.Tensor:
-    inside = x.abs().clamp(max=3)
-    return _sinc(inside) * _sinc(inside / 3)
+def _lanczos(distance: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    x = (distance / unit).abs().clamp(max=3)
+    return _sinc(x) * _sinc(x / 3)
 
 
 def _sinc(x: torch.Tensor) -> torch.Tensor:
-    """sin(pi x) / (pi x) of x >= 0, and 0 for whole numbers but 0."""
+    """sin(pi x) / (pi x)."""
     angle = math.pi * x
     # never divided by 0, whose nan a runtime may let through where the other branch is taken
-    return torch.where(x == 0, 1.0, torch.sin(angle) / angle.clamp(min=1e-7))
+    return torch.where(x == 0, 1.0, torch.sin(angle) / angle.clamp(min=1e-9))
 
 
-# Pillow's filters, of a distance in output pixels where the picture shrinks, in input pixels where
-# it grows; each is 0 beyond its support. nearest stands in a rule of its own
-FILTERS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "box": _nearest_of,
-    "bilinear": _triangle,
+# Pillow's filters, up to a factor, of distances in a unit: a pixel of the output where the picture
+# shrinks, of the input where it grows. Not box and nearest: they take or leave a whole pixel by the
+# last bit of its place
+FILTERS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "bilinear": _bilinear,
     "hamming": _hamming,
     "bicubic": _bicubic,
     "lanczos": _lanczos,
@@ -84,23 +83,23 @@ class Axis:
         return (positions >= 0) & (positions < self.new)
 
     def weights(self, length: int, interpolation: str) -> torch.Tensor:
-        """How much of each old pixel is in each of the window's: float32 [size, length].
+        """How much of each old pixel is in each of the window's: float32 [2 * size, length].
 
-        length: `old`, as a number. Rows add up to 1.
+        length: `old`, as a number. A weight is _HALF_BITS * its row in the first half + its row in
+        the second, of _ONE; both are whole numbers.
         """
-        old_pixels = torch.arange(length, device=self.old.device)
-        if interpolation == "nearest":
-            taken = (2 * self.positions + 1) * self.old // (2 * self.new)
-            return (old_pixels == taken[:, None]).float()
-        # distances times 2 * old * new, counted from the middle: whole numbers, and such small ones
-        # where it matters that float32 holds them exactly for pictures up to 70,000 pixels long
-        here = (2 * old_pixels + 1 - self.old).float() * self.new.float()
-        there = (2 * self.positions + 1 - self.new).float() * self.old.float()
-        longest = torch.maximum(self.old, self.new).float()
-        found = FILTERS[interpolation]((here - there[:, None]) / (2 * longest))
+        # counted from the middle and times 2 * old * new, distances are whole numbers, and so small
+        # where it matters that also runtimes without float64 have them exactly
+        old, new = self.old.double(), self.new.double()
+        here = (2 * torch.arange(length, device=self.old.device) + 1 - self.old).double() * new
+        there = (2 * self.positions + 1 - self.new).double() * old
+        found = FILTERS[interpolation](here - there[:, None], 2 * torch.maximum(old, new))
         total = found.sum(dim=1, keepdim=True)
         # a border's own rows have nothing to be divided by
-        return found / torch.where(total == 0, 1.0, total)
+        share = found / torch.where(total == 0, 1.0, total)
+        whole = torch.where(share < 0, (share * _ONE - 0.5).ceil(), (share * _ONE + 0.5).floor())
+        upper = (whole / _HALF_BITS).round()
+        return torch.cat([upper, whole - upper * _HALF_BITS]).float()
 
 
 def resized_window(
@@ -113,8 +112,13 @@ def resized_window(
     """
     height, width = images.shape[2:]
     rows = images.float() @ across.weights(width, interpolation).T
-    return _levels(down.weights(height, interpolation) @ _levels(rows))
+    levels = _levels(rows[..., : across.size], rows[..., across.size :])
+    columns = down.weights(height, interpolation) @ levels
+    return _levels(columns[..., : down.size, :], columns[..., down.size :, :])
 
 
-def _levels(values: torch.Tensor) -> torch.Tensor:
-    return (values + _HALF).floor().clamp(0, 255)
+def _levels(upper: torch.Tensor, lower: torch.Tensor) -> torch.Tensor:
+    """(_HALF_BITS * upper + lower) / _ONE, rounded as Pillow does, without leaving float32."""
+    level = (upper / _HALF_BITS).floor()
+    rest = upper - level * _HALF_BITS + lower / _HALF_BITS
+    return (level + (rest / _HALF_BITS + 0.5).floor()).clamp(0, 255)
