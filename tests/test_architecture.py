@@ -27,6 +27,7 @@ ALLOWED["jobs"] = {"output", *ALLOWED["output"]}
 ALLOWED["cli"] = ALLOWED["api"] = {"jobs", *ALLOWED["jobs"]}
 # inside jobs: whose modules a verb may use; those right below jobs/ serve all
 VERBS_BELOW = {"page": set(), "benchmark": set(), "plan": set()}
+VERBS_BELOW["runs"] = set()
 VERBS_BELOW["inspect"] = {"plan", *VERBS_BELOW["plan"]}
 VERBS_BELOW["evaluate"] = {"page", "plan", *VERBS_BELOW["plan"]}
 VERBS_BELOW["export"] = {"evaluate", *VERBS_BELOW["evaluate"]}
@@ -45,18 +46,18 @@ ROOMS = {
     "models": ("catalog", "explain", "export"),
     "engine": ("checkpoint", "device", "scoring", "training"),
     "output": ("pages", "plots", "screens"),
-    "jobs": ("benchmark", "evaluate", "export", "page", "plan", "predict", "train", "tune"),
+    "jobs": ("benchmark", "evaluate", "export", "page", "plan", "predict", "runs", "train", "tune"),
 }
 FOLDERS = [*ROOMS, *(f"{room}/{folder}" for room, folders in ROOMS.items() for folder in folders)]
 USUAL_MODULES = 12
 # a file for each command, group of options or kind of data, and what they share
 MODULES_OF = {
-    "config": 24,
-    "cli": 16,
+    "config": 25,
+    "cli": 17,
     "metrics": 18,
     "data/sources": 14,
     "storage": 16,
-    "output/screens": 13,
+    "output/screens": 15,
     "jobs/evaluate": 15,
     "jobs/train": 14,
 }

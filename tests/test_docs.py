@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imgcls.api.stub import stub
-from imgcls.cli.app import VERBS
+from imgcls.cli.app import COMMANDS as TYPED
 from imgcls.config.base import option_fields
 from imgcls.config.load import load_config
 from imgcls.config.reference import COMMANDS, option_reference
@@ -22,9 +22,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_every_command_stands_in_the_readme():
     """By its live table."""
-    assert set(COMMANDS) == set(VERBS)
-    for verb in VERBS:
-        assert f"imgcls {verb}" in README, verb
+    assert set(COMMANDS) == set(TYPED)
+    for command in TYPED:
+        assert f"imgcls {command}" in README, command
 
 
 def test_the_option_reference_is_true():

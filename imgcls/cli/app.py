@@ -20,8 +20,16 @@ VERBS = {
     "benchmark": "Time a model: latency, throughput, memory.",
     "tune": "Search for better settings by training many times.",
     "resume": "Go on with an unfinished run, exactly where it stopped.",
+    "runs": "List runs; show one, compare two, remove what is not needed.",
     "list-models": "List models to train; search all of timm.",
 }
+# what a verb does beside its own, by a second word; imgcls.cli.runs has app, show_app ...
+SECOND_WORDS = {
+    "runs": {
+        "show": "Show one run: settings, data, best epoch, evaluations, checkpoints.",
+    },
+}
+COMMANDS = (*VERBS, *(f"{verb} {word}" for verb, words in SECOND_WORDS.items() for word in words))
 
 
 class LazyGroup(TyperGroup):
@@ -33,7 +41,7 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  typer's signature
         """The verb's command, or None for a word that is no verb."""
-        return command_of(_verb_app(cmd_name)) if cmd_name in VERBS else None
+        return command_of(_app_of(cmd_name)) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer's signature
         """The verbs with a line each, without importing any."""
@@ -42,6 +50,8 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The verb that was typed; a near miss is answered with the nearest one."""
+        if (command := _command_in(args)) is not None:
+            return command, self.get_command(ctx, command), args[len(command.split()) :]
         # typer suggests from these names
         self.commands = cast("Any", dict.fromkeys(VERBS))
         return super().resolve_command(ctx, args)
@@ -62,14 +72,22 @@ def app_for(arguments: Sequence[str]) -> tuple[typer.Typer, str, list[str]]:
 
     The group would first read its own options, which takes a fifth of the time of a verb's help.
     """
-    if arguments and arguments[0] in VERBS:
-        return _verb_app(arguments[0]), f"imgcls {arguments[0]}", list(arguments[1:])
+    if (command := _command_in(arguments)) is not None:
+        rest = list(arguments[len(command.split()) :])
+        return _app_of(command), f"imgcls {command}", rest
     return app, "imgcls", list(arguments)
 
 
-def _verb_app(verb: str) -> typer.Typer:
+def _command_in(arguments: Sequence[str]) -> str | None:
+    """The command that they begin with, of two words where there is one; None for none."""
+    typed = (" ".join(arguments[:words]) for words in (2, 1))
+    return next((command for command in typed if command in COMMANDS), None)
+
+
+def _app_of(command: str) -> typer.Typer:
+    verb, _, word = command.partition(" ")
     module = importlib.import_module(f"imgcls.cli.{verb.replace('-', '_')}")
-    return cast("typer.Typer", module.app)
+    return cast("typer.Typer", getattr(module, f"{word}_app" if word else "app"))
 
 
 def _print_version(wanted: bool) -> None:

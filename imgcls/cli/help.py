@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +23,8 @@ class GroupedCommand(TyperCommand):
 
     common: tuple[str, ...] = ()
     """The parameters that `--help` shows, in its order; empty where it shows all."""
+    second_words: Mapping[str, str] = MappingProxyType({})
+    """What else the command does, by a second word, with a line on each."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments; refuse a value that is missing, or stands where none goes."""
@@ -50,6 +54,10 @@ class GroupedCommand(TyperCommand):
         for panel, records in sections.items():
             with formatter.section(panel):
                 formatter.write_dl(records, col_max=_WIDEST_NAMES)
+        if self.second_words:
+            with formatter.section("Commands"):
+                named = [(f"{self.name} {word}", text) for word, text in self.second_words.items()]
+                formatter.write_dl(named, col_max=_WIDEST_NAMES)
         if short:
             visible = [p for p in self.get_params(ctx) if not getattr(p, "hidden", False)]
             left = len(visible) - len(shown)

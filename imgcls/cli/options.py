@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -45,16 +45,21 @@ def add_command(
     with_json: bool = True,
     extra: tuple[inspect.Parameter, ...] = (),
     examples: tuple[str, ...] = (),
+    second_words: Mapping[str, str] | None = None,
 ) -> None:
     """Register `body(config, common, **extra)` as a command with the config's options.
 
-    examples: command lines that the help shows. Options that were not typed are left to `--set`,
-    the config file and the defaults.
+    examples: command lines that the help shows. second_words: see GroupedCommand. Options that
+    were not typed are left to `--set`, the config file and the defaults.
     """
     options = list(option_fields(config_class))
     # typer inspects each function that completes, which takes a twentieth of a help's time
     completing = any(name.endswith("_COMPLETE") for name in os.environ)
-    parameters = [p for option in options for p in _parameters(option, completing=completing)]
+    parameters = [
+        parameter
+        for option in options
+        for parameter in _parameters(option, completing=completing, instead=second_words or {})
+    ]
     parameters += [*extra, *_common_parameters(with_file=with_file, with_json=with_json)]
     shown = tuple(map(_python_name, config_class.COMMON))
     if shown:
@@ -75,7 +80,8 @@ def add_command(
     # after \b a paragraph keeps its lines
     shown_examples = ["\b\nExamples:", *(f"  {line}" for line in examples)] if examples else []
     command.__doc__ = "\n\n".join([inspect.getdoc(body) or "", "\n".join(shown_examples)]).rstrip()
-    kind = type("Command", (GroupedCommand,), {"common": shown})
+    more = {"common": shown, "second_words": second_words or {}}
+    kind = type("Command", (GroupedCommand,), more)
     app.command(name, cls=kind)(command)
 
 
@@ -120,7 +126,10 @@ def split_at_commas(option: OptionField, value: Any) -> Any:
     return value
 
 
-def _parameters(option: OptionField, *, completing: bool) -> list[inspect.Parameter]:
+def _parameters(
+    option: OptionField, *, completing: bool, instead: Iterable[str]
+) -> list[inspect.Parameter]:
+    """instead: the words that a shell offers where a positional argument stands."""
     if not option.flag.exposed:
         return []
     name, words, metavar = _python_name(option.path), option.words, _metavar(option)
@@ -130,6 +139,7 @@ def _parameters(option: OptionField, *, completing: bool) -> list[inspect.Parame
             metavar=option.flag_names[0].removeprefix("--").upper(),
             help=_help(option, metavar),
             show_default=False,
+            autocompletion=(lambda: list(instead)) if completing and instead else None,
             rich_help_panel="Arguments",
         )
         return [_parameter(name, list[str] if option.is_list else str, argument)]

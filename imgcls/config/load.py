@@ -79,6 +79,17 @@ def with_values(config: ConfigT, values: Mapping[str, Any]) -> ConfigT:
     return validate(type(config), tree)
 
 
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested groups by their dotted paths."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flattened(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
 def dump_yaml(config: Config) -> str:
     """The config as YAML that `load_config` reads back to an equal config."""
     import yaml

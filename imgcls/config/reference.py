@@ -14,6 +14,7 @@ from imgcls.config.list_models import ListModelsConfig
 from imgcls.config.predict import PredictConfig
 from imgcls.config.report import ReportConfig
 from imgcls.config.run import ResumeConfig, TrainConfig
+from imgcls.config.runs import RunsConfig, RunsShowConfig
 from imgcls.config.tune import TuneConfig
 
 COMMANDS: dict[str, type[Config]] = {
@@ -26,6 +27,8 @@ COMMANDS: dict[str, type[Config]] = {
     "benchmark": BenchmarkConfig,
     "tune": TuneConfig,
     "resume": ResumeConfig,
+    "runs": RunsConfig,
+    "runs show": RunsShowConfig,
     "list-models": ListModelsConfig,
 }
 

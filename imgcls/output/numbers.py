@@ -10,6 +10,7 @@ _MOST_DECIMALS = 2
 # a class with fewer pictures than these is said to have few
 _FEW = 20
 _MOST_NAMED = 3
+_GIB = 2**30
 
 
 def percent(value: float | None, pictures: int) -> str:
@@ -31,6 +32,13 @@ def pictures_and_classes(pictures: int, classes: int) -> str:
     """How large a data set is: "1,797 pictures, 10 classes"."""
     of = counted(classes, "class", "classes")
     return f"{counted(pictures, 'picture', 'pictures')}, {of}"
+
+
+def byte_size(size_bytes: float) -> str:
+    """A size on disk or in memory: 0.4 MiB, 12.0 MiB, 1.5 GiB."""
+    if size_bytes < _GIB:
+        return f"{size_bytes / 2**20:.1f} MiB"
+    return f"{size_bytes / _GIB:.1f} GiB"
 
 
 def score(value: float | None) -> str:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import psutil
-from filelock import BaseFileLock, FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from imgcls.config.files import read_json, read_text
 from imgcls.errors import RunError
 from imgcls.storage.durable import strict_json, why_not_written
+
+# filelock and psutil are loaded when they are needed: a list of runs only looks at locks
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 LOCK_NAME = ".lock"
 # processes that a killed one had forked may hold its lock until they see that it has gone
@@ -57,6 +57,8 @@ def take_lock(file: Path, what: Path) -> BaseFileLock:
 
     Raises RunError when another process holds it, OSError when the file cannot be written.
     """
+    from filelock import Timeout
+
     holder = _read(file)
     try:
         try:
@@ -77,8 +79,11 @@ def take_lock(file: Path, what: Path) -> BaseFileLock:
 def is_locked(run: Path) -> bool:
     """True while another process, or another block in this one, holds the run folder."""
     file = run / LOCK_NAME
-    if not file.is_file():
-        return False
+    held = _is_held(file)
+    if held is not None:
+        return held
+    from filelock import Timeout
+
     try:
         _acquired(file, 0).release()
     except Timeout:
@@ -88,8 +93,38 @@ def is_locked(run: Path) -> bool:
     return False
 
 
+def is_in_use(run: Path) -> bool:
+    """As `is_locked`, but False where only what a killed process had forked still holds it."""
+    return is_locked(run) and is_alive(_read(run / LOCK_NAME))
+
+
+def _is_held(file: Path) -> bool | None:
+    """Whether the kernel says so, which takes no right to write; None where it cannot be asked."""
+    if sys.platform == "win32":
+        return None if file.is_file() else False
+    import fcntl
+
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without such locks
+        return None
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def this_process() -> dict[str, Any]:
     """Pid, host, start time and namespace of this process, by which `is_alive` knows it again."""
+    import socket
+
     pid = os.getpid()
     return {
         "pid": pid,
@@ -101,6 +136,10 @@ def this_process() -> dict[str, Any]:
 
 def is_alive(process: Mapping[str, Any]) -> bool:
     """False when the process has ended for sure; on another machine nobody can tell."""
+    import socket
+
+    import psutil
+
     pid = process.get("pid")
     if process.get("host") != socket.gethostname() or not isinstance(pid, int):
         return True
@@ -116,6 +155,8 @@ def is_alive(process: Mapping[str, Any]) -> bool:
 
 
 def _acquired(file: Path, timeout_s: float) -> BaseFileLock:
+    from filelock import FileLock
+
     lock: BaseFileLock = FileLock(file)
     with warnings.catch_warnings():
         # on a file system without locks filelock lets the file itself be one
@@ -142,12 +183,17 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _start_time(pid: int) -> str | None:
     """What the kernel says of when a process began, as it says it; None where it does not."""
-    try:
-        if sys.platform != "linux":
+    if sys.platform != "linux":
+        import psutil
+
+        try:
             return str(psutil.Process(pid).create_time())
+        except psutil.Error:
+            return None
+    try:
         # psutil's is reckoned from the clock, which somebody may have set since
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except (OSError, psutil.Error):
+    except OSError:
         return None
     return stat.rpartition(")")[2].split()[19]
 

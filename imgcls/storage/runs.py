@@ -1,7 +1,7 @@
 """Run folders: naming, finding, telling whether they are finished. Loads no torch.
 
 outputs/<run>/
-  run.json                                 when it began
+  run.json                                 when it began, and why its last sitting failed
   config.yaml  splits.csv  preflight.json  bad_images.csv  summary.json
   fold_0/  history.csv  checkpoints/  test_results/
 """
@@ -15,7 +15,6 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -30,15 +29,12 @@ from imgcls.storage.durable import (
     why_not_written,
     write_text,
 )
-from imgcls.storage.lock import is_locked
 from imgcls.storage.pointers import (
     CHECKPOINTS,
     best_of,
     find_checkpoint,
-    is_same,
     last_of,
     newest_first,
-    restore_pointers,
     sidecar_of_last,
 )
 
@@ -48,8 +44,6 @@ _FORMING = f"{TEMPORARY_PREFIX}run-"
 _LEFTOVER_S = 24 * 3600
 # bytes; a name may have 255, with a model, a time and a prefix in it
 _LONGEST_PART = 100
-# run/fold_0/checkpoints/step-1; further up may lie a config.yaml that is no run's
-_DEEPEST = 3
 
 
 def create_run_folder(
@@ -163,78 +157,25 @@ def _began_s(run: Path) -> float:
         return (file if file.is_file() else run / CONFIG).stat().st_mtime
 
 
+def note_failure(run: Path, reason: str | None) -> None:
+    """Keep with the run why its training failed; None: it has begun again. Never raises for that.
+
+    What is no note of ours is left alone.
+    """
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        note = dict(read_json(run / RUN)) if (run / RUN).exists() else {}
+        if note.get("failed") != reason:
+            kept = {name: value for name, value in note.items() if name != "failed"}
+            more = {} if reason is None else {"failed": reason}
+            write_text(run / RUN, strict_json({**kept, **more}, indent=2) + "\n")
+
+
 def newest_run_with_checkpoint(output: Path) -> Path:
     """The newest run that has a best checkpoint. Raises RunError when there is none."""
     for run in runs_newest_first(output):
         if any(best_of(fold / CHECKPOINTS) for fold in run.glob("fold_*")):
             return run
     raise RunError(f"{output}: no trained run in it; train one with `imgcls train`")
-
-
-@dataclass(frozen=True)
-class Resumable:
-    """The run to go on with, None when there is none.
-
-    beyond: the one that it would be, had it not more epochs behind it than are asked for.
-    """
-
-    run: Path | None
-    busy: tuple[Path, ...] = ()  # that are being trained
-    beyond: Path | None = None
-    unreadable: tuple[str, ...] = ()  # why others were passed over
-
-
-def find_resumable(run: Path | None, output: Path, *, extend: bool) -> Resumable:
-    """The run to go on with: the one named, or the newest unfinished one that nobody is training.
-
-    extend: a finished run is one to go on with too. Raises RunError when the named folder is no
-    run, or a checkpoint that is not its fold's last.
-    """
-    if run is None:
-        busy: list[Path] = []
-        unreadable: list[str] = []
-        for candidate in runs_newest_first(output):
-            try:
-                if not extend and _is_done(candidate):
-                    continue
-            except (ImgclsError, OSError) as error:
-                unreadable.append(str(error))
-                continue
-            if not is_locked(candidate):
-                return Resumable(candidate, tuple(busy), unreadable=tuple(unreadable))
-            busy.append(candidate)
-        return Resumable(None, tuple(busy), unreadable=tuple(unreadable))
-    if not run.is_dir() and run.parent.name != CHECKPOINTS:
-        raise RunError(f"{run}: no such folder")
-    named = run
-    # a fold or checkpoint folder stands for the run it lies in
-    around = (run, *run.absolute().parents[:_DEEPEST])
-    run = next((p for p in around if (p / CONFIG).is_file()), run)
-    config = read_run_config(run)
-    if named.parent.name == CHECKPOINTS:
-        _require_last(named, config)
-    return Resumable(run if extend or not _is_done(run) else None)
-
-
-def _is_done(run: Path) -> bool:
-    """True when the run is finished; its links, which a kill at the end left unset, are set."""
-    if not is_finished(run):
-        return False
-    if not is_locked(run):
-        for fold in run.glob("fold_*"):
-            with contextlib.suppress(OSError):  # they are for people; commands do without
-                restore_pointers(fold / CHECKPOINTS)
-    return True
-
-
-def _require_last(path: Path, config: TrainConfig) -> None:
-    checkpoint, last = find_checkpoint(path), last_of(path.parent)
-    if last is not None and not is_same(checkpoint, last):
-        raise RunError(
-            f"{path}: resume goes on from the last checkpoint, {last.name}, not from an earlier "
-            "one; leave the checkpoint out, or start another training from it with "
-            f"`imgcls train {shlex.quote(config.data.source)} --weights {shlex.quote(str(path))}`"
-        )
 
 
 def is_finished(run: Path) -> bool:

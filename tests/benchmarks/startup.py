@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-from imgcls.cli.app import VERBS
+from imgcls.cli.app import COMMANDS as TYPED
 
 PASS, TIMM = "python -c pass", "python -c 'import timm'"
 LIBRARIES = "gc.disable, typer, pydantic"
@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[list[str], float | None]] = {
     LIBRARIES: (["-c", _IMPORTS], None),
     "imgcls --version": (["-m", "imgcls", "--version"], HELP_BOUND_S),
     "imgcls --help": (["-m", "imgcls", "--help"], HELP_BOUND_S),
-    **{f"imgcls {verb} --help": (["-m", "imgcls", verb, "--help"], HELP_BOUND_S) for verb in VERBS},
+    **{f"imgcls {c} --help": (["-m", "imgcls", *c.split(), "--help"], HELP_BOUND_S) for c in TYPED},
     "imgcls list-models": (["-m", "imgcls", "list-models"], LIST_BOUND_S),
     "imgcls list-models '*'": (["-m", "imgcls", "list-models", "*"], LIST_BOUND_S),
     "imgcls train, first line": (["-m", "imgcls", "train"], FIRST_LINE_BOUND_S),

@@ -7,12 +7,12 @@ import shlex
 
 import pytest
 
-from imgcls.cli.app import VERBS
+from imgcls.cli.app import COMMANDS as TYPED
 from imgcls.cli.boundary import run
 from imgcls.config.base import choices, option_fields
 from imgcls.config.reference import COMMANDS
 
-WITH_SHORT_HELP = [verb for verb in VERBS if COMMANDS[verb].COMMON]
+WITH_SHORT_HELP = [verb for verb in TYPED if COMMANDS[verb].COMMON]
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def first_of(option):
 @pytest.mark.parametrize("verb", WITH_SHORT_HELP)
 def test_the_common_options_fit_on_one_screen(command, verb):
     """About a dozen, in the order of their declaration, with examples."""
-    shown = command(verb, "--help").out
+    shown = command(*verb.split(), "--help").out
     assert len(shown.splitlines()) <= 60
     assert max(map(len, shown.splitlines())) <= 80
     options = {option.path: option for option in option_fields(COMMANDS[verb])}
@@ -44,10 +44,10 @@ def test_the_common_options_fit_on_one_screen(command, verb):
     assert shown.count(f"    imgcls {verb}") >= 2
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", TYPED)
 def test_the_whole_help_has_every_option_and_every_choice(command, verb):
     """No type of Python's stands there."""
-    done = command(verb, "--help-all" if verb in WITH_SHORT_HELP else "--help")
+    done = command(*verb.split(), "--help-all" if verb in WITH_SHORT_HELP else "--help")
     assert done.code == 0
     words = " ".join(done.out.split())
     assert "<" not in words.replace("<split>", "").replace("DIR/", "")
@@ -61,7 +61,7 @@ def test_the_whole_help_has_every_option_and_every_choice(command, verb):
 @pytest.mark.parametrize("verb", WITH_SHORT_HELP)
 def test_the_examples_of_the_help_are_read(command, verb, capsys):
     """Each is a request whose options exist: it fails for want of its data at most."""
-    shown = command(verb, "--help").out
+    shown = command(*verb.split(), "--help").out
     for line in re.findall(r"^    (imgcls .*)$", shown, re.MULTILINE):
         if "photos" in line or "outputs" in line:
             assert run(shlex.split(line)[1:]) == 2, line

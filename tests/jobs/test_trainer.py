@@ -18,8 +18,9 @@ import imgcls
 from imgcls.engine.training.events import EpochDone, Resumed, StepDone
 from imgcls.errors import CheckpointError, ConfigError, InterruptedRunError, ModelError, RunError
 from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train.epochs import find_resumable
 from imgcls.models.build import create_model
-from imgcls.storage.runs import find_resumable, is_finished
+from imgcls.storage.runs import is_finished
 
 
 def history(run, fold=0):

@@ -22,6 +22,7 @@ from imgcls.engine.device.memory import available_memory_mib
 from imgcls.errors import ConfigError
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.models.catalog.read import cache_folder
+from imgcls.output.numbers import byte_size
 
 _FORMAT = 2
 _ENTRY_BYTES = 32
@@ -96,7 +97,7 @@ def plan_cache(
     side = whole_side(img_size)
     size_bytes = channels * (len(train) * side**2 + len(val) * img_size**2)
     pictures = len(np.union1d(train, val))
-    size = f"{_in_words(size_bytes)} for {pictures:,} pictures"
+    size = f"{byte_size(size_bytes)} for {pictures:,} pictures"
     # what an earlier sitting of this run, or another run on the same pictures, has made of it
     made_bytes = sum(
         min(_used_bytes(f"{_name_of_pictures(kind, table, rows, (pixels, pixels))}-*"), full_bytes)
@@ -108,9 +109,9 @@ def plan_cache(
     for mode in ("ram", "disk") if wanted == "auto" else (wanted,):
         limit_bytes = _limit_bytes(mode, config.cache_limit, made_bytes)
         if size_bytes <= limit_bytes:
-            reason = f"cache on {mode}: {size}, of {_in_words(limit_bytes)} allowed"
+            reason = f"cache on {mode}: {size}, of {byte_size(limit_bytes)} allowed"
             return CachePlan(mode, train, val, reason + (where if mode == "disk" else ""))
-        too_large.append(f"{_in_words(limit_bytes)} on {mode}")
+        too_large.append(f"{byte_size(limit_bytes)} on {mode}")
     if wanted == "auto":
         return CachePlan(
             "none", train, val, f"no cache: {size}, allowed are {', '.join(too_large)}"
@@ -119,12 +120,6 @@ def plan_cache(
         f"data.cache (--cache) {wanted}: {size}, allowed are {too_large[0]}; raise --cache-limit, "
         f"make room{where if wanted == 'disk' else ''}, or take another --cache"
     )
-
-
-def _in_words(size_bytes: float) -> str:
-    if size_bytes < _GIB:
-        return f"{size_bytes / 2**20:.1f} MiB"
-    return f"{size_bytes / _GIB:.1f} GiB"
 
 
 def whole_side(crop_side: int) -> int:

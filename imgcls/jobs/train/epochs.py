@@ -1,20 +1,100 @@
-"""Which run goes on when it shall have so many epochs. Loads no torch."""
+"""Which run goes on, and to how many epochs. Loads no torch."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import contextlib
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgcls.config.run import TrainConfig
-from imgcls.errors import ConfigError
-from imgcls.storage.pointers import CHECKPOINTS, sidecar_of_last
+from imgcls.errors import ConfigError, ImgclsError, RunError
+from imgcls.storage.lock import is_locked
+from imgcls.storage.pointers import (
+    CHECKPOINTS,
+    find_checkpoint,
+    is_same,
+    last_of,
+    restore_pointers,
+    sidecar_of_last,
+)
 from imgcls.storage.runs import (
-    Resumable,
-    find_resumable,
+    CONFIG,
     fold_folder,
+    is_finished,
     planned_folds,
     read_run_config,
+    runs_newest_first,
 )
+
+# run/fold_0/checkpoints/step-1; further up may lie a config.yaml that is no run's
+_DEEPEST = 3
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """The run to go on with, None when there is none.
+
+    beyond: the one that it would be, had it not more epochs behind it than are asked for.
+    """
+
+    run: Path | None
+    busy: tuple[Path, ...] = ()  # that are being trained
+    beyond: Path | None = None
+    unreadable: tuple[str, ...] = ()  # why others were passed over
+
+
+def find_resumable(run: Path | None, output: Path, *, extend: bool) -> Resumable:
+    """The run to go on with: the one named, or the newest unfinished one that nobody is training.
+
+    extend: a finished run is one to go on with too. Raises RunError when the named folder is no
+    run, or a checkpoint that is not its fold's last.
+    """
+    if run is None:
+        busy: list[Path] = []
+        unreadable: list[str] = []
+        for candidate in runs_newest_first(output):
+            try:
+                if not extend and _is_done(candidate):
+                    continue
+            except (ImgclsError, OSError) as error:
+                unreadable.append(str(error))
+                continue
+            if not is_locked(candidate):
+                return Resumable(candidate, tuple(busy), unreadable=tuple(unreadable))
+            busy.append(candidate)
+        return Resumable(None, tuple(busy), unreadable=tuple(unreadable))
+    if not run.is_dir() and run.parent.name != CHECKPOINTS:
+        raise RunError(f"{run}: no such folder")
+    named = run
+    # a fold or checkpoint folder stands for the run it lies in
+    around = (run, *run.absolute().parents[:_DEEPEST])
+    run = next((p for p in around if (p / CONFIG).is_file()), run)
+    config = read_run_config(run)
+    if named.parent.name == CHECKPOINTS:
+        _require_last(named, config)
+    return Resumable(run if extend or not _is_done(run) else None)
+
+
+def _is_done(run: Path) -> bool:
+    """True when the run is finished; its links, which a kill at the end left unset, are set."""
+    if not is_finished(run):
+        return False
+    if not is_locked(run):
+        for fold in run.glob("fold_*"):
+            with contextlib.suppress(OSError):  # they are for people; commands do without
+                restore_pointers(fold / CHECKPOINTS)
+    return True
+
+
+def _require_last(path: Path, config: TrainConfig) -> None:
+    checkpoint, last = find_checkpoint(path), last_of(path.parent)
+    if last is not None and not is_same(checkpoint, last):
+        raise RunError(
+            f"{path}: resume goes on from the last checkpoint, {last.name}, not from an earlier "
+            "one; leave the checkpoint out, or start another training from it with "
+            f"`imgcls train {shlex.quote(config.data.source)} --weights {shlex.quote(str(path))}`"
+        )
 
 
 def find_trainable(run: Path | None, output: Path, epochs: int | None) -> Resumable:

@@ -18,7 +18,7 @@ from imgcls.engine.scoring.loaders import device_of
 from imgcls.engine.training.events import Observer, broadcast
 from imgcls.engine.training.fit import validate_epoch
 from imgcls.engine.training.interrupt import SignalledError, StopRequest, stop_on_signals
-from imgcls.errors import ConfigError, InterruptedRunError, RunError
+from imgcls.errors import ConfigError, InterruptedRunError, RequestError, RunError
 from imgcls.jobs.evaluate.folds import summarize
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly
@@ -30,10 +30,7 @@ from imgcls.results.training import FoldResult
 from imgcls.storage.caches import remove_features
 from imgcls.storage.durable import refused
 from imgcls.storage.lock import lock_run
-from imgcls.storage.runs import (
-    fold_folder,
-    fold_is_finished,
-)
+from imgcls.storage.runs import fold_folder, fold_is_finished, note_failure
 
 
 class Trainer:
@@ -151,7 +148,7 @@ def in_charge(
     writing.
     """
     go_on = f"go on with: imgcls resume {shlex.quote(str(run))}"
-    with lock_run(run), stop_on_signals(on_signal, stop) as request:
+    with lock_run(run), stop_on_signals(on_signal, stop) as request, _noting_failure(run):
         try:
             yield request
         except InterruptedRunError as error:
@@ -166,3 +163,16 @@ def in_charge(
             ) from None
         except OSError as error:
             raise refused(error, run, f"the checkpoints so far are intact; {go_on}") from error
+
+
+@contextlib.contextmanager
+def _noting_failure(run: Path) -> Iterator[None]:
+    """Keep with the run why the block failed; a stop or a refusal is no failure."""
+    note_failure(run, None)
+    try:
+        yield
+    except (RequestError, InterruptedRunError):
+        raise
+    except Exception as error:
+        note_failure(run, " ".join(f"{error}".split()) or type(error).__name__)
+        raise

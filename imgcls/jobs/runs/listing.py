@@ -1,0 +1,198 @@
+"""The runs of a folder, a row for each. Loads no torch, NumPy or pandas.
+
+outputs/
+  <run>/               a row
+  <study>/tune.yaml    a search of `imgcls tune`: a row for each of its trials
+    trial-0000/ ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from imgcls.config.runs import RunsConfig
+from imgcls.errors import RunError
+from imgcls.jobs.runs.reading import Fold, Told, files_in, folds_of, read_quickly, told_by
+from imgcls.jobs.runs.scores import score_of
+from imgcls.results.runs import RunList, RunRow, Status
+from imgcls.storage.lock import is_in_use
+
+_CONFIG, _SPLITS, _STUDY = "config.yaml", "splits.csv", "tune.yaml"
+_TEXTS = {"name", "data", "model", "status"}
+
+
+def list_runs(config: RunsConfig) -> RunList:
+    """The runs of a folder, sorted as asked. Raises RunError when there is no such folder."""
+    folder = config.folder
+    if not folder.is_dir() and "folder" in config.model_fields_set:
+        raise RunError(f"{folder}: no such folder; `imgcls train` makes its runs in outputs/")
+    if (folder / _CONFIG).is_file():
+        raise RunError(
+            f"{folder}: is a run; `imgcls runs show {shlex.quote(str(folder))}` shows it"
+        )
+    left_out: list[str] = []
+    rows = [row_of(folder, *found) for found in _candidates(str(folder), left_out)]
+    rows.sort(key=lambda row: row.name)
+    rows.sort(key=_key(config.sort))
+    return RunList(folder, tuple(rows[: config.limit]), tuple(sorted(left_out)))
+
+
+def _candidates(folder: str, left_out: list[str]) -> Iterator[tuple[str, str | None]]:
+    """(name below the folder, study) of what may be a run; what is none is added to left_out."""
+    for name in _folders(folder):
+        place = f"{folder}/{name}"
+        # a study has the splits of its trials beside them
+        if os.path.lexists(f"{place}/{_STUDY}"):
+            for trial in _folders(place):
+                yield f"{name}/{trial}", name
+        elif any(os.path.lexists(f"{place}/{file}") for file in (_CONFIG, _SPLITS)):
+            yield name, None
+        else:
+            left_out.append(name)
+
+
+def _folders(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
+    except OSError:
+        return []
+
+
+def row_of(folder: Path, name: str, study: str | None = None) -> RunRow:
+    """The row of one run."""
+    path = folder / name
+    run = str(path)
+    files = files_in(run)
+    size = sum(files.values())
+    note = _note(run, files)
+    began = _began(run, note)
+    try:
+        told = told_by(f"{run}/{_CONFIG}")
+    except RunError as error:
+        reason = str(error) if _CONFIG in files else f"it has no {_CONFIG}"
+        return RunRow(name, path, "damaged", began, size_bytes=size, study=study, reason=reason)
+    folds = folds_of(run, files)
+    status, why = _status(path, files, told, folds, note)
+    score, report = score_of(run, files, told, folds)
+    return RunRow(
+        name=name,
+        path=path,
+        status=status,
+        began=began,
+        data=told.source,
+        model=told.model,
+        epochs=_epochs(run, files, told, folds, running=status == "running"),
+        epochs_planned=None if told.epochs is None else told.epochs * len(told.folds),
+        folds=len(told.folds),
+        score=score,
+        size_bytes=size,
+        study=study,
+        report=None if report is None else path / report,
+        reason=why,
+    )
+
+
+def _epochs(
+    run: str,
+    files: Mapping[str, int],
+    told: Told,
+    folds: Mapping[int, Fold],
+    *,
+    running: bool,
+) -> int:
+    """The epochs behind all folds: those that are saved, or, while it is training, all."""
+    count = 0
+    for number in told.folds:
+        saved = folds[number].epochs if number in folds else 0
+        history = f"fold_{number}/history.csv"
+        if running and history in files:
+            with contextlib.suppress(OSError, ValueError):
+                last = read_quickly(f"{run}/{history}").rstrip().rpartition("\n")[2]
+                saved = max(saved, int(last.partition(",")[0]))
+        count += saved
+    return count
+
+
+def _note(run: str, files: Mapping[str, int]) -> Mapping[str, Any]:
+    """What run.json says; {} of a run of an earlier version."""
+    if "run.json" in files:
+        try:
+            found = json.loads(read_quickly(f"{run}/run.json"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _began(run: str, note: Mapping[str, Any]) -> str | None:
+    """When the run began, in ISO 8601."""
+    try:
+        return datetime.fromisoformat(note["began"]).isoformat()
+    except (KeyError, TypeError, ValueError):
+        pass
+    # of an earlier version: its splits are written once, its config by every resume
+    for name in (_SPLITS, _CONFIG):
+        try:
+            written_s = os.stat(f"{run}/{name}").st_mtime  # noqa: PTH116  a path may be a text
+        except OSError:
+            continue
+        return datetime.fromtimestamp(written_s, timezone.utc).isoformat()
+    return None
+
+
+def _status(
+    run: Path,
+    files: Mapping[str, int],
+    told: Told,
+    folds: Mapping[int, Fold],
+    note: Mapping[str, Any],
+) -> tuple[Status, str | None]:
+    """How the run is, and why it failed."""
+    # what a killed process left in its lock holds nothing
+    if ".lock" in files and is_in_use(run):
+        return "running", None
+    at_end = all(number in folds and folds[number].is_finished for number in told.folds)
+    if at_end and (len(told.folds) == 1 or "summary.json" in files):
+        return "finished", None
+    failed = note.get("failed")
+    return ("failed", str(failed)) if failed else ("stopped", None)
+
+
+def _key(column: str) -> Callable[[RunRow], tuple[Any, ...]]:
+    """A sort key: rows that have nothing in the column come last."""
+
+    def key(row: RunRow) -> tuple[Any, ...]:
+        cell = _cell(row, column)
+        if cell is None:
+            return (1,)
+        return (0, cell.casefold()) if isinstance(cell, str) else (0, *cell)
+
+    return key
+
+
+def _cell(row: RunRow, column: str) -> str | tuple[Any, ...] | None:
+    if column in _TEXTS:
+        found: str | None = getattr(row, column)
+        return found
+    if column == "when":
+        return None if row.began is None else (-datetime.fromisoformat(row.began).timestamp(),)
+    if column == "epochs":
+        return None if row.epochs is None else (-row.epochs,)
+    if column == "size":
+        return (-row.size_bytes,)
+    score = row.score
+    if score is None:
+        return None
+    from imgcls.metrics.registry import get_metric
+
+    sign = -1 if get_metric(score.metric).higher_is_better else 1
+    return (score.metric, sign * score.value)

@@ -1,0 +1,137 @@
+"""The number that a run is listed with: its test metric, or what chose its best epoch."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from imgcls.jobs.runs.reading import Fold, Told, part_of, read_quickly
+from imgcls.metrics.registry import VALIDATION
+from imgcls.results.runs import RunScore
+
+_OF = {column.name: column.of for column in VALIDATION}
+_METRICS, _PAGE, _SUMMARY = "/test_metrics.json", "/report.html", "summary.json"
+# which of several evaluated splits stands for a run; others by their names
+_FIRST = ("test", "val")
+
+
+def score_of(
+    run: str, files: Mapping[str, int], told: Told, folds: Mapping[int, Fold]
+) -> tuple[RunScore | None, str | None]:
+    """The run's score, and the page of the evaluated split, by its path in the run.
+
+    By the metric that the run chose its best epoch by: of its evaluation on test, else of its folds
+    together, else of another evaluated split, else of its best epoch on val.
+    """
+    metric = _OF.get(told.monitor, told.monitor)
+    several = len(told.folds) > 1
+    place = "test_results/" if several else f"fold_{told.folds[0]}/test_results/"
+    splits = {
+        name[len(place) : -len(_METRICS)]
+        for name in files
+        if name.endswith(_METRICS) and name.startswith(place)
+    }
+    pages = sorted(
+        (name for name in files if name.endswith(_PAGE) and "test_results/" in name),
+        key=lambda name: (not name.startswith(f"{place}test/"), not name.startswith(place), name),
+    )
+    page = pages[0] if pages else None
+    order = sorted(splits, key=lambda s: (_FIRST.index(s) if s in _FIRST else len(_FIRST), s))
+    if several and _SUMMARY in files and "test" not in splits:
+        found = _over_folds(f"{run}/{_SUMMARY}", metric)
+        if found is not None:
+            return found, page
+    for split in order:
+        found = _evaluated(f"{run}/{place}{split}{_METRICS}", metric, split, told, folds)
+        if found is not None:
+            return found, page
+    return _trained(told, folds, metric), page
+
+
+def _evaluated(
+    file: str, metric: str, split: str, told: Told, folds: Mapping[int, Fold]
+) -> RunScore | None:
+    try:
+        text = read_quickly(file)
+        value = _number(part_of(text, "metrics", metric))
+        pictures = int(part_of(text, "metrics", "samples"))
+        checkpoint = re.split(r"[/\\]", part_of(text, "checkpoint"))[-1]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    if value is None:
+        return None
+    return RunScore(
+        metric=metric,
+        value=value,
+        interval=_interval(text, "intervals", metric),
+        split=split,
+        pictures=pictures,
+        evaluated=True,
+        of_best=_is_of_best(text, checkpoint, told, folds),
+    )
+
+
+def _is_of_best(text: str, checkpoint: str, told: Told, folds: Mapping[int, Fold]) -> bool:
+    """Whether an evaluation is of the checkpoints that are the best now, as far as it says."""
+    if len(told.folds) == 1:
+        fold = folds.get(told.folds[0])
+        return fold is None or fold.best_name is None or checkpoint in (fold.best_name, "best")
+    try:
+        rows = part_of(text, "cross_validation")["per_fold"]
+        was = {row["fold"]: row["best_epoch"] for row in rows}
+    except (ValueError, LookupError, TypeError):
+        return True
+    now = {number: fold.best["epoch"] for number, fold in folds.items() if fold.best is not None}
+    return all(was.get(number) in (None, epoch) for number, epoch in now.items())
+
+
+def _over_folds(summary: str, metric: str) -> RunScore | None:
+    """The pooled pictures of the folds, each scored by the fold that has not seen it."""
+    try:
+        text = read_quickly(summary)
+        value = _number(part_of(text, "pooled", metric))
+        pictures = int(part_of(text, "pooled", "samples"))
+        mean, std = (_number(part_of(text, name, metric)) for name in ("mean", "std"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    if value is None:
+        return None
+    interval = _interval(text, "pooled_intervals", metric)
+    return RunScore(metric, value, interval, "val", pictures, True, mean=mean, std=std)
+
+
+def _trained(told: Told, folds: Mapping[int, Fold], metric: str) -> RunScore | None:
+    """What the best epochs scored on val in training; of several folds the mean."""
+    best = [fold.best for fold in folds.values() if fold.best is not None]
+    values = [_number((facts.get("metrics") or {}).get(told.monitor)) for facts in best]
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    import statistics
+
+    return RunScore(
+        metric=metric,
+        value=statistics.fmean(known),
+        interval=None,
+        split="val",
+        pictures=sum(facts.get("val_pictures") or 0 for facts in best),
+        evaluated=False,
+        mean=statistics.fmean(known) if len(known) > 1 else None,
+        std=statistics.stdev(known) if len(known) > 1 else None,
+    )
+
+
+def _interval(text: str, *names: str) -> tuple[float, float] | None:
+    """Two numbers of a document; None where there are none."""
+    try:
+        low, high = map(_number, part_of(text, *names))
+    except (ValueError, TypeError):
+        return None
+    return None if low is None or high is None else (low, high)
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, (int, float)) and math.isfinite(value)
+    return float(value) if is_number else None

@@ -1,0 +1,142 @@
+"""What `imgcls runs` returns: rows of runs, the whole of one, two compared, what was removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from imgcls.results.comparison import Interval
+from imgcls.results.record import Record
+
+Status = Literal["running", "finished", "stopped", "failed", "damaged"]
+
+
+@dataclass(frozen=True)
+class RunScore(Record):
+    """The metric by which a run chose its best epoch, where it was measured last.
+
+    metric: its name in test_metrics.json. evaluated: by `imgcls evaluate`, with a 95% interval;
+    else it is the best epoch's on val. split: with folds val is the pooled pictures that each fold
+    has not seen, and mean and std (ddof=1) are over the folds. of_best: False for an evaluation of
+    another checkpoint than the best one now.
+    """
+
+    metric: str
+    value: float
+    interval: Interval | None
+    split: str
+    pictures: int
+    evaluated: bool
+    of_best: bool = True
+    mean: float | None = None
+    std: float | None = None
+
+
+@dataclass(frozen=True)
+class RunRow(Record):
+    """One run of a folder. A damaged one has its name, size and reason alone.
+
+    name: its path below the folder; that of a trial begins with its study's. began: ISO 8601.
+    epochs: those behind it, of epochs_planned, both of all its folds together. reason: why it
+    failed, or cannot be read. report: the evaluated split's page.
+    """
+
+    name: str
+    path: Path
+    status: Status
+    began: str | None = None
+    data: str | None = None
+    model: str | None = None
+    epochs: int | None = None
+    epochs_planned: int | None = None
+    folds: int = 1
+    score: RunScore | None = None
+    size_bytes: int = 0
+    study: str | None = None
+    report: Path | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class RunList(Record):
+    """The runs of a folder. left_out: folders in it that are neither runs nor studies."""
+
+    folder: Path
+    runs: tuple[RunRow, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting(Record):
+    """An option of a run that is not at its default, by its dotted name."""
+
+    name: str
+    value: Any
+    default: Any
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint(Record):
+    """A checkpoint folder of a fold; epoch and step are None for one that cannot be read."""
+
+    name: str
+    epoch: int | None
+    step: int | None
+    size_bytes: int
+    best: bool
+    last: bool
+
+
+@dataclass(frozen=True)
+class FoldDetails(Record):
+    """One fold: its pictures by split, how far it has come, its best epoch and its checkpoints.
+
+    best: that epoch's row of history.csv.
+    """
+
+    fold: int
+    pictures: dict[str, int]
+    epochs: int
+    best_epoch: int | None
+    best: dict[str, float | None]
+    checkpoints: tuple[SavedCheckpoint, ...]
+
+
+@dataclass(frozen=True)
+class EvaluatedSplit(Record):
+    """What `imgcls evaluate` found on a split; fold: "all" where several took part.
+
+    of_best: as in a RunScore. trained_on: how many of its pictures the model has seen in training;
+    None where that is not known.
+    """
+
+    split: str
+    fold: int | str | None
+    folder: Path
+    checkpoint: str
+    metrics: dict[str, Any]
+    intervals: dict[str, Interval]
+    trained_on: int | None
+    of_best: bool
+    report: Path | None
+
+
+@dataclass(frozen=True)
+class RunDetails(Record):
+    """The whole of one run. settings: what is not at its default.
+
+    class_counts: by split, of the first fold. command: trains the same again.
+    """
+
+    row: RunRow
+    settings: tuple[Setting, ...]
+    fingerprint: str | None
+    class_names: tuple[str, ...]
+    class_counts: dict[str, dict[str, int]]
+    splitter: str | None
+    folds: tuple[FoldDetails, ...]
+    evaluations: tuple[EvaluatedSplit, ...]
+    versions: dict[str, str | None]
+    command: str
+    notes: tuple[str, ...] = ()
