@@ -56,6 +56,7 @@ MODULES_OF = {
     "cli": 17,
     "metrics": 18,
     "data/sources": 14,
+    "results": 13,
     "storage": 16,
     "output/screens": 15,
     "jobs/evaluate": 15,
