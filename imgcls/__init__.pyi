@@ -16,6 +16,8 @@ from imgcls.results.models import ModelEntry
 from imgcls.results.prediction import PredictReport
 from imgcls.results.search import TuneResult
 from imgcls.results.training import TrainResult
+from imgcls.api.model import Model as Model
+from imgcls.api.prediction import Prediction as Prediction
 from imgcls.config.benchmark import BenchmarkConfig as BenchmarkConfig
 from imgcls.config.evaluate import EvaluateConfig as EvaluateConfig
 from imgcls.config.export import ExportConfig as ExportConfig
@@ -52,8 +54,10 @@ __all__ = [
     "ListModelsConfig",
     "MetricTracker",
     "MetricsCalculator",
+    "Model",
     "ModelConfig",
     "PredictConfig",
+    "Prediction",
     "ReportConfig",
     "ResumeConfig",
     "TrainConfig",
@@ -71,6 +75,7 @@ __all__ = [
     "get_device",
     "inspect",
     "list_models",
+    "load",
     "load_checkpoint",
     "model_card",
     "predict",
@@ -980,4 +985,54 @@ def tune(
             less memory, about a third more time.
         compile: torch.compile the model: slow to start, faster on long runs.
         deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
+    """
+def load(
+    checkpoint: str | PathLike[str] | None = None,
+    *,
+    top_k: int = 3,
+    tta: Literal['none', 'hflip', 'flips', 'd4'] = 'none',
+    sets: float | None = None,
+    max_error: float | None = None,
+    unlike: float | None = None,
+    batch_size: int = 32,
+    device: str | torch.device = 'auto',
+    ensemble: bool = False,
+    calibrate: Literal['auto', 'none'] = 'auto',
+    amp: Literal['auto', 'off', 'bf16', 'fp16'] = 'off',
+    channels_last: bool | Literal['auto'] = 'auto',
+    workers: int | Literal['auto'] = 0,
+    max_image_pixels: int | None = None,
+    bit_depth: int | Literal['auto'] = 'auto',
+    progress: bool | None = None,
+) -> Model:
+    """A trained model, on the device and ready to classify: see Model.
+
+    checkpoint: a run, fold or checkpoint folder, or a timm model folder. Where what `sets`,
+    `max_error` or `unlike` rest on was not fitted yet, it is fitted now, and kept. Raises
+    CheckpointError, RunError, ConfigError or DeviceError.
+
+    Args:
+        checkpoint: A checkpoint, fold or run folder; by default the best of the newest run.
+        top_k: How many classes a row shows, the likeliest first.
+        tta: Average over views of each picture. hflip: as it is and mirrored; flips: mirrored both
+            ways (4); d4: all quarter turns and mirrors (8), for pictures without an upright.
+        sets: Also list the classes that hold the right one with this probability. 0.9 is usual; by
+            conformal prediction on the run's val pictures.
+        max_error: Flag pictures as unsure, so that no more than this share of the others is wrong.
+            With 95% confidence, by the run's val pictures.
+        unlike: Flag pictures unlike all training pictures, with this share of false alarms. By what
+            the classifier is given: Mahalanobis distance, threshold by the run's val pictures.
+        batch_size: Pictures per batch; changes speed, not results.
+        device: auto takes cuda, then mps, then cpu; a named one must be there.
+        ensemble: Average the probabilities of a run's folds.
+        calibrate: auto: divide the logits by the temperature that is kept with the checkpoint, if
+            any.
+        amp: Mixed precision; off by default, so that scores are exact.
+        channels_last: Memory layout that is faster for most convolutions. auto: yes.
+        workers: Processes that load pictures; never changes results.
+        max_image_pixels: A picture with more pixels is refused as a decompression bomb. By default
+            178956970, where Pillow stops too.
+        bit_depth: The bits that a sample of a picture with more than 8 bits has, where its file
+            does not say. auto: as the model was trained; for a model folder of another trainer such
+            a picture cannot be read.
     """

@@ -19,7 +19,7 @@ from imgcls.config.report import ReportConfig
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.config.tune import TuneConfig
 from imgcls.errors import ImgclsError
-from imgcls.output.console import Console
+from imgcls.output.console import Console, shown_console
 
 if TYPE_CHECKING:
     from imgcls.engine.training.events import Event
@@ -56,7 +56,7 @@ def train(
     from imgcls.jobs.train.train import train as job
     from imgcls.output.screens.training import TrainingView
 
-    console = _console(progress)
+    console = shown_console(progress)
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(contextlib.ExitStack())
         on_picture = bar.enter_context(console.progress("Checking"))
@@ -94,7 +94,7 @@ def resume(
     from imgcls.jobs.train.resume import resume as job
     from imgcls.output.screens.training import TrainingView
 
-    console = _console(progress)
+    console = shown_console(progress)
     with TrainingView(console) as view, _python_goes_on() as begun:
         return job(
             config,
@@ -114,7 +114,7 @@ def tune(config: TuneConfig, *, progress: bool | None = None) -> TuneResult:
     from imgcls.jobs.tune.tune import open_search, run_search
     from imgcls.output.screens.tuning import TuningView
 
-    console = _console(progress)
+    console = shown_console(progress)
     with console.progress("Checking") as on_picture:
         search, _, first = open_search(config, on_picture)
     del first  # each trial builds its own
@@ -133,7 +133,7 @@ def evaluate(config: EvaluateConfig, *, progress: bool | None = None) -> EvalRep
     from imgcls.jobs.evaluate.decisions import check_thresholds
     from imgcls.jobs.evaluate.evaluate import evaluate as job
 
-    console = _console(progress)
+    console = shown_console(progress)
     with console.progress("Scoring") as on_batch:
         report = job(config, on_batch=on_batch)
     if config.open and report.page is not None:
@@ -153,7 +153,7 @@ def predict(config: PredictConfig, *, progress: bool | None = None) -> PredictRe
 
     from imgcls.jobs.predict.predict import predict as job
 
-    console = _console(progress)
+    console = shown_console(progress)
     kept: list[PredictedRow] = []
 
     def on_rows(rows: Sequence[PredictedRow], _columns: Sequence[str]) -> bool:
@@ -176,7 +176,7 @@ def benchmark(config: BenchmarkConfig, *, progress: bool | None = None) -> Bench
     from imgcls.output.screens.benchmark import require_files, write_benchmark
 
     require_files(config)
-    with _console(progress).progress("Timing") as on_setting:
+    with shown_console(progress).progress("Timing") as on_setting:
         report = job(config, on_setting)
     write_benchmark(report, csv=config.csv, plot=config.plot)
     return report
@@ -191,7 +191,7 @@ def export(config: ExportConfig, *, progress: bool | None = None) -> ExportRepor
     """
     from imgcls.jobs.export.export import export as job
 
-    console = _console(progress)
+    console = shown_console(progress)
     with console.progress("Comparing", "pictures") as on_progress:
         return job(config, on_progress, console.say)
 
@@ -204,7 +204,7 @@ def inspect(config: InspectConfig, *, progress: bool | None = None) -> AuditRepo
     """
     from imgcls.jobs.inspect import inspect as job
 
-    with _console(progress).progress("Reading") as on_picture:
+    with shown_console(progress).progress("Reading") as on_picture:
         return job(config, on_picture=on_picture)
 
 
@@ -218,7 +218,7 @@ def report(config: ReportConfig) -> PageReport:
 
     made = job(config)
     if config.open:
-        _console(None).open(made.page)
+        Console().open(made.page)
     return made
 
 
@@ -239,12 +239,6 @@ def list_models(config: ListModelsConfig) -> list[ModelEntry]:
         licences=config.licence or (),
         limit=config.limit,
     )
-
-
-def _console(progress: bool | None) -> Console:
-    """Where progress is shown; a quiet one where it is not."""
-    console = Console()
-    return Console(quiet=not (console.live if progress is None else progress))
 
 
 @contextlib.contextmanager

@@ -1,14 +1,17 @@
-"""Where one picture lies, small enough to be sent to a loader process, and how it is read there."""
+"""Where one picture lies, as it is sent to a loader process, and how it is read there."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
+
+from PIL import Image
 
 from imgcls.config.files import check_regular
 from imgcls.data.pixels.decode import UnreadableImageError, read_content, why_unreadable
+from imgcls.data.pixels.memory import picture_in_memory
 from imgcls.data.sources.parquet import ParquetImages
 from imgcls.data.sources.tar import Member, TarImages
 
@@ -35,13 +38,19 @@ class InParquet(NamedTuple):
     row: int
 
 
+class InMemory(NamedTuple):
+    """A picture that a program has: see `picture_in_memory`."""
+
+    picture: Any
+
+
 class Nowhere(NamedTuple):
     """What is no picture, and why."""
 
     reason: str
 
 
-Place = InFile | InTar | InParquet | Nowhere
+Place = InFile | InTar | InParquet | InMemory | Nowhere
 
 
 def is_there(path: str) -> bool:
@@ -62,8 +71,15 @@ class PlaceReader:
         # of the file read last, whose row groups are kept
         self._parquet: tuple[str, ParquetImages] | None = None
 
+    def picture(self, place: Place) -> bytes | Image.Image:
+        """What is to be decoded: the encoded picture, or one that is in memory. See `content`."""
+        return (
+            picture_in_memory(place.picture) if isinstance(place, InMemory) else self.content(place)
+        )
+
     def content(self, place: Place) -> bytes:
         """The encoded picture. Raises UnreadableImageError with the reason, and ReadError."""
+        assert not isinstance(place, InMemory)
         if isinstance(place, Nowhere):
             raise UnreadableImageError(place.reason)
         if isinstance(place, InTar):

@@ -150,6 +150,12 @@ class Console:
             yield update
 
 
+def shown_console(progress: bool | None) -> Console:
+    """A console for a call from Python, quiet without progress; None: shown where bars can be."""
+    console = Console()
+    return Console(quiet=not (console.live if progress is None else progress))
+
+
 def _encodable(document: str) -> str:
     r"""The JSON text, with \u escapes for what standard output cannot encode."""
     try:

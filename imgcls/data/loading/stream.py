@@ -112,8 +112,7 @@ class _InputDataset(WatchedDataset):
         number, (path, place) = item
         self.say_in_hand(number)
         try:
-            content = self._reader.content(place)
-            image = decode_crop(content, self._decoding, self._transform.choose)
+            image = decode_crop(self._reader.picture(place), self._decoding, self._transform.choose)
             return Sample(self._transform.finish(image), number, path)
         except UnreadableImageError as error:
             return BadImage(path, "", path, str(error))

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
 from imgcls.config.files import open_file
 from imgcls.data.pixels.crops import ChooseCrop, Crop
-from imgcls.data.pixels.depth import in_eight_bits, require_readable
+from imgcls.data.pixels.depth import by_own_range, in_eight_bits, require_readable
 from imgcls.data.pixels.formats import open_image
 from imgcls.data.pixels.jpeg import decode_jpeg
 from imgcls.data.pixels.resize import ON_ITS_SIDE, shrink
@@ -130,14 +129,15 @@ def is_of_machine(error: Exception) -> bool:
 
 
 def decode(
-    content: bytes | Path,
+    content: bytes | Path | Image.Image,
     settings: DecodeSettings | None = None,
     *,
     enough_pixels: int | None = None,
 ) -> Image.Image:
     """The picture, turned as its EXIF orientation says, in the mode of the settings' channels.
 
-    content: the encoded picture, or its file. An animation gives its first frame. enough_pixels: a
+    content: the encoded picture, its file, or one that is read. Of an animation the first frame.
+    enough_pixels: a
     JPEG may come smaller, by an eighth, a quarter or a half, with sides no shorter than this; it is
     read to its end all the same, in a third of the time. Raises UnreadableImageError with the
     reason.
@@ -153,31 +153,36 @@ def decode(
         return to_channels(_turned(pixels, _orientation(image)), settings)
 
 
-def decode_crop(content: bytes, settings: DecodeSettings, choose: ChooseCrop) -> Image.Image:
+def decode_crop(
+    content: bytes | Image.Image, settings: DecodeSettings, choose: ChooseCrop
+) -> Image.Image:
     """The part of `decode`'s picture that `choose` wants, decoding no more than it needs.
 
     choose: told the upright picture's (width, height). Raises UnreadableImageError with the reason.
     """
     with opened(content, settings) as image:
         pixels = image
-        if image.format not in _JPEGS:
+        is_jpeg = isinstance(content, bytes) and image.format in _JPEGS
+        if not is_jpeg:
             pixels = _loaded(image, content, settings)
         orientation = _orientation(image)
         crop = choose(_upright(image.size, orientation))
         small = _shrunk(content, image, orientation, crop, settings.channels)
         if small is not None:
             return crop.frame(to_channels(_turned(small, orientation), settings))
-        if crop.reduction > 1 and image.format in _JPEGS:
+        if crop.reduction > 1 and is_jpeg:
             image.draft(None, (image.width // crop.reduction, image.height // crop.reduction))
         pixels.load()
         return crop.cut(to_channels(_turned(pixels, orientation), settings))
 
 
 def _shrunk(
-    content: bytes, image: Image.Image, orientation: int, crop: Crop, channels: int
+    content: bytes | Image.Image, image: Image.Image, orientation: int, crop: Crop, channels: int
 ) -> Image.Image | None:
     """The crop's part of a JPEG, not yet turned, the quick way; None where Pillow has to go."""
-    if image.format not in _JPEGS or (image.mode, channels) not in _LEFT_AS_THEY_ARE:
+    if not isinstance(content, bytes) or image.format not in _JPEGS:
+        return None
+    if (image.mode, channels) not in _LEFT_AS_THEY_ARE:
         return None
     size = tuple(-(-side // crop.reduction) for side in image.size)
     part = crop.part(_upright((size[0], size[1]), orientation))
@@ -187,10 +192,13 @@ def _shrunk(
     return None if pixels is None else Image.fromarray(shrink(pixels, part.as_stored(orientation)))
 
 
-def _loaded(image: Image.Image, content: bytes, settings: DecodeSettings) -> Image.Image:
+def _loaded(
+    image: Image.Image, content: bytes | Image.Image, settings: DecodeSettings
+) -> Image.Image:
     """The picture's pixels, of the right depth where the settings know it."""
     if settings.declared:
-        deep = in_eight_bits(image, content, settings.bit_depth)
+        encoded = content if isinstance(content, bytes) else b""
+        deep = in_eight_bits(image, encoded, settings.bit_depth)
         if deep is not None:
             return deep
     image.load()
@@ -198,17 +206,18 @@ def _loaded(image: Image.Image, content: bytes, settings: DecodeSettings) -> Ima
 
 
 @contextlib.contextmanager
-def opened(content: bytes, settings: DecodeSettings) -> Iterator[Image.Image]:
+def opened(content: bytes | Image.Image, settings: DecodeSettings) -> Iterator[Image.Image]:
     """The picture before its pixels are decoded; what goes wrong is an UnreadableImageError.
 
-    What is the machine's fault, such as MemoryError, stays what it is.
+    One that is read stays open. What is the machine's fault, such as MemoryError, stays what it is.
     """
     try:
         # what PIL remarks on odd metadata would be printed for each picture, without its name
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _allow(settings.max_pixels)
-            with open_image(content) as image:
+            in_memory = isinstance(content, Image.Image)
+            with contextlib.nullcontext(content) if in_memory else open_image(content) as image:
                 _check_size(image, settings.max_pixels)
                 require_readable(image)
                 yield image
@@ -229,7 +238,7 @@ def to_channels(image: Image.Image, settings: DecodeSettings) -> Image.Image:
     """The picture with eight bits in each of the settings' channels."""
     mode = MODES[settings.channels]
     if image.mode.startswith("I") or image.mode == "F":
-        image = _scaled_to_eight_bits(image)
+        image = by_own_range(image)
     if image.has_transparency_data and not mode.endswith("A"):
         upper = image.convert("RGBA")
         below = Image.new("RGBA", upper.size, (*ImageColor.getrgb(settings.background)[:3], 255))
@@ -278,17 +287,3 @@ def _allow(max_pixels: int) -> None:
     # the user has raised ours
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
-
-
-def _scaled_to_eight_bits(image: Image.Image) -> Image.Image:
-    """Grey in eight bits: 16 bits by 65535; 0 to 1 by 1; all else by the picture's own range."""
-    pixels = np.asarray(image, dtype=np.float64)
-    finite = pixels[np.isfinite(pixels)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    if image.mode.startswith("I;16") or (image.mode == "I" and 0 <= low <= high < 2**16):
-        low, high = 0.0, 2.0**16 - 1
-    elif image.mode == "F" and 0 <= low <= high <= 1:
-        low, high = 0.0, 1.0
-    spread = high - low if high > low else 1.0
-    scaled = (np.nan_to_num(pixels, nan=low, posinf=high, neginf=low) - low) / spread
-    return Image.fromarray(np.round(scaled * 255.0).astype(np.uint8))

@@ -95,6 +95,20 @@ def in_eight_bits(image: Image.Image, content: bytes, bits: int | None) -> Image
     return grey
 
 
+def by_own_range(image: Image.Image) -> Image.Image:
+    """Grey in eight bits: 16 bits by 65535; 0 to 1 by 1; all else by the picture's own range."""
+    pixels = np.asarray(image, dtype=np.float64)
+    finite = pixels[np.isfinite(pixels)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if image.mode.startswith("I;16") or (image.mode == "I" and 0 <= low <= high < 2**16):
+        low, high = 0.0, 2.0**16 - 1
+    elif image.mode == "F" and 0 <= low <= high <= 1:
+        low, high = 0.0, 1.0
+    spread = high - low if high > low else 1.0
+    scaled = (np.nan_to_num(pixels, nan=low, posinf=high, neginf=low) - low) / spread
+    return Image.fromarray(np.round(scaled * 255.0).astype(np.uint8))
+
+
 def _scaled(samples: np.ndarray, bits: int, full_scale: float) -> np.ndarray:
     if samples.dtype.kind == "f":
         finite = np.isfinite(samples)

@@ -21,7 +21,6 @@ from imgcls.jobs.predict.backend import (
     Chosen,
 )
 from imgcls.jobs.predict.counts import Counts
-from imgcls.jobs.predict.doubts import find_doubts
 from imgcls.jobs.predict.drift import drift
 from imgcls.jobs.predict.files import RowFiles
 from imgcls.jobs.predict.predictor import Predictor, ScoredBatch, find_predictor
@@ -54,13 +53,7 @@ def predict(
     """
     check_inputs(config.inputs)
     pictures = Pictures(config)
-    predictor = find_predictor(config)
-    if not config.ensemble:
-        [checkpoint], [temperature] = predictor.checkpoints, predictor.temperatures
-        heat = 1.0 if temperature is None else temperature
-        compute = predictor.compute
-        doubts = find_doubts(config, checkpoint, heat, compute, say=say, on_progress=on_progress)
-        predictor = replace(predictor, doubts=doubts)
+    predictor = find_predictor(config, say, on_progress)
     folder = None
     if config.sort_into is not None:
         folder = SortedFolder(

@@ -25,7 +25,7 @@ from imgcls.jobs.checkpoint_config import decoding_of
 from imgcls.jobs.evaluate.ensemble import require_same_pictures
 from imgcls.jobs.evaluate.folds import fold_checkpoints
 from imgcls.jobs.plan.compute import compute_settings
-from imgcls.jobs.predict.doubts import NO_DOUBTS, Doubts
+from imgcls.jobs.predict.doubts import NO_DOUBTS, Doubts, OnProgress, Say, find_doubts
 from imgcls.jobs.scorer import averaged, first_answers, open_scorer, with_features
 from imgcls.metrics.predictions import Softmax
 from imgcls.results.prediction import PredictedRow, row_columns
@@ -169,8 +169,14 @@ class ScoredBatch:
     features: np.ndarray | None
 
 
-def find_predictor(config: PredictConfig) -> Predictor:
-    """What the options name. Raises CheckpointError, RunError and DeviceError."""
+def find_predictor(
+    config: PredictConfig, say: Say, on_progress: OnProgress | None = None
+) -> Predictor:
+    """What the options name, with what it takes to say that it does not know.
+
+    say, on_progress: see `find_doubts`. Raises as that does, CheckpointError, RunError and
+    DeviceError.
+    """
     path = config.checkpoint or newest_run_with_checkpoint(Path("outputs"))
     compute = compute_settings(
         config.device, config.amp, channels_last=config.channels_last is not False
@@ -188,7 +194,7 @@ def find_predictor(config: PredictConfig) -> Predictor:
         checkpoints = [read_checkpoint(find_checkpoint(path))]
     kept = [None if config.calibrate == "none" else read_temperature(one) for one in checkpoints]
     unfinished = how_far(path)
-    return Predictor(
+    predictor = Predictor(
         config,
         path if config.ensemble else checkpoints[0].folder,
         checkpoints,
@@ -196,3 +202,9 @@ def find_predictor(config: PredictConfig) -> Predictor:
         compute,
         (f"{unfinished}; its best so far predicts",) if unfinished else (),
     )
+    if config.ensemble:
+        return predictor
+    [checkpoint], [temperature] = checkpoints, predictor.temperatures
+    heat = 1.0 if temperature is None else temperature
+    doubts = find_doubts(config, checkpoint, heat, compute, say=say, on_progress=on_progress)
+    return replace(predictor, doubts=doubts)
