@@ -33,6 +33,7 @@ VERBS_BELOW["evaluate"] = {"page", "plan", *VERBS_BELOW["plan"]}
 VERBS_BELOW["export"] = {"evaluate", *VERBS_BELOW["evaluate"]}
 VERBS_BELOW["predict"] = {"evaluate", *VERBS_BELOW["evaluate"]}
 VERBS_BELOW["train"] = {"evaluate", *VERBS_BELOW["evaluate"]}
+VERBS_BELOW["import_"] = {"train", *VERBS_BELOW["train"]}
 VERBS_BELOW["tune"] = {"train", *VERBS_BELOW["train"]}
 # the rooms; a new one is a decision
 ROOMS = {
@@ -46,14 +47,25 @@ ROOMS = {
     "models": ("catalog", "explain", "export"),
     "engine": ("checkpoint", "device", "scoring", "training"),
     "output": ("pages", "plots", "screens"),
-    "jobs": ("benchmark", "evaluate", "export", "page", "plan", "predict", "runs", "train", "tune"),
+    "jobs": (
+        "benchmark",
+        "evaluate",
+        "export",
+        "import_",
+        "page",
+        "plan",
+        "predict",
+        "runs",
+        "train",
+        "tune",
+    ),
 }
 FOLDERS = [*ROOMS, *(f"{room}/{folder}" for room, folders in ROOMS.items() for folder in folders)]
 USUAL_MODULES = 12
 # a file for each command, group of options or kind of data, and what they share
 MODULES_OF = {
-    "config": 25,
-    "cli": 17,
+    "config": 26,
+    "cli": 18,
     "metrics": 18,
     "data/sources": 14,
     "results": 13,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
@@ -21,6 +22,7 @@ VERBS = {
     "tune": "Search for better settings by training many times.",
     "resume": "Go on with an unfinished run, exactly where it stopped.",
     "runs": "List runs; show one, compare two, remove what is not needed.",
+    "import": "Make a checkpoint of what another trainer saved.",
     "list-models": "List models to train; search all of timm.",
 }
 # what a verb does beside its own, by a second word; imgcls.cli.runs has app, show_app ...
@@ -86,7 +88,9 @@ def _command_in(arguments: Sequence[str]) -> str | None:
 
 def _app_of(command: str) -> typer.Typer:
     verb, _, word = command.partition(" ")
-    module = importlib.import_module(f"imgcls.cli.{verb.replace('-', '_')}")
+    # no module that is imported by name can be called `import`
+    name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
+    module = importlib.import_module(f"imgcls.cli.{name}")
     return cast("typer.Typer", getattr(module, f"{word}_app" if word else "app"))
 
 

@@ -9,6 +9,7 @@ from imgcls.config.base import Config, OptionField, allowed_values, default_text
 from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.export import ExportConfig
+from imgcls.config.import_ import ImportConfig
 from imgcls.config.inspect import InspectConfig
 from imgcls.config.list_models import ListModelsConfig
 from imgcls.config.predict import PredictConfig
@@ -29,6 +30,7 @@ COMMANDS: dict[str, type[Config]] = {
     "resume": ResumeConfig,
     "runs": RunsConfig,
     "runs show": RunsShowConfig,
+    "import": ImportConfig,
     "list-models": ListModelsConfig,
 }
 

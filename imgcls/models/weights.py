@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import pickle
 import sys
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import nn
 
-from imgcls.config.files import SpecialFileError, check_regular
 from imgcls.errors import ModelError
+from imgcls.models.foreign import ForeignFileError, read_foreign
 
 _RGB = 3
 # where trainers keep the weights beside their own state; an average of them comes first, as in timm
@@ -81,27 +77,13 @@ def quiet_resizing() -> Iterator[None]:
 def _read(file: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """The named tensors in a file, and the names of the wrappers that they lay in."""
     try:
-        check_regular(file)
-        if file.suffix == ".safetensors":
-            return dict(load_file(file)), ()
-        content = _unpickle(file)
+        content = read_foreign(file)
     except FileNotFoundError:
         found = sorted(file.parent.glob("fold_*/checkpoints/step-*/model.safetensors"))
         hint = f"; give a checkpoint of the run, such as {found[-1].parent}" if found else ""
         raise ModelError(f"--weights {file}: no such file{hint}") from None
-    except SpecialFileError as error:
-        raise ModelError(f"--weights {file}: {error.strerror}") from error
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"--weights {file}: holds more than tensors, or is damaged; nothing is read that could "
-            "run code: save its state_dict() alone, best as safetensors"
-        ) from error
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"--weights {file}: is damaged, or neither a safetensors file nor a PyTorch state "
-            f"dict ({type(error).__name__}: {reason})"
-        ) from error
+    except ForeignFileError as error:
+        raise ModelError(f"--weights {file}: {error}") from error
     wrappers: list[str] = []
     # one that holds itself would be opened for ever
     while isinstance(content, dict) and len(wrappers) < len(_WRAPPERS):
@@ -120,50 +102,6 @@ def _read(file: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
             f"{', '.join(_WRAPPERS)}; it has {has or 'nothing'}"
         )
     return tensors, tuple(wrappers)
-
-
-class _Inert:
-    """Stands for whatever a trainer saved beside its tensors, and does nothing at all."""
-
-    def __new__(cls, *_args: Any, **_named: Any) -> Any:
-        return object.__new__(cls)
-
-    def __init__(self, *_args: Any, **_named: Any) -> None: ...
-
-    def __setstate__(self, _state: Any) -> None: ...
-
-
-class _InertMapping(_Inert):
-    # torch's unpickler sets items of these alone
-    def __new__(cls, *_args: Any, **_named: Any) -> Any:
-        return OrderedDict()
-
-
-class _InertList(list[Any]):
-    def __init__(self, *_args: Any, **_named: Any) -> None: ...
-
-    def __setstate__(self, _state: Any) -> None: ...
-
-
-def _stand_in(name: str) -> tuple[type, str]:
-    kind = name.rpartition(".")[2].lower()
-    bases = {"dict": _InertMapping, "list": _InertList}
-    base = next((base for word, base in bases.items() if word in kind), _Inert)
-    return type(name, (base,), {}), name
-
-
-def _unpickle(file: Path) -> Any:
-    """The content, read by torch's own unpickler for tensors and plain types.
-
-    Every other class or function that the file names (a trainer's settings, numpy's numbers) is
-    replaced by one that does nothing, so that no code of the file's choosing ever runs.
-    """
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-    except ValueError:  # from before PyTorch 1.6, which cannot be looked through beforehand
-        names = []
-    with torch.serialization.safe_globals([_stand_in(name) for name in names]):
-        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _fit(

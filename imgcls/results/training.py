@@ -101,3 +101,31 @@ class PlanReport(Record):
     reasons: tuple[str, ...] = ()
     preflight: PreflightReport | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImportReport(Record):
+    """What became of another trainer's file.
+
+    layout: whose it is, in words. run: the run around the checkpoint, where there were data. epoch:
+    how many epochs are behind it, None where the file does not say; epochs: of how many, where it
+    can be resumed. metrics: those that the file holds; validation: those of the run's val split.
+    preprocessing: the input, in timm's words. facts: what was found, by its title. notes: what the
+    user should know or check.
+    """
+
+    file: Path
+    sha256: str
+    layout: str
+    checkpoint: Path
+    run: Path | None
+    model_name: str
+    class_names: tuple[str, ...]
+    epoch: int | None
+    epochs: int | None
+    metrics: dict[str, float]
+    validation: dict[str, float | None] | None
+    val_pictures: int
+    preprocessing: dict[str, Any]
+    facts: dict[str, str]
+    notes: tuple[str, ...] = ()

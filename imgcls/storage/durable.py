@@ -155,7 +155,8 @@ def remove_parts_in(folder: Path) -> None:
 def publish_folder(temporary: Path, final: Path) -> None:
     """Give a finished temporary folder its name. Raises OSError when the name is taken."""
     for file in temporary.iterdir():
-        sync_file(file)
+        if file.is_file():  # folders in it are their writers' to sync
+            sync_file(file)
     sync_folder(temporary)
     temporary.rename(final)
     sync_folder(final.parent)

@@ -41,8 +41,8 @@ def find_checkpoint(path: Path, fold: int | None = None, which: str = BEST) -> P
         return path
     if path.is_file() and path.name not in (BEST, LAST):
         raise CheckpointError(
-            f"{path}: is a file, not a checkpoint folder; weights that another trainer saved can "
-            "be started from: imgcls train --weights"
+            f"{path}: is a file, not a checkpoint folder; what another trainer saved becomes one "
+            f"by `imgcls import {shlex.quote(str(path))}`, or a start by `imgcls train --weights`"
         )
     if path.name in (BEST, LAST):
         path, which = path.parent, path.name

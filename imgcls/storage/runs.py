@@ -3,6 +3,7 @@
 outputs/<run>/
   run.json                                 when it began, and why its last sitting failed
   config.yaml  splits.csv  preflight.json  bad_images.csv  summary.json
+  imported.json                            the file of another trainer that it came from
   fold_0/  history.csv  checkpoints/  test_results/
 """
 
@@ -39,7 +40,7 @@ from imgcls.storage.pointers import (
 )
 
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
-PREFLIGHT, RUN = "preflight.json", "run.json"
+PREFLIGHT, RUN, IMPORTED = "preflight.json", "run.json", "imported.json"
 _FORMING = f"{TEMPORARY_PREFIX}run-"
 _LEFTOVER_S = 24 * 3600
 # bytes; a name may have 255, with a model, a time and a prefix in it
@@ -231,6 +232,16 @@ def results_folder(checkpoint: Path) -> Path:
     """Where the evaluations of a checkpoint lie, unless `--results-dir` says otherwise."""
     parent = checkpoint.parent
     return (parent.parent if parent.name == CHECKPOINTS else parent) / "test_results"
+
+
+def splits_were_given(run: Path) -> bool:
+    """False for an imported run whose data had no splits, so that nobody knows those of before."""
+    try:
+        return bool(read_json(run / IMPORTED)["splits"] == "given")
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def plain_name(text: str) -> str:

@@ -143,8 +143,8 @@ def count_from_one(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     found = [dict(row) for row in rows]
     if found:
-        first = int(found[0]["train_loss"] is not None)
-        shift = first - int(found[0]["epoch"])
+        first, trained = int(found[0]["epoch"]), found[0]["train_loss"] is not None
+        shift = int(first < 0 or (first == 0 and trained))
         for row in found:
             row["epoch"] = int(row["epoch"]) + shift
     return found

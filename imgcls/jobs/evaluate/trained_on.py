@@ -15,7 +15,7 @@ from imgcls.errors import ConfigError, DataError, RequestError
 from imgcls.jobs.evaluate.pictures import Pictures
 from imgcls.jobs.plan.tables import checkpoint_table
 from imgcls.results.comparison import TrainedOn
-from imgcls.storage.runs import run_of
+from imgcls.storage.runs import run_of, splits_were_given
 from imgcls.storage.splits import Row, keys_in, read_splits, trained_by
 
 # of more training pictures without a recorded content, none is read for this
@@ -204,6 +204,11 @@ def _rows(checkpoint: Checkpoint) -> Sequence[Row]:
     run = run_of(checkpoint.folder)
     if run is None:
         raise DataError("the checkpoint lies outside its run")
+    if not splits_were_given(run):
+        raise DataError(
+            "its run was made by `imgcls import`, which divided the pictures anew; what the "
+            "training before was given is not recorded"
+        )
     rows = trained_by(read_splits(run), checkpoint.sidecar.splits)
     if rows is None:
         raise DataError("rows of its run's splits.csv have come or gone")

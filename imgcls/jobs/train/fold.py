@@ -95,7 +95,7 @@ def train_fold(
         policy=config.checkpoint,
         state=parts.train_state(),
         card=assembly.card,
-        sidecar=_sidecar(plan, fold),
+        sidecar=sidecar_of_fold(plan, fold),
         emit=emit,
         best=best,
     )
@@ -179,7 +179,7 @@ def _advising(pace: Pace, opt: str, device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def _sidecar(plan: Plan, fold: int) -> Sidecar:
+def sidecar_of_fold(plan: Plan, fold: int) -> Sidecar:
     """What the checkpoints of a fold say of themselves, but for what the checkpointer adds."""
     data, method = plan.data, plan.recipe.imbalance_method
     prior = method.stated_prior(data.class_counts("train", fold))

@@ -65,8 +65,11 @@ def _first_fold(plan: Plan, *, load_weights: bool = True) -> tuple[Plan, Assembl
     return plan, assemble(plan, plan.data.folds[0], load_weights=load_weights, caches=caches)
 
 
-def start_run(plan: Plan) -> Path:
-    """A new run folder with its resolved config and its splits. Raises RunError."""
+def start_run(plan: Plan, also: Callable[[Path], None] = lambda _folder: None) -> Path:
+    """A new run folder with its resolved config and its splits. Raises RunError.
+
+    also: writes what else the run begins with into the folder that it is given.
+    """
     data, config = plan.data, plan.config
 
     def fill(folder: Path) -> None:
@@ -75,6 +78,7 @@ def start_run(plan: Plan) -> Path:
             add_bad_images(folder, data.preflight.unreadable)
             write_json(folder / PREFLIGHT, data.preflight)
         write_text(folder / CONFIG, dump_yaml(config))
+        also(folder)
 
     runtime = config.runtime
     return create_run_folder(

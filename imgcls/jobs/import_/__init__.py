@@ -1,0 +1,1 @@
+"""Checkpoints out of the files that other trainers saved."""
