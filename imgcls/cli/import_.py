@@ -43,7 +43,7 @@ add_command(
     import_,
     examples=(
         "imgcls import best.pt --model resnet18 --classes classes.txt",
-        "imgcls import best.pt --model resnet18 --classes classes.txt --data photos --epochs 30",
+        "imgcls import best.pt --model resnet18 --classes classes.txt --data photos",
         "imgcls import model_best.pth.tar --classes classes.json",
     ),
 )
