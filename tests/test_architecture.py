@@ -70,7 +70,7 @@ MODULES_OF = {
     "data/sources": 14,
     "results": 13,
     "storage": 16,
-    "output/screens": 15,
+    "output/screens": 16,
     "jobs/evaluate": 15,
     "jobs/train": 14,
 }
