@@ -479,6 +479,7 @@ def resume(
     cache: Literal['none', 'ram', 'disk', 'auto'] | None = None,
     on_bad_image: Literal['error', 'skip'] | None = None,
     batch_size: int | None = None,
+    log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] | None = None,
     force: bool = False,
     output: str | PathLike[str] = 'outputs',
     progress: bool | None = None,
@@ -503,6 +504,7 @@ def resume(
             come from other pixels, and the result is no longer exact.
         on_bad_image: From here on, stop at a picture that cannot be read, or leave it out.
         batch_size: Another batch size from here on; the result is no longer exact.
+        log: Log to these trackers from here on; they get earlier epochs too.
         force: Go on although the data or the config are not what the run began with.
         output: Where to look for the newest unfinished run.
     """
@@ -586,6 +588,7 @@ def train(
     compile: bool = False,
     deterministic: bool = False,
     experiment: str | None = None,
+    log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
     progress: bool | None = None,
     split_rows: Sequence[Mapping[str, str]] | None = None,
     on_begun: Callable[[Begun], None] | None = None,
@@ -744,6 +747,8 @@ def train(
         compile: torch.compile the model: slow to start, faster on long runs.
         deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
         experiment: Name of the run's folder; by default data, model and time.
+        log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
+            the pages and pictures of evaluations. One that fails never stops a training.
     """
 def tune(
     data: TuneConfig | str | PathLike[str] = 'digits',
@@ -828,6 +833,7 @@ def tune(
     grad_checkpointing: bool = False,
     compile: bool = False,
     deterministic: bool = False,
+    log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
     progress: bool | None = None,
 ) -> TuneResult:
     """Search for better settings by many trainings: the trials, the best of them, what mattered.
@@ -985,6 +991,8 @@ def tune(
             less memory, about a third more time.
         compile: torch.compile the model: slow to start, faster on long runs.
         deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
+        log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
+            the pages and pictures of evaluations. One that fails never stops a training.
     """
 def load(
     checkpoint: str | PathLike[str] | None = None,

@@ -46,7 +46,7 @@ ROOMS = {
     "data": ("audit", "loading", "pixels", "sources", "splits"),
     "models": ("catalog", "explain", "export"),
     "engine": ("checkpoint", "device", "scoring", "training"),
-    "output": ("pages", "plots", "screens"),
+    "output": ("pages", "plots", "screens", "trackers"),
     "jobs": (
         "benchmark",
         "evaluate",
@@ -69,7 +69,7 @@ MODULES_OF = {
     "metrics": 18,
     "data/sources": 14,
     "results": 13,
-    "storage": 16,
+    "storage": 17,
     "output/screens": 16,
     "jobs/evaluate": 15,
     "jobs/train": 14,

@@ -16,13 +16,14 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     Without DATA it trains on the embedded digits. The run, with its checkpoints, history and
     exact config, goes to a new folder in --output.
     """
-    from imgcls.jobs.early import check_data, check_folder, check_weights
+    from imgcls.jobs.early import check_data, check_folder, check_trackers, check_weights
     from imgcls.output.console import Console
 
     console = Console(quiet=common.quiet, json=common.json)
     check_data(config.data.source)
     check_weights(config.model.weights)
     check_folder("--output", config.runtime.output)
+    check_trackers(config.runtime.log)
     console.say("Loading torch ...")
     from imgcls.engine.device.runtime import keep_freed_memory
     from imgcls.jobs.train.describe import describe_plan

@@ -18,7 +18,7 @@ def tune(config: TuneConfig, common: Common) -> None:
     searched. The same command again goes on with a search that was stopped, and several processes
     may run it at once.
     """
-    from imgcls.jobs.early import check_data, check_folder, check_weights
+    from imgcls.jobs.early import check_data, check_folder, check_trackers, check_weights
     from imgcls.output.console import Console
 
     if find_spec("optuna") is None:
@@ -27,6 +27,7 @@ def tune(config: TuneConfig, common: Common) -> None:
     check_data(config.data.source)
     check_weights(config.model.weights)
     check_folder("--output", config.runtime.output)
+    check_trackers(config.runtime.log)
     console.say("Loading torch ...")
     from imgcls.jobs.train.describe import describe_plan
     from imgcls.jobs.tune.tune import open_search, run_search

@@ -14,7 +14,7 @@ from imgcls.config.model import ModelConfig
 from imgcls.config.optim import OptimConfig
 from imgcls.config.reading import OnBadImage, ReadingConfig
 from imgcls.config.recipe import RecipeConfig
-from imgcls.config.runtime import Amp, DeviceField, RuntimeConfig, Workers
+from imgcls.config.runtime import Amp, DeviceField, Log, RuntimeConfig, Workers
 from imgcls.metrics.registry import MONITORS
 
 # the checker of types reads no table
@@ -181,6 +181,9 @@ class ResumeConfig(Config):
         default=None,
         ge=1,
         description="Another batch size from here on; the result is no longer exact.",
+    )
+    log: Log | None = Field(
+        default=None, description="Log to these trackers from here on; they get earlier epochs too."
     )
     force: bool = Field(
         default=False,

@@ -37,6 +37,9 @@ DeviceField = Annotated[
     Flag(metavar="auto|cpu|cuda|cuda:1|mps"),
 ]
 
+TrackerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
+Log = tuple[TrackerName, ...] | Literal["none"]
+
 
 class RuntimeConfig(Config):
     """The machine, its precision, and where results go."""
@@ -91,4 +94,11 @@ class RuntimeConfig(Config):
         pattern=r"^\.*[^/\\\x00.][^/\\\x00]*$",
         examples=["beetles-1"],
         description="Name of the run's folder; by default data, model and time.",
+    )
+    log: Log = Field(
+        default="none",
+        description=(
+            "Also log to experiment trackers, each an extra of its own name: options, history.csv, "
+            "the pages and pictures of evaluations. One that fails never stops a training."
+        ),
     )

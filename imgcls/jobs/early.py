@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -45,6 +46,15 @@ def check_folder(option: str, path: Path | None) -> None:
     """Raise ConfigError for an option's folder that a file stands in the way of."""
     if path is not None and (file := file_in_the_way(path)):
         raise ConfigError(f"{option} {path}: {file} is a file, not a folder; name another place")
+
+
+def check_trackers(log: Sequence[str]) -> None:
+    """Raise ConfigError for a tracker of `--log` whose package is missing; "none" is none."""
+    for name in () if isinstance(log, str) else log:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f'--log {name}: the package {name} is missing: pip install "imgcls[{name}]"'
+            )
 
 
 def check_checkpoint(path: Path | None) -> None:

@@ -38,6 +38,7 @@ from imgcls.storage.pointers import (
     newest_first,
     sidecar_of_last,
 )
+from imgcls.storage.tracked import is_tracked_to_the_end
 
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
 PREFLIGHT, RUN, IMPORTED = "preflight.json", "run.json", "imported.json"
@@ -180,11 +181,12 @@ def newest_run_with_checkpoint(output: Path) -> Path:
 
 
 def is_finished(run: Path) -> bool:
-    """True when all planned folds are at their end and summed up. Raises as `read_run_config`."""
+    """True when all planned folds are at their end, summed up and logged; see `read_run_config`."""
     folds = planned_folds(read_run_config(run))
     if len(folds) > 1 and not (run / SUMMARY).is_file():
         return False
-    return all(fold_is_finished(fold_folder(run, fold)) for fold in folds)
+    folders = [fold_folder(run, fold) for fold in folds]
+    return all(fold_is_finished(folder) and is_tracked_to_the_end(folder) for folder in folders)
 
 
 def how_far(path: Path, fold: int | None = None) -> str | None:

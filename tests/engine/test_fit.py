@@ -21,7 +21,13 @@ from imgcls.engine.device.batches import ComputeSettings, Normalizer
 from imgcls.engine.device.memory import guess_training_memory_mib
 from imgcls.engine.device.runtime import get_device, resolve_precision
 from imgcls.engine.scoring.inference import predict
-from imgcls.engine.training.events import EpochDone, StepDone, Stopped, ValidationBatchDone
+from imgcls.engine.training.events import (
+    EpochDone,
+    RunEnded,
+    StepDone,
+    Stopped,
+    ValidationBatchDone,
+)
 from imgcls.engine.training.fit import validate_epoch
 from imgcls.engine.training.optim import build_optimizer, default_lr
 from imgcls.engine.training.schedule import Schedule
@@ -267,7 +273,8 @@ def test_patience_that_ends_with_the_last_epoch_stopped_nothing_early(photos, mo
         config = tiny_config(photos, optim={"epochs": epochs}, early_stopping={"patience": 2})
         result = Trainer.begin(config, [events.append]).train_fold(0)
         assert (result.epochs_run, result.best_epoch, result.stopped_early) == (3, 1, early)
-        assert events[-1] == Stopped(0, early=early, epoch=3, best_epoch=1)
+        stopped = Stopped(0, early=early, epoch=3, best_epoch=1)
+        assert events[-2:] == [stopped, RunEnded("finished")]
 
 
 def test_an_epoch_has_one_number_everywhere(photos):

@@ -33,7 +33,7 @@ def test_one_line_in_the_list_watches_every_run(tmp_path, photos, monkeypatch):
     """Begun or gone on with, by whatever call; beside the observers that the caller brings."""
     heard, mine = [], []
     monkeypatch.setattr(
-        trainer, "run_observers", lambda config, run: (*run_observers(config, run), heard.append)
+        trainer, "run_observers", lambda *about: (*run_observers(*about), heard.append)
     )
     config = tiny_config(photos, runtime={"output": str(tmp_path)}, optim={"epochs": 1})
     run = imgcls.train(config, (mine.append,)).run

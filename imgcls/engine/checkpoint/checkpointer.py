@@ -82,7 +82,12 @@ class Checkpointer:
         self._steps_since_save = 0
 
     def after_step(self, progress: Progress, history: History) -> None:
-        """Save inside an epoch when enough updates or minutes have passed since the last save."""
+        """Save inside an epoch when enough updates or minutes have passed since the last save.
+
+        A checkpoint that has come to its end meanwhile is told of.
+        """
+        if self._thread is not None and not self._thread.is_alive():
+            self.wait()
         self._steps_since_save += 1
         steps, minutes = self._policy.save_every_steps, self._policy.save_every_minutes
         due = (steps and self._steps_since_save >= steps) or (
@@ -154,7 +159,8 @@ class Checkpointer:
                 self._best = saved
             # what is superfluous may wait: the checkpoint itself is saved
             problems = prune(self.folder, self._policy.keep, {saved, self._best})
-            self._pending = Saved(saved, snapshot.sidecar.best is True, tuple(problems))
+            epoch, is_best = snapshot.sidecar.epoch or 0, snapshot.sidecar.best is True
+            self._pending = Saved(saved, epoch, is_best, tuple(problems))
         except Exception as error:  # noqa: BLE001  raised again in the training thread
             self._failure = error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,13 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint is complete on disk; `problems` say why older ones could not be removed."""
+    """A checkpoint is complete on disk; `problems` say why older ones could not be removed.
+
+    epoch: how many are behind it; those will not be trained again.
+    """
 
     folder: Path
+    epoch: int
     is_best: bool
     problems: tuple[str, ...] = ()
 
@@ -134,6 +139,35 @@ class ImageSkipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """The fold's best epoch, this one, was evaluated into the folder `results`."""
+
+    epoch: int
+    results: Path
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """The run was trained to its end, or is left as it is; no event follows."""
+
+    status: Literal["finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class TrackerFailed:
+    """A tracker does not log from here on, while training goes on."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"--log {self.name}: failed, and logs no more of this run until it goes on or is "
+            f"evaluated: {self.reason}"
+        )
+
+
 Event = (
     FoldStarted
     | ImageSkipped
@@ -145,6 +179,9 @@ Event = (
     | EpochDone
     | Saved
     | Stopped
+    | Evaluated
+    | RunEnded
+    | TrackerFailed
 )
 Observer = Callable[[Event], None]
 

@@ -28,6 +28,7 @@ from imgcls.jobs.evaluate.trained_on import with_trained_on
 from imgcls.jobs.page.page import make_page
 from imgcls.jobs.plan.compute import compute_settings
 from imgcls.jobs.plan.tables import require_outside
+from imgcls.output.trackers.evaluations import log_evaluation
 from imgcls.results.evaluation import EvalReport
 from imgcls.storage.durable import refused
 from imgcls.storage.evaluations import write_evaluation, write_metrics
@@ -36,12 +37,17 @@ from imgcls.storage.runs import how_far, newest_run_with_checkpoint
 
 
 def evaluate(
-    config: EvaluateConfig, on_batch: OnBatch = ignore_batches, *, files_needed: bool = True
+    config: EvaluateConfig,
+    on_batch: OnBatch = ignore_batches,
+    *,
+    files_needed: bool = True,
+    tell_trackers: bool = True,
 ) -> EvalReport:
     """Score a checkpoint, or the folds of a run, and write the files below `test_results/`.
 
     All files take their names together at the end. on_batch is told (batches done, batches in all).
-    files_needed: False scores a run that is read-only without writing any. Raises CheckpointError,
+    files_needed: False scores a run that is read-only without writing any. tell_trackers: add the
+    results to the tracked runs of a fold that was trained with `--log`. Raises CheckpointError,
     ConfigError, DataError, RunError or DeviceError before anything is scored.
     """
     path = config.checkpoint or newest_run_with_checkpoint(config.output)
@@ -69,10 +75,14 @@ def evaluate(
             else:
                 report = _evaluate(session, checkpoints, extras)
             results.commit()
-            return results.shown(report)
+            report = results.shown(report)
     except OSError as error:
         where = config.results_dir or path
         raise refused(error, where, "earlier results are as they were") from error
+    if not tell_trackers or len(checkpoints) > 1 or report.folder is None:
+        return report
+    untold = log_evaluation(first.folder, first.sidecar.epoch, report.folder)
+    return replace(report, notes=(*report.notes, *untold))
 
 
 def _evaluate(

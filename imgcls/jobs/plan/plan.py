@@ -13,6 +13,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.data.open import absolute_spec
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.runtime import get_device, use_deterministic_kernels
+from imgcls.jobs.early import check_trackers
 from imgcls.jobs.plan.compute import Choice, training_compute
 from imgcls.jobs.plan.data import DataPlan, new_data, recorded_data
 from imgcls.jobs.plan.idle import notes_on_idle
@@ -110,7 +111,8 @@ def make_plan(
 
 
 def _require_device_and_model(config: TrainConfig) -> None:
-    """Raise DeviceError and ModelError before any picture is read."""
+    """Raise ConfigError, DeviceError and ModelError before any picture is read."""
+    check_trackers(config.runtime.log)
     get_device(config.runtime.device)
     if config.runtime.deterministic:
         use_deterministic_kernels()

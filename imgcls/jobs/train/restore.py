@@ -51,6 +51,7 @@ _FREE = (
     "runtime.workers",
     "runtime.output",
     "runtime.experiment",
+    "runtime.log",
 )
 
 # the packages whose versions decide over bits

@@ -57,7 +57,7 @@ def train_run(
     everything saved, and the RunFailedErrors; whatever was saved before stays good.
     """
     trainer = Trainer(plan, run, observers, first=first, force=force)
-    with in_charge(run, on_signal, stop) as request:
+    with in_charge(run, on_signal, stop) as request, trainer.told_of_the_end():
         if not force:
             require_as_begun(plan.config, plan.data, run)
         folds = tuple(trainer.train(fold, request) for fold in plan.data.folds)

@@ -11,14 +11,28 @@ from typing import Any, overload
 import torch
 from torch import nn
 
+from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.run import TrainConfig
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.scoring.evaluation import validate_loader
 from imgcls.engine.scoring.loaders import device_of
-from imgcls.engine.training.events import Observer, broadcast
+from imgcls.engine.training.events import (
+    Evaluated,
+    Observer,
+    RunEnded,
+    TrackerFailed,
+    broadcast,
+)
 from imgcls.engine.training.fit import validate_epoch
 from imgcls.engine.training.interrupt import SignalledError, StopRequest, stop_on_signals
-from imgcls.errors import ConfigError, InterruptedRunError, RequestError, RunError
+from imgcls.errors import (
+    ConfigError,
+    ImgclsError,
+    InterruptedRunError,
+    RequestError,
+    RunError,
+)
+from imgcls.jobs.evaluate.evaluate import evaluate
 from imgcls.jobs.evaluate.folds import summarize
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly
@@ -31,6 +45,7 @@ from imgcls.storage.caches import remove_features
 from imgcls.storage.durable import refused
 from imgcls.storage.lock import lock_run
 from imgcls.storage.runs import fold_folder, fold_is_finished, note_failure
+from imgcls.storage.tracked import is_tracked_to_the_end
 
 
 class Trainer:
@@ -50,7 +65,9 @@ class Trainer:
     ) -> None:
         self.plan = plan
         self.run = run
-        self._emit = broadcast((*run_observers(plan.config, run), *observers))
+        tell = broadcast(observers) if observers else None
+        own = run_observers(plan.config, run, plan.data.table.fingerprint, tell)
+        self._emit = broadcast((*own, *observers))
         self._force = force
         self._assembly = first
         self._caches = RunCaches.of(plan) if first is None else first.caches
@@ -71,15 +88,28 @@ class Trainer:
         folds = range(max(self.plan.config.data.folds, 1))
         if fold not in folds:
             raise ConfigError(f"fold {fold}: the run has folds {folds[0]} to {folds[-1]}")
-        with in_charge(self.run, None, None) as stop:
+        with in_charge(self.run, None, None) as stop, self.told_of_the_end():
             result = self.train(fold, stop)
             planned = self.plan.data.folds
             if all(fold_is_finished(fold_folder(self.run, n)) for n in planned):
                 self.finish()
         return result
 
+    @contextlib.contextmanager
+    def told_of_the_end(self) -> Iterator[None]:
+        """A block in which the run is trained; observers hear how it ended."""
+        try:
+            yield
+        except BaseException as error:
+            stopped = isinstance(error, (InterruptedRunError, SignalledError, KeyboardInterrupt))
+            self._emit(RunEnded("stopped" if stopped else "failed"))
+            raise
+        self._emit(RunEnded("finished"))
+
     def train(self, fold: int, stop: StopRequest) -> FoldResult:
         """Train a fold of a run that the caller holds, until it ends or `stop` is asked for."""
+        folder = fold_folder(self.run, fold)
+        is_done = fold_is_finished(folder) and is_tracked_to_the_end(folder)
         result, self._assembly = train_fold(
             self.plan,
             self.run,
@@ -90,7 +120,39 @@ class Trainer:
             stop=stop,
             force=self._force,
         )
+        if self.plan.config.runtime.log != "none" and not is_done:
+            self._evaluate_for_trackers(result, stop)
         return result
+
+    def _evaluate_for_trackers(self, fold: FoldResult, stop: StopRequest) -> None:
+        """Evaluate the best epoch on val: the trackers then show its plots and its page.
+
+        That it cannot be done ends no training.
+        """
+        config = self.plan.config
+        try:
+            with stop.at_once():
+                report = evaluate(
+                    EvaluateConfig(
+                        checkpoint=fold.best_checkpoint,
+                        split="val",
+                        batch_size=config.data.batch_size,
+                        device=config.runtime.device,
+                        workers=config.runtime.workers,
+                        on_bad_image=config.data.on_bad_image,
+                    ),
+                    tell_trackers=False,
+                )
+        except SignalledError as error:
+            raise InterruptedRunError(
+                "stopped by a signal after the last epoch, in the evaluation that --log shows",
+                error.signal_number,
+            ) from None
+        except (ImgclsError, OSError) as error:
+            self._emit(TrackerFailed(",".join(config.runtime.log), f"no evaluation: {error}"))
+            return
+        if report.folder is not None:
+            self._emit(Evaluated(fold.best_epoch, report.folder))
 
     def finish(self) -> dict[str, Any] | None:
         """The summary of several folds, written once all are trained; None for a single one."""

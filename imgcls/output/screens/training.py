@@ -29,6 +29,7 @@ from imgcls.engine.training.events import (
     Saved,
     StepDone,
     Stopped,
+    TrackerFailed,
     ValidationBatchDone,
 )
 from imgcls.output.console import Console
@@ -87,6 +88,8 @@ class TrainingView:
                 self._epoch(event)
             case Stopped():
                 self._end(event)
+            case TrackerFailed():
+                self._console.warn(str(event))
             case _:
                 pass
 

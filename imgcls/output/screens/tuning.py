@@ -15,6 +15,7 @@ from imgcls.engine.training.events import (
     FoldStarted,
     Resumed,
     StepDone,
+    TrackerFailed,
     ValidationBatchDone,
 )
 from imgcls.engine.training.trackers import MetricTracker
@@ -66,7 +67,7 @@ class TuningView(TrainingView):
             case StepDone() | ValidationBatchDone():
                 if self._bars is not None:
                     self._bars.advance(self._task)
-            case Resumed():
+            case Resumed() | TrackerFailed():
                 super().__call__(event)
             case _:
                 pass

@@ -1,0 +1,1 @@
+"""Experiment trackers: what they are told, and one module for each."""

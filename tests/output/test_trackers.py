@@ -1,0 +1,189 @@
+"""What trackers are told of a run, and that none of them can harm it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import OFFLINE, save_crops, tiny_config
+from tracked import history_of, mlflow_run
+
+import imgcls
+from imgcls.cli.boundary import run
+from imgcls.engine.training.events import TrackerFailed
+from imgcls.output.trackers import process
+from imgcls.output.trackers.tensorboard import read_scalars
+from imgcls.storage.runs import find_resumable, is_finished
+from imgcls.storage.tracked import read_tracked, write_tracked
+
+OPTIONS = (
+    *OFFLINE, "--batch-size", "16", "--device", "cpu", "--no-preflight", "--epochs", "2",
+)  # fmt: skip
+
+
+# what MLflow and SQLAlchemy warn of between themselves
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def files_of(client, run, folder):
+    return {item.path.rpartition("/")[2] for item in client.list_artifacts(run.info.run_id, folder)}
+
+
+def run_in(folder, *arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run([*map(str, arguments), "--quiet"]) == 0
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory, crops):
+    """A run logged to TensorBoard and MLflow, trained on for an epoch, and evaluated on test."""
+    root = tmp_path_factory.mktemp("tracked")
+    photos = save_crops(crops, root / "photos", (16, 16, 16))
+    log = ("--log", "tensorboard,mlflow", "--experiment", "one")
+    run_in(root, "train", photos, *OPTIONS, *log)
+    # from elsewhere: the store is the one that the run began in
+    other = root / "elsewhere"
+    other.mkdir()
+    run_in(other, "resume", "../outputs/one", "--epochs", "3")
+    run_in(other, "evaluate", "../outputs/one", "--ci", "none")
+    assert not list(other.iterdir())
+    return root
+
+
+def test_what_trackers_hold_is_history_csv(tracked):
+    """Every column under its own name, each step once, across a resumption."""
+    run = tracked / "outputs" / "one"
+    history = history_of(run)
+    assert set(history["val_loss"]) == {1, 2, 3}
+    _, _, metrics = mlflow_run(f"sqlite:///{tracked / 'mlflow.db'}")
+    scalars = read_scalars(run / "fold_0" / "tensorboard")
+    for name, values in history.items():
+        assert sorted(metrics[name]) == sorted(values.items())
+        assert scalars[name] == {step: np.float32(value) for step, value in values.items()}
+    speeds = {
+        k: v for k, v in metrics.items() if k not in history and not k.startswith("evaluate/")
+    }
+    assert list(speeds) == ["images_per_s"]
+    assert [step for step, _ in sorted(speeds["images_per_s"])] == [1, 2, 3]
+
+
+def test_a_tracked_run_says_what_it_is_and_how_it_scored(tracked):
+    """Options, tags, and each evaluation's metrics, plots and page; val is scored at the end."""
+    run = tracked / "outputs" / "one"
+    client, logged, metrics = mlflow_run(f"sqlite:///{tracked / 'mlflow.db'}")
+    assert logged.info.status == "FINISHED"
+    assert logged.info.run_name == "one"
+    assert logged.data.params["optim.epochs"] == "2"
+    assert logged.data.tags["changed.optim.epochs"] == "3"
+    assert logged.data.params["data.batch_size"] == "16"
+    tags = logged.data.tags
+    assert (tags["run"], tags["fold"], tags["model"]) == (str(run), "0", "test_resnet")
+    assert tags["torch"]
+    assert len(tags["data_fingerprint"]) == 64
+    wanted = {"report.html", "test_metrics.json", "confusion_matrix.png", "roc_curves.png"}
+    for split in ("val", "test"):
+        assert wanted <= files_of(client, logged, f"evaluate/{split}")
+        scores = json.loads((run / "fold_0/test_results" / split / "test_metrics.json").read_text())
+        [*_, (_, accuracy)] = metrics[f"evaluate/{split}/accuracy"]
+        assert accuracy == scores["metrics"]["accuracy"]
+
+
+def test_tensorboard_shows_the_plots_and_options(tracked):
+    """As images, text and the columns of its table of runs."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tracked / "outputs/one/fold_0/tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert "evaluate/test/confusion_matrix" in tags["images"]
+    assert "evaluate/val/roc_curves" in tags["images"]
+    assert {"run", "evaluate/test/files", "_hparams_/session_start_info"} <= set(tags["tensors"])
+
+
+def test_a_run_left_before_its_trackers_had_everything_is_unfinished(tracked):
+    """As by a kill behind the last checkpoint: `resume` then logs the rest."""
+    run = tracked / "outputs" / "one"
+    assert is_finished(run)
+    known = read_tracked(run / "fold_0")
+    try:
+        write_tracked(run / "fold_0", replace(known, open=True))
+        assert not is_finished(run)
+        assert find_resumable(None, tracked / "outputs", extend=False).run == run
+    finally:
+        write_tracked(run / "fold_0", known)
+
+
+def fake_mlflow(folder, body):
+    """A package called mlflow, which processes that are started from here on import."""
+    (folder / "fake" / "mlflow").mkdir(parents=True)
+    (folder / "fake" / "mlflow" / "__init__.py").write_text(body)
+    return folder / "fake"
+
+
+# each fails in its own way: at once, in the middle, never answering, taking its process with it
+FAULTS = {
+    "raises": ("raise RuntimeError('no\\nserver')", "no server"),
+    "hangs": ("import time; time.sleep(600)", "no answer for"),
+    "dies": ("import os; os._exit(3)", "its process ended"),
+    "prompts": ("print('who?'); input()", "EOF"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_tracker_that_fails_never_stops_a_training(fault, tmp_path, photos, monkeypatch):
+    """One warning, and then none of it; the other tracker logs on, and the run is finished."""
+    body, reason = FAULTS[fault]
+    monkeypatch.syspath_prepend(fake_mlflow(tmp_path, body))
+    monkeypatch.setattr(process, "ANSWER_S", 4.0 if fault == "hangs" else 60.0)
+    monkeypatch.setattr(imgcls.Trainer, "_evaluate_for_trackers", lambda *_: None)
+    heard = []
+    config = tiny_config(
+        photos, runtime={"output": str(tmp_path), "log": ["mlflow", "tensorboard"]}
+    )
+    run = imgcls.train(config, (heard.append,)).run
+    [failed] = [event for event in heard if isinstance(event, TrackerFailed)]
+    assert failed.name == "mlflow"
+    assert reason in failed.reason
+    assert is_finished(run)
+    history = history_of(run)
+    scalars = read_scalars(run / "fold_0" / "tensorboard")
+    assert set(scalars["val_loss"]) == set(history["val_loss"]) == {1, 2}
+
+
+@pytest.mark.slow
+def test_a_server_that_never_answers_costs_one_warning(tmp_path, photos, monkeypatch):
+    """A network that hangs, as MLflow itself meets it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(process, "ANSWER_S", 8.0)
+        heard = []
+        config = tiny_config(
+            photos, runtime={"output": str(tmp_path), "log": ["mlflow"]}, optim={"epochs": 1}
+        )
+        start_s = time.monotonic()
+        monkeypatch.setattr(imgcls.Trainer, "_evaluate_for_trackers", lambda *_: None)
+        imgcls.train(config, (heard.append,))
+        assert time.monotonic() - start_s < 120
+    assert [e.reason for e in heard if isinstance(e, TrackerFailed)] == ["no answer for 8 s"]
+
+
+def test_a_missing_package_is_a_wrong_request(command, photos, monkeypatch):
+    """One line that names the extra, before anything is written."""
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "wandb" else found(name, *a)
+    )
+    done = command("train", photos, *OFFLINE, "--log", "tensorboard,wandb")
+    assert done.code == 2
+    assert done.error_lines == [
+        'imgcls: --log wandb: the package wandb is missing: pip install "imgcls[wandb]"'
+    ]
+    assert not (photos.parent / "outputs").exists()
