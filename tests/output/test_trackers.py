@@ -139,7 +139,7 @@ def test_a_tracker_that_fails_never_stops_a_training(fault, tmp_path, photos, mo
     """One warning, and then none of it; the other tracker logs on, and the run is finished."""
     body, reason = FAULTS[fault]
     monkeypatch.syspath_prepend(fake_mlflow(tmp_path, body))
-    monkeypatch.setattr(process, "ANSWER_S", 4.0 if fault == "hangs" else 60.0)
+    monkeypatch.setattr(process, "FIRST_ANSWER_S", 4.0 if fault == "hangs" else 180.0)
     monkeypatch.setattr(imgcls.Trainer, "_evaluate_for_trackers", lambda *_: None)
     heard = []
     config = tiny_config(
@@ -161,7 +161,7 @@ def test_a_server_that_never_answers_costs_one_warning(tmp_path, photos, monkeyp
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-        monkeypatch.setattr(process, "ANSWER_S", 8.0)
+        monkeypatch.setattr(process, "FIRST_ANSWER_S", 8.0)
         heard = []
         config = tiny_config(
             photos, runtime={"output": str(tmp_path), "log": ["mlflow"]}, optim={"epochs": 1}

@@ -48,6 +48,7 @@ def test_kills_leave_one_tracked_run_without_doubled_or_missing_steps(
         launcher, tmp_path, options, kills=8, longest_s=6.0, rng=random.Random(seed)
     )
     assert killed
+    assert "--log" not in (tmp_path / "log.txt").read_text()
     metrics = must_be_true(tmp_path)
     assert [step for step, _ in sorted(metrics["val_loss"])] == [1, 2, 3, 4, 5]
     assert is_finished(only_run(tmp_path))

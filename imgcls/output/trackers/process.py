@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# how long a tracker may take to answer; an answer to its first question includes its imports
-ANSWER_S = 60.0
+# how long a tracker may take to answer; its first answer waits for its imports, on a slow disk too,
+# and for the process of a run that was killed
+FIRST_ANSWER_S, ANSWER_S = 180.0, 60.0
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
     "from imgcls.output.trackers.worker import main; main()"
@@ -36,10 +38,11 @@ class TrackerProcess:
         self._on_kept = on_kept
         self._waiting: deque[Mapping[str, Any]] = deque()
         self._asked_at_s: float | None = None
+        self._longest_s = FIRST_ANSWER_S
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         try:
             self._process = subprocess.Popen(  # noqa: S603  this very Python
-                [sys.executable, "-c", _BOOT, json.dumps(sys.path), name],
+                [sys.executable, "-c", _BOOT, json.dumps(sys.path), name, str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -68,7 +71,7 @@ class TrackerProcess:
         """Return when all is done that was asked."""
         self.advance()
         while self._asked_at_s is not None:
-            self._hear(ANSWER_S)
+            self._hear(self._longest_s)
             self.advance()
 
     def close(self) -> None:
@@ -101,14 +104,14 @@ class TrackerProcess:
     def _hear(self, timeout_s: float) -> bool:
         """Take an answer; False where there is none yet, and it may still come."""
         assert self._asked_at_s is not None
-        left_s = self._asked_at_s + ANSWER_S - time.monotonic()
+        left_s = self._asked_at_s + self._longest_s - time.monotonic()
         try:
             line = self._answers.get(timeout=max(min(timeout_s, left_s), 0.0))
         except queue.Empty:
             if left_s <= timeout_s:
-                self._fail(f"no answer for {ANSWER_S:.0f} s")
+                self._fail(f"no answer for {self._longest_s:.0f} s")
             return False
-        self._asked_at_s = None
+        self._asked_at_s, self._longest_s = None, ANSWER_S
         if not line:
             self._fail("its process ended")
         answer = json.loads(line)

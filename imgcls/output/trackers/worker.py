@@ -6,10 +6,12 @@ that meets a training. When the asking process is gone, what it asked for is fin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,15 @@ from filelock import FileLock, Timeout
 
 from imgcls.output.trackers.tracker import EvaluationRecord, TrackedFold, Tracker, open_tracker
 
-_TRAINING_WAITS_S, _OTHERS_WAIT_S = 30.0, 5.0
+_TRAINING_WAITS_S, _OTHERS_WAIT_S, _POLL_S = 120.0, 5.0, 0.5
 
 
 class Worker:
     """Holds the tracked run that is open, and what keeps others from it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, asking: int) -> None:
         self._name = name
+        self._asking = asking
         self._tracker: Tracker | None = None
         self._lock: FileLock | None = None
 
@@ -35,10 +38,7 @@ class Worker:
             fold = TrackedFold(**request["open"])
             # the process of a run that was killed may still be writing
             lock = FileLock(Path(fold.folder) / f".{self._name}.lock")
-            try:
-                lock.acquire(_TRAINING_WAITS_S if fold.trains else _OTHERS_WAIT_S)
-            except Timeout:
-                raise TimeoutError("another process logs to it") from None
+            _acquire(lock, _TRAINING_WAITS_S if fold.trains else _OTHERS_WAIT_S, self._asking)
             self._lock = lock
             self._tracker = open_tracker(self._name, fold)
         tracker = self._tracker
@@ -63,15 +63,25 @@ class Worker:
                 lock.release()
 
 
+def _acquire(lock: FileLock, longest_s: float, asking: int) -> None:
+    """Take the lock. Raises TimeoutError; what a process asked that is gone is not begun."""
+    until_s = time.monotonic() + longest_s
+    while os.getppid() == asking and time.monotonic() < until_s:
+        with contextlib.suppress(Timeout):
+            lock.acquire(_POLL_S)
+            return
+    raise TimeoutError("another process logs to it")
+
+
 def main() -> None:
-    """Answer the lines of standard input until its end; the tracker's name is the argument."""
+    """Answer standard input's lines until its end; arguments: the tracker, and who asks."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
             # they are meant for the training, which ends this process by closing its input
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    worker = Worker(sys.argv[1])
+    worker = Worker(sys.argv[1], int(sys.argv[2]))
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for line in requests:
