@@ -15,9 +15,10 @@ from tracked import history_of, mlflow_run
 import imgcls
 from imgcls.cli.boundary import run
 from imgcls.engine.training.events import TrackerFailed
+from imgcls.jobs.train.epochs import find_resumable
 from imgcls.output.trackers import process
 from imgcls.output.trackers.tensorboard import read_scalars
-from imgcls.storage.runs import find_resumable, is_finished
+from imgcls.storage.runs import is_finished
 from imgcls.storage.tracked import read_tracked, write_tracked
 
 OPTIONS = (
