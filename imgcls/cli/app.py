@@ -29,6 +29,7 @@ VERBS = {
 SECOND_WORDS = {
     "runs": {
         "show": "Show one run: settings, data, best epoch, evaluations, checkpoints.",
+        "prune": "Remove old checkpoints, caches and what killed commands left.",
     },
 }
 COMMANDS = (*VERBS, *(f"{verb} {word}" for verb, words in SECOND_WORDS.items() for word in words))

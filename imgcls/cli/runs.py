@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
+import typer
+
 from imgcls.cli.app import SECOND_WORDS
 from imgcls.cli.options import Common, add_command, new_app
-from imgcls.config.runs import RunsConfig, RunsShowConfig
-from imgcls.errors import ConfigError
+from imgcls.config.runs import RunsConfig, RunsPruneConfig, RunsShowConfig
+from imgcls.errors import ConfigError, OutputError
 
-app, show_app = new_app(), new_app()
+app, show_app, prune_app = new_app(), new_app(), new_app()
 
 
 def runs(config: RunsConfig, common: Common) -> None:
@@ -38,5 +42,38 @@ def show(config: RunsShowConfig, common: Common) -> None:
     show_details(Console(quiet=common.quiet, json=common.json), show_run(config))
 
 
+def prune(config: RunsPruneConfig, common: Common) -> None:
+    """Remove old checkpoints beside best and last, caches, and what killed commands left.
+
+    Shows what and how much, and asks first. What `best` or `last` leads to stays, in every fold,
+    and what resume would go on from; runs that are trained or evaluated just now are left alone.
+    """
+    from imgcls.jobs.runs.prune import Pruning
+    from imgcls.output.console import Console
+    from imgcls.output.screens.prune import show_prunable, show_pruned, what_goes
+
+    console = Console(quiet=common.quiet, json=common.json)
+    console.say("Looking ...", transient=True)
+    found = Pruning.of(config)
+    if config.dry_run or not found.items:
+        show_prunable(console, found.report(removed=False), config)
+        return
+    if not config.yes:
+        if not sys.stdin.isatty():
+            raise ConfigError(
+                f"would remove {what_goes(found.report(removed=False))}, and there is no terminal "
+                "to ask on: give --yes, or --dry-run to see what"
+            )
+        show_prunable(console, found.report(removed=False), config)
+        if not typer.confirm(f"Remove {what_goes(found.report(removed=False))}?", err=True):
+            console.say("Nothing was removed.")
+            return
+    found.remove()
+    show_pruned(console, found.report(removed=True))
+    if found.failed:
+        raise OutputError("not all could be removed")
+
+
 add_command(app, "runs", RunsConfig, runs, second_words=SECOND_WORDS["runs"])
 add_command(show_app, "runs show", RunsShowConfig, show)
+add_command(prune_app, "runs prune", RunsPruneConfig, prune)

@@ -57,3 +57,22 @@ class RunsShowConfig(Config):
         description="A run's folder, or its name in the list; by default the newest run.",
     )
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = _OUTPUT
+
+
+class RunsPruneConfig(Config):
+    """Everything `imgcls runs prune` may be told."""
+
+    runs: Annotated[
+        tuple[Path, ...], Flag(positional=True, names=("--run",), metavar="[RUN]...")
+    ] = Field(
+        default=(),
+        description=(
+            "Runs, by their folders or their names in the list; by default all in --output, and "
+            "the decoded pictures that `--cache disk` keeps in your cache folder."
+        ),
+    )
+    dry_run: bool = Field(default=False, description="Say what would go, and remove nothing.")
+    yes: Annotated[bool, Flag(short="-y")] = Field(
+        default=False, description="Remove without asking first."
+    )
+    output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = _OUTPUT

@@ -140,3 +140,26 @@ class RunDetails(Record):
     versions: dict[str, str | None]
     command: str
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Removable(Record):
+    """What nothing needs: an old checkpoint, a cache, or what a killed command left.
+
+    run: the name of the run that it lies in, None outside of any.
+    """
+
+    kind: Literal["checkpoint", "cache", "leftover"]
+    path: Path
+    size_bytes: int
+    run: str | None = None
+
+
+@dataclass(frozen=True)
+class PruneReport(Record):
+    """What can go, or has gone. left_alone: why something was not looked at or not removed."""
+
+    items: tuple[Removable, ...]
+    size_bytes: int
+    removed: bool
+    left_alone: tuple[str, ...] = ()

@@ -1,15 +1,25 @@
-"""A file of computed features that keeps every whole batch through a stop or a kill.
+"""What is computed of pictures and kept on disk: features of a run, decoded pictures of all runs.
+
+A file of features keeps every whole batch through a stop or a kill:
 
 RUN/features/
   made_by     a hash of all that the features follow from
   view-0 ...  records, one a batch: uint32 [pictures n, width D, CRC-32], int64 [n] rows of the
               table, float32 [n, D] features
+
+The user's cache folder has decoded pictures, which later runs find:
+
+pictures/
+  <hash>/     pixels.bin  entries.bin, see imgcls.data.loading.cache
+    .lock     held, together with others, by each process that uses them
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +27,10 @@ from pathlib import Path
 import numpy as np
 
 from imgcls.config.files import check_regular, read_bytes
+from imgcls.storage.durable import remove_folder
 
-FEATURES = "features"
+FEATURES, PICTURES = "features", "pictures"
+_LOCK = ".lock"
 _HEAD = struct.Struct("<III")
 
 
@@ -80,3 +92,74 @@ def feature_folder(run: Path, made_by: str) -> Path:
 def remove_features(run: Path) -> None:
     """Remove what a run that has ended needs no more."""
     shutil.rmtree(run / FEATURES, ignore_errors=True)
+
+
+class Hold:
+    """A hold on a folder of decoded pictures, which is not evicted while anybody has one.
+
+    It ends with the object, or with the process and those that it has forked. The folder is made
+    where it is not there. Where the system has no such locks (Windows removes nothing that is
+    mapped into memory) it holds nothing. Raises OSError when the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = -1
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            if sys.platform == "win32":
+                return
+            import fcntl
+
+            try:
+                descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+                self._descriptor = descriptor
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+                # while it was waited for, the folder may have been evicted
+                if _is_at(descriptor, folder):
+                    return
+            except FileNotFoundError:
+                pass
+            except OSError:  # a file system without locks
+                return
+            self.release()
+
+    def release(self) -> None:
+        """End the hold."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.release()
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), (folder / _LOCK).stat())
+    except FileNotFoundError:
+        return False
+
+
+def evict(folder: Path) -> bool:
+    """Remove a folder of decoded pictures; False where somebody uses it, or nobody can tell.
+
+    Raises OSError.
+    """
+    if sys.platform == "win32":
+        try:
+            remove_folder(folder)
+        except PermissionError:
+            return False
+        return True
+    import fcntl
+
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        remove_folder(folder)
+    finally:
+        os.close(descriptor)
+    return True

@@ -78,7 +78,11 @@ def take_lock(file: Path, what: Path) -> BaseFileLock:
 
 def is_locked(run: Path) -> bool:
     """True while another process, or another block in this one, holds the run folder."""
-    file = run / LOCK_NAME
+    return is_held(run / LOCK_NAME)
+
+
+def is_held(file: Path) -> bool:
+    """True while another process, or another block in this one, holds a lock file."""
     held = _is_held(file)
     if held is not None:
         return held

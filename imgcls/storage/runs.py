@@ -99,11 +99,19 @@ def _named(forming: Path, output: Path, name: str) -> Path:
 
 
 def _remove_leftovers(output: Path) -> None:
-    """Remove what commands left that were killed long ago while they began a run."""
+    for path in leftover_runs(output):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path)
+
+
+def leftover_runs(output: Path) -> list[Path]:
+    """What commands left in an output folder that were killed long ago while they began a run."""
+    found = []
     for path in output.glob(f"{_FORMING}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _LEFTOVER_S:
-                shutil.rmtree(path)
+                found.append(path)
+    return found
 
 
 def fold_folder(run: Path, fold: int) -> Path:

@@ -26,6 +26,7 @@ from imgcls.data.pixels.decode import decode_crop
 from imgcls.data.pixels.resize import SHRINKABLE, shrink
 from imgcls.data.table import ImageStore
 from imgcls.errors import OutputError
+from imgcls.storage.caches import Hold
 
 
 class PixelSlots:
@@ -53,7 +54,7 @@ class PixelSlots:
                     _shared((count, 4), torch.int64),
                 )
             else:
-                self._folder.mkdir(parents=True, exist_ok=True)
+                self._hold = Hold(self._folder)
                 _reserve(self._folder / "pixels.bin", math.prod(self._shape))
                 _reserve(self._folder / "entries.bin", count * 4 * 8)
             self._checked = _shared((count,), torch.uint8)
@@ -73,7 +74,8 @@ class PixelSlots:
 
     def __getstate__(self) -> dict[str, Any]:
         # maps are opened anew in another process; pickled, they would be copied
-        return {k: v for k, v in vars(self).items() if k not in ("_pixels", "_entries")}
+        own = ("_pixels", "_entries", "_hold")
+        return {k: v for k, v in vars(self).items() if k not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -23,6 +23,7 @@ from imgcls.errors import ConfigError
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.models.catalog.read import cache_folder
 from imgcls.output.numbers import byte_size
+from imgcls.storage.caches import PICTURES
 
 _FORMAT = 2
 _ENTRY_BYTES = 32
@@ -146,7 +147,7 @@ def _used_bytes(folders: str) -> int:
 
 def pictures_folder() -> Path:
     """Where pictures are kept on disk, a folder for each set of them."""
-    return cache_folder() / "pictures"
+    return cache_folder() / PICTURES
 
 
 def slot_shape(table: SampleTable, sides: tuple[int, int]) -> tuple[int, ...]:

@@ -38,13 +38,13 @@ def list_runs(config: RunsConfig) -> RunList:
             f"{folder}: is a run; `imgcls runs show {shlex.quote(str(folder))}` shows it"
         )
     left_out: list[str] = []
-    rows = [row_of(folder, *found) for found in _candidates(str(folder), left_out)]
+    rows = [row_of(folder, *found) for found in candidates(str(folder), left_out)]
     rows.sort(key=lambda row: row.name)
     rows.sort(key=_key(config.sort))
     return RunList(folder, tuple(rows[: config.limit]), tuple(sorted(left_out)))
 
 
-def _candidates(folder: str, left_out: list[str]) -> Iterator[tuple[str, str | None]]:
+def candidates(folder: str, left_out: list[str]) -> Iterator[tuple[str, str | None]]:
     """(name below the folder, study) of what may be a run; what is none is added to left_out."""
     for name in _folders(folder):
         place = f"{folder}/{name}"
