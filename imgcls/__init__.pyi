@@ -262,7 +262,7 @@ def evaluate(
 def export(
     checkpoint: ExportConfig | str | PathLike[str] | None = None,
     *,
-    format: Literal['onnx', 'safetensors'] | Sequence[Literal['onnx', 'safetensors']] = ('onnx',),
+    format: Literal['onnx', 'openvino', 'torch-export', 'safetensors'] | Sequence[Literal['onnx', 'openvino', 'torch-export', 'safetensors']] = ('onnx',),
     profile: Literal['picture', 'tensor'] = 'picture',
     output: str | PathLike[str] | None = None,
     force: bool = False,
@@ -275,8 +275,9 @@ def export(
 
     Args:
         checkpoint: A checkpoint, fold or run folder; by default the best of the newest run.
-        format: What to write, one or several: onnx (needs the extra onnx), or safetensors, which
-            has the weights alone, with their labels.
+        format: What to write, one or several: onnx and openvino (need the extra of their name),
+            torch-export (a .pt2 program for torch), or safetensors, which has the weights alone,
+            with their labels.
         profile: What the file takes and gives. picture: uint8 [B, h, w, 3] of any size, to
             probabilities; resizing, cropping and normalising are inside. tensor: float32 [B, 3, H,
             W], prepared outside, to logits.

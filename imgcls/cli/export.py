@@ -36,6 +36,6 @@ add_command(
     examples=(
         "imgcls export",
         "imgcls export --profile tensor",
-        "imgcls export outputs/birds --format onnx,safetensors --output deploy",
+        "imgcls export outputs/birds --format onnx,openvino --output deploy",
     ),
 )

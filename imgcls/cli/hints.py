@@ -40,6 +40,7 @@ _VERBS = {
     **dict.fromkeys(("models", "list", "ls-models"), "list-models"),
     **dict.fromkeys(("audit", "check", "verify"), "inspect"),
     **dict.fromkeys(("search", "sweep", "hpo"), "tune"),
+    **dict.fromkeys(("convert", "onnx"), "export"),
     **dict.fromkeys(("bench", "speed", "time"), "benchmark"),
     **dict.fromkeys(("continue", "restart"), "resume"),
     "help": "--help",

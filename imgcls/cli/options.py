@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -107,8 +108,14 @@ def _typed(options: list[OptionField], values: Mapping[str, Any]) -> dict[str, A
         names = [name, *(f"{name}__alias{i}" for i in range(len(option.flag.aliases)))]
         given = [values[n] for n in names if values.get(n) not in (None, [])]
         if given:
-            typed[option.path] = split_at_commas(option, given[0])
+            value = ",".join(itertools.chain(*given)) if _may_repeat(option) else given[0]
+            typed[option.path] = split_at_commas(option, value)
     return typed
+
+
+def _may_repeat(option: OptionField) -> bool:
+    """Whether an option that is typed twice has both values, as with a comma between them."""
+    return (option.is_list or option.is_mapping) and not option.flag.positional
 
 
 def split_at_commas(option: OptionField, value: Any) -> Any:
@@ -153,7 +160,9 @@ def _parameters(
         autocompletion=completion,
         rich_help_panel=_panel(option),
     )
-    value_type = bool if option.is_switch else str
+    value_type: Any = bool if option.is_switch else str
+    if _may_repeat(option):
+        value_type = list[str]
     aliases = [
         _parameter(
             f"{name}__alias{i}",

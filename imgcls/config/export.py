@@ -9,7 +9,7 @@ from pydantic import Field
 
 from imgcls.config.base import Config, Flag
 
-ExportFormat = Literal["onnx", "safetensors"]
+ExportFormat = Literal["onnx", "openvino", "torch-export", "safetensors"]
 Profile = Literal["picture", "tensor"]
 
 
@@ -24,8 +24,9 @@ class ExportConfig(Config):
         default=("onnx",),
         min_length=1,
         description=(
-            "What to write, one or several: onnx (needs the extra onnx), or safetensors, which has "
-            "the weights alone, with their labels."
+            "What to write, one or several: onnx and openvino (need the extra of their name), "
+            "torch-export (a .pt2 program for torch), or safetensors, which has the weights alone, "
+            "with their labels."
         ),
     )
     profile: Profile = Field(

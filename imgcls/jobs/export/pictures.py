@@ -96,7 +96,8 @@ def proof_pictures(subject: Subject) -> ProofPictures:
     except (DataError, RunError) as error:
         table = open_source("digits", ReadingConfig(), decoding_of(checkpoint))
         rows = _spread(np.arange(len(table)))
-        return ProofPictures(subject, table, rows, "digits", str(error))
+        # what to do about it is said of other commands
+        return ProofPictures(subject, table, rows, "digits", str(error).partition("; ")[0])
 
 
 def batch_of(pictures: list[Seen]) -> Batch:

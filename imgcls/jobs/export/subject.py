@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from imgcls.config.files import read_json
+from imgcls.data.pixels.decode import MODES
 from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.engine.checkpoint.temperature import Temperature, read_temperature
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.scoring.scorer import Scorer
+from imgcls.jobs.checkpoint_config import decoding_of
 from imgcls.jobs.evaluate.held_out import sets_of
 from imgcls.jobs.scorer import open_scorer
 from imgcls.metrics.conformal import fewest_units
@@ -28,7 +30,6 @@ from imgcls.storage.held_out import read_validation
 from imgcls.storage.runs import results_folder
 
 _COVERAGES = (0.9, 0.95)
-_GREY = 1
 _ALWAYS = ("imgcls", "torch", "timm")
 
 
@@ -67,6 +68,7 @@ class Subject:
                 "model_name": one.model_name,
                 "architecture": one.card["architecture"],
                 "labels": list(one.class_names),
+                "decoding": self._decoding(),
                 "preprocessing": self.preprocessing.to_json(),
                 "calibration": calibration,
                 "conformal": self._conformal(),
@@ -83,6 +85,15 @@ class Subject:
             }
         )
         return plain
+
+    def _decoding(self) -> dict[str, Any]:
+        """What becomes of a picture's file before the preprocessing."""
+        decoding = decoding_of(self.checkpoint)
+        return {
+            "orientation": "as EXIF says",
+            "mode": MODES[decoding.channels],
+            "background": decoding.background,
+        }
 
     def _conformal(self) -> list[dict[str, Any]] | None:
         """The thresholds of sets, where val pictures are kept as this file's model scores them."""
