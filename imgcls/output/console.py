@@ -19,6 +19,7 @@ from imgcls.storage.durable import strict_json
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import RenderableType
+    from rich.progress import Progress, ProgressColumn
     from rich.text import Text
 
 _PIPE_WIDTH = 1000
@@ -43,13 +44,34 @@ class Console:
 
     @cached_property
     def err(self) -> RichConsole:
-        """Standard error, for bars and notes."""
-        return _rich_console(sys.stderr)
+        """Standard error, for bars and notes; in a notebook, where that is red, standard output."""
+        return _rich_console(self._aside)
 
     @property
     def live(self) -> bool:
         """True when bars can be drawn and redrawn."""
-        return not self.quiet and self.err.is_terminal
+        return not self.quiet and (self._in_notebook or self.err.is_terminal)
+
+    @cached_property
+    def _in_notebook(self) -> bool:
+        if "IPython" not in sys.modules:
+            return False
+        from imgcls.output.bars import in_notebook
+
+        return in_notebook()
+
+    @property
+    def _aside(self) -> TextIO:
+        return sys.stdout if self._in_notebook else sys.stderr
+
+    def bars(self, *columns: ProgressColumn) -> Progress:
+        """Bars with these columns, where they are `live`; they are gone when they are stopped."""
+        from rich.progress import Progress
+
+        from imgcls.output.bars import NotebookBars
+
+        kind = NotebookBars if self._in_notebook else Progress
+        return kind(*columns, console=self.err, transient=True)
 
     def say(self, text: RenderableType, *, transient: bool = False) -> None:
         """Tell how things go. Transient text is for people who wait at a terminal."""
@@ -57,7 +79,7 @@ class Console:
             return
         if isinstance(text, str):
             # bars that are being drawn put themselves below it: rich stands in for sys.stderr
-            _line(sys.stderr, text)
+            _line(self._aside, text)
         else:
             self.err.print(text)
 
@@ -114,20 +136,13 @@ class Console:
         if not self.live:
             yield lambda _done, _total: None
             return
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-        bar = Progress(
+        bar = self.bars(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[count]}"),
             TimeRemainingColumn(),
-            console=self.err,
-            transient=True,
         )
         with bar:
             # how many there will be is not known before the first call
@@ -185,5 +200,7 @@ def _rich_console(stream: TextIO) -> RichConsole:
         markup=False,
         emoji=False,
         highlight=False,
+        # a notebook's cell gets text, too: rich would show it as HTML, whatever the file is
+        force_jupyter=False,
         width=None if stream.isatty() else _PIPE_WIDTH,
     )

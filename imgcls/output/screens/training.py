@@ -162,15 +162,13 @@ class TrainingView:
             self._console.warn(f"the classifier's fit: {event.reason}")
 
     def _new_bars(self) -> Progress:
-        return Progress(
+        return self._console.bars(
             TextColumn("{task.description:<10}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=self._console.err,
-            transient=True,
         )
 
     def _begin(self, event: FoldStarted) -> None:
@@ -186,11 +184,15 @@ class TrainingView:
             where = f"epoch {event.epoch + 1}"
             inside = f", step {event.step_in_epoch + 1}" if event.step_in_epoch else ""
             self._console.say(f"Going on with fold {event.fold} at {where}{inside}.")
+        # first, because a notebook shows what is printed below them
+        self._open_bars(event)
         if event.epoch < event.epochs or not event.history:
             if self._table.rule() not in self._told:  # the folds of a run have the same
                 self._console.say(self._table.rule())
                 self._told.add(self._table.rule())
             self._console.say(self._table.header())
+
+    def _open_bars(self, event: FoldStarted) -> None:
         if not self._console.live:
             return
         self._bars = self._new_bars()

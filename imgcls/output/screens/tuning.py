@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from imgcls.engine.training.events import (
@@ -82,13 +82,11 @@ class TuningView(TrainingView):
         if not self._console.live:
             return
         per_epoch = fold.steps_per_epoch + fold.val_batches
-        self._bars = Progress(
+        self._bars = self._console.bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
-            console=self._console.err,
-            transient=True,
         )
         self._task = self._bars.add_task(
             self._title,
