@@ -70,7 +70,7 @@ MODULES_OF = {
     "data/sources": 14,
     "results": 13,
     "storage": 17,
-    "output/screens": 17,
+    "output/screens": 18,
     "jobs/evaluate": 15,
     "jobs/train": 14,
 }

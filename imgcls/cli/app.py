@@ -29,6 +29,7 @@ VERBS = {
 SECOND_WORDS = {
     "runs": {
         "show": "Show one run: settings, data, best epoch, evaluations, checkpoints.",
+        "diff": "Compare two runs: settings, data, metrics on the same pictures.",
         "prune": "Remove old checkpoints, caches and what killed commands left.",
     },
 }

@@ -8,10 +8,10 @@ import typer
 
 from imgcls.cli.app import SECOND_WORDS
 from imgcls.cli.options import Common, add_command, new_app
-from imgcls.config.runs import RunsConfig, RunsPruneConfig, RunsShowConfig
+from imgcls.config.runs import RunsConfig, RunsDiffConfig, RunsPruneConfig, RunsShowConfig
 from imgcls.errors import ConfigError, OutputError
 
-app, show_app, prune_app = new_app(), new_app(), new_app()
+app, show_app, diff_app, prune_app = new_app(), new_app(), new_app(), new_app()
 
 
 def runs(config: RunsConfig, common: Common) -> None:
@@ -40,6 +40,19 @@ def show(config: RunsShowConfig, common: Common) -> None:
     from imgcls.output.screens.run_details import show_details
 
     show_details(Console(quiet=common.quiet, json=common.json), show_run(config))
+
+
+def diff(config: RunsDiffConfig, common: Common) -> None:
+    """Compare two runs: settings, pictures and their splits, metrics.
+
+    Where both were evaluated on the same pictures, differences have a paired 95% interval and
+    McNemar's test.
+    """
+    from imgcls.jobs.runs.diff import diff_runs
+    from imgcls.output.console import Console
+    from imgcls.output.screens.run_diff import show_diff
+
+    show_diff(Console(quiet=common.quiet, json=common.json), diff_runs(config))
 
 
 def prune(config: RunsPruneConfig, common: Common) -> None:
@@ -76,4 +89,5 @@ def prune(config: RunsPruneConfig, common: Common) -> None:
 
 add_command(app, "runs", RunsConfig, runs, second_words=SECOND_WORDS["runs"])
 add_command(show_app, "runs show", RunsShowConfig, show)
+add_command(diff_app, "runs diff", RunsDiffConfig, diff)
 add_command(prune_app, "runs prune", RunsPruneConfig, prune)

@@ -15,7 +15,7 @@ from imgcls.config.list_models import ListModelsConfig
 from imgcls.config.predict import PredictConfig
 from imgcls.config.report import ReportConfig
 from imgcls.config.run import ResumeConfig, TrainConfig
-from imgcls.config.runs import RunsConfig, RunsPruneConfig, RunsShowConfig
+from imgcls.config.runs import RunsConfig, RunsDiffConfig, RunsPruneConfig, RunsShowConfig
 from imgcls.config.tune import TuneConfig
 
 COMMANDS: dict[str, type[Config]] = {
@@ -30,6 +30,7 @@ COMMANDS: dict[str, type[Config]] = {
     "resume": ResumeConfig,
     "runs": RunsConfig,
     "runs show": RunsShowConfig,
+    "runs diff": RunsDiffConfig,
     "runs prune": RunsPruneConfig,
     "import": ImportConfig,
     "list-models": ListModelsConfig,

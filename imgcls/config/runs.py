@@ -76,3 +76,21 @@ class RunsPruneConfig(Config):
         default=False, description="Remove without asking first."
     )
     output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = _OUTPUT
+
+
+class RunsDiffConfig(Config):
+    """Everything `imgcls runs diff` may be told."""
+
+    a: Annotated[Path | None, Flag(positional=True)] = Field(
+        default=None, description="A run's folder, or its name in the list."
+    )
+    b: Annotated[Path | None, Flag(positional=True)] = Field(
+        default=None, description="Another one; every difference is its number less the first's."
+    )
+    output: Annotated[Path, Flag(short="-o", aliases=("--project",))] = _OUTPUT
+
+    @model_validator(mode="after")
+    def _two(self) -> RunsDiffConfig:
+        if self.a is None or self.b is None:
+            raise ValueError("name two runs: imgcls runs diff A B")
+        return self

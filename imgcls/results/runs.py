@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from imgcls.results.comparison import Interval
+from imgcls.results.comparison import Interval, McNemar
 from imgcls.results.record import Record
 
 Status = Literal["running", "finished", "stopped", "failed", "damaged"]
@@ -92,7 +92,7 @@ class SavedCheckpoint(Record):
 class FoldDetails(Record):
     """One fold: its pictures by split, how far it has come, its best epoch and its checkpoints.
 
-    best: that epoch's row of history.csv.
+    best: that epoch's row of history.csv. trackers: what is kept of its tracked runs, by tracker.
     """
 
     fold: int
@@ -101,6 +101,7 @@ class FoldDetails(Record):
     best_epoch: int | None
     best: dict[str, float | None]
     checkpoints: tuple[SavedCheckpoint, ...]
+    trackers: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -163,3 +164,86 @@ class PruneReport(Record):
     size_bytes: int
     removed: bool
     left_alone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SettingDiff(Record):
+    """An option that two runs have at other values, by its dotted name."""
+
+    name: str
+    a: Any
+    b: Any
+
+
+@dataclass(frozen=True)
+class MovedPicture(Record):
+    """A picture that two runs have in other splits or folds."""
+
+    path: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class DataDiff(Record):
+    """How the pictures of two runs differ, by their paths in splits.csv.
+
+    same: by the fingerprints in their checkpoints; None where one has none. pictures_a, pictures_b:
+    by split, of the first fold. only_a, only_b: how many only one of them has. relabelled: how many
+    are of another class.
+    """
+
+    same: bool | None
+    fingerprint_a: str | None
+    fingerprint_b: str | None
+    pictures_a: dict[str, int]
+    pictures_b: dict[str, int]
+    classes_only_a: tuple[str, ...]
+    classes_only_b: tuple[str, ...]
+    only_a: int
+    only_b: int
+    relabelled: int
+    moved: tuple[MovedPicture, ...]
+
+
+@dataclass(frozen=True)
+class MetricDiff(Record):
+    """A metric of two runs, each with its own 95% interval; difference: b less a.
+
+    interval: of the difference, paired; None where they were not scored on the same pictures.
+    """
+
+    a: float
+    b: float
+    interval_a: Interval | None
+    interval_b: Interval | None
+    difference: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class SplitDiff(Record):
+    """Two runs on one split, by metric; paired: on the very same pictures.
+
+    mcnemar: of b against a. note: why they are not paired.
+    """
+
+    split: str
+    pictures_a: int
+    pictures_b: int
+    paired: bool
+    metrics: dict[str, MetricDiff]
+    mcnemar: McNemar | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class RunDiff(Record):
+    """How two runs differ: what they were told, their pictures, and how they score."""
+
+    a: RunRow
+    b: RunRow
+    settings: tuple[SettingDiff, ...]
+    data: DataDiff
+    splits: tuple[SplitDiff, ...]
+    notes: tuple[str, ...] = ()

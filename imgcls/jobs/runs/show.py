@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from imgcls.config.files import read_json
 from imgcls.config.load import flattened
@@ -28,6 +29,7 @@ from imgcls.storage.pointers import (
 )
 from imgcls.storage.runs import CONFIG, fold_folder, planned_folds, read_run_config
 from imgcls.storage.splits import read_splits
+from imgcls.storage.tracked import read_tracked
 
 SPLIT_NAMES = ("train", "val", "test")
 
@@ -135,7 +137,15 @@ def _fold(run: Path, number: int, rows: Sequence[Mapping[str, str]]) -> FoldDeta
         best_epoch=None if at_best is None else at_best.epoch,
         best=dict((at_best and at_best.metrics) or {}),
         checkpoints=tuple(_saved(path, best, last) for path in newest_first(folder)),
+        trackers=_trackers(folder.parent),
     )
+
+
+def _trackers(fold: Path) -> dict[str, dict[str, Any]]:
+    tracked = read_tracked(fold)
+    if tracked is None:
+        return {}
+    return {name: {"key": tracked.key, **tracked.kept.get(name, {})} for name in tracked.names}
 
 
 def _saved(path: Path, best: Path | None, last: Path | None) -> SavedCheckpoint:

@@ -69,6 +69,10 @@ def _facts(found: RunDetails) -> RenderableType:
     shown = [f"{n} {v}" for n, v in found.versions.items() if n in ("imgcls", "torch", "timm")]
     if shown:
         facts.add_row("Versions", ", ".join(shown))
+    for fold in found.folds:
+        for name, kept in fold.trackers.items():
+            said = ", ".join(f"{key} {value}" for key, value in kept.items())
+            facts.add_row(f"Tracked by {name}", said)
     facts.add_row("Size", byte_size(row.size_bytes))
     return facts
 
