@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imgcls.results.comparison import Difference, Interval
 from imgcls.results.record import Record
 
 
@@ -46,6 +47,47 @@ class RuntimeProof(Record):
     largest_at: str
     batches: tuple[BatchProof, ...]
     stand_in: str | None = None
+
+
+@dataclass(frozen=True)
+class BatchSpeed(Record):
+    """The fastest of many runs in turn, in ms a batch; ratio: how many times as fast int8 is."""
+
+    batch_size: int
+    fp32_ms: float
+    int8_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class QuantizationProof(Record):
+    """What int8 changes beside the same model in float32, both run by ONNX Runtime.
+
+    fp32: how the file in float32 that it was made of answers beside the checkpoint. int8_weights:
+    how many tensors of them there are. calibrated_on: train pictures. pictures: of val, which both
+    scored. accuracy: this is int8's, other fp32's. drop, interval: what accuracy loses, in points,
+    with its 95% interval; allowed: `--max-drop`. top_1_agreement: the share with the same class.
+    mean_difference, largest_difference: over the pictures, of the probability that differs most.
+    """
+
+    fp32: RuntimeProof
+    int8_weights: int
+    calibrated_on: int
+    pictures: int
+    accuracy: Difference
+    drop: float
+    interval: Interval
+    allowed: float
+    top_1_agreement: float
+    mean_difference: float
+    largest_difference: float
+    largest_at: str
+    speed: tuple[BatchSpeed, ...]
+
+    @property
+    def can_be_more(self) -> bool:
+        """Whether so few pictures let it lose more than is allowed without being seen."""
+        return self.interval[1] > self.allowed
 
 
 @dataclass(frozen=True)

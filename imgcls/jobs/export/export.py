@@ -46,7 +46,7 @@ def export(
     checkpoint = read_checkpoint(places.checkpoint)
     data = (checkpoint.sidecar.config or {}).get("data", {}).get("source", "")
     require_outside(data, places.output, "--output")
-    work = Work(open_subject(checkpoint, config.profile), on_progress)
+    work = Work(open_subject(checkpoint, config.profile), on_progress, config.max_drop)
     notes = [f"{unfinished}; its best so far is exported"] if unfinished else []
     exports = []
     with StagedFolders(is_ours) as staged:

@@ -30,11 +30,12 @@ _RGB = 3
 class Seen:
     """A picture as each side takes it.
 
-    whole: decoded RGB, uint8 [h, w, 3]; empty for the profile tensor. pixels: as the checkpoint's
-    model takes them but for normalising, uint8 [C, H, W].
+    row: of the table. whole: decoded RGB, uint8 [h, w, 3]; empty for the profile tensor. pixels: as
+    the checkpoint's model takes them but for normalising, uint8 [C, H, W].
     """
 
     key: str
+    row: int
     whole: np.ndarray
     pixels: torch.Tensor
 
@@ -73,7 +74,7 @@ class ProofPictures:
                 part = self.table.images.open_crop(row, transform.choose)
             except UnreadableImageError:
                 continue
-            yield Seen(self.table.keys[row], whole, transform.finish(part))
+            yield Seen(self.table.keys[row], row, whole, transform.finish(part))
 
     def resized(self, seen: Seen, size: tuple[int, int]) -> Seen:
         """A copy of the picture, of (width, height) pixels, as each side takes it."""
@@ -81,7 +82,7 @@ class ProofPictures:
         decoding = self.table.images.decoding
         own = image if decoding.channels == _RGB else image.convert("L")
         pixels = eval_transform(self.subject.preprocessing)(own)
-        return Seen(seen.key, _array(image), pixels)
+        return Seen(seen.key, seen.row, _array(image), pixels)
 
 
 def proof_pictures(subject: Subject) -> ProofPictures:
@@ -92,10 +93,10 @@ def proof_pictures(subject: Subject) -> ProofPictures:
     checkpoint = subject.checkpoint
     try:
         found = run_pictures(checkpoint, "val", skip=True)
-        return ProofPictures(subject, found.table, _spread(found.indices), "val")
+        return ProofPictures(subject, found.table, spread(found.indices, MOST_PICTURES), "val")
     except (DataError, RunError) as error:
         table = open_source("digits", ReadingConfig(), decoding_of(checkpoint))
-        rows = _spread(np.arange(len(table)))
+        rows = spread(np.arange(len(table)), MOST_PICTURES)
         # what to do about it is said of other commands
         return ProofPictures(subject, table, rows, "digits", str(error).partition("; ")[0])
 
@@ -117,9 +118,9 @@ def held_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, int(width * factor)), max(1, int(height * factor))
 
 
-def _spread(rows: np.ndarray) -> tuple[int, ...]:
-    """Up to MOST_PICTURES of the rows, evenly spread over them."""
-    count = min(MOST_PICTURES, len(rows))
+def spread(rows: np.ndarray, most: int) -> tuple[int, ...]:
+    """Up to so many of the rows, evenly spread over them."""
+    count = min(most, len(rows))
     return tuple(int(row) for row in rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from imgcls.jobs.export.int8 import INT8
 from imgcls.jobs.export.runtimes import runtime_target
 from imgcls.jobs.export.weights import prove_weights, write_weights
 from imgcls.jobs.export.work import Target
@@ -13,6 +14,7 @@ from imgcls.models.export.formats import FORMATS
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         **{name: runtime_target(name) for name in FORMATS},
+        "int8-onnx": INT8,
         "safetensors": Target(
             "model.safetensors",
             lambda work, file, metadata: write_weights(work.subject, file, metadata),

@@ -21,10 +21,14 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(eq=False)
 class Work:
-    """What all formats of one export share, and who is told of it."""
+    """What all formats of one export share, and who is told of it.
+
+    max_drop: how many points of accuracy int8 may cost.
+    """
 
     subject: Subject
     on_progress: OnProgress
+    max_drop: float
 
     @cached_property
     def pictures(self) -> ProofPictures:

@@ -46,12 +46,16 @@ def write_onnx(
     program.save(path, external_data=large > _LARGEST_BYTES)
 
 
-def open_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What the file gives for an input, by ONNX Runtime on a CPU."""
+def open_onnx(path: Path, *, spins: bool = True) -> Callable[[np.ndarray], np.ndarray]:
+    """What the file gives for an input, by ONNX Runtime on a CPU.
+
+    spins: its threads wait for one another on their cores, which another session may need.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 

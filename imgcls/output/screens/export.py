@@ -8,7 +8,13 @@ from rich.table import Table
 from imgcls.output.console import Console
 from imgcls.output.numbers import counted, percent
 from imgcls.output.screens.screen import panel
-from imgcls.results.export import ExportedModel, ExportReport, RuntimeProof, WeightsProof
+from imgcls.results.export import (
+    ExportedModel,
+    ExportReport,
+    QuantizationProof,
+    RuntimeProof,
+    WeightsProof,
+)
 
 _MIB = 2**20
 
@@ -42,6 +48,8 @@ def _proof(one: ExportedModel) -> str:
     proof = one.proof
     if isinstance(proof, WeightsProof):
         return f"{counted(proof.tensors, 'tensor', 'tensors')} read back, equal to the byte"
+    if isinstance(proof, QuantizationProof):
+        return _quantization(proof)
     assert isinstance(proof, RuntimeProof)
     sizes = ", ".join(str(batch.batch_size) for batch in proof.batches)
     same = percent(proof.top_1_agreement, proof.pictures)
@@ -50,4 +58,28 @@ def _proof(one: ExportedModel) -> str:
         f"{proof.pictures:,} {proof.split} pictures in batches of {sizes}: top-1 the same for "
         f"{same}{ties}, probabilities differ by {proof.largest_difference:.1g} at most (allowed "
         f"{proof.limit:g})"
+    )
+
+
+def _quantization(proof: QuantizationProof) -> str:
+    """What int8 costs and brings, in three sentences."""
+    low, high = proof.interval
+    same = percent(proof.top_1_agreement, proof.pictures)
+    before, after = (
+        percent(value, proof.pictures) for value in (proof.accuracy.other, proof.accuracy.this)
+    )
+    speed = ", ".join(
+        f"{one.ratio:.2f} times as fast in batches of {one.batch_size} ({one.fp32_ms:.1f} to "
+        f"{one.int8_ms:.1f} ms)"
+        for one in proof.speed
+    )
+    few = (
+        f" So few pictures cannot rule out more than the {proof.allowed:g} points of --max-drop."
+        if proof.can_be_more
+        else ""
+    )
+    return (
+        f"beside float32 on {proof.pictures:,} val pictures: accuracy {before} to {after}, a drop "
+        f"of {proof.drop:.2f} points (95% interval {low:.2f} to {high:.2f}), top-1 the same for "
+        f"{same}; {speed}.{few}"
     )
