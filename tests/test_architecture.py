@@ -173,3 +173,9 @@ def test_a_folder_is_taken_in_at_a_glance(folder):
     """About a dozen modules; the bounds of larger ones are what they have, and only fall."""
     count = sum(file.stem != "__init__" for file in (PACKAGE / folder).glob("*.py"))
     assert count <= MODULES_OF.get(folder, USUAL_MODULES)
+
+
+def test_no_two_test_files_share_a_name():
+    """pytest imports them by their names alone, and stops where it meets one again."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
