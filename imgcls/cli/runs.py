@@ -22,12 +22,20 @@ def runs(config: RunsConfig, common: Common) -> None:
     """
     from imgcls.jobs.runs.listing import list_runs
     from imgcls.output.console import Console
+    from imgcls.output.outputs import require_replaceable
     from imgcls.output.screens.runs import show_runs
 
     if common.json and (form := config.form) is not None:
         raise ConfigError(f"--json and --{form}: the list is printed in one form; give one")
     console = Console(quiet=common.quiet, json=common.json)
-    show_runs(console, list_runs(config), config)
+    if config.html is not None:
+        require_replaceable("--html", config.html, force=config.force)
+    found = list_runs(config)
+    if config.html is not None:
+        from imgcls.output.pages.runs import write_page
+
+        write_page(found, config.html)
+    show_runs(console, found, config)
 
 
 def show(config: RunsShowConfig, common: Common) -> None:

@@ -30,6 +30,12 @@ class RunsConfig(Config):
     csv: bool = Field(default=False, description="Print CSV, with all digits.")
     markdown: bool = Field(default=False, description="Print a Markdown table.")
     latex: bool = Field(default=False, description="Print a LaTeX table (needs booktabs).")
+    html: Path | None = Field(
+        default=None, description="Write one static page of all runs, which sorts, to this file."
+    )
+    force: bool = Field(
+        default=False, description="Let --html replace a file that imgcls did not write."
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> RunsConfig:

@@ -67,6 +67,17 @@ class Share:
         return percent(self.value, self.pictures)
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """A number as a cell of a table that reads in another way, such as a size or 3/10."""
+
+    value: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def few_pictures(support: Sequence[tuple[str, int]]) -> str:
     """One sentence on the classes with fewer than 20 scored pictures, "" where there are none.
 

@@ -397,3 +397,20 @@ def test_a_damaged_run_is_shown_or_refused_in_one_line(outputs, command, damage)
     done = command("runs", "show", "single")
     assert done.code == (2 if damage in UNREADABLE else 0), done.err
     assert len(done.error_lines) == (1 if damage in UNREADABLE else 0)
+
+
+def test_the_page_is_written_and_replaces_only_our_own(outputs, command):
+    """Beside the table, whose last line names it; what imgcls did not write stays."""
+    done = command("runs", "--html", "runs.html")
+    assert done.code == 0
+    assert done.out.endswith("Page          runs.html\n")
+    page = Path("runs.html").read_text()
+    assert "single" in page
+    assert "folds" in page
+    assert command("runs", "--html", "runs.html").code == 0
+    Path("mine.html").write_text("my own")
+    done = command("runs", "--html", "mine.html")
+    assert (done.code, len(done.error_lines)) == (2, 1)
+    assert Path("mine.html").read_text() == "my own"
+    assert command("runs", "--html", "mine.html", "--force", "--csv").code == 0
+    assert Path("mine.html").read_text() != "my own"

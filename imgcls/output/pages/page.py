@@ -23,11 +23,12 @@ from typing import Any, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from imgcls.output.numbers import MISSING, Share, score
+from imgcls.output.numbers import MISSING, Quantity, Share, score
 from imgcls.output.plots.drawing import Drawing
 from imgcls.output.text import visible
 
-Kind = Literal["text", "count", "percent", "score"]
+# a word is a text that is never folded
+Kind = Literal["text", "word", "count", "percent", "score"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,23 @@ class Column:
 class Table:
     """A table that sorts by a click on a title; a cell may be None.
 
-    rows: cells by column; shares of pictures are `Share`s.
+    rows: cells by column; shares of pictures are `Share`s, other numbers with words `Quantity`s.
     """
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads to another page. href: a relative address, percent-encoded."""
+
+    text: str
+    href: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -113,16 +125,19 @@ def format_cell(value: Any, kind: Kind) -> str:
     """A cell as it reads: 1,234 for a count, 98.76% for a share, 0.9876 for a score."""
     if value is None:
         return MISSING
-    if kind == "count":
-        return f"{value:,}"
-    if kind == "score" and not isinstance(value, Share):
-        return score(value)
+    if kind not in ("text", "word") and isinstance(value, (int, float)):
+        return f"{value:,}" if kind == "count" else score(value)
     return str(value)
+
+
+def cell_classes(kind: Kind) -> str:
+    """The names that the style and the script know a column's cells by."""
+    return "text word" if kind == "word" else kind
 
 
 def cell_number(value: Any) -> float | None:
     """The number that a cell sorts by, with all its digits; None for a text or nothing."""
-    if isinstance(value, Share):
+    if isinstance(value, (Share, Quantity)):
         return value.value
     return value if isinstance(value, (int, float)) else None
 
@@ -143,7 +158,7 @@ def page_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(cell=format_cell, number=cell_number)
+    environment.filters.update(cell=format_cell, number=cell_number, classes=cell_classes)
     script = environment.get_template("page.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     environment.globals.update(script_hash=digest, imgcls_version=version("imgcls"))

@@ -33,6 +33,8 @@ def show_runs(console: Console, found: RunList, config: RunsConfig) -> None:
     else:
         form = {"markdown": _markdown, "latex": _latex}.get(config.form or "", _plain)
         console.result(found, form(found.runs))
+    if config.html is not None and config.form is None:
+        console.path("Page", str(config.html))
     for row in found.runs:
         if row.status == "damaged":
             console.say(f"{row.name} cannot be read: {row.reason}")
