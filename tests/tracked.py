@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
+import sqlite3
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -27,3 +31,32 @@ def mlflow_run(uri: str) -> tuple[mlflow.MlflowClient, mlflow.entities.Run, dict
         for name in found.data.metrics
     }
     return client, found, metrics
+
+
+def trackio_rows(folder: Path) -> list[tuple[str, str, int, dict]]:
+    """(key, name, step, values) of all that Trackio has in its folder."""
+    with sqlite3.connect(folder / "imgcls.db") as database:
+        rows = database.execute("select run_id, run_name, step, metrics from metrics order by id")
+        return [(key, name, step, json.loads(values)) for key, name, step, values in rows]
+
+
+def wandb_history(file: Path) -> Iterator[dict]:
+    """The rows of history in one offline run of wandb, which is a log as LevelDB writes it."""
+    from wandb.proto import wandb_internal_pb2
+
+    content, at, whole = file.read_bytes(), 7, b""
+    while at + 7 <= len(content):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", content[at : at + 7])
+        whole = content[at + 7 : at + 7 + length] if kind in (1, 2) else (
+            whole + content[at + 7 : at + 7 + length]
+        )  # fmt: skip
+        at += 7 + length
+        if kind in (1, 4):
+            record = wandb_internal_pb2.Record.FromString(whole)
+            if record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                yield {i.key or ".".join(i.nested_key): json.loads(i.value_json) for i in items}

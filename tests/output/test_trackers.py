@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import OFFLINE, save_crops, tiny_config
-from tracked import history_of, mlflow_run
+from tracked import history_of, mlflow_run, trackio_rows, wandb_history
 
 import imgcls
 from imgcls.cli.boundary import run
@@ -188,3 +188,37 @@ def test_a_missing_package_is_a_wrong_request(command, photos, monkeypatch):
         'imgcls: --log wandb: the package wandb is missing: pip install "imgcls[wandb]"'
     ]
     assert not (photos.parent / "outputs").exists()
+
+
+@pytest.mark.slow
+def test_wandb_offline_and_trackio_hold_history_csv(tmp_path, photos, monkeypatch):
+    """Without a login, a question or a network; one run of each, across a resumption."""
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    run_in(tmp_path, "train", photos, *OPTIONS, "--log", "wandb,trackio", "--experiment", "one")
+    run_in(tmp_path, "resume", "outputs/one", "--epochs", "3")
+    history = history_of(tmp_path / "outputs/one")
+    by_epoch = {
+        epoch: {name: values[epoch] for name, values in history.items() if epoch in values}
+        for epoch in (1, 2, 3)
+    }
+    key = read_tracked(tmp_path / "outputs/one/fold_0").key
+    rows = trackio_rows(tmp_path / "trackio")
+    assert {(row[0], row[1]) for row in rows} == {(key, "one")}
+    epochs = [(step, values) for _, _, step, values in rows if "epoch" in values]
+    assert [step for step, _ in epochs] == [1, 2, 3]
+    for step, values in epochs:
+        values.pop("images_per_s")
+        assert values == by_epoch[step]
+    assert any("evaluate/val/accuracy" in values for *_, values in rows)
+    files = sorted((tmp_path / "wandb").glob(f"offline-run-*-{key}/*.wandb"))
+    assert len(files) == 2
+    logged = [row for file in files for row in wandb_history(file)]
+    epochs = [row for row in logged if "epoch" in row]
+    assert [row["epoch"] for row in epochs] == [1, 2, 3]
+    for row in epochs:
+        assert {name: row[name] for name in by_epoch[row["epoch"]]} == by_epoch[row["epoch"]]
+    assert any("evaluate/val/confusion_matrix._type" in row for row in logged)

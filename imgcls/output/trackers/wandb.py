@@ -41,7 +41,8 @@ class Wandb:
             self._run = wandb.init(**options)
         except wandb.errors.UsageError:  # there is no key, and nobody to ask for one
             self._run = wandb.init(**options, mode="offline")
-        self._run.define_metric("*", step_metric="epoch")
+        # not filled in where it is not said: an evaluation's pictures are of no epoch under way
+        self._run.define_metric("*", step_metric="epoch", step_sync=False)
         known = self._run.summary.get("epoch")
         self._last = max(fold.kept.get("last", -1), -1 if known is None else int(known))
 
