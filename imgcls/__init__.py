@@ -13,6 +13,7 @@ _HOMES = {
     "BenchmarkConfig": "imgcls.config.benchmark",
     "EvaluateConfig": "imgcls.config.evaluate",
     "ExportConfig": "imgcls.config.export",
+    "ImageClassifier": "imgcls.api.classifier",
     "InspectConfig": "imgcls.config.inspect",
     "ListModelsConfig": "imgcls.config.list_models",
     "MetricTracker": "imgcls.engine.training.trackers",

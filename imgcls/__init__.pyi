@@ -16,6 +16,7 @@ from imgcls.results.models import ModelEntry
 from imgcls.results.prediction import PredictReport
 from imgcls.results.search import TuneResult
 from imgcls.results.training import TrainResult
+from imgcls.api.classifier import ImageClassifier as _ImageClassifier
 from imgcls.api.model import Model as Model
 from imgcls.api.prediction import Prediction as Prediction
 from imgcls.config.benchmark import BenchmarkConfig as BenchmarkConfig
@@ -50,6 +51,7 @@ __all__ = [
     "BenchmarkConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "ImageClassifier",
     "InspectConfig",
     "ListModelsConfig",
     "MetricTracker",
@@ -999,6 +1001,196 @@ def tune(
         log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
             the pages and pictures of evaluations. One that fails never stops a training.
     """
+class ImageClassifier(_ImageClassifier):
+    def __init__(
+        self,
+        *,
+        batch_size: int | Literal['auto'] = 32,
+        model: str = 'resnet18',
+        weights: str | PathLike[str] | None = None,
+        img_size: int | Literal['auto'] = 'auto',
+        tune: str = 'auto',
+        imbalance: Literal['none', 'balanced-sampler', 'weighted-loss', 'effective-number', 'focal', 'logit-adjust', 'balanced-softmax'] | Literal['auto'] = 'auto',
+        lr: float | Literal['auto'] = 'auto',
+        epochs: int | Literal['auto'] = 10,
+        augment: Literal['none', 'light', 'medium', 'heavy'] | Literal['auto'] = 'auto',
+        device: str | torch.device = 'auto',
+        output: str | PathLike[str] | None = None,
+        val_size: float = 0.15,
+        on_bad_image: Literal['error', 'skip'] = 'error',
+        preflight: bool = True,
+        cache: Literal['none', 'ram', 'disk', 'auto'] = 'none',
+        cache_limit: float | Literal['auto'] = 'auto',
+        resize_mode: Literal['crop', 'squash', 'pad'] = 'crop',
+        background: str = 'white',
+        max_image_pixels: int | None = None,
+        bit_depth: int | Literal['auto'] = 'auto',
+        pretrained: bool | Literal['auto'] = 'auto',
+        num_classes: int | None = None,
+        in_chans: int = 3,
+        dropout: float | Literal['auto'] = 'auto',
+        drop_path_rate: float | Literal['auto'] = 'auto',
+        freeze_backbone: bool = False,
+        head: Literal['linear', 'logistic'] | Literal['auto'] = 'auto',
+        feature_views: int | Literal['auto'] = 'auto',
+        unfreeze_epochs: int = 0,
+        norm_stats: Literal['auto', 'frozen', 'batch'] = 'auto',
+        opt: str = 'adamw',
+        weight_decay: float = 0.05,
+        momentum: float = 0.9,
+        max_minutes: float | None = None,
+        warmup_epochs: float | Literal['auto'] = 'auto',
+        sched: Literal['cosine', 'poly', 'tanh', 'step', 'wsd', 'constant'] = 'cosine',
+        min_lr: float = 0.0,
+        grad_accum_steps: int = 1,
+        clip_grad: float | None = None,
+        layer_decay: float = 1.0,
+        model_ema: bool | Literal['auto'] = 'auto',
+        model_ema_decay: float = 0.998,
+        scale: float | Literal['auto'] = 'auto',
+        hflip: float | Literal['auto'] = 'auto',
+        vflip: float = 0.0,
+        color_jitter: float | Literal['auto'] = 'auto',
+        aa: str | None = None,
+        reprob: float | Literal['auto'] = 'auto',
+        mixup: float | Literal['auto'] = 'auto',
+        cutmix: float | Literal['auto'] = 'auto',
+        smoothing: float | Literal['auto'] = 'auto',
+        eval_metric: Literal['val_loss', 'val_accuracy', 'val_balanced_accuracy', 'val_precision_macro', 'val_recall_macro', 'val_macro_f1', 'val_precision_weighted', 'val_recall_weighted', 'val_f1_weighted', 'val_top_3_accuracy', 'val_top_5_accuracy'] | Literal['auto'] = 'auto',
+        patience: int = 10,
+        amp: Literal['auto', 'off', 'bf16', 'fp16'] = 'auto',
+        workers: int | Literal['auto'] = 'auto',
+        seed: int = 42,
+        channels_last: bool | Literal['auto'] = 'auto',
+        grad_checkpointing: bool = False,
+        compile: bool = False,
+        deterministic: bool = False,
+        log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
+        verbose: 'bool' = False,
+    ) -> None:
+        """A classifier that is not fitted yet; what the options hold is looked at by `fit`.
+
+        output: where runs are kept; by default in a temporary folder, which goes with the
+        classifier. verbose: show the progress of training.
+
+        Args:
+            batch_size: Pictures per step; 32 fits a laptop and gives small data sets enough steps.
+                auto: the largest power of two up to 256 that fits into memory (tried on cuda, estimated
+                elsewhere) and leaves an epoch 32 updates; --lr auto follows it.
+            model: Any timm model name (`imgcls list-models`); resnet18 trains in minutes on a laptop
+                and is hard to get wrong.
+            weights: Start from this file instead of the hub: a safetensors file, a PyTorch state dict,
+                or a checkpoint folder. The classifier is always new.
+            img_size: Side of the input in pixels; auto takes what the weights were trained at.
+            tune: What is trained. head: the classifier alone, from features that are computed once.
+                full: everything from the start. head+full: first the classifier, then everything.
+                last:N: first the classifier, then it and the last N groups of layers. auto: head+full
+                from pretrained weights, full from scratch.
+            imbalance: What is done for rare classes, each as its paper has it (examples/recipes). auto:
+                logit-adjust where the largest class has 1.5 times the pictures of the smallest or more,
+                else none.
+            lr: Peak learning rate. auto, for adam-like optimizers and 32 pictures an update: 1e-3 from
+                scratch or for the classifier alone, 1e-4 when fine-tuning; ten times that for sgd and
+                its kin, a tenth for lion. It grows with the square root of the batch, for sgd in
+                proportion.
+            epochs: Passes over the training pictures; 10 fine-tune most small sets, early stopping may
+                end sooner. auto: as many as make about 1,000 updates, but 5 to 40.
+            augment: How much training pictures are changed. none: as in evaluation. light: crops,
+                mirroring, colours. medium: TrivialAugment and some erasing too. heavy: RandAugment,
+                erasing, mixup, cutmix and label smoothing, for long trainings. auto: none for the
+                classifier alone, light up to 5,000 training pictures, else medium.
+            device: auto takes cuda, then mps, then cpu; a named one must be there.
+            output: Folder in which runs are kept.
+            val_size: Share of each class kept for validation when the data have no val split; 0.15
+                leaves most pictures for training and still gives the best epoch a fair vote.
+            on_bad_image: What to do about a picture that cannot be read: stop and name it, before
+                anything is trained where the pre-flight finds it; or leave it out, count it and list it
+                in bad_images.csv. No other picture takes its place.
+            preflight: Read all pictures before training (of more than 200,000, or than 32 GiB, as many
+                as that, drawn at random): are they whole, and has one a copy in another split? Costs a
+                fraction of an epoch's loading; `imgcls inspect` looks closer.
+            cache: Keep decoded pictures from the first epoch on: 256 pixels square for training crops
+                of 224, which then come from fewer pixels, and the exact crops for validation. On disk
+                later runs use them too. auto: ram, else disk, else none, by the room there is.
+            cache_limit: The most GiB that --cache may take; auto: half of what is free.
+            resize_mode: How a picture meets the model's square input in evaluation: crop the centre
+                (what most weights were trained for), squash the sides, or pad to keep all of it.
+            background: The colour below transparent pixels, by name or as #rrggbb.
+            max_image_pixels: A picture with more pixels is refused as a decompression bomb. By default
+                178956970, where Pillow stops too.
+            bit_depth: The bits that a sample of a picture with more than 8 bits has, such as 12 of a
+                camera in a 16-bit file; what a file declares wins. auto: the smallest of 8, 10, 12, 14
+                and 16 that holds all pictures of the training data (1: floats from 0 to 1), then kept
+                with the model.
+            pretrained: Start from weights trained on ImageNet, from timm's hub. auto: yes for pictures,
+                no for the embedded digits and where --weights is given.
+            num_classes: Outputs of the classifier; taken from the data when not given.
+            in_chans: Channels of the input: 1 grey, 3 RGB; 2 and 4 keep transparency as the last one.
+                The weights of the first layer are adapted.
+            dropout: Dropout in front of the classifier; 0.2 helps tiny data sets. auto: the
+                architecture's own, which is 0 for most (0.2 for rexnet).
+            drop_path_rate: Stochastic depth; 0.1 to 0.3 is usual for long trainings of transformers.
+                auto: the architecture's own, which is 0 for most (0.1 for swin).
+            freeze_backbone: Leave the classifier as the only trainable part; --tune head does it.
+            head: How the classifier alone is trained. logistic: scikit-learn's logistic regression, its
+                regularisation chosen by inner cross-validation. linear: by epochs like everything else.
+                auto: logistic.
+            feature_views: Views of each picture whose features train the classifier alone: the
+                evaluation view, and beyond 1 randomly changed ones, which cost one pass through the
+                model each. auto: 1 for --tune head, which wants to be quick; else 4.
+            unfreeze_epochs: Gradual unfreezing: train the classifier alone for so many epochs, then one
+                more group of layers every so many; 0 trains all groups from the start.
+            norm_stats: Means and variances of batch norm layers while training: frozen as the weights
+                came, or those of each batch. auto: frozen from pretrained weights, because those of
+                small batches of a small set are noise; batch from scratch.
+            opt: Any timm optimizer; adamw is the least sensitive to its settings.
+            weight_decay: Not applied to norms and biases; 0.05 is usual for adamw, 1e-4 for sgd.
+            momentum: Momentum of the optimizers that have one.
+            max_minutes: Take fewer epochs where that many would take longer than this, by the speed
+                measured before the first; the schedule ends with the last one. The run keeps the number
+                of epochs, not the minutes, so it repeats and resumes exactly.
+            warmup_epochs: Epochs of linear warm-up, which keeps the fresh classifier from shaking the
+                backbone. auto: one, or a fifth of a shorter training.
+            sched: timm's learning-rate schedule; cosine needs no further settings.
+            min_lr: Learning rate at the end of the schedule.
+            grad_accum_steps: Batches per update, for batches that do not fit in memory.
+            clip_grad: Largest gradient norm; off unless given. 1.0 is usual for ViTs.
+            layer_decay: Each layer's rate as a share of the next one's; 0.65 to 0.8 for ViTs.
+            model_ema: Keep and evaluate a running average of the weights (timm ModelEmaV3). auto: when
+                a pretrained model is tuned.
+            model_ema_decay: Memory of that average; 0.998 spans some 500 updates, with a warm-up
+                before.
+            scale: Smallest share of a picture's area that a random crop keeps. auto: 0.35, 0.2 in heavy
+                (timm's 0.08 often cuts the object away in small data sets), 0.8 for digits.
+            hflip: Chance of mirroring left-right. auto: 0.5, and 0 for digits.
+            vflip: Chance of mirroring up-down; useful for views from above.
+            color_jitter: Strength of brightness, contrast and saturation changes. auto: 0.2 in light,
+                0.3 in medium, 0.4 in heavy.
+            aa: timm's AutoAugment policy; without one, that of the preset: TrivialAugment in medium,
+                RandAugment in heavy.
+            reprob: Chance of random erasing. auto: 0.1 in medium, 0.25 in heavy, else 0.
+            mixup: Mixup alpha; 0 is off. auto: 0.2 in heavy, else 0.
+            cutmix: CutMix alpha; 0 is off. auto: 1 in heavy, else 0.
+            smoothing: Label smoothing; 0 keeps probabilities honest, 0.1 suits many classes. auto: 0.1
+                in heavy, else 0.
+            eval_metric: Chooses the best epoch and stops early; val_loss wants to fall, the others to
+                rise. auto: val_balanced_accuracy where the classes are unbalanced, since accuracy
+                hardly sees a rare class; else val_accuracy. Between epochs within one standard error of
+                the highest of either, the lower loss decides.
+            patience: Epochs without improvement before stopping; 0 never stops early.
+            amp: Mixed precision in training. auto: bf16 (else fp16) on cuda; on a CPU bf16 where a few
+                seconds of measurement find it faster for this model; else off, as in short runs.
+            workers: Processes that load pictures; auto goes by the cores. Never changes results.
+            seed: Splits, initial weights and every random choice follow from it.
+            channels_last: Memory layout that is faster for most convolutions. auto: yes, but on a CPU
+                whichever is measured faster for this model; yes in short runs.
+            grad_checkpointing: Compute activations again in the backward pass instead of keeping them:
+                less memory, about a third more time.
+            compile: torch.compile the model: slow to start, faster on long runs.
+            deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
+            log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
+                the pages and pictures of evaluations. One that fails never stops a training.
+        """
 def load(
     checkpoint: str | PathLike[str] | None = None,
     *,

@@ -103,7 +103,7 @@ def keyword_call(
         call.__signature__ = _signature(  # type: ignore[attr-defined]
             config_class if not only else None, options, defaults, own, inspect.signature(body)
         )
-        call.__doc__ = f"{inspect.getdoc(body)}\n\nArgs:\n{_described(options)}"
+        call.__doc__ = f"{inspect.getdoc(body)}\n\nArgs:\n{described(options)}"
         # those of the body are not the call's
         call.__annotations__ = {}
         del call.__wrapped__
@@ -187,18 +187,30 @@ def _signature(
     own: Sequence[inspect.Parameter],
     body: inspect.Signature,
 ) -> inspect.Signature:
-    parameters = []
-    for number, (keyword, option) in enumerate(options.items()):
-        kind = inspect.Parameter.KEYWORD_ONLY if number else inspect.Parameter.POSITIONAL_OR_KEYWORD
-        text = _type_of(keyword, option)
-        if not number and config_class is not None:
-            text = f"{config_class.__name__} | {text}"
-        default = defaults.get(keyword, option.field.default)
-        default = str(default) if isinstance(default, Path) else default
-        parameters.append(inspect.Parameter(keyword, kind, default=default, annotation=_Text(text)))
+    first, *parameters = keyword_parameters(options, defaults)
+    text = first.annotation
+    if config_class is not None:
+        text = _Text(f"{config_class.__name__} | {text}")
+    parameters.append(first.replace(kind=first.POSITIONAL_OR_KEYWORD, annotation=text))
     parameters += [p.replace(annotation=_Text(p.annotation)) for p in own]
     parameters.sort(key=lambda p: p.kind)
     return inspect.Signature(parameters, return_annotation=_Text(body.return_annotation))
+
+
+def keyword_parameters(
+    options: Mapping[str, OptionField], defaults: Mapping[str, Any]
+) -> list[inspect.Parameter]:
+    """The options as parameters that take keywords only. defaults: where they are not their own."""
+    return [
+        inspect.Parameter(
+            keyword,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=str(default) if isinstance(default, Path) else default,
+            annotation=_Text(_type_of(keyword, option)),
+        )
+        for keyword, option in options.items()
+        for default in [defaults.get(keyword, option.field.default)]
+    ]
 
 
 def _type_of(keyword: str, option: OptionField) -> str:
@@ -232,7 +244,8 @@ def _types(annotation: Any) -> Iterator[str]:
         yield _NAMES.get(annotation) or cast("str", annotation.__name__)
 
 
-def _described(options: Mapping[str, OptionField]) -> str:
+def described(options: Mapping[str, OptionField]) -> str:
+    """The options' descriptions, as a docstring lists arguments."""
     lines = (f"{keyword}: {option.field.description}" for keyword, option in options.items())
     return "\n".join(
         textwrap.fill(line, 96, initial_indent="    ", subsequent_indent="        ",

@@ -39,10 +39,17 @@ def stub() -> str:
         found = getattr(importlib.import_module(home), name)
         if is_keyword_call(found):
             calls.append("\n".join(_call(name, found)))
+        elif inspect.isclass(found) and is_keyword_call(found.__init__):
+            imports.append(f"from {home} import {name} as _{name}")
+            calls.append(f"class {name}(_{name}):\n{textwrap.indent(_made(found), '    ')}")
         else:
             imports.append(f"from {home} import {name} as {name}")
     names = "".join(f'    "{name}",\n' for name in homes)
     return "\n".join([_HEADER + "\n".join(imports), f"__all__ = [\n{names}]", "", *calls]) + "\n"
+
+
+def _made(found: type) -> str:
+    return "\n".join(_call("__init__", found.__init__))  # type: ignore[misc]
 
 
 def _call(name: str, found: object) -> Iterator[str]:
