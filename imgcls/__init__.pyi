@@ -14,14 +14,16 @@ from imgcls.results.evaluation import EvalReport, PageReport
 from imgcls.results.export import ExportReport
 from imgcls.results.models import ModelEntry
 from imgcls.results.prediction import PredictReport
+from imgcls.results.runs import RunList
 from imgcls.results.search import TuneResult
-from imgcls.results.training import TrainResult
+from imgcls.results.training import ImportReport, TrainResult
 from imgcls.api.classifier import ImageClassifier as _ImageClassifier
 from imgcls.api.model import Model as Model
 from imgcls.api.prediction import Prediction as Prediction
 from imgcls.config.benchmark import BenchmarkConfig as BenchmarkConfig
 from imgcls.config.evaluate import EvaluateConfig as EvaluateConfig
 from imgcls.config.export import ExportConfig as ExportConfig
+from imgcls.config.import_ import ImportConfig as ImportConfig
 from imgcls.config.inspect import InspectConfig as InspectConfig
 from imgcls.config.list_models import ListModelsConfig as ListModelsConfig
 from imgcls.config.model import ModelConfig as ModelConfig
@@ -52,6 +54,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "ImageClassifier",
+    "ImportConfig",
     "InspectConfig",
     "ListModelsConfig",
     "MetricTracker",
@@ -75,8 +78,10 @@ __all__ = [
     "export",
     "get_available_models",
     "get_device",
+    "import_checkpoint",
     "inspect",
     "list_models",
+    "list_runs",
     "load",
     "load_checkpoint",
     "model_card",
@@ -91,7 +96,7 @@ __all__ = [
 ]
 
 def benchmark(
-    model: BenchmarkConfig | str | PathLike[str] | Sequence[str] = ('resnet18',),
+    model: BenchmarkConfig | str | PathLike[str] | Sequence[str | PathLike[str]] = ('resnet18',),
     *,
     device: str | torch.device = 'auto',
     batch_size: int | Sequence[int] | Literal['auto'] = (1,),
@@ -291,6 +296,106 @@ def export(
             points than this, beyond doubt: the whole 95% interval is above.
         force: Replace exports that are there already.
     """
+def import_checkpoint(
+    file: ImportConfig | str | PathLike[str] | None = None,
+    *,
+    model: str | None = None,
+    classes: str | PathLike[str] | None = None,
+    data: str | PathLike[str] | None = None,
+    img_size: int | None = None,
+    resize_mode: Literal['crop', 'squash', 'pad'] = 'crop',
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    epochs: int | None = None,
+    batch_size: int = 32,
+    output: str | PathLike[str] = 'outputs',
+    experiment: str | None = None,
+    interpolation: Literal['nearest', 'bilinear', 'bicubic', 'lanczos'] | None = None,
+    crop_pct: float | None = None,
+    opt: Literal['adam', 'adamw', 'momentum', 'sgd'] | None = None,
+    lr: float | None = None,
+    sched: Literal['cosine', 'poly', 'tanh', 'step', 'wsd', 'constant'] | None = None,
+    augment: Literal['none', 'light', 'medium', 'heavy'] | Literal['auto'] = 'auto',
+    val_size: float = 0.15,
+    test_size: float = 0.15,
+    layout: Literal['classes', 'splits'] | None = None,
+    path_col: str | None = None,
+    label_col: str | None = None,
+    split_col: str | None = None,
+    group_col: str | None = None,
+    fold_col: str | None = None,
+    root: str | PathLike[str] | None = None,
+    group_regex: str | None = None,
+    max_image_pixels: int | None = None,
+    bit_depth: int | Literal['auto'] = 'auto',
+    seed: int = 42,
+    device: str | torch.device = 'auto',
+    workers: int | Literal['auto'] = 'auto',
+    progress: bool | None = None,
+) -> ImportReport:
+    """Make a checkpoint of what another trainer saved, with data a run that goes on: where it lies.
+
+    `imgcls import`. Takes an ImportConfig, or its options as keywords. Nothing in the file is run.
+
+    Args:
+        file: What another trainer saved: a PyTorch checkpoint or state dict (.pt, .pth, .pth.tar,
+            .ckpt) or a safetensors file. Nothing in it is run.
+        model: The timm model that it is of; may be left away where the file says so.
+        classes: The class names in the order of the model's outputs: a text file with one a line,
+            JSON (a list, or names and numbers) or CSV. May be left away where the file holds them.
+        data: The pictures it was trained on, as `imgcls train` takes them: makes a run that is
+            evaluated on its own splits and, with the optimizer's state, resumed.
+        img_size: Side of the input in pixels; by default the model's own.
+        resize_mode: How a picture meets the model's square input in evaluation: crop the centre
+            (what most weights were trained for), squash the sides, or pad to keep all of it.
+        mean: What was subtracted from each channel (0 to 1); by default the model's own.
+        std: What each channel was divided by; by default the model's own.
+        epochs: Epochs that the training shall have in all, those behind it too; by default as many
+            as the file says.
+        batch_size: Pictures a step, of the epochs to come and for validation.
+        output: Folder in which the run, or without --data the checkpoint, is put.
+        experiment: Name of its folder there; by default data or file, model and time.
+        interpolation: How pictures were resized; by default the model's own.
+        crop_pct: The share of the resized picture's side that is kept (0.875: resized to 256,
+            cropped to 224); by default the model's own.
+        opt: The optimizer whose state it is, where the file leaves that open; sgd is timm's word
+            for SGD with Nesterov's momentum, momentum for the one without.
+        lr: Peak learning rate of the epochs to come; by default as the file says.
+        sched: The schedule of the epochs to come. By default cosine where the file has a
+            CosineAnnealingLR, else constant at the rate that it had reached.
+        augment: How much training pictures are changed. none: as in evaluation. light: crops,
+            mirroring, colours. medium: TrivialAugment and some erasing too. heavy: RandAugment,
+            erasing, mixup, cutmix and label smoothing, for long trainings. auto: none for the
+            classifier alone, light up to 5,000 training pictures, else medium.
+        val_size: Share of each class kept for validation when the data have no val split; 0.15
+            leaves most pictures for training and still gives the best epoch a fair vote.
+        test_size: Share of each class kept for the final test when the data bring no splits; never
+            seen while training.
+        layout: What the folders right below DATA are: the classes, or splits (train, Testing,
+            seg_val) with the classes in them. By default their names and what is in them tell;
+            where both are possible, this is asked for.
+        path_col: The column with each picture's path, or the picture itself; in tar shards the
+            picture's suffix. By default `path`, and `image` in Parquet.
+        label_col: The column with each picture's class. By default `label`; in tar shards `cls`,
+            else `label` of the json.
+        split_col: The column that says train, val or test; by default `split`, if it is there.
+        group_col: The column that says what belongs together (patient, plant, video): a group is
+            never divided between splits or folds. By default `group`, if it is there; an empty cell
+            is a group of its own.
+        fold_col: The column with each picture's fold; by default `fold`, if it is there.
+        root: The folder that paths start from; by default the table's own.
+        group_regex: Groups from the pictures' paths: what the expression's first (...) finds, or
+            all that it finds.
+        max_image_pixels: A picture with more pixels is refused as a decompression bomb. By default
+            178956970, where Pillow stops too.
+        bit_depth: The bits that a sample of a picture with more than 8 bits has, such as 12 of a
+            camera in a 16-bit file; what a file declares wins. auto: the smallest of 8, 10, 12, 14
+            and 16 that holds all pictures of the training data (1: floats from 0 to 1), then kept
+            with the model.
+        seed: Splits, initial weights and every random choice follow from it.
+        device: auto takes cuda, then mps, then cpu; a named one must be there.
+        workers: Processes that load pictures; auto goes by the cores. Never changes results.
+    """
 def inspect(
     data: InspectConfig | str | PathLike[str] = 'digits',
     *,
@@ -367,8 +472,24 @@ def list_models(
             (`cc-by-*`), and the models that have some.
         limit: Show at most so many.
     """
+def list_runs(
+    folder: str | PathLike[str] = 'outputs',
+    *,
+    sort: Literal['when', 'name', 'data', 'model', 'epochs', 'metric', 'status', 'size'] = 'when',
+    limit: int | None = None,
+) -> RunList:
+    """List the runs of a folder: when, data, model, epochs, best metric, status, size.
+
+    `imgcls runs`. Loads no torch. Raises RunError where there is no such folder.
+
+    Args:
+        folder: The folder of the runs; by default outputs.
+        sort: The column to sort by: the newest, longest, largest or best first, names and status
+            from A to Z. metric: only numbers of one metric are compared.
+        limit: Show at most so many.
+    """
 def predict(
-    inputs: PredictConfig | str | PathLike[str] | Sequence[str] = (),
+    inputs: PredictConfig | str | PathLike[str] | Sequence[str | PathLike[str]] = (),
     *,
     checkpoint: str | PathLike[str] | None = None,
     output: str | PathLike[str] | None = None,

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+import imgcls
+
 SCRIPT = Path(__file__).with_name("earlier_script.py")
 SPEED = {
     "samples_tested", "avg_time_per_sample_ms", "std_time_per_sample_ms",
@@ -58,14 +60,21 @@ def test_a_script_that_knows_torch_and_imgcls_runs(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_types_of_the_public_names_fit_such_a_script(tmp_path):
-    """mypy finds nothing, in strict mode."""
+def test_the_types_of_the_public_names_fit_such_scripts(tmp_path):
+    """mypy finds nothing, in strict mode: neither in one for this version, nor in any name."""
     pytest.importorskip("mypy")
+    names = tmp_path / "names.py"
+    used = [f"print(imgcls.{name})" for name in imgcls.__all__]
+    names.write_text("\n".join(["import imgcls", *used, ""]))
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("import imgcls\nimgcls.train('photos', epoch=3)\nimgcls.load(top_k='3')\n")
     done = subprocess.run(
         [
             sys.executable, "-m", "mypy", "--strict", "--config-file", os.devnull,
-            "--ignore-missing-imports", "--cache-dir", tmp_path, SCRIPT,
+            "--ignore-missing-imports", "--cache-dir", tmp_path,
+            SCRIPT, SCRIPT.with_name("user_script.py"), names, wrong,
         ],
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout
+    found = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert [line.partition("wrong.py:")[2][:1] for line in found] == ["2", "3"], done.stdout

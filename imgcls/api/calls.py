@@ -12,11 +12,13 @@ from imgcls.api.keywords import keyword_call
 from imgcls.config.benchmark import BenchmarkConfig
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.export import ExportConfig
+from imgcls.config.import_ import ImportConfig
 from imgcls.config.inspect import InspectConfig
 from imgcls.config.list_models import ListModelsConfig
 from imgcls.config.predict import PredictConfig
 from imgcls.config.report import ReportConfig
 from imgcls.config.run import ResumeConfig, TrainConfig
+from imgcls.config.runs import RunsConfig
 from imgcls.config.tune import TuneConfig
 from imgcls.errors import ImgclsError
 from imgcls.output.console import Console, shown_console
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
     from imgcls.results.export import ExportReport
     from imgcls.results.models import ModelEntry
     from imgcls.results.prediction import PredictedRow, PredictReport
+    from imgcls.results.runs import RunList
     from imgcls.results.search import TuneResult
-    from imgcls.results.training import TrainResult
+    from imgcls.results.training import ImportReport, TrainResult
 
 
 @keyword_call(TrainConfig)
@@ -196,6 +199,18 @@ def export(config: ExportConfig, *, progress: bool | None = None) -> ExportRepor
         return job(config, on_progress, console.say)
 
 
+@keyword_call(ImportConfig)
+def import_checkpoint(config: ImportConfig, *, progress: bool | None = None) -> ImportReport:
+    """Make a checkpoint of what another trainer saved, with data a run that goes on: where it lies.
+
+    `imgcls import`. Takes an ImportConfig, or its options as keywords. Nothing in the file is run.
+    """
+    from imgcls.jobs.import_.import_ import import_checkpoint as job
+
+    with shown_console(progress).progress("Checking") as on_picture:
+        return job(config, on_picture)
+
+
 @keyword_call(InspectConfig)
 def inspect(config: InspectConfig, *, progress: bool | None = None) -> AuditReport:
     """Find what is wrong with a data set before training on it: the findings, worst first.
@@ -220,6 +235,17 @@ def report(config: ReportConfig) -> PageReport:
     if config.open:
         Console().open(made.page)
     return made
+
+
+@keyword_call(RunsConfig, only=("folder", "sort", "limit"))
+def list_runs(config: RunsConfig) -> RunList:
+    """List the runs of a folder: when, data, model, epochs, best metric, status, size.
+
+    `imgcls runs`. Loads no torch. Raises RunError where there is no such folder.
+    """
+    from imgcls.jobs.runs.listing import list_runs as job
+
+    return job(config)
 
 
 @keyword_call(ListModelsConfig)

@@ -218,6 +218,8 @@ def _type_of(keyword: str, option: OptionField) -> str:
     kinds = list(dict.fromkeys(_types(option.field.annotation)))
     if "str" in kinds and (option.flag.positional or keyword == "data"):
         kinds.insert(kinds.index("str") + 1, "PathLike[str]")
+        several = "Sequence[str]", "Sequence[str | PathLike[str]]"
+        kinds = [kind.replace(*several) for kind in kinds]
     if keyword == "device":
         kinds.insert(1, "torch.device")
     return " | ".join(dict.fromkeys(kinds))

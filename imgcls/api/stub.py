@@ -26,8 +26,9 @@ from imgcls.results.evaluation import EvalReport, PageReport
 from imgcls.results.export import ExportReport
 from imgcls.results.models import ModelEntry
 from imgcls.results.prediction import PredictReport
+from imgcls.results.runs import RunList
 from imgcls.results.search import TuneResult
-from imgcls.results.training import TrainResult
+from imgcls.results.training import ImportReport, TrainResult
 '''
 
 

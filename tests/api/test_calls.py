@@ -77,8 +77,11 @@ def test_a_metric_below_its_threshold_raises(run):
         )  # fmt: skip
 
 
-def test_inspect_and_list_models_give_objects(photos, capfd):
+def test_inspect_and_the_lists_give_objects(photos, trained, capfd):
     """Findings and entries."""
+    capfd.readouterr()
+    names = {row.name for row in imgcls.list_runs(trained / "outputs", sort="name").runs}
+    assert names == {"single", "folds"}
     assert imgcls.inspect(photos, workers=1).pictures == 48
     assert {model.name for model in imgcls.list_models("resnet1*")} >= {"resnet18", "resnet10t"}
     assert imgcls.list_models("nonsense") == []
