@@ -269,7 +269,7 @@ def evaluate(
 def export(
     checkpoint: ExportConfig | str | PathLike[str] | None = None,
     *,
-    format: Literal['onnx', 'openvino', 'torch-export', 'int8-onnx', 'safetensors'] | Sequence[Literal['onnx', 'openvino', 'torch-export', 'int8-onnx', 'safetensors']] = ('onnx',),
+    format: Literal['onnx', 'openvino', 'torch-export', 'int8-onnx', 'safetensors', 'hf'] | Sequence[Literal['onnx', 'openvino', 'torch-export', 'int8-onnx', 'safetensors', 'hf']] = ('onnx',),
     profile: Literal['picture', 'tensor'] = 'picture',
     output: str | PathLike[str] | None = None,
     max_drop: float = 1.0,
@@ -285,8 +285,8 @@ def export(
         checkpoint: A checkpoint, fold or run folder; by default the best of the newest run.
         format: What to write, one or several: onnx and openvino (need the extra of their name),
             torch-export (a .pt2 program for torch), int8-onnx (smaller and faster on a CPU; what it
-            costs in accuracy is measured), or safetensors, which has the weights alone, with their
-            labels.
+            costs in accuracy is measured), safetensors (the weights alone, with their labels), or
+            hf (a folder for Hugging Face with a model card).
         profile: What the file takes and gives. picture: uint8 [B, h, w, 3] of any size, to
             probabilities; resizing, cropping and normalising are inside. tensor: float32 [B, 3, H,
             W], prepared outside, to logits.

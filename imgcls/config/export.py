@@ -9,7 +9,7 @@ from pydantic import Field
 
 from imgcls.config.base import Config, Flag
 
-ExportFormat = Literal["onnx", "openvino", "torch-export", "int8-onnx", "safetensors"]
+ExportFormat = Literal["onnx", "openvino", "torch-export", "int8-onnx", "safetensors", "hf"]
 Profile = Literal["picture", "tensor"]
 
 
@@ -26,8 +26,8 @@ class ExportConfig(Config):
         description=(
             "What to write, one or several: onnx and openvino (need the extra of their name), "
             "torch-export (a .pt2 program for torch), int8-onnx (smaller and faster on a CPU; what "
-            "it costs in accuracy is measured), or safetensors, which has the weights alone, with "
-            "their labels."
+            "it costs in accuracy is measured), safetensors (the weights alone, with "
+            "their labels), or hf (a folder for Hugging Face with a model card)."
         ),
     )
     profile: Profile = Field(

@@ -36,6 +36,15 @@ def published_weights(name: str) -> StartingWeights:
     return StartingWeights("pretrained", f"{name.partition('.')[0]}{tag}", licence)
 
 
+def repository_of(weights: str) -> str | None:
+    """The repository on Hugging Face of weights by `architecture.tag`; None where timm has none."""
+    try:
+        cfg = get_pretrained_cfg(weights)
+    except RuntimeError:  # a tag that this timm has not
+        return None
+    return (cfg.hf_hub_id or None) if cfg is not None else None
+
+
 def check_has_weights(name: str) -> None:
     """Raise ModelError for an architecture that timm has no pretrained weights for."""
     cfg = get_pretrained_cfg(name)

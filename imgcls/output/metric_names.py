@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from imgcls.metrics.registry import find_metric
 from imgcls.output.numbers import percent, score
@@ -28,6 +29,15 @@ def metric_title(name: str) -> str:
 def metric_writer(name: str, pictures: int) -> Callable[[float | None], str]:
     """Writes the metric of so many pictures, its intervals and differences."""
     return partial(percent, pictures=pictures) if is_share(name) else score
+
+
+def headline_names(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of an evaluation's metrics that stand first, in their order."""
+    # of k classes or fewer the top k always hold the right one
+    classes = metrics["num_classes"]
+    found = map(find_metric, metrics)
+    shown = [m for m in found if m and m.headline and classes > m.more_classes_than]
+    return tuple(metric.name for metric in sorted(shown, key=lambda metric: metric.headline))
 
 
 def is_share(name: str) -> bool:

@@ -9,7 +9,8 @@ import numpy as np
 
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.predictions import Predictions
-from imgcls.output.screens.evaluation import _confusions, _headline_names, _kinds_of_mistakes, _next
+from imgcls.output.metric_names import headline_names
+from imgcls.output.screens.evaluation import _confusions, _kinds_of_mistakes, _next
 from imgcls.results.evaluation import CrossValidation, EvalReport
 
 
@@ -45,7 +46,7 @@ def test_it_says_how_many_confusions_it_leaves_out():
 
 def test_top_k_of_fewer_classes_has_no_row():
     """Of 4 classes the top 5 always hold the right one; the top 3 may not."""
-    names = _headline_names(report_of([0, 1], [1, 1]))
+    names = headline_names(report_of([0, 1], [1, 1]).metrics)
     assert "top_3_accuracy" in names
     assert "top_5_accuracy" not in names
 

@@ -28,8 +28,11 @@ from imgcls.storage.runs import newest_run_with_checkpoint, results_folder
 DOCUMENT = "export.json"
 FORMAT = "imgcls-export"
 # those that are the same whatever the profile
-WITHOUT_PROFILE = frozenset({"safetensors"})
-_OURS = re.compile(rf"model\.[\w.]+|{re.escape(DOCUMENT)}|{re.escape(TEMPORARY_PREFIX)}.*")
+WITHOUT_PROFILE = frozenset({"safetensors", "hf"})
+_OF_HUB = r"config\.json|calibration\.json|training\.yaml|README\.md"
+_OURS = re.compile(
+    rf"model\.[\w.]+|{re.escape(DOCUMENT)}|{_OF_HUB}|{re.escape(TEMPORARY_PREFIX)}.*"
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from imgcls.jobs.export.hub import prove_folder, write_folder
 from imgcls.jobs.export.int8 import INT8
 from imgcls.jobs.export.runtimes import runtime_target
 from imgcls.jobs.export.weights import prove_weights, write_weights
@@ -19,6 +20,12 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             "model.safetensors",
             lambda work, file, metadata: write_weights(work.subject, file, metadata),
             lambda work, file: prove_weights(work.subject, file),
+            has_profile=False,
+        ),
+        "hf": Target(
+            "model.safetensors",
+            lambda work, file, _metadata: write_folder(work.subject, file),
+            prove_folder,
             has_profile=False,
         ),
     }

@@ -18,12 +18,12 @@ from imgcls.results.export import WeightsProof
 def write_weights(subject: Subject, file: Path, metadata: Mapping[str, Any]) -> None:
     """Write the weights under timm's own key names. Raises OSError."""
     # by "format" other programs know whose tensors these are
-    write_tensors(_weights(subject), file, {**as_texts(metadata), "format": "pt"})
+    write_tensors(weights_of_model(subject), file, {**as_texts(metadata), "format": "pt"})
 
 
 def prove_weights(subject: Subject, file: Path) -> WeightsProof:
     """That each tensor is in the file as it is in the model. Raises ExportError that names one."""
-    expected = _weights(subject)
+    expected = weights_of_model(subject)
     with safe_open(file, framework="pt") as opened:
         found = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  no mapping
     if found.keys() != expected.keys():
@@ -36,7 +36,8 @@ def prove_weights(subject: Subject, file: Path) -> WeightsProof:
     return WeightsProof(tensors=len(found), tensor_bytes=size, equal=True)
 
 
-def _weights(subject: Subject) -> dict[str, torch.Tensor]:
+def weights_of_model(subject: Subject) -> dict[str, torch.Tensor]:
+    """The model's tensors under timm's own key names."""
     state = subject.scorer.model.state_dict()
     return {key: value.detach().contiguous() for key, value in state.items()}
 

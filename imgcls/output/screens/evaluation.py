@@ -9,9 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from imgcls.config.imbalance import IMBALANCE_METHODS
-from imgcls.metrics.registry import find_metric
 from imgcls.output.console import Console
-from imgcls.output.metric_names import metric_title, metric_writer
+from imgcls.output.metric_names import headline_names, metric_title, metric_writer
 from imgcls.output.numbers import (
     MISSING,
     few_pictures,
@@ -68,21 +67,13 @@ def _headline(report: EvalReport) -> RenderableType:
     table.add_column("", justify="right", no_wrap=True)
     if report.intervals:
         table.add_column("95% interval", justify="right", no_wrap=True)
-    for name in _headline_names(report):
+    for name in headline_names(report.metrics):
         written = metric_writer(name, metrics["samples"])
         cells = [metric_title(name), written(metrics[name])]
         if report.intervals:
             cells.append(reach(report.intervals.get(name), written) or MISSING)
         table.add_row(*cells)
     return table
-
-
-def _headline_names(report: EvalReport) -> tuple[str, ...]:
-    # of k classes or fewer the top k always hold the right one
-    classes = report.metrics["num_classes"]
-    found = (find_metric(name) for name in report.metrics)
-    shown = [m for m in found if m and m.headline and classes > m.more_classes_than]
-    return tuple(metric.name for metric in sorted(shown, key=lambda metric: metric.headline))
 
 
 def _facts(report: EvalReport) -> RenderableType:
@@ -132,7 +123,7 @@ def _facts(report: EvalReport) -> RenderableType:
         scored = f"{metrics['classes_scored']:,} of {metrics['num_classes']:,}"
         facts.add_row("Classes scored", scored)
     if report.intervals_method is not None:
-        without = [name for name in _headline_names(report) if name not in report.intervals]
+        without = [name for name in headline_names(report.metrics) if name not in report.intervals]
         none = "; none (-) where all resamples agree, miss the value or are undefined"
         facts.add_row("Intervals", report.intervals_method + none * bool(without))
     speed = report.speed_metrics

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.console import RenderableType
 from rich.table import Table
 
 from imgcls.output.console import Console
 from imgcls.output.numbers import counted, percent
+from imgcls.output.pages.model_card import REPOSITORY
 from imgcls.output.screens.screen import panel
 from imgcls.results.export import (
     ExportedModel,
@@ -24,6 +27,9 @@ def show_export(console: Console, report: ExportReport) -> None:
     console.result(report.to_json(), panel(_title(report), _table(report)))
     for one in report.exports:
         console.path(one.format, str(one.file))
+        if one.format == "hf":
+            folder = shlex.quote(str(one.folder))
+            console.path("Upload", f"hf upload {REPOSITORY} {folder} . --exclude export.json")
     for note in report.notes:
         console.warn(note)
 
