@@ -116,3 +116,17 @@ def test_checkpoints_of_earlier_versions_say_what_their_config_says(model, kind,
     card = {"architecture": "x", "pretrained_cfg": {"tag": "y", "license": "mit"}}
     began = sidecar.began_with(card)
     assert (began.kind, began.licence) == (kind, licence)
+
+
+@pytest.mark.parametrize("data", [(), ("--data", "photos", "--device", "cpu")])
+def test_an_imported_model_is_of_unknown_weights(command, tmp_path, photos, data):
+    """No trainer's file says where its training began; also where it becomes a run that goes on."""
+    model = timm.create_model("test_resnet", num_classes=3)
+    torch.save(model.state_dict(), tmp_path / "old.pth")
+    (tmp_path / "classes.txt").write_text("china\nflower\nviolet\n")
+    done = command("import", "old.pth", "--model", "test_resnet", "--classes", "classes.txt", *data)
+    assert done.code == 0, done.err
+    (file,) = tmp_path.glob("outputs/**/checkpoint.json")
+    checkpoint = read_checkpoint(file.parent)
+    assert checkpoint.sidecar.starting_weights.kind == "unknown"
+    assert not {"tag", "license"} & set(checkpoint.card["pretrained_cfg"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from imgcls.config.import_ import ImportConfig
 from imgcls.engine.checkpoint.folder import Snapshot, save_checkpoint, take_snapshot
 from imgcls.jobs.import_.run import import_run
-from imgcls.jobs.import_.source import Source, read_source
+from imgcls.jobs.import_.source import BEGAN_WITH, Source, read_source
 from imgcls.results.checkpoint import Sidecar
 from imgcls.results.training import ImportReport
 from imgcls.storage.durable import writing
@@ -37,6 +37,7 @@ def _as_checkpoint(config: ImportConfig, source: Source) -> ImportReport:
     sidecar = Sidecar(
         model_name=source.name,
         class_names=source.class_names,
+        starting_weights=BEGAN_WITH,
         epoch=trained.epochs,
         metrics=trained.metrics,
     )

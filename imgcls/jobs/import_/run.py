@@ -18,7 +18,7 @@ from imgcls.errors import DataError
 from imgcls.jobs.import_.going_on import GoingOn, run_config
 from imgcls.jobs.import_.optimizer import UnmatchedError, carried_over
 from imgcls.jobs.import_.order import in_another_order, in_order_of, reorder
-from imgcls.jobs.import_.source import Source
+from imgcls.jobs.import_.source import BEGAN_WITH, Source
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.plan.tables import training_table
 from imgcls.jobs.train.assemble import Assembly, assemble
@@ -45,7 +45,7 @@ def import_run(
     """
     train_config, going_on, why_not = run_config(config, data, source)
     source = in_order_of(training_table(train_config).class_names, data, source)
-    plan = make_plan(train_config, on_picture=on_picture)
+    plan = make_plan(train_config, starting_weights=BEGAN_WITH, on_picture=on_picture)
     done = source.trained.epochs or 0
     predictions = _validate(plan, source)
     row = {

@@ -18,9 +18,11 @@ from imgcls.models.build import pretrained_cfg_of
 from imgcls.models.card import Preprocessing, model_card, preprocessing_from_card, preprocessing_of
 from imgcls.models.fitting import Fitted, check_size, fit
 from imgcls.models.layouts import Trained, read_trained
-from imgcls.results.checkpoint import are_names
+from imgcls.results.checkpoint import StartingWeights, are_names
 from imgcls.results.training import ImportReport
 
+# no trainer's file says it
+BEGAN_WITH = StartingWeights("unknown")
 _INPUT = ("mean", "std", "interpolation", "crop_pct")
 
 
@@ -56,7 +58,9 @@ class Source:
 
     def card(self) -> dict[str, Any]:
         """The content of config.json."""
-        return model_card(self.fitted.model, self.class_names, self.preprocessing)
+        return model_card(
+            self.fitted.model, self.class_names, self.preprocessing, starting_weights=BEGAN_WITH
+        )
 
     def facts(self) -> dict[str, str]:
         """What was found, for the screen."""
