@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ class ProofPictures:
     rows: tuple[int, ...]
     split: str
     why: str | None = None
+    # the checkpoint's logits of each picture, by its key and size, as far as they were asked for
+    known: dict[tuple[str, tuple[int, int]], np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)

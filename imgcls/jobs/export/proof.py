@@ -35,7 +35,7 @@ def prove(name: str, run: Run, pictures: ProofPictures, on_progress: OnProgress)
     more than the limit or have another class on top that is not as likely; where the runtime fails,
     or no picture can be read.
     """
-    comparison = _Comparison(name, run, pictures.subject)
+    comparison = _Comparison(name, run, pictures.subject, pictures.known)
     whole = pictures.subject.profile == "picture"
     held: list[Seen] = []
     total = len(BATCH_SIZES) * len(pictures)
@@ -89,6 +89,7 @@ class _Comparison:
     name: str
     run: Run
     subject: Subject
+    known: dict[tuple[str, tuple[int, int]], np.ndarray]
     answers: list[_Answers] = field(default_factory=list)
 
     @property
@@ -99,8 +100,7 @@ class _Comparison:
         """Score a batch of pictures of one size by both."""
         scorer, profile = self.subject.scorer, self.subject.profile
         batch = batch_of(pictures)
-        [(_, scores)] = scorer.scores([batch])
-        scores.require_finite()
+        logits = self._logits(pictures)
         if profile == "picture":
             given = np.stack([one.whole for one in pictures])
         else:
@@ -115,7 +115,7 @@ class _Comparison:
                 f"{self.name}: its runtime cannot score {pictures[0].key} in a batch of "
                 f"{batch_size} ({reason})"
             ) from error
-        expected = Softmax(scores.logits, scorer.temperature)[:]
+        expected = Softmax(logits, scorer.temperature)[:]
         if found.shape != expected.shape:
             raise ExportError(
                 f"{self.name}: gives {list(found.shape)} for a batch of {batch_size}, where "
@@ -124,7 +124,7 @@ class _Comparison:
         if profile == "tensor":
             found = Softmax(found.astype(np.float32), scorer.temperature)[:]
         rows = np.arange(len(found))
-        top, own = found.argmax(axis=1), scores.logits.argmax(axis=1)
+        top, own = found.argmax(axis=1), logits.argmax(axis=1)
         self.answers.append(
             _Answers(
                 batch_size=batch_size,
@@ -137,6 +137,15 @@ class _Comparison:
                 tops=np.stack([top, own], axis=1),
             )
         )
+
+    def _logits(self, pictures: list[Seen]) -> np.ndarray:
+        """The checkpoint's own, float32 [B, C]; a picture is scored once for all formats."""
+        known = self.known
+        if new := [one for one in pictures if (one.key, one.size) not in known]:
+            [(_, scores)] = self.subject.scorer.scores([batch_of(new)])
+            scores.require_finite()
+            known.update(zip(((one.key, one.size) for one in new), scores.logits, strict=True))
+        return np.stack([known[one.key, one.size] for one in pictures])
 
     def proof(self, pictures: ProofPictures, count: int) -> RuntimeProof:
         """What all batches come to. Raises ExportError for a mismatch."""
