@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
 import json
+import os
 import re
 import resource
 import shutil
@@ -445,7 +447,11 @@ def largest_file(size):
 
 
 @pytest.mark.parametrize(
-    "name", ["safetensors", *(pytest.param(n, marks=pytest.mark.slow) for n in TARGETS)]
+    "name",
+    [
+        "safetensors",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in TARGETS if n != "safetensors"),
+    ],
 )
 def test_a_disk_that_takes_no_more_is_one_line(export, name):
     """Whatever library writes the file."""
@@ -455,3 +461,15 @@ def test_a_disk_that_takes_no_more_is_one_line(export, name):
     [line] = done.error_lines
     assert line.startswith(f"imgcls: deploy/{name}: cannot be written: the file is larger")
     assert [p.name for p in Path("deploy").iterdir()] == [f".{name}.lock"]
+
+
+def test_a_folder_that_may_not_be_written_is_a_request_for_another(export, monkeypatch):
+    """As of a run on a read-only disk; nothing was started."""
+
+    def refuse(_staged, final):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(final))
+
+    monkeypatch.setattr(job.StagedFolders, "stage", refuse)
+    done = export("--format", "safetensors")
+    assert done.code == 2
+    assert "the disk is read-only; name another folder with --output" in done.error_lines[0]

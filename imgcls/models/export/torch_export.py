@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,10 @@ def write_torch_export(
     }
     with torch.no_grad():
         program = torch.export.export(module, (example,), dynamic_shapes=(dimensions,))
-    torch.export.save(program, path, extra_files={_METADATA: json.dumps(dict(metadata))})
+    # a file that torch writes by itself, and that does not fit, ends the process without a word
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={_METADATA: json.dumps(dict(metadata))})
+    path.write_bytes(content.getbuffer())
 
 
 def open_torch_export(path: Path) -> Callable[[np.ndarray], np.ndarray]:
