@@ -10,14 +10,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import OFFLINE, save_crops, tiny_config
+from killing import differences, remains
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tracked import history_of, mlflow_run, trackio_rows, wandb_history
 
 import imgcls
 from imgcls.cli.boundary import run
-from imgcls.engine.training.events import TrackerFailed
+from imgcls.engine.training.events import EpochDone, TrackerFailed
+from imgcls.engine.training.interrupt import StopRequest
+from imgcls.errors import InterruptedRunError
 from imgcls.jobs.train.epochs import find_resumable
+from imgcls.jobs.train.train import train
 from imgcls.output.trackers import process
-from imgcls.output.trackers.tensorboard import read_scalars
+from imgcls.output.trackers.tensorboard import TensorBoard, read_scalars
+from imgcls.output.trackers.tracker import TrackedFold
 from imgcls.storage.runs import is_finished
 from imgcls.storage.tracked import read_tracked, write_tracked
 
@@ -96,8 +102,6 @@ def test_a_tracked_run_says_what_it_is_and_how_it_scored(tracked):
 
 def test_tensorboard_shows_the_plots_and_options(tracked):
     """As images, text and the columns of its table of runs."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     events = EventAccumulator(str(tracked / "outputs/one/fold_0/tensorboard"))
     events.Reload()
     tags = events.Tags()
@@ -128,7 +132,7 @@ def fake_mlflow(folder, body):
 
 # each fails in its own way: at once, in the middle, never answering, taking its process with it
 FAULTS = {
-    "raises": ("raise RuntimeError('no\\nserver')", "no server"),
+    "raises": ("raise RuntimeError('no server\\nat http://me:secret@x')", "http://me:***@x"),
     "hangs": ("import time; time.sleep(600)", "no answer for"),
     "dies": ("import os; os._exit(3)", "its process ended"),
     "prompts": ("print('who?'); input()", "EOF"),
@@ -193,6 +197,8 @@ def test_a_missing_package_is_a_wrong_request(command, photos, monkeypatch):
 @pytest.mark.slow
 def test_wandb_offline_and_trackio_hold_history_csv(tmp_path, photos, monkeypatch):
     """Without a login, a question or a network; one run of each, across a resumption."""
+    pytest.importorskip("wandb")
+    pytest.importorskip("trackio")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
@@ -222,3 +228,80 @@ def test_wandb_offline_and_trackio_hold_history_csv(tmp_path, photos, monkeypatc
     for row in epochs:
         assert {name: row[name] for name in by_epoch[row["epoch"]]} == by_epoch[row["epoch"]]
     assert any("evaluate/val/confusion_matrix._type" in row for row in logged)
+
+
+def test_tensorboard_forgets_what_was_trained_again(tmp_path):
+    """Behind a damaged checkpoint: the steps beyond the one that is gone on from are purged."""
+    fold = TrackedFold(
+        key="k", name="one", group="g", folder=str(tmp_path), epoch=0, hyperparameters={"a": 1},
+        tags={},
+    )  # fmt: skip
+    first = TensorBoard(fold)
+    first.log([{"epoch": n, "val_loss": n / 3} for n in (1, 2, 3)])
+    first.end("stopped")
+    again = TensorBoard(replace(fold, epoch=2))
+    again.log([{"epoch": 2, "val_loss": 2 / 3}, {"epoch": 3, "val_loss": 0.5}])
+    again.end("finished")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("val_loss")]
+    assert found == [(1, np.float32(1 / 3)), (2, np.float32(2 / 3)), (3, 0.5)]
+
+
+@pytest.mark.slow
+def test_a_stop_is_told_and_the_same_tracked_run_goes_on(tmp_path, photos, monkeypatch):
+    """As a signal's: KILLED in MLflow until it is finished; and logging changes no bit."""
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config(
+        photos, runtime={"output": "outputs", "log": ["mlflow"]}, data={"preflight": False}
+    )
+    stop = StopRequest()
+
+    def stop_behind_the_first(event):
+        if isinstance(event, EpochDone):
+            stop.reason = "by the test"
+
+    with pytest.raises(InterruptedRunError):
+        train(config, (stop_behind_the_first,), stop=stop)
+    _, stopped, metrics = mlflow_run(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert stopped.info.status == "KILLED"
+    assert [step for step, _ in metrics["val_loss"]] == [1]
+    resumed = imgcls.resume(output="outputs", progress=False)
+    _, finished, metrics = mlflow_run(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert finished.info.status == "FINISHED"
+    assert finished.info.run_id == stopped.info.run_id
+    assert sorted(metrics["val_loss"]) == sorted(history_of(resumed.run)["val_loss"].items())
+    plain = config.model_copy(update={"runtime": config.runtime.model_copy(update={"log": "none"})})
+    assert differences(remains(imgcls.train(plain).run), remains(resumed.run)) == []
+
+
+@pytest.mark.slow
+def test_each_fold_and_each_trial_is_a_tracked_run(tmp_path, photos):
+    """Folds in the group of their run, trials in that of their search; with an own key each."""
+    run_in(tmp_path, "train", photos, *OPTIONS, "--log", "tensorboard", "--folds", "2",
+           "--experiment", "two")  # fmt: skip
+    run_in(tmp_path, "tune", photos, *OPTIONS, "--log", "tensorboard", "--trials", "2",
+           "--experiment", "search")  # fmt: skip
+    folds = [tmp_path / "outputs" / "two" / f"fold_{n}" for n in (0, 1)]
+    trials = sorted((tmp_path / "outputs" / "search").glob("trial-*/fold_0"))
+    assert len(trials) == 2
+    for fold in (*folds, *trials):
+        scalars = read_scalars(fold / "tensorboard")
+        number = int(fold.name[-1])
+        losses = history_of(fold.parent, number)["val_loss"]
+        assert scalars["val_loss"] == {n: np.float32(value) for n, value in losses.items()}
+        assert "evaluate/val/accuracy" in scalars
+        assert not read_tracked(fold).open
+    assert len({read_tracked(fold).key for fold in (*folds, *trials)}) == 4
+
+
+@pytest.mark.slow
+def test_a_run_can_go_on_without_its_trackers_or_with_new_ones(tmp_path, photos):
+    """`resume --log`: none leaves them as they are; a new one gets the earlier epochs too."""
+    run_in(tmp_path, "train", photos, *OPTIONS, "--experiment", "one")
+    run, events = tmp_path / "outputs" / "one", tmp_path / "outputs/one/fold_0/tensorboard"
+    run_in(tmp_path, "resume", run, "--epochs", "3", "--log", "tensorboard")
+    assert set(read_scalars(events)["val_loss"]) == {1, 2, 3}
+    run_in(tmp_path, "resume", run, "--epochs", "4", "--log", "none")
+    assert set(read_scalars(events)["val_loss"]) == {1, 2, 3}
+    assert is_finished(run)

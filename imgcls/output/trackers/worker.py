@@ -18,6 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from imgcls.config.tune import without_password
 from imgcls.output.trackers.tracker import EvaluationRecord, TrackedFold, Tracker, open_tracker
 
 _TRAINING_WAITS_S, _OTHERS_WAIT_S, _POLL_S = 120.0, 5.0, 0.5
@@ -89,7 +90,7 @@ def main() -> None:
             answer = worker.answer(json.loads(line))
         except Exception as error:  # noqa: BLE001  trackers raise anything
             reason = " ".join(str(error).split()) or type(error).__name__
-            answer = {"error": reason[:300]}
+            answer = {"error": without_password(reason)[:300]}
         try:
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
