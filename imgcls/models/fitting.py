@@ -78,7 +78,7 @@ def fit(file: Path, trained: Trained, name: str, img_size: int | None) -> Fitted
     native_img_size(name)  # says what is near to a name that timm has not
     skeleton = _skeleton(name)
     own, classifier = _shapes(skeleton), classifier_names(skeleton)
-    wrapped = _is_wrapped(trained.weights)
+    wrapped = _is_wrapped(trained.weights, own)
     weights = _renamed(file, trained.weights, own, classifier, wrapped=wrapped)
     head = weights.get(f"{classifier[0]}.weight")
     if head is None:
@@ -96,7 +96,7 @@ def fit(file: Path, trained: Trained, name: str, img_size: int | None) -> Fitted
     weights = _checked(file, trained, weights, model, name)
     raw = None
     if trained.raw is not None:
-        raw = _renamed(file, trained.raw, own, classifier, wrapped=_is_wrapped(trained.raw))
+        raw = _renamed(file, trained.raw, own, classifier, wrapped=_is_wrapped(trained.raw, own))
         raw = _checked(file, trained, raw, model, name)
     model.load_state_dict(weights)
     model.eval()
@@ -123,8 +123,14 @@ def _shapes(model: nn.Module) -> dict[str, list[int]]:
     return {key: list(value.shape) for key, value in model.state_dict().items()}
 
 
-def _is_wrapped(weights: Tensors) -> bool:
-    return any(f".{key}".find(f".{_BACKBONE}") >= 0 for key in weights)
+def _is_wrapped(weights: Tensors, own: Iterable[str]) -> bool:
+    """True where the model stands inside another one, as its backbone."""
+    # a hybrid ViT has a backbone inside, which is none around it
+    first = next(iter(own))
+    ends = [f".{key}" for key in weights]
+    if any(end.endswith(f".{first}") for end in ends):
+        return any(end.endswith(f".{_BACKBONE}{first}") for end in ends)
+    return any(f".{_BACKBONE}" in end for end in ends)
 
 
 def _renamed(

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
+import numpy as np
 import pytest
 import timm
 import torch
 from conftest import save_crops
-from earlier_files import CLASSES, Training, adamw, save_earlier, trained
+from earlier_files import CLASSES, Training, Wrapped, adamw, of_timm, save_earlier, trained
+from faults import STOP
+from timm.optim import param_groups_weight_decay
 
 from imgcls.config.import_ import ImportConfig
 from imgcls.engine.checkpoint.folder import read_checkpoint, read_state
 from imgcls.jobs.import_.import_ import import_checkpoint
+from imgcls.jobs.import_.order import in_another_order
+from imgcls.jobs.import_.source import read_source
+from imgcls.metrics.predictions import Predictions
 from imgcls.storage.pointers import find_checkpoint
+from imgcls.storage.runs import read_run_config
 from imgcls.storage.tables import read_csv
 
 
@@ -77,15 +85,13 @@ def test_a_second_import_writes_over_nothing(tmp_path, classes):
     assert sorted(p.name for p in first.parent.iterdir()) == [first.name, second.name]
 
 
-def test_it_is_evaluated_and_classified_with(command, tmp_path, classes, photos):
+def test_it_is_evaluated(command, tmp_path, classes, photos):
     """As any other checkpoint."""
     save_earlier(tmp_path / "old.pt")
     folder = imported(tmp_path / "old.pt", classes).checkpoint
     done = command("evaluate", folder, "--data", photos, "--workers", "0", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["metrics"]["accuracy"] is not None
-    done = command("predict", photos / "china", "--checkpoint", folder, "--workers", "0", "--json")
-    assert done.code == 0, done.err
 
 
 OPTIMIZERS = {
@@ -106,7 +112,6 @@ def test_a_run_steps_on_as_the_old_training_would(tmp_path, classes, photos, kin
     from imgcls.jobs.plan.plan import make_plan
     from imgcls.jobs.train.assemble import assemble
     from imgcls.jobs.train.restore import restore
-    from imgcls.storage.runs import read_run_config
     from imgcls.storage.splits import read_splits
 
     training = save_earlier(tmp_path / "old.pt", trained(OPTIMIZERS[kind]))
@@ -175,3 +180,180 @@ def test_outputs_in_another_order_meet_the_right_classes(tmp_path, photos):
     [bias] = [m["exp_avg"] for m in moments if m["exp_avg"].shape == (3,)]
     theirs = training.optimizer.state[training.model.classifier[1].bias]["exp_avg"]
     assert torch.equal(bias, theirs[[1, 2, 0]])
+
+
+def test_a_run_of_timms_goes_on_with_its_average(tmp_path, classes, photos):
+    """The average is evaluated, the trained weights go on; timm's own groups find their layers."""
+    torch.manual_seed(4)
+    model = timm.create_model("test_resnet", num_classes=3)
+    groups = param_groups_weight_decay(model, weight_decay=0.05)
+    training = Training(model, torch.optim.AdamW(groups, lr=2e-3), None)
+    training.step(0)
+    for group in training.optimizer.param_groups:
+        group["initial_lr"] = 4e-3
+    average = timm.create_model("test_resnet", num_classes=3)
+    content = of_timm(
+        model, training.optimizer, img_size=32, epochs=9, sched="cosine", warmup_epochs=2,
+        min_lr=1e-5, model_ema_decay=0.99,
+    )  # fmt: skip
+    torch.save({**content, "state_dict_ema": average.state_dict()}, tmp_path / "last.pth.tar")
+    report = imported(
+        tmp_path / "last.pth.tar", classes, model=None, img_size=None, data=str(photos),
+        workers=0, device="cpu",
+    )  # fmt: skip
+    assert (report.epoch, report.epochs) == (5, 9), report.notes
+    config = read_run_config(report.run)
+    optim = config.optim
+    assert (optim.sched, optim.lr, optim.min_lr, optim.warmup_epochs) == ("cosine", 4e-3, 1e-5, 2)
+    assert (optim.model_ema, optim.model_ema_decay, config.model.img_size) == (True, 0.99, 32)
+    with torch.no_grad():
+        assert torch.equal(logits(report.checkpoint, images()), average.eval()(images()))
+    saved = read_state(read_checkpoint(find_checkpoint(report.run), to_resume=True))
+    assert torch.equal(saved["model"]["fc.weight"], model.fc.weight)
+    kept, theirs = (
+        saved["optimizer"]["optimizer"]["state"],
+        training.optimizer.state_dict()["state"],
+    )
+    assert len(kept) == len(theirs)
+    for number, moments in theirs.items():
+        assert torch.equal(kept[number]["exp_avg"], moments["exp_avg"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("none", "holds no state of an optimizer"),
+        ("frozen", "its optimizer has 2 parameters, the model 47"),
+        ("input", "its input is not the model's own"),
+        ("at 0", "had come to a rate of 0; say by --lr"),
+    ],
+)
+def test_what_cannot_go_on_is_told_and_evaluated_all_the_same(
+    command, tmp_path, classes, photos, kind, words
+):
+    """No optimizer is begun anew in silence."""
+    training = trained(
+        (lambda m: torch.optim.AdamW(m.classifier.parameters())) if kind == "frozen" else adamw,
+        t_max=None,
+    )
+    content = training.content(3)
+    if kind == "none":
+        del content["optimizer_state_dict"]
+    if kind == "at 0":
+        content["optimizer_state_dict"]["param_groups"][0]["lr"] = 0.0
+    torch.save(content, tmp_path / "old.pt")
+    options = {"mean": (0.1, 0.1, 0.1)} if kind == "input" else {}
+    report = imported(
+        tmp_path / "old.pt", classes, data=str(photos), workers=0, device="cpu", **options
+    )
+    [told] = [note for note in report.notes if note.startswith("it cannot be resumed: ")]
+    assert words in told
+    assert report.epochs is None
+    assert report.validation["val_accuracy"] is not None
+    done = command("resume", "--output", tmp_path / "out")
+    assert "no run is unfinished" in done.out
+
+
+def test_another_order_of_names_is_told_with_the_one_that_fits(tmp_path, photos):
+    """By the answers to the val pictures, whose truth the data know."""
+    found = Predictions(
+        keys=tuple(map(str, range(30))),
+        logits=np.eye(3, dtype=np.float32)[np.arange(30) % 3] * 9,
+        labels=(np.arange(30) + 1) % 3,
+    )
+    save_earlier(tmp_path / "old.pt")
+    (tmp_path / "classes.json").write_text(json.dumps(CLASSES))
+    config = ImportConfig(
+        file=tmp_path / "old.pt", classes=tmp_path / "classes.json", model="test_resnet"
+    )
+    told = in_another_order(found, read_source(config))
+    assert "accuracy 0.0% on 30 val pictures is no better than naming the largest class" in told[0]
+    assert "would be 100.0%: what is called 'china' looks like 'flower'" in told[1]
+    right = Predictions(found.keys, found.logits, np.arange(30) % 3)
+    assert in_another_order(right, read_source(config)) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["china", "flower", "rose"], "photos has a class the model does not know: 'violet'"),
+        (["china", "flower", "Violet"], "photos has a class the model does not know: 'violet'"),
+    ],
+)
+def test_data_of_other_classes_make_no_run(command, tmp_path, photos, names, words):
+    """The model's classes and the data's are the same, by name."""
+    save_earlier(tmp_path / "old.pt")
+    (tmp_path / "classes.json").write_text(json.dumps(names))
+    done = command("import", "old.pt", "--model", "test_resnet", "--classes", "classes.json",
+                   "--data", photos, "--img-size", "32", "--workers", "0")  # fmt: skip
+    assert done.code == 2
+    [line] = done.error_lines
+    assert words in line
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_model_of_more_classes_than_the_data_makes_no_run(command, tmp_path, photos):
+    """What is left to do is said."""
+    torch.save({"model_state_dict": Wrapped(classes=4).state_dict()}, tmp_path / "old.pt")
+    (tmp_path / "classes.txt").write_text("\n".join([*CLASSES, "rose"]))
+    done = command("import", "old.pt", "--model", "test_resnet", "--classes", "classes.txt",
+                   "--data", photos, "--img-size", "32", "--workers", "0")  # fmt: skip
+    assert done.code == 2
+    assert "has no pictures of: 'rose'; a run needs the same classes" in done.error_lines[0]
+
+
+def test_what_the_weights_began_with_is_not_known(tmp_path, classes):
+    """timm's licence of its own weights says nothing of these."""
+    save_earlier(tmp_path / "old.pt")
+    folder = imported(tmp_path / "old.pt", classes).checkpoint
+    checkpoint = read_checkpoint(folder)
+    assert checkpoint.sidecar.began_with(checkpoint.card).kind == "unknown"
+    assert not {"license", "tag"} & checkpoint.card["pretrained_cfg"].keys()
+
+
+def test_the_input_is_as_it_is_told(tmp_path, classes):
+    """What is not said is the model's own."""
+    save_earlier(tmp_path / "old.pt")
+    report = imported(
+        tmp_path / "old.pt", classes, mean=(0.1, 0.2, 0.3), resize_mode="squash", crop_pct=None
+    )
+    card = read_checkpoint(report.checkpoint).card["pretrained_cfg"]
+    assert card["mean"] == [0.1, 0.2, 0.3]
+    assert card["std"] == list(timm.create_model("test_resnet").pretrained_cfg["std"])
+    assert (card["crop_mode"], card["crop_pct"], card["input_size"]) == ("squash", 1.0, [3, 32, 32])
+
+
+def test_a_command_that_wants_a_checkpoint_names_the_way(command, tmp_path):
+    """To a file that is none."""
+    save_earlier(tmp_path / "old.pt")
+    done = command("evaluate", "old.pt", "--data", "digits")
+    assert done.code == 2
+    assert "by `imgcls import old.pt`" in done.error_lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [STOP, "ENOSPC"])
+@pytest.mark.parametrize("with_data", [False, True], ids=["checkpoint", "run"])
+def test_a_fault_at_any_moment_leaves_all_or_nothing(
+    tmp_path, classes, photos, injector, fault, with_data
+):
+    """A power cut or a full disk at each change of the folder: no part of a result is there."""
+    save_earlier(tmp_path / "old.pt")
+    options = {"data": str(photos), "workers": 0, "device": "cpu"} if with_data else {}
+
+    def job():
+        imported(tmp_path / "old.pt", classes, experiment="it", **options)
+
+    count = len(injector.count(tmp_path / "out", job))
+    assert count > 5
+    for number in range(1, count + 1, 3 if with_data else 1):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        injector.fail(tmp_path / "out", number, fault, job)
+        there = [p for p in tmp_path.glob("out/*") if not p.name.startswith(".tmp-")]
+        for folder in there:
+            assert folder.name == "it"
+            read_state(read_checkpoint(find_checkpoint(folder), to_resume=True)) if with_data else (
+                read_checkpoint(folder)
+            )
+        if fault != STOP:
+            assert list(tmp_path.glob("out/.tmp-*")) == []

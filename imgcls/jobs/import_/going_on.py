@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from imgcls.config.import_ import ImportConfig
@@ -78,9 +78,11 @@ def _going_on(config: ImportConfig, source: Source) -> GoingOn:
         raise UnmatchedError("the file does not say how many epochs are behind it")
     if not source.own_input:
         raise UnmatchedError("its input is not the model's own, which is the one that train takes")
-    schedule, note = schedule_of(trained.scheduler, optimizer, trained.epochs)
-    if config.sched is not None:
-        # behind a warm-up of the old training there is none to come
+    if config.lr is not None:
+        optimizer = replace(optimizer, lr=config.lr, peak_lr=config.lr)
+    if config.sched is None:
+        schedule, note = schedule_of(trained.scheduler, optimizer, trained.settings, trained.epochs)
+    else:  # behind the warm-up of the old training there is none to come
         schedule = {"sched": config.sched, "lr": optimizer.peak_lr, "warmup_epochs": 0}
         note = f"{config.sched} from {optimizer.peak_lr:.3g}, as given"
     if config.lr is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,15 @@ _MOMENTS = {
 
 class UnmatchedError(Exception):
     """Why a training cannot go on, in words that follow "it cannot be resumed: "."""
+
+
+@contextlib.contextmanager
+def as_torch_writes_it() -> Iterator[None]:
+    """A block that reads a state of another hand; what is not as torch writes it is unmatched."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        raise UnmatchedError("its optimizer's state is not as torch writes it") from error
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class Optimizer:
         return {"opt": self.opt, "weight_decay": self.weight_decay, "momentum": self.momentum}
 
 
+@as_torch_writes_it()
 def recognise(state: Mapping[str, Any] | None, said: str | None) -> Optimizer:
     """The optimizer that a state dict is of; said: its name, as far as it is known.
 
@@ -68,15 +80,15 @@ def recognise(state: Mapping[str, Any] | None, said: str | None) -> Optimizer:
     if not kept <= _MOMENTS[family]:
         other = ", ".join(sorted(map(str, kept - _MOMENTS[family])))
         raise UnmatchedError(f"its {opt} keeps more than torch's ({other})")
-    rates = {(group["lr"], group.get("initial_lr", group["lr"])) for group in groups}
+    rates = {(float(g["lr"]), float(g.get("initial_lr", g["lr"]))) for g in groups}
     if len(rates) > 1:
-        told = ", ".join(f"{lr:.3g}" for lr in sorted({float(lr) for lr, _ in rates}))
+        told = ", ".join(f"{lr:.3g}" for lr in sorted({lr for lr, _ in rates}))
         raise UnmatchedError(f"its layers have learning rates of their own ({told})")
     [(lr, peak)] = rates
     return Optimizer(
         opt=opt,
-        lr=float(lr),
-        peak_lr=float(peak),
+        lr=lr,
+        peak_lr=peak,
         weight_decay=max(float(group["weight_decay"]) for group in groups),
         momentum=float(groups[0].get("momentum", 0.9)),
         note=note,
@@ -114,6 +126,7 @@ def _adam_or_adamw(group: Mapping[str, Any], said: str | None) -> tuple[str, str
     return "adamw", "its state may be Adam's or AdamW's and is taken for AdamW's; else --opt adam"
 
 
+@as_torch_writes_it()
 def carried_over(
     state: Mapping[str, Any],
     optimizer: torch.optim.Optimizer,
@@ -134,7 +147,9 @@ def carried_over(
     name_of = {id(parameter): name for name, parameter in named.items()}
     own = [[name_of[id(p)] for p in group["params"]] for group in optimizer.param_groups]
     numbers = [number for group in groups for number in group["params"]]
-    if len(numbers) != len(order) or numbers != list(range(len(numbers))):
+    if numbers != list(range(len(numbers))):
+        raise UnmatchedError("its optimizer's state is not as torch writes it")
+    if len(numbers) != len(order):
         raise UnmatchedError(
             f"its optimizer has {len(numbers)} parameters, the model {len(order)}: the others were "
             "not trained"
@@ -230,5 +245,8 @@ def _hyperparameters(
             raise UnmatchedError(
                 f"its layers have a {key} of their own, grouped otherwise than here"
             )
+        numbers = values[0] if isinstance(values[0], tuple) else (values[0],)
+        if not all(math.isfinite(number) for number in numbers):
+            raise UnmatchedError(f"its optimizer's {key} is {values[0]}")
         found[key] = values[0]
     return found

@@ -16,7 +16,7 @@ from imgcls.engine.device.batches import Normalizer
 from imgcls.engine.scoring.inference import predict
 from imgcls.errors import DataError
 from imgcls.jobs.import_.going_on import GoingOn, run_config
-from imgcls.jobs.import_.optimizer import UnmatchedError, carried_over
+from imgcls.jobs.import_.optimizer import UnmatchedError, as_torch_writes_it, carried_over
 from imgcls.jobs.import_.order import in_another_order, in_order_of, reorder
 from imgcls.jobs.import_.source import BEGAN_WITH, Source
 from imgcls.jobs.plan.plan import Plan, make_plan
@@ -125,6 +125,8 @@ def _validate(plan: Plan, source: Source) -> Predictions:
 def _train_state(plan: Plan, source: Source, row: Mapping[str, float | None]) -> dict[str, Any]:
     """The state of a training of `imgcls train` at this point. Raises UnmatchedError."""
     trained, fitted = source.trained, source.fitted
+    if fitted.from_wrapper and len(classifier_names(fitted.model)) > 1:
+        raise UnmatchedError(f"timm's {source.name} has two classifiers, the file's model one")
     assembly = assemble(plan, _FOLD, load_weights=False)
     learner = assembly.parts.learner
     learner.model.load_state_dict(fitted.raw or fitted.weights)
@@ -144,7 +146,8 @@ def _train_state(plan: Plan, source: Source, row: Mapping[str, float | None]) ->
     )
     _set_position(plan, assembly, trained.epochs or 0, row)
     if trained.scaler and learner.scaler.is_enabled():
-        learner.scaler.load_state_dict(dict(trained.scaler))
+        with as_torch_writes_it():
+            learner.scaler.load_state_dict(dict(trained.scaler))
     return assembly.parts.train_state().state_dict()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from imgcls.jobs.import_.optimizer import Optimizer
+from imgcls.jobs.import_.optimizer import Optimizer, UnmatchedError, as_torch_writes_it
 
 _EPOCHS = ("num_epochs", "epochs", "max_epochs", "n_epochs")
 # whose state has these, beside what all schedulers keep
@@ -29,15 +29,30 @@ def planned_epochs(settings: Mapping[str, Any], scheduler: Mapping[str, Any] | N
     return next((number for number in told if type(number) is int and number > 0), None)
 
 
+@as_torch_writes_it()
 def schedule_of(
-    scheduler: Mapping[str, Any] | None, optimizer: Optimizer, epochs_done: int
+    scheduler: Mapping[str, Any] | None,
+    optimizer: Optimizer,
+    settings: Mapping[str, Any],
+    epochs_done: int,
 ) -> tuple[dict[str, Any], str]:
-    """The options of `train` for the epochs to come, and what is said about them."""
+    """The options of `train` for the epochs to come, and what is said about them.
+
+    settings: what the trainer was told, timm's args. Raises UnmatchedError where it had come to a
+    rate of 0, and what comes then is not known.
+    """
+    if scheduler is None and settings.get("sched") == "cosine" and "warmup_epochs" in settings:
+        options = {
+            "sched": "cosine",
+            "lr": optimizer.peak_lr,
+            "min_lr": float(settings.get("min_lr", 0.0)),
+            "warmup_epochs": float(settings["warmup_epochs"]),
+        }
+        return options, "cosine as its args say, but set every update, not every epoch"
     scheduler = scheduler or {}
     is_cosine = {"T_max", "eta_min", "base_lrs"} <= scheduler.keys()
-    per_epoch = scheduler.get("last_epoch") == epochs_done
-    bases = scheduler.get("base_lrs")
-    if is_cosine and per_epoch and isinstance(bases, list) and len(set(bases)) == 1:
+    bases = list(scheduler.get("base_lrs") or ())
+    if is_cosine and scheduler.get("last_epoch") == epochs_done and len(set(bases)) == 1:
         options = {
             "sched": "cosine",
             "lr": float(bases[0]),
@@ -45,10 +60,15 @@ def schedule_of(
             "warmup_epochs": 0,
         }
         return options, "cosine as its CosineAnnealingLR, but set every update, not every epoch"
+    kind = next((kind for key, kind in _KINDS.items() if key in scheduler), "schedule")
+    if not optimizer.lr > 0:
+        raise UnmatchedError(
+            f"its {kind} had come to a rate of {optimizer.lr:g}; say by --lr and --sched at which "
+            "it shall go on"
+        )
     options = {"sched": "constant", "lr": optimizer.lr, "min_lr": 0.0, "warmup_epochs": 0}
     if not scheduler:
         return options, f"constant at {optimizer.lr:.3g}: the file has no schedule"
-    kind = next((kind for key, kind in _KINDS.items() if key in scheduler), "schedule")
     return options, (
         f"constant at {optimizer.lr:.3g}, the rate it had reached: its {kind} is none of train's "
         "(--sched and --lr choose another)"

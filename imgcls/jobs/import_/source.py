@@ -78,6 +78,7 @@ class Source:
             "Classes": f"{len(self.class_names)}, {where}: {shortened(self.class_names)}",
             "Input": f"{shown.input_size[-1]} pixels, {shown.crop_mode} {shown.crop_pct:g}, "
             f"{shown.interpolation}, mean {mean}, std {std}: {self.input_from}",
+            "Licence": "not told by the file; its training may have begun with published weights",
             "Epoch": "not told by the file" if trained.epochs is None else str(trained.epochs),
             **(
                 {"Metrics": ", ".join(f"{n} {v:.4g}" for n, v in list(trained.metrics.items())[:4])}
