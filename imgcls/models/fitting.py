@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from imgcls.models.build import (
     native_img_size,
     pretrained_cfg_of,
 )
+from imgcls.models.catalog.build import skeleton
 from imgcls.models.catalog.read import load_catalog
 from imgcls.models.layouts import Trained, check_layers
 
@@ -76,15 +76,15 @@ def fit(file: Path, trained: Trained, name: str, img_size: int | None) -> Fitted
     Raises ModelError for a file of another architecture, by its first tensor.
     """
     native_img_size(name)  # says what is near to a name that timm has not
-    skeleton = _skeleton(name)
-    own, classifier = _shapes(skeleton), classifier_names(skeleton)
+    bones = skeleton(name)
+    own, classifier = _shapes(bones), classifier_names(bones)
     wrapped = _is_wrapped(trained.weights, own)
     weights = _renamed(file, trained.weights, own, classifier, wrapped=wrapped)
     head = weights.get(f"{classifier[0]}.weight")
     if head is None:
         check_layers(file, list(trained.weights))
         raise ModelError(_without_classifier(file, name, classifier[0], weights, own))
-    in_chans = _channels(skeleton, weights)
+    in_chans = _channels(bones, weights)
     config = ModelConfig(
         name=name,
         pretrained=False,
@@ -105,18 +105,6 @@ def fit(file: Path, trained: Trained, name: str, img_size: int | None) -> Fitted
     named = dict(model.named_parameters())
     parameters = tuple(key for key in (raw or weights) if key in named)
     return Fitted(model, config, weights, raw, parameters, wrapped)
-
-
-def _skeleton(name: str) -> nn.Module:
-    """The architecture without any memory for its weights, where it can be built so."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with torch.device("meta"):
-                model: nn.Module = timm.create_model(name, pretrained=False)
-        except (NotImplementedError, RuntimeError):  # its constructor reads a tensor's values
-            model = timm.create_model(name, pretrained=False)
-    return model
 
 
 def _shapes(model: nn.Module) -> dict[str, list[int]]:
@@ -178,9 +166,9 @@ def _prefix(weights: Tensors, inner: str, wanted: list[str]) -> str:
     return ""
 
 
-def _channels(skeleton: nn.Module, weights: Tensors) -> int:
+def _channels(bones: nn.Module, weights: Tensors) -> int:
     """The channels of the input, by the first layer's weights."""
-    first = pretrained_cfg_of(skeleton).get("first_conv")
+    first = pretrained_cfg_of(bones).get("first_conv")
     first = first[0] if isinstance(first, (list, tuple)) else first
     layer = weights.get(f"{first}.weight")
     is_conv = layer is not None and layer.ndim == 4  # noqa: PLR2004  C, I, H, W
@@ -261,7 +249,7 @@ def _other_models(weights: Tensors, name: str) -> str:
     fitting = [
         other
         for other in near[:_MOST_TRIED]
-        if backbone.items() <= _shapes(_skeleton(other)).items()
+        if backbone.items() <= _shapes(skeleton(other)).items()
     ]
     return (
         f"; its layers fit --model {' or '.join(fitting[:_MOST_NAMED])}"

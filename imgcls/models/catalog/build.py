@@ -18,6 +18,7 @@ from typing import Any
 import timm
 import torch
 from timm.models import get_pretrained_cfg
+from torch import nn
 
 from imgcls.models.catalog.read import SHIPPED
 
@@ -48,14 +49,19 @@ def build_catalog(known: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 def count_parameters(name: str) -> int:
     """The number of parameters with timm's own classifier."""
+    return sum(parameter.numel() for parameter in skeleton(name).parameters())
+
+
+def skeleton(name: str) -> nn.Module:
+    """The architecture without any memory for its weights, where it can be built so."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with torch.device("meta"):
-                model = timm.create_model(name, pretrained=False)
+                model: nn.Module = timm.create_model(name, pretrained=False)
         except (NotImplementedError, RuntimeError):  # its constructor reads a tensor's values
             model = timm.create_model(name, pretrained=False)
-    return sum(parameter.numel() for parameter in model.parameters())
+    return model
 
 
 def write_catalog(file: Path, content: Mapping[str, Any]) -> None:
