@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -14,11 +15,12 @@ from imgcls.models.export.profiles import Exportable
 
 # what writing takes
 WRITERS = ("onnx", "onnxscript")
-# what torch's exporter writes by itself; a later one is converted to afterwards, and an earlier one
-# too, without need: ONNX Runtime reads this one since 1.14, of early 2023
+# what torch's exporter is written in: any other is converted to afterwards. ONNX Runtime reads it
+# since 1.14, of early 2023
 OPSET = 18
-# of a protobuf, which is in one piece; what is above lies beside it
-_LARGEST_BYTES = 2**31 - 2**24
+# below the 2 GB that one file of a protobuf may have
+_LARGEST_BYTES = 3 * 2**29
+_PROGRAMS: WeakKeyDictionary[Exportable, Any] = WeakKeyDictionary()
 
 
 def to_onnx(model: nn.Module, images: torch.Tensor) -> bytes:
@@ -32,18 +34,15 @@ def write_onnx(
 ) -> None:
     """Write the module for inputs of any of its free sizes; metadata becomes metadata_props.
 
-    Of more than 2 GB the weights lie beside it, in the file of its name and `.data`.
+    Of more than 1.5 GB the weights lie beside it, in the file of its name and `.data`.
     """
-    program = _program(
-        module,
-        example,
-        input_names=[module.input_name],
-        output_names=[module.output_name],
-        dynamic_shapes=(dict(module.free),),
-    )
-    program.model.metadata_props.update(metadata)
-    large = sum(p.numel() * p.element_size() for p in module.state_dict().values())
-    program.save(path, external_data=large > _LARGEST_BYTES)
+    program = _program_of(module, example)
+    props = program.model.metadata_props
+    props.clear()
+    props.update(metadata)
+    values = program.model.graph.initializers.values()
+    large = sum(value.const_value.nbytes for value in values) > _LARGEST_BYTES
+    program.save(path, external_data=large)
 
 
 def open_onnx(path: Path, *, spins: bool = True) -> Callable[[np.ndarray], np.ndarray]:
@@ -71,3 +70,20 @@ def _program(model: nn.Module, example: torch.Tensor, **options: Any) -> Any:
         return torch.onnx.export(
             model, (example,), dynamo=True, verbose=False, opset_version=OPSET, **options
         )
+
+
+def _program_of(module: Exportable, example: torch.Tensor) -> Any:
+    """The module's program, traced once for all formats that are made of it."""
+    if module not in _PROGRAMS:
+        program = _program(
+            module,
+            example,
+            input_names=[module.input_name],
+            output_names=[module.output_name],
+            dynamic_shapes=(dict(module.free),),
+        )
+        for node in program.model.graph:
+            # where on this machine the code of each lies
+            node.metadata_props.clear()
+        _PROGRAMS[module] = program
+    return _PROGRAMS[module]

@@ -24,6 +24,9 @@ def write_torch_export(
     }
     with torch.no_grad():
         program = torch.export.export(module, (example,), dynamic_shapes=(dimensions,))
+    for node in program.graph.nodes:
+        # where on this machine the code of each lies
+        node.meta.pop("stack_trace", None)
     # a file that torch writes by itself, and that does not fit, ends the process without a word
     content = io.BytesIO()
     torch.export.save(program, content, extra_files={_METADATA: json.dumps(dict(metadata))})
