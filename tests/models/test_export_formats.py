@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
@@ -9,6 +12,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
+import imgcls
 from imgcls.data.pixels.transforms import EvalTransform
 from imgcls.errors import ModelError
 from imgcls.models.card import Preprocessing, preprocessing_of
@@ -69,31 +73,57 @@ def test_of_a_very_long_picture_a_row_is_left():
     assert (found[0] == EvalTransform(own)(image)).all()
 
 
-def each_quick_or_slow():
-    for file_format in FORMATS:
-        for name in ("test_resnet", "test_vit"):
+TOLD = {
+    "classes": '["a", "é"]',
+    "note": 'one "line"\nand another',
+    "Image.BitmapPixelFormat": "Rgb8",
+}
+QUICK = ("onnx", "openvino")
+
+
+def formats(*, quick):
+    return [pytest.param(kind, marks=() if kind in quick else pytest.mark.slow) for kind in FORMATS]
+
+
+def each_model():
+    for kind in FORMATS:
+        for name in ("test_vit", "test_resnet"):
             for profile in ("picture", "tensor"):
-                quick = (file_format, name, profile) == ("onnx", "test_vit", "picture")
-                marks = () if quick else pytest.mark.slow
-                yield pytest.param(file_format, name, profile, marks=marks)
+                quick = kind in QUICK and (name, profile) == ("test_vit", "picture")
+                yield pytest.param(kind, name, profile, marks=() if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("file_format", "name", "profile"), [*each_quick_or_slow()])
-def test_a_file_gives_what_the_model_gives(file_format, name, profile, tmp_path):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A model behind a profile, and its file in a format: each is made once."""
+    modules, files = {}, {}
+
+    def write(kind, name="test_vit", profile="picture"):
+        if (name, profile) not in modules:
+            model = sharp(name)
+            own = preprocessing_of(model, "crop")
+            modules[name, profile] = exportable(model, own, profile, 1.5), example_of(profile, own)
+        module, example = modules[name, profile]
+        if (kind, name, profile) not in files:
+            file = tmp_path_factory.mktemp(kind) / f"model{FORMATS[kind].suffix}"
+            FORMATS[kind].write(module, example, file, TOLD)
+            files[kind, name, profile] = file
+        return module, example, files[kind, name, profile]
+
+    return write
+
+
+@pytest.mark.parametrize(("kind", "name", "profile"), [*each_model()])
+def test_a_file_gives_what_the_model_gives(kind, name, profile, written):
     """For batches and pictures of other sizes than the exporter saw."""
-    model = sharp(name)
-    own = preprocessing_of(model, "crop")
-    module = exportable(model, own, profile, 1.5)
-    kind = FORMATS[file_format]
-    file = tmp_path / f"model{kind.suffix}"
-    kind.write(module, example_of(profile, own), file, {"classes": "[]"})
-    run = kind.open(file)
+    module, example, file = written(kind, name, profile)
+    run = FORMATS[kind].open(file)
     for batch, height, width in [(1, 1, 40), (3, 170, 200), (8, 20, 20)]:
         if profile == "picture":
             one = np.array(picture(width, height))
             images = torch.from_numpy(np.stack([one, *[one[::-1, ::-1]] * (batch - 1)]))
         else:
-            images = torch.randn(batch, *own.input_size)
+            images = torch.randn(batch, *example.shape[1:])
         with torch.no_grad():
             want = module(images)
         found = torch.from_numpy(run(images.numpy()))
@@ -101,8 +131,66 @@ def test_a_file_gives_what_the_model_gives(file_format, name, profile, tmp_path)
             want, found = want.softmax(1), found.softmax(1)
         assert want.max() > 0.4  # near-uniform ones would all be alike
         # OpenVINO has the weights of resizing in float32: another level here and there
-        atol = 5e-3 if (file_format, profile) == ("openvino", "picture") else 1e-5
+        atol = 5e-3 if (kind, profile) == ("openvino", "picture") else 1e-5
         torch.testing.assert_close(found, want, atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("kind", formats(quick=QUICK))
+def test_a_file_tells_what_it_was_told(kind, written):
+    """Metadata come back as they were given, whatever characters they have."""
+    _, _, file = written(kind)
+    if kind == "onnx":
+        import onnx
+
+        found = {one.key: one.value for one in onnx.load(file).metadata_props}
+    elif kind == "openvino":
+        import openvino
+
+        model = openvino.Core().read_model(str(file))
+        found = {key: model.get_rt_info(["model_info", key]).astype(str) for key in TOLD}
+    else:
+        extra = {"metadata.json": ""}
+        torch.export.load(file, extra_files=extra)
+        found = json.loads(extra["metadata.json"])
+    assert found == TOLD
+
+
+@pytest.mark.parametrize("kind", formats(quick=QUICK))
+def test_a_file_names_no_place_of_this_machine(kind, written):
+    """Exporters note where the code of each operation lies."""
+    _, _, file = written(kind)
+    places = [str(Path(imgcls.__file__).parents[1]), str(Path(timm.__file__).parents[1])]
+    for one in file.parent.iterdir():
+        content = one.read_bytes()
+        assert not [place for place in places if place.encode() in content]
+
+
+def test_an_onnx_file_names_its_input_output_and_free_sizes(written):
+    """As other tools show them."""
+    import onnx
+
+    graph = onnx.load(written("onnx")[2]).graph
+    found = {
+        value.name: [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    }
+    assert found == {"image": ["batch", "height", "width", 3], "probabilities": ["batch", 5]}
+
+
+def test_weights_that_no_protobuf_holds_lie_beside_the_onnx_file(written, tmp_path, monkeypatch):
+    """And are found there by the runtime, and by OpenVINO's conversion."""
+    module, example, _ = written("onnx")
+    monkeypatch.setattr("imgcls.models.export.onnx._LARGEST_BYTES", 1000)
+    images = np.zeros((2, 9, 9, 3), np.uint8)
+    for kind, beside in (("onnx", "model.onnx.data"), ("openvino", "model.bin")):
+        file = tmp_path / kind / f"model{FORMATS[kind].suffix}"
+        file.parent.mkdir()
+        FORMATS[kind].write(module, example, file, {})
+        assert {one.name for one in file.parent.iterdir()} == {file.name, beside}
+        found = torch.from_numpy(FORMATS[kind].open(file)(images))
+        with torch.no_grad():
+            want = module(torch.from_numpy(images))
+        torch.testing.assert_close(found, want, atol=1e-5, rtol=0)
 
 
 def test_transparency_is_refused_by_pictures_and_taken_as_tensors():
