@@ -64,7 +64,11 @@ class ProofPictures:
         return len(self.rows)
 
     def read(self) -> Iterator[Seen]:
-        """Each picture that can be read, one at a time. Raises ReadError for a failing disk."""
+        """Each picture that can be read, one at a time. Raises ReadError for a failing disk.
+
+        For the profile picture both sides take the decoded picture: of a large JPEG the checkpoint
+        would take a short way, one level off here and there, which is no fault of the file's.
+        """
         transform = eval_transform(self.subject.preprocessing)
         # the channels of a decoded picture, whatever the model takes
         images = self.table.decoded(replace(self.table.images.decoding, channels=_RGB)).images
@@ -72,19 +76,24 @@ class ProofPictures:
         for row in self.rows:
             try:
                 if self.subject.profile == "picture":
-                    whole = _array(images.open(row))
-                part = self.table.images.open_crop(row, transform.choose)
+                    image = images.open(row)
+                    whole, pixels = _array(image), self._pixels(image)
+                else:
+                    part = self.table.images.open_crop(row, transform.choose)
+                    pixels = transform.finish(part)
             except UnreadableImageError:
                 continue
-            yield Seen(self.table.keys[row], row, whole, transform.finish(part))
+            yield Seen(self.table.keys[row], row, whole, pixels)
 
     def resized(self, seen: Seen, size: tuple[int, int]) -> Seen:
         """A copy of the picture, of (width, height) pixels, as each side takes it."""
         image = Image.fromarray(seen.whole).resize(size, Image.Resampling.BICUBIC)
-        decoding = self.table.images.decoding
-        own = image if decoding.channels == _RGB else image.convert("L")
-        pixels = eval_transform(self.subject.preprocessing)(own)
-        return Seen(seen.key, seen.row, _array(image), pixels)
+        return Seen(seen.key, seen.row, _array(image), self._pixels(image))
+
+    def _pixels(self, image: Image.Image) -> torch.Tensor:
+        """What the checkpoint's model takes of a decoded RGB picture: uint8 [C, H, W]."""
+        own = image if self.table.images.decoding.channels == _RGB else image.convert("L")
+        return eval_transform(self.subject.preprocessing)(own)
 
 
 def proof_pictures(subject: Subject) -> ProofPictures:
