@@ -12,7 +12,14 @@ from imgcls.config.files import sha256_of
 from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.engine.scoring.backends import quiet
 from imgcls.errors import ConfigError, ExportError, ImgclsError, OutputError
-from imgcls.jobs.export.places import DOCUMENT, FORMAT, find_places, is_ours, require_free
+from imgcls.jobs.export.places import (
+    DOCUMENT,
+    FORMAT,
+    WITHOUT_PROFILE,
+    find_places,
+    is_ours,
+    require_free,
+)
 from imgcls.jobs.export.subject import open_subject
 from imgcls.jobs.export.targets import TARGETS
 from imgcls.jobs.export.work import OnProgress, Work
@@ -102,7 +109,7 @@ def _staged(staged: StagedFolders, final: Path, *, force: bool) -> Path:
 def _exported(name: str, work: Work, folder: Path, final: Path) -> ExportedModel:
     """The files of one format in a new folder, proven, for their place."""
     target = TARGETS[name]
-    profile = work.subject.profile if target.has_profile else None
+    profile = None if name in WITHOUT_PROFILE else work.subject.profile
     head = {"format": FORMAT, "format_version": 1, "exported_as": name, "profile": profile}
     metadata = {**head, **target.about(work), **work.subject.metadata(target.modules)}
     with _making(name, folder, final):

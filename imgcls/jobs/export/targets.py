@@ -20,13 +20,11 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             "model.safetensors",
             lambda work, file, metadata: write_weights(work.subject, file, metadata),
             lambda work, file: prove_weights(work.subject, file),
-            has_profile=False,
         ),
         "hf": Target(
             "model.safetensors",
             lambda work, file, _metadata: write_folder(work.subject, file),
             prove_folder,
-            has_profile=False,
         ),
     }
 )

@@ -59,7 +59,6 @@ class Target:
     the metadata in it where the format has room for it; what it raises is told as the format's.
     prove: what vouches for the file; raises ExportError where nothing does. about: what the
     metadata has beside what it has for all formats. extra: of imgcls, which brings `modules`.
-    has_profile: whether `--profile` changes it.
     """
 
     file: str
@@ -68,4 +67,3 @@ class Target:
     about: Callable[[Work], Mapping[str, Any]] = _nothing
     extra: str = ""
     modules: tuple[str, ...] = ()
-    has_profile: bool = True
