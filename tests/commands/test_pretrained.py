@@ -43,3 +43,23 @@ def test_fine_tuning_from_a_file_learns_photographs(command, photos, imagenet_we
     report = json.loads(command("evaluate", "--split", "train", "--no-report", "--json").out)
     assert report["metrics"]["accuracy"] > 0.6  # the largest class alone would give 0.41
     assert report["speed_metrics"]["precision"] == "off"
+
+
+@pytest.mark.slow
+def test_int8_of_an_imagenet_model_answers_as_float32_does(command, photos, imagenet_weights):
+    """On a classifier that has learnt the photographs; its depthwise layers are the hard part."""
+    done = command(
+        "train", photos, "--model", "tf_efficientnet_lite0", "--weights", imagenet_weights,
+        "--img-size", "96", "--epochs", "1", "--batch-size", "8", "--lr", "1e-3",
+        "--val-size", "0.4", "--device", "cpu", "--workers", "0",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    done = command("export", "--format", "int8-onnx", "--json")
+    assert done.code == 0, done.err
+    [one] = json.loads(done.out)["exports"]
+    proof = one["proof"]
+    assert proof["int8_weights"] == 49
+    assert proof["top_1_agreement"] >= 0.9
+    assert proof["mean_difference"] < 0.06
+    sizes = [file["bytes"] for file in one["files"].values()]
+    assert sum(sizes) < 4.5 * 2**20
