@@ -22,7 +22,7 @@ from imgcls.jobs.import_.order import in_another_order
 from imgcls.jobs.import_.source import read_source
 from imgcls.metrics.predictions import Predictions
 from imgcls.storage.pointers import find_checkpoint
-from imgcls.storage.runs import read_run_config
+from imgcls.storage.runs import read_run_config, splits_were_given
 from imgcls.storage.tables import read_csv
 
 
@@ -148,6 +148,8 @@ def test_a_run_is_resumed_at_the_next_epoch(command, tmp_path, classes, photos):
                    "4", "--experiment", "run")  # fmt: skip
     assert done.code == 0, done.err
     assert "with epoch 4" in done.out
+    assert "4 epochs in all, its own had 6" in done.out
+    assert "the splits are new: the old training may have been given val and test" in done.err
     run = tmp_path / "outputs" / "run"
     saved = read_state(read_checkpoint(find_checkpoint(run, which="last"), to_resume=True))
     ours, theirs = (
@@ -329,6 +331,20 @@ def test_a_command_that_wants_a_checkpoint_names_the_way(command, tmp_path):
     done = command("evaluate", "old.pt", "--data", "digits")
     assert done.code == 2
     assert "by `imgcls import old.pt`" in done.error_lines[0]
+
+
+def test_splits_of_the_data_are_those_of_the_old_training(tmp_path, classes, photos):
+    """A val split that they lack is new, and may have been trained on."""
+    save_earlier(tmp_path / "old.pt")
+    for folder in ("train", "test", "val"):
+        shutil.copytree(photos, tmp_path / "data" / folder)
+    options = {"data": str(tmp_path / "data"), "workers": 0, "device": "cpu"}
+    with_val = imported(tmp_path / "old.pt", classes, **options)
+    assert splits_were_given(with_val.run)
+    assert not [note for note in with_val.notes if " new: " in note]
+    shutil.rmtree(tmp_path / "data" / "val")
+    without = imported(tmp_path / "old.pt", classes, **options)
+    assert [note for note in without.notes if note.startswith("the val split is new: ")]
 
 
 @pytest.mark.slow

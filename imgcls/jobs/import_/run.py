@@ -18,6 +18,7 @@ from imgcls.errors import DataError
 from imgcls.jobs.import_.going_on import GoingOn, run_config
 from imgcls.jobs.import_.optimizer import UnmatchedError, as_torch_writes_it, carried_over
 from imgcls.jobs.import_.order import in_another_order, in_order_of, reorder
+from imgcls.jobs.import_.schedule import planned_epochs
 from imgcls.jobs.import_.source import BEGAN_WITH, Source
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.plan.tables import training_table
@@ -189,7 +190,9 @@ def _told(
         facts["Optimizer"] = (
             f"{optimizer.opt} with its state, weight decay {optimizer.weight_decay:g}"
         )
-        facts["Schedule"] = f"{going_on.schedule_note}; {plan.epochs} epochs in all"
+        planned = planned_epochs(trained.settings, trained.scheduler)
+        its_own = f", its own had {planned}" if planned not in (None, plan.epochs) else ""
+        facts["Schedule"] = f"{going_on.schedule_note}; {plan.epochs} epochs in all{its_own}"
         if trained.scaler and plan.config.runtime.amp != "fp16":
             facts["Scaler"] = f"left out: this run computes with --amp {plan.config.runtime.amp}"
         facts["Goes on"] = (
@@ -201,9 +204,12 @@ def _told(
     else:
         notes.append(f"it cannot be resumed: {why_not}; it can be evaluated, used and exported")
     notes += in_another_order(predictions, source)
-    if plan.data.table.splits is None:
+    given = plan.data.table.splits
+    if given is None or "val" not in given:
+        which = "the splits are" if given is None else "the val split is"
+        of = "val and test" if given is None else "val"
         notes.append(
-            "the splits are new: the old training may have been given val and test pictures, and "
-            "then scores on them look too good"
+            f"{which} new: the old training may have been given {of} pictures, and then scores on "
+            "them look too good"
         )
     return facts, tuple(notes)
