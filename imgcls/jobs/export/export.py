@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -67,6 +68,11 @@ def export(
         notes.append(
             f"the exports are whole, but earlier files could not be cleared away ({left.strerror}: "
             f"{left.filename}); the next export does that"
+        )
+    if "hf" in config.format and checkpoint.sidecar.config and work.subject.test_scores is None:
+        notes.append(
+            "the card of hf has no numbers of a test split; for these, with intervals, first run: "
+            f"imgcls evaluate {shlex.quote(str(places.path))}, then export again with --force"
         )
     stand_ins = {getattr(one.proof, "stand_in", None) for one in exports} - {None}
     return ExportReport(

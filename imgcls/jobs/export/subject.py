@@ -6,6 +6,7 @@ import contextlib
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Subject:
                 "preprocessing": self.preprocessing.to_json(),
                 "calibration": calibration,
                 "conformal": self._conformal(),
-                "metrics": {"val": self._val(), "test": self._test()},
+                "metrics": {"val": self._val(), "test": self.test_scores},
                 "checkpoint": {
                     "name": one.folder.name,
                     "fold": sidecar.fold,
@@ -127,7 +128,8 @@ class Subject:
         kept = {name: value for name, value in sidecar.metrics.items() if name.startswith("val_")}
         return {"pictures": sidecar.val_pictures, "metrics": kept}
 
-    def _test(self) -> dict[str, Any] | None:
+    @cached_property
+    def test_scores(self) -> dict[str, Any] | None:
         """The run's evaluation of its test split, where it is of this very checkpoint."""
         try:
             found = read_json(results_folder(self.checkpoint.folder) / "test" / METRICS)

@@ -19,7 +19,7 @@ def markdown(text: str) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    """The table with its caption below; numbers stand on the right."""
+    """The table with its caption above; numbers stand on the right."""
     titles = [markdown(column.title) for column in table.columns]
     rules = ["---" if column.kind == "text" else "---:" for column in table.columns]
     rows = [
@@ -30,7 +30,7 @@ def markdown_table(table: Table) -> str:
         for row in table.rows
     ]
     lines = [f"| {' | '.join(cells)} |" for cells in (titles, rules, *rows)]
-    return "\n".join([*lines, *(["", markdown(table.caption)] if table.caption else [])])
+    return "\n".join([*([f"{markdown(table.caption)}:", ""] if table.caption else []), *lines])
 
 
 def fenced(code: str, language: str = "") -> str:

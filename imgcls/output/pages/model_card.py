@@ -37,6 +37,7 @@ def model_card_text(model: ModelDescription) -> str:
         ("Scores", _scores(model)),
         ("Calibration", _calibration(model)),
         ("Slices", _slices(model)),
+        ("Worse pictures", _corruptions(model)),
         ("Limits", _limits(model)),
         ("Data", _data(model.data)),
         ("Training", _training(model)),
@@ -81,6 +82,11 @@ def _scores(model: ModelDescription) -> Iterator[str]:
         lacking = scores.report is not None and any(row[2] is None for row in scores.rows)
         none = "; none (-) where all resamples agree, miss the value or are undefined" * lacking
         yield f"Intervals: {markdown(scores.method)}{none}."
+    elif scores.report is None:
+        yield (
+            "There are no intervals: the pictures come in groups, or may do so, and an interval by "
+            "their number would be too narrow."
+        )
     if scores.per_class:
         scored = [row for row in scores.per_class if row["f1"] is not None]
         weakest = sorted(scored, key=lambda row: row["f1"])
@@ -133,13 +139,19 @@ def _calibration(model: ModelDescription) -> Iterator[str]:
         ]
         yield markdown_table(Table(columns, rows))
     if model.temperature == 1.0:
-        yield "No temperature is kept: its probabilities are the softmax of its logits."
+        why = f"Fitted on {markdown(model.fitted_on)}, the temperature is 1"
+        none = why if model.fitted_on else "No temperature is kept"
+        yield f"{none}: its probabilities are the softmax of its logits."
 
 
 def _slices(model: ModelDescription) -> Iterator[str]:
     report = (model.scores and model.scores.report) or {}
     for table in slice_tables(report.get("slices") or {}):
         yield markdown_table(table)
+
+
+def _corruptions(model: ModelDescription) -> Iterator[str]:
+    report = (model.scores and model.scores.report) or {}
     if corruptions := report.get("corruptions"):
         yield markdown_table(corruption_table(corruptions, report["metrics"]["samples"]))
 
@@ -150,6 +162,7 @@ def _limits(model: ModelDescription) -> Iterator[str]:
         split=None if scores is None else scores.split,
         report=None if scores is None else scores.report,
         pictures=0 if scores is None else scores.pictures,
+        intervals=scores is not None and any(row[2] for row in scores.rows),
         per_class=() if scores is None else scores.per_class,
         counts=data.counts,
         grouped=None if data.groups is None else data.groups > 0,

@@ -19,6 +19,7 @@ def limits_of(
     split: str | None,
     report: Mapping[str, Any] | None,
     pictures: int,
+    intervals: bool,
     per_class: Sequence[Mapping[str, Any]],
     counts: Sequence[Mapping[str, Any]],
     grouped: bool | None,
@@ -28,15 +29,15 @@ def limits_of(
     """The limits that follow from what was measured, and what was not, a line of Markdown each.
 
     split: None where nothing was scored. report: test_metrics.json; None where the split was not
-    evaluated. per_class: its rows. counts: pictures of each class by split. grouped: whether
-    pictures were kept together by groups; None where that is not known. copies: pictures with an
-    identical one in another split; None where that was not looked for.
+    evaluated. intervals: whether there are any. per_class: its rows. counts: pictures of each class
+    by split. grouped: whether pictures were kept together by groups; None where that is not known.
+    copies: pictures with an identical one in another split; None where that was not looked for.
     """
     if split is not None:
         of = counted(pictures, "picture", "pictures")
         yield (
-            f"One training, scored on one {split} split of {of}: "
-            "another split or seed gives other numbers. The intervals are of the pictures alone."
+            f"One training, scored on one {split} split of {of}: another split or seed gives other "
+            f"numbers{', which the intervals do not count in' * intervals}."
         )
     if split == "val" and not folds:
         yield "There are no numbers on pictures that nothing was chosen by."
