@@ -185,6 +185,7 @@ def test_without_a_test_evaluation_the_card_says_that_its_numbers_are_optimistic
     done = command("export", trained / "outputs/single", "--format", "hf", "--output", "out")
     assert done.code == 0, done.err
     assert "hf upload user/name out/hf . --exclude export.json" in done.out
+    assert "first run: imgcls evaluate" in done.err
     card = card_of(Path("out/hf"))
     assert "so the numbers are optimistic" in card.text
     assert "There are no numbers on pictures that nothing was chosen by" in card.text
@@ -228,6 +229,18 @@ def test_a_folder_that_answers_otherwise_never_appears(trained, command, monkeyp
     assert done.code == 1
     assert "does not answer as its checkpoint does" in done.error_lines[0]
     assert not [path for path in Path("out").rglob("*") if path.suffix != ".lock"]
+
+
+def test_corrupt_results_of_an_evaluation_are_not_taken_for_the_models(trained, command):
+    """Scores of other files than were evaluated; the card goes on with those of training."""
+    shutil.copytree(trained / "outputs/single", "single")
+    shutil.copytree(trained / "photos", "photos")
+    results = Path("single/fold_0/test_results/test")
+    results.mkdir(parents=True)
+    (results / "test_metrics.json").write_text('{"format": "imgcls-evaluation", "metrics": 3}')
+    done = command("export", "single", "--format", "hf", "--output", "out")
+    assert done.code == 0, done.err
+    assert "so the numbers are optimistic" in card_of(Path("out/hf")).text
 
 
 def test_the_weights_are_those_of_the_checkpoint(exported, folder):

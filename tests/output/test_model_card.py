@@ -84,6 +84,23 @@ def test_limits_follow_from_what_is_known():
     assert "model-index" not in text
 
 
+def test_where_there_are_no_intervals_the_card_says_why():
+    """Pictures of one group say less than as many others."""
+    text = readme(described(scores=Scores("val", 9, [("accuracy", 1.0, None)])))
+    assert "There are no intervals: the pictures come in groups, or may do so" in text
+    assert "which the intervals do not count in" not in text
+
+
+def test_a_temperature_is_told_with_what_it_was_fitted_on():
+    """Also one of 1, which was fitted all the same."""
+    heated = readme(described(temperature=2.0, fitted_on="9 pictures of val"))
+    assert "**2.0000**, fitted on 9 pictures of val" in heated
+    assert "(logits / 2).softmax" in heated
+    assert "whose scores are without temperature" in heated
+    assert "the temperature is 1" in readme(described(fitted_on="9 pictures of val"))
+    assert "No temperature is kept" in readme(described())
+
+
 def test_only_programs_that_take_its_pictures_are_named():
     """transformers opens pictures as RGB; grey ones are turned grey in timm's lines."""
     assert "from transformers import pipeline" in readme(described())
