@@ -1,6 +1,5 @@
-"""Train, evaluate and time from Python: `python examples/python_api.py`."""
+"""Train, evaluate, predict and time from Python: `python examples/python_api.py`."""
 
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import imgcls
@@ -8,26 +7,28 @@ import imgcls
 
 def main() -> None:
     with TemporaryDirectory() as folder:
-        config = imgcls.TrainConfig.model_validate(
-            {
-                "data": {"source": "digits", "batch_size": 64},
-                "model": {"name": "test_resnet", "pretrained": False},
-                "optim": {"epochs": 2, "lr": 3e-3},
-                "runtime": {"output": folder},
-            }
-        )
-        fold = imgcls.train(config).folds[0]
+        fold = imgcls.train(
+            "digits",  # or a folder of class folders
+            model="test_resnet",
+            pretrained=False,
+            batch_size=64,
+            epochs=2,
+            lr=3e-3,
+            output=folder,
+        ).folds[0]
         print(f"best epoch {fold.best_epoch}: {fold.best_metrics['val_accuracy']:.1%} on val")
 
-        report = imgcls.evaluate(imgcls.EvaluateConfig(checkpoint=fold.folder, split="test"))
+        model = imgcls.load(fold.folder)
+        print(f"classes {', '.join(model.class_names)} from {model.preprocessing.input_size}")
+
+        report = imgcls.evaluate(fold.folder, split="test")
         print(f"{report.metrics['accuracy']:.1%} on {report.metrics['samples']} test pictures")
 
         # the checkpoint is a timm model folder: no imgcls is needed to use it
         import timm
 
-        best = Path(fold.best_checkpoint)
-        model = timm.create_model(f"local-dir:{best}", pretrained=True).eval()
-        speed = imgcls.benchmark_inference_speed(model, (3, 32, 32), device="cpu")
+        net = timm.create_model(f"local-dir:{fold.best_checkpoint}", pretrained=True).eval()
+        speed = imgcls.benchmark_inference_speed(net, (3, 32, 32), device="cpu")
         print(f"{speed['throughput_samples_per_sec']:.0f} images/s")
 
 

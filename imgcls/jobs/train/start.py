@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imgcls.config.load import dump_yaml
 from imgcls.config.run import TrainConfig
+from imgcls.data.loading.workers import end_where_main_is_run_again
 from imgcls.data.splits.assign import split_rows as rows_of
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly, assemble
@@ -40,6 +41,7 @@ def begin(plan: Plan) -> Begun:
     Its first fold is assembled before anything is written, so that what cannot be built, fetched or
     made leaves nothing: those RequestErrors are raised.
     """
+    end_where_main_is_run_again()
     plan, first = _first_fold(plan)
     return Begun(plan, start_run(plan), first)
 
