@@ -51,6 +51,7 @@ def starting_workers() -> Iterator[None]:
     handler of it, anywhere in the main thread: inside an update, or while a checkpoint is written.
     Without the handler the error comes where a batch is waited for, within five seconds.
     """
+    end_where_main_is_run_again()
     if (
         not hasattr(signal, "pthread_sigmask")
         or threading.current_thread() is not threading.main_thread()
