@@ -100,8 +100,10 @@ def _in_processes(
                 return
             yield pending.pop(0).result()
     except BrokenProcessPool as error:
-        # the pool forgets them when it is shut down
-        if needed := guard_needed([p.exitcode for p in (pool._processes or {}).values()]):  # noqa: SLF001
+        # the pool forgets them when it has waited; before, how they ended may not be known
+        ended = list((pool._processes or {}).values())  # noqa: SLF001
+        pool.shutdown()
+        if needed := guard_needed([process.exitcode for process in ended]):
             raise WorkerError(needed) from None
         files = ", ".join(images.location(row) for row in in_hand if row >= 0)
         raise WorkerError(
