@@ -52,12 +52,15 @@ def tracked(tmp_path_factory, crops):
     root = tmp_path_factory.mktemp("tracked")
     photos = save_crops(crops, root / "photos", (16, 16, 16))
     log = ("--log", "tensorboard,mlflow", "--experiment", "one")
-    run_in(root, "train", photos, *OPTIONS, *log)
+    with pytest.MonkeyPatch.context() as patch:
+        # the resumption's is enough
+        patch.setattr(imgcls.Trainer, "_evaluate_for_trackers", lambda *_: None)
+        run_in(root, "train", photos, *OPTIONS, *log)
     # from elsewhere: the store is the one that the run began in
     other = root / "elsewhere"
     other.mkdir()
     run_in(other, "resume", "../outputs/one", "--epochs", "3")
-    run_in(other, "evaluate", "../outputs/one", "--ci", "none")
+    run_in(other, "evaluate", "../outputs/one", "--ci", "none", "--no-report")
     assert not list(other.iterdir())
     return root
 
@@ -92,9 +95,10 @@ def test_a_tracked_run_says_what_it_is_and_how_it_scored(tracked):
     assert (tags["run"], tags["fold"], tags["model"]) == (str(run), "0", "test_resnet")
     assert tags["torch"]
     assert len(tags["data_fingerprint"]) == 64
-    wanted = {"report.html", "test_metrics.json", "confusion_matrix.png", "roc_curves.png"}
+    wanted = {"report.html", "confusion_matrix.png", "roc_curves.png"}
+    assert wanted <= files_of(client, logged, "evaluate/val")
     for split in ("val", "test"):
-        assert wanted <= files_of(client, logged, f"evaluate/{split}")
+        assert "test_metrics.json" in files_of(client, logged, f"evaluate/{split}")
         scores = json.loads((run / "fold_0/test_results" / split / "test_metrics.json").read_text())
         [*_, (_, accuracy)] = metrics[f"evaluate/{split}/accuracy"]
         assert accuracy == scores["metrics"]["accuracy"]
@@ -105,8 +109,7 @@ def test_tensorboard_shows_the_plots_and_options(tracked):
     events = EventAccumulator(str(tracked / "outputs/one/fold_0/tensorboard"))
     events.Reload()
     tags = events.Tags()
-    assert "evaluate/test/confusion_matrix" in tags["images"]
-    assert "evaluate/val/roc_curves" in tags["images"]
+    assert {"evaluate/val/confusion_matrix", "evaluate/val/roc_curves"} <= set(tags["images"])
     assert {"run", "evaluate/test/files", "_hparams_/session_start_info"} <= set(tags["tensors"])
 
 
@@ -139,12 +142,20 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "raises",
+        "hangs",
+        pytest.param("dies", marks=pytest.mark.slow),
+        pytest.param("prompts", marks=pytest.mark.slow),
+    ],
+)
 def test_a_tracker_that_fails_never_stops_a_training(fault, tmp_path, photos, monkeypatch):
     """One warning, and then none of it; the other tracker logs on, and the run is finished."""
     body, reason = FAULTS[fault]
     monkeypatch.syspath_prepend(fake_mlflow(tmp_path, body))
-    monkeypatch.setattr(process, "FIRST_ANSWER_S", 4.0 if fault == "hangs" else 180.0)
+    monkeypatch.setattr(process, "FIRST_ANSWER_S", 2.0 if fault == "hangs" else 180.0)
     monkeypatch.setattr(imgcls.Trainer, "_evaluate_for_trackers", lambda *_: None)
     heard = []
     config = tiny_config(

@@ -44,6 +44,7 @@ from imgcls.results.training import FoldResult
 from imgcls.storage.caches import remove_features
 from imgcls.storage.durable import refused
 from imgcls.storage.lock import lock_run
+from imgcls.storage.pointers import CHECKPOINTS, last_of
 from imgcls.storage.runs import fold_folder, fold_is_finished, note_failure
 from imgcls.storage.tracked import is_tracked_to_the_end
 
@@ -109,7 +110,8 @@ class Trainer:
     def train(self, fold: int, stop: StopRequest) -> FoldResult:
         """Train a fold of a run that the caller holds, until it ends or `stop` is asked for."""
         folder = fold_folder(self.run, fold)
-        is_done = fold_is_finished(folder) and is_tracked_to_the_end(folder)
+        # what trackers were shown of a finished fold stands until it is trained longer
+        shown = last_of(folder / CHECKPOINTS) if is_tracked_to_the_end(folder) else None
         result, self._assembly = train_fold(
             self.plan,
             self.run,
@@ -120,7 +122,7 @@ class Trainer:
             stop=stop,
             force=self._force,
         )
-        if self.plan.config.runtime.log != "none" and not is_done:
+        if self.plan.config.runtime.log != "none" and last_of(folder / CHECKPOINTS) != shown:
             self._evaluate_for_trackers(result, stop)
         return result
 
