@@ -29,6 +29,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nimgcls: stopped\n")
         code = 130
+    if not gc.isenabled():  # nor is there anything to collect at the end, which Python would do
+        gc.freeze()
     sys.exit(streams.exit_code(code))
 
 

@@ -68,7 +68,7 @@ MODULES_OF = {
     "cli": 18,
     "metrics": 18,
     "data/sources": 14,
-    "results": 13,
+    "results": 14,
     "storage": 17,
     "output/screens": 18,
     "jobs/evaluate": 15,

@@ -62,4 +62,4 @@ def _nothing_fits(config: ListModelsConfig) -> str:
     return f"no model fits {asked}{hint}"
 
 
-add_command(app, "list-models", ListModelsConfig, list_models)
+add_command(app, "list-models", ListModelsConfig, list_models, quick=True)

@@ -47,11 +47,13 @@ def add_command(
     extra: tuple[inspect.Parameter, ...] = (),
     examples: tuple[str, ...] = (),
     second_words: Mapping[str, str] | None = None,
+    quick: bool = False,
 ) -> None:
     """Register `body(config, common, **extra)` as a command with the config's options.
 
-    examples: command lines that the help shows. second_words: see GroupedCommand. Options that
-    were not typed are left to `--set`, the config file and the defaults.
+    examples: command lines that the help shows. second_words: see GroupedCommand. quick: what it
+    makes lives to its end, which comes soon. Options that were not typed are left to `--set`, the
+    config file and the defaults.
     """
     options = list(option_fields(config_class))
     # typer inspects each function that completes, which takes a twentieth of a help's time
@@ -72,7 +74,8 @@ def add_command(
         values.pop("help_all", None)
         file, settings = values.pop("config", None), values.pop("set", None) or []
         own = {parameter.name: values.pop(parameter.name) for parameter in extra}
-        gc.enable()
+        if not quick:
+            gc.enable()
         body(load_config(config_class, file, settings, _typed(options, values)), common, **own)
 
     # typer reads the options off the signature

@@ -95,7 +95,7 @@ def prune(config: RunsPruneConfig, common: Common) -> None:
         raise OutputError("not all could be removed")
 
 
-add_command(app, "runs", RunsConfig, runs, second_words=SECOND_WORDS["runs"])
+add_command(app, "runs", RunsConfig, runs, second_words=SECOND_WORDS["runs"], quick=True)
 add_command(show_app, "runs show", RunsShowConfig, show)
 add_command(diff_app, "runs diff", RunsDiffConfig, diff)
 add_command(prune_app, "runs prune", RunsPruneConfig, prune)

@@ -76,12 +76,12 @@ def take_lock(file: Path, what: Path) -> BaseFileLock:
     return lock
 
 
-def is_locked(run: Path) -> bool:
+def is_locked(run: str | Path) -> bool:
     """True while another process, or another block in this one, holds the run folder."""
-    return is_held(run / LOCK_NAME)
+    return is_held(f"{run}/{LOCK_NAME}")
 
 
-def is_held(file: Path) -> bool:
+def is_held(file: str | Path) -> bool:
     """True while another process, or another block in this one, holds a lock file."""
     held = _is_held(file)
     if held is not None:
@@ -89,7 +89,7 @@ def is_held(file: Path) -> bool:
     from filelock import Timeout
 
     try:
-        _acquired(file, 0).release()
+        _acquired(Path(file), 0).release()
     except Timeout:
         return True
     except OSError:  # nobody can hold what cannot be opened for writing
@@ -97,15 +97,15 @@ def is_held(file: Path) -> bool:
     return False
 
 
-def is_in_use(run: Path) -> bool:
+def is_in_use(run: str | Path) -> bool:
     """As `is_locked`, but False where only what a killed process had forked still holds it."""
-    return is_locked(run) and is_alive(_read(run / LOCK_NAME))
+    return is_locked(run) and is_alive(_read(Path(run, LOCK_NAME)))
 
 
-def _is_held(file: Path) -> bool | None:
+def _is_held(file: str | Path) -> bool | None:
     """Whether the kernel says so, which takes no right to write; None where it cannot be asked."""
     if sys.platform == "win32":
-        return None if file.is_file() else False
+        return None if Path(file).is_file() else False
     import fcntl
 
     try:

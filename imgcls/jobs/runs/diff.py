@@ -18,13 +18,7 @@ from imgcls.jobs.runs.show import (
     sidecar_of_run,
     split_of,
 )
-from imgcls.results.runs import (
-    DataDiff,
-    EvaluatedSplit,
-    MovedPicture,
-    RunDiff,
-    SettingDiff,
-)
+from imgcls.results.run_details import DataDiff, EvaluatedSplit, MovedPicture, RunDiff, SettingDiff
 from imgcls.storage.runs import planned_folds, read_run_config
 
 Rows = Sequence[Mapping[str, str]]

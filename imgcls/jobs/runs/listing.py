@@ -13,13 +13,14 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from imgcls.config.runs import RunsConfig
 from imgcls.errors import RunError
-from imgcls.jobs.runs.reading import Fold, Told, files_in, folds_of, read_quickly, told_by
+from imgcls.jobs.runs.reading import Fold, Told, folds_of, look_into, read_quickly, told_by
 from imgcls.jobs.runs.scores import score_of
 from imgcls.results.runs import RunList, RunRow, Status
 from imgcls.storage.lock import is_in_use
@@ -68,20 +69,21 @@ def _folders(folder: str) -> list[str]:
 
 def row_of(folder: Path, name: str, study: str | None = None) -> RunRow:
     """The row of one run."""
-    path = folder / name
-    run = str(path)
-    files = files_in(run)
-    size = sum(files.values())
-    note = _note(run, files)
+    # joining a Path takes as long as reading a small file
+    run = f"{folder}/{name}"
+    path = Path(run)
+    seen = look_into(run)
+    names, size = seen.names, seen.size_bytes
+    note = _note(run, names)
     began = _began(run, note)
     try:
         told = told_by(f"{run}/{_CONFIG}")
     except RunError as error:
-        reason = str(error) if _CONFIG in files else f"it has no {_CONFIG}"
+        reason = str(error) if _CONFIG in names else f"it has no {_CONFIG}"
         return RunRow(name, path, "damaged", began, size_bytes=size, study=study, reason=reason)
-    folds = folds_of(run, files)
-    status, why = _status(path, files, told, folds, note)
-    score, report = score_of(run, files, told, folds)
+    folds = folds_of(run, names)
+    status, why = _status(run, names, told, folds, note)
+    score, report = score_of(run, names, told, folds)
     return RunRow(
         name=name,
         path=path,
@@ -89,20 +91,20 @@ def row_of(folder: Path, name: str, study: str | None = None) -> RunRow:
         began=began,
         data=told.source,
         model=told.model,
-        epochs=_epochs(run, files, told, folds, running=status == "running"),
+        epochs=_epochs(run, names, told, folds, running=status == "running"),
         epochs_planned=None if told.epochs is None else told.epochs * len(told.folds),
         folds=len(told.folds),
         score=score,
         size_bytes=size,
         study=study,
-        report=None if report is None else path / report,
+        report=None if report is None else Path(f"{run}/{report}"),
         reason=why,
     )
 
 
 def _epochs(
     run: str,
-    files: Mapping[str, int],
+    names: AbstractSet[str],
     told: Told,
     folds: Mapping[int, Fold],
     *,
@@ -113,7 +115,7 @@ def _epochs(
     for number in told.folds:
         saved = folds[number].epochs if number in folds else 0
         history = f"fold_{number}/history.csv"
-        if running and history in files:
+        if running and history in names:
             with contextlib.suppress(OSError, ValueError):
                 last = read_quickly(f"{run}/{history}").rstrip().rpartition("\n")[2]
                 saved = max(saved, int(last.partition(",")[0]))
@@ -121,9 +123,9 @@ def _epochs(
     return count
 
 
-def _note(run: str, files: Mapping[str, int]) -> Mapping[str, Any]:
+def _note(run: str, names: AbstractSet[str]) -> Mapping[str, Any]:
     """What run.json says; {} of a run of an earlier version."""
-    if "run.json" in files:
+    if "run.json" in names:
         try:
             found = json.loads(read_quickly(f"{run}/run.json"))
         except (OSError, ValueError, RecursionError):
@@ -150,18 +152,18 @@ def _began(run: str, note: Mapping[str, Any]) -> str | None:
 
 
 def _status(
-    run: Path,
-    files: Mapping[str, int],
+    run: str,
+    names: AbstractSet[str],
     told: Told,
     folds: Mapping[int, Fold],
     note: Mapping[str, Any],
 ) -> tuple[Status, str | None]:
     """How the run is, and why it failed."""
     # what a killed process left in its lock holds nothing
-    if ".lock" in files and is_in_use(run):
+    if ".lock" in names and is_in_use(run):
         return "running", None
     at_end = all(number in folds and folds[number].is_finished for number in told.folds)
-    if at_end and (len(told.folds) == 1 or "summary.json" in files):
+    if at_end and (len(told.folds) == 1 or "summary.json" in names):
         return "finished", None
     failed = note.get("failed")
     return ("failed", str(failed)) if failed else ("stopped", None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from imgcls.config.files import read_json
 from imgcls.errors import DataError
 from imgcls.metrics.registry import all_metrics
-from imgcls.results.runs import EvaluatedSplit, MetricDiff, SplitDiff
+from imgcls.results.run_details import EvaluatedSplit, MetricDiff, SplitDiff
 from imgcls.storage.evaluations import METRICS, read_predictions
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ it. Where it is not written so, the file is read as everywhere else.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,21 @@ _CONFIG = re.compile(
 _STEP = re.compile(r"fold_(\d+)/checkpoints/(step-(\d+)(?:-(\d+))?)/checkpoint\.json")
 # a checkpoint's state tree comes behind what it says of itself
 _HEAD_BYTES = 1 << 14
+_READ = {
+    "config.yaml", "run.json", "summary.json", ".lock", "history.csv", "checkpoint.json",
+    "test_metrics.json", "report.html",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What lies below a folder: bytes in all, links not followed, and the files that are read.
+
+    names: their paths in the folder, with "/".
+    """
+
+    size_bytes: int
+    names: AbstractSet[str]
 
 
 @dataclass(frozen=True)
@@ -62,25 +77,27 @@ class Fold:
         return self.last.get("finished") is True
 
 
-def files_in(folder: str) -> dict[str, int]:
-    """The size in bytes of each file below a folder, by its path with "/"; a link is a file.
-
-    What goes while it is looked at is left out.
-    """
-    found: dict[str, int] = {}
+def look_into(folder: str) -> Seen:
+    """What lies below a folder; what goes while it is looked at is left out."""
+    size, names = 0, set()
     pending = [("", folder)]
     for prefix, place in pending:
-        with contextlib.suppress(OSError), os.scandir(place) as entries:
+        try:
+            entries = os.scandir(place)
+        except OSError:
+            continue
+        with entries:
             for entry in entries:
-                name = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    pending.append((name + "/", entry.path))
+                    pending.append((f"{prefix}{entry.name}/", entry.path))
                     continue
+                if entry.name in _READ:
+                    names.add(prefix + entry.name)
                 try:
-                    found[name] = entry.stat(follow_symlinks=False).st_size
+                    size += entry.stat(follow_symlinks=False).st_size
                 except OSError:
                     continue
-    return found
+    return Seen(size, names)
 
 
 def told_by(config: str) -> Told:
@@ -117,17 +134,17 @@ def _read_whole(config: str) -> Told:
     )
 
 
-def folds_of(run: str, files: Mapping[str, int]) -> dict[int, Fold]:
-    """The folds that have a checkpoint, by their number. files: those of the run."""
+def folds_of(run: str, names: AbstractSet[str]) -> dict[int, Fold]:
+    """The folds that have a checkpoint, by their number. names: the run's files, see Seen."""
     steps: dict[int, list[tuple[int, int, str]]] = {}
-    for name in files:
+    for name in names:
         if name.endswith("/checkpoint.json") and (found := _STEP.fullmatch(name)):
             fold, step, order, again = found.groups()
             steps.setdefault(int(fold), []).append((int(order), int(again or 1), step))
     found_folds = {}
-    for number, names in steps.items():
+    for number, found_steps in steps.items():
         place = f"{run}/fold_{number}/checkpoints"
-        newest = max(names)[2]
+        newest = max(found_steps)[2]
         last = _facts(f"{place}/{newest}/checkpoint.json")
         if last is None or not os.path.islink(f"{place}/best"):  # noqa: PTH114
             slow = _slowly(place)
@@ -137,7 +154,7 @@ def folds_of(run: str, files: Mapping[str, int]) -> dict[int, Fold]:
             found_folds[number] = Fold(last, last, newest)
         else:
             best = os.readlink(f"{place}/best")  # noqa: PTH115  a Path takes longer
-            known = best in (step for _, _, step in names)
+            known = best in (step for _, _, step in found_steps)
             facts = _facts(f"{place}/{best}/checkpoint.json") if known else None
             found_folds[number] = Fold(last, facts, None if facts is None else best)
     return found_folds

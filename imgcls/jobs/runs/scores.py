@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from imgcls.jobs.runs.reading import Fold, Told, part_of, read_quickly
@@ -18,7 +19,7 @@ _FIRST = ("test", "val")
 
 
 def score_of(
-    run: str, files: Mapping[str, int], told: Told, folds: Mapping[int, Fold]
+    run: str, names: AbstractSet[str], told: Told, folds: Mapping[int, Fold]
 ) -> tuple[RunScore | None, str | None]:
     """The run's score, and the page of the evaluated split, by its path in the run.
 
@@ -30,16 +31,16 @@ def score_of(
     place = "test_results/" if several else f"fold_{told.folds[0]}/test_results/"
     splits = {
         name[len(place) : -len(_METRICS)]
-        for name in files
+        for name in names
         if name.endswith(_METRICS) and name.startswith(place)
     }
     pages = sorted(
-        (name for name in files if name.endswith(_PAGE) and "test_results/" in name),
+        (name for name in names if name.endswith(_PAGE) and "test_results/" in name),
         key=lambda name: (not name.startswith(f"{place}test/"), not name.startswith(place), name),
     )
     page = pages[0] if pages else None
     order = sorted(splits, key=lambda s: (_FIRST.index(s) if s in _FIRST else len(_FIRST), s))
-    if several and _SUMMARY in files and "test" not in splits:
+    if several and _SUMMARY in names and "test" not in splits:
         found = _over_folds(f"{run}/{_SUMMARY}", metric)
         if found is not None:
             return found, page

@@ -15,9 +15,15 @@ from imgcls.config.runs import RunsShowConfig
 from imgcls.errors import RunError
 from imgcls.jobs.runs.finding import find_run
 from imgcls.jobs.runs.listing import row_of
-from imgcls.jobs.runs.reading import files_in
+from imgcls.jobs.runs.reading import look_into
 from imgcls.results.checkpoint import Sidecar
-from imgcls.results.runs import EvaluatedSplit, FoldDetails, RunDetails, SavedCheckpoint, Setting
+from imgcls.results.run_details import (
+    EvaluatedSplit,
+    FoldDetails,
+    RunDetails,
+    SavedCheckpoint,
+    Setting,
+)
 from imgcls.storage.evaluations import METRICS, PAGE
 from imgcls.storage.pointers import (
     CHECKPOINTS,
@@ -154,7 +160,7 @@ def _saved(path: Path, best: Path | None, last: Path | None) -> SavedCheckpoint:
         name=path.name,
         epoch=None if sidecar is None else sidecar.epoch,
         step=None if sidecar is None else sidecar.step,
-        size_bytes=sum(files_in(str(path)).values()),
+        size_bytes=look_into(str(path)).size_bytes,
         best=path == best,
         last=path == last,
     )

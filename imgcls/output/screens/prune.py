@@ -7,7 +7,7 @@ from collections import Counter
 from imgcls.config.runs import RunsPruneConfig
 from imgcls.output.console import Console
 from imgcls.output.numbers import byte_size, counted
-from imgcls.results.runs import PruneReport
+from imgcls.results.run_details import PruneReport
 
 _WORDS = {
     "checkpoint": ("old checkpoint", "old checkpoints"),

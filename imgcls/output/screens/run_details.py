@@ -14,7 +14,7 @@ from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import MISSING, byte_size, pictures_and_classes, reach
 from imgcls.output.screens.runs import began_in_words, epochs_in_words
 from imgcls.output.screens.screen import facts_table, panel, prose, titled_table
-from imgcls.results.runs import EvaluatedSplit, FoldDetails, RunDetails, Setting
+from imgcls.results.run_details import EvaluatedSplit, FoldDetails, RunDetails, Setting
 
 _SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "nll")
 _MOST_CLASSES = 12

@@ -13,7 +13,8 @@ from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import MISSING, counted, reach
 from imgcls.output.screens.runs import score_in_words, where_in_words
 from imgcls.output.screens.screen import facts_table, prose, titled_table
-from imgcls.results.runs import DataDiff, RunDiff, RunRow, SplitDiff
+from imgcls.results.run_details import DataDiff, RunDiff, SplitDiff
+from imgcls.results.runs import RunRow
 
 _MOST_MOVED = 5
 
