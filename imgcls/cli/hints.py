@@ -43,6 +43,10 @@ _VERBS = {
     **dict.fromkeys(("convert", "onnx"), "export"),
     **dict.fromkeys(("bench", "speed", "time"), "benchmark"),
     **dict.fromkeys(("continue", "restart"), "resume"),
+    **dict.fromkeys(("ls", "history", "experiments"), "runs"),
+    **dict.fromkeys(("show", "info"), "runs show"),
+    "diff": "runs diff",
+    **dict.fromkeys(("prune", "clean", "gc"), "runs prune"),
     "help": "--help",
 }
 _LIKENESS = 0.8

@@ -132,6 +132,9 @@ def _next(found: RunDetails) -> str:
     run = shlex.quote(str(found.row.path))
     if found.row.status in ("stopped", "failed"):
         return f"imgcls resume {run}"
+    if any(each.split == "test" for each in found.evaluations):
+        fold = f"/fold_{found.folds[0].fold}"
+        return f"imgcls benchmark {shlex.quote(f'{found.row.path}{fold}')}"
     several = " --fold all" if len(found.folds) > 1 else ""
     return f"imgcls evaluate {run}{several} --split test"
 
