@@ -135,7 +135,8 @@ def test_the_document_beside_says_what_the_model_is(export):
 
 def test_what_was_evaluated_and_fitted_goes_with_the_model(export, command):
     """The test split's metrics with intervals, the temperature, and the thresholds of sets."""
-    assert command("evaluate", "outputs/single", "--calibrate", "temperature").code == 0
+    quick = ("--no-report", "--ci-samples", "100", "--device", "cpu")
+    assert command("evaluate", "outputs/single", "--calibrate", "temperature", *quick).code == 0
     checkpoint = read_checkpoint(find_checkpoint(SINGLE))
     heat = json.loads((checkpoint.folder / "calibration.json").read_text())["temperature"]
 

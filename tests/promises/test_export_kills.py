@@ -55,11 +55,11 @@ def hidden(place):
 @pytest.mark.parametrize(
     ("module", "function"),
     [
-        ("imgcls.jobs.export.weights", "write_tensors"),
+        pytest.param("imgcls.jobs.export.weights", "write_tensors", marks=pytest.mark.slow),
         ("imgcls.jobs.export.targets", "prove_weights"),
-        ("imgcls.jobs.export.export", "write_json"),
-        ("imgcls.jobs.export.export", "sync_file"),
-        ("imgcls.storage.commit", "write_text"),
+        pytest.param("imgcls.jobs.export.export", "write_json", marks=pytest.mark.slow),
+        pytest.param("imgcls.jobs.export.export", "sync_file", marks=pytest.mark.slow),
+        pytest.param("imgcls.storage.commit", "write_text", marks=pytest.mark.slow),
         ("imgcls.storage.commit", "sync_folder"),
         ("imgcls.storage.commit", "_merge"),
     ],
@@ -102,6 +102,7 @@ def test_killed_at_random_instants_nothing_half_written_looks_done(launcher, pla
     assert hidden(place) == {".onnx.lock", ".safetensors.lock"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_removes_what_was_written(place, number, code):
     """Ctrl-C and SIGTERM, in the middle of the proof."""
