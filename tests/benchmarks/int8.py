@@ -106,9 +106,10 @@ def main() -> None:
     print(f"{sizes[0]:.1f} MiB in float32, {sizes[1]:.1f} MiB in int8")
     accuracy(folder, table)
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (1, 375, 500, 3), np.uint8)
     tensor = rng.standard_normal((8, 3, SIZE, SIZE)).astype(np.float32)
-    speed(folder, "picture", picture, chosen.rounds)
+    for sides in ((64, 64), (375, 500)):
+        picture = rng.integers(0, 256, (1, *sides, 3), np.uint8)
+        speed(folder, "picture", picture, chosen.rounds)
     for batch in (tensor[:1], tensor):
         speed(folder, "tensor", batch, chosen.rounds)
 
