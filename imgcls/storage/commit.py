@@ -190,7 +190,8 @@ def _merge(final: Path, is_ours: IsOurs) -> None:
         return
     for file in files_in(old):
         name = file.relative_to(old)
-        if not is_ours(name.as_posix()):
+        # what the new folder has was written for it
+        if not is_ours(name.as_posix()) and not os.path.lexists(final / name):
             (final / name).parent.mkdir(parents=True, exist_ok=True)
             file.rename(final / name)
     old.rename(doomed)

@@ -157,7 +157,7 @@ def test_the_card_says_how_good_on_what_and_where_it_ends(exported, folder):
         "that training neither saw nor chose anything by", "| 95% interval |", "bootstrap of",
         "Few pictures", "**0.5000**", "(logits / 0.5)", "| Calibration error |",
         "How they were split: stratified by hash", "No groups were given", "Not checked:",
-        "| --model | test\\_resnet |", "imgcls train photos --config training.yaml",
+        "| --model | test\\_resnet |", "imgcls train photos --config imgcls.yaml",
         "trained from scratch: no one else's weights", "put `license:` into the metadata",
     ):  # fmt: skip
         assert words in text, words
@@ -173,7 +173,7 @@ def test_the_config_beside_it_repeats_the_training_and_names_no_folder(exported,
         if file.suffix in {".md", ".json", ".yaml"}:
             assert str(exported.parent) not in file.read_text(encoding="utf-8"), file.name
     (Path("photos")).symlink_to(exported / "photos")
-    config = folder / "training.yaml"
+    config = folder / "imgcls.yaml"
     done = command("train", "photos", "--config", config, "--dry-run", "--json", "--device", "cpu")
     assert done.code == 0, done.err
     plan = json.loads(done.out)
@@ -241,6 +241,28 @@ def test_corrupt_results_of_an_evaluation_are_not_taken_for_the_models(trained, 
     done = command("export", "single", "--format", "hf", "--output", "out")
     assert done.code == 0, done.err
     assert "so the numbers are optimistic" in card_of(Path("out/hf")).text
+
+
+def test_a_new_card_replaces_the_old_one_and_a_users_readme_stays(trained, command):
+    """README.md and config.json are of an hf folder; beside another format they are the user's."""
+    arguments = (
+        "export",
+        trained / "outputs/single",
+        "--format",
+        "safetensors,hf",
+        "--output",
+        "out",
+    )
+    assert command(*arguments).code == 0
+    for name in ("hf", "safetensors"):
+        for file in ("README.md", "config.json", "notes.txt"):
+            Path("out", name, file).write_text("mine")
+    assert command(*arguments, "--force").code == 0
+    for file in ("README.md", "config.json", "notes.txt"):
+        assert Path("out/safetensors", file).read_text() == "mine"
+    assert card_of(Path("out/hf")).data.library_name == "timm"
+    assert Path("out/hf/config.json").read_text() != "mine"
+    assert Path("out/hf/notes.txt").read_text() == "mine"
 
 
 def test_the_weights_are_those_of_the_checkpoint(exported, folder):

@@ -4,7 +4,7 @@ hf/
 model.safetensors    under timm's own key names
 config.json          what timm, transformers and imgcls build the model from
 calibration.json     where a temperature is kept; imgcls scores with it
-training.yaml        the config of its training, without places
+imgcls.yaml        the config of its training, without places
 README.md            the card, with its metadata on top
 """
 

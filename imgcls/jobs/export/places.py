@@ -29,9 +29,10 @@ DOCUMENT = "export.json"
 FORMAT = "imgcls-export"
 # those that are the same whatever the profile
 WITHOUT_PROFILE = frozenset({"safetensors", "hf"})
-_OF_HUB = r"config\.json|calibration\.json|training\.yaml|README\.md"
+# README.md and config.json, which hf writes each time, are elsewhere the user's
 _OURS = re.compile(
-    rf"model\.[\w.]+|{re.escape(DOCUMENT)}|{_OF_HUB}|{re.escape(TEMPORARY_PREFIX)}.*"
+    rf"model\.[\w.]+|{re.escape(DOCUMENT)}|calibration\.json|imgcls\.yaml|"
+    rf"{re.escape(TEMPORARY_PREFIX)}.*"
 )
 
 

@@ -23,7 +23,7 @@ from imgcls.output.pages.tables import (
     slice_tables,
 )
 
-CONFIG_FILE = "training.yaml"
+CONFIG_FILE = "imgcls.yaml"
 # whose repository it becomes is the user's to say
 REPOSITORY = "user/name"
 _MOST_NAMED, _MOST_CLASSES, _WEAKEST, _MOST_PAIRS = 20, 12, 10, 5
