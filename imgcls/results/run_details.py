@@ -169,7 +169,7 @@ class MetricDiff(Record):
 class SplitDiff(Record):
     """Two runs on one split, by metric; paired: on the very same pictures.
 
-    mcnemar: of b against a. note: why they are not paired.
+    mcnemar: of b against a. note: why they are not paired, or have no intervals.
     """
 
     split: str

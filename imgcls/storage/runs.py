@@ -23,6 +23,7 @@ from imgcls.config.files import read_json
 from imgcls.config.load import load_config
 from imgcls.config.run import TrainConfig
 from imgcls.errors import CheckpointError, ImgclsError, RunError
+from imgcls.results.checkpoint import Sidecar
 from imgcls.storage.durable import (
     TEMPORARY_PREFIX,
     publish_folder,
@@ -44,6 +45,8 @@ CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
 PREFLIGHT, RUN, IMPORTED = "preflight.json", "run.json", "imported.json"
 _FORMING = f"{TEMPORARY_PREFIX}run-"
 _LEFTOVER_S = 24 * 3600
+# run/fold_0/checkpoints/step-1; further up may lie a config.yaml that is no run's
+_DEEPEST = 3
 # bytes; a name may have 255, with a model, a time and a prefix in it
 _LONGEST_PART = 100
 
@@ -230,6 +233,23 @@ def fold_is_finished(folder: Path) -> bool:
     """True when the fold's last checkpoint says that it was the end."""
     sidecar = sidecar_of_last(folder / CHECKPOINTS)
     return sidecar is not None and sidecar.finished is True
+
+
+def run_around(path: Path) -> Path | None:
+    """The run that a path means, which may be a fold or a checkpoint in it; None for no run."""
+    places = (path, *path.absolute().parents[:_DEEPEST])
+    return next((place for place in places if (place / CONFIG).is_file()), None)
+
+
+def sidecar_of_run(run: Path) -> Sidecar | None:
+    """What the newest checkpoint of the run's first fold that has one says of itself."""
+    folders = (fold / CHECKPOINTS for fold in fold_folders(run))
+    return next(filter(None, map(sidecar_of_last, folders)), None)
+
+
+def fold_folders(run: Path) -> list[Path]:
+    """The folders of the folds that a run has begun, in their order."""
+    return sorted(run.glob("fold_*"), key=lambda path: (len(path.name), path.name))
 
 
 def run_of(checkpoint: Path) -> Path | None:

@@ -167,6 +167,18 @@ def test_damaged_results_are_told_or_left_out(outputs, command, damage):
         assert "splits.csv" in done.err
 
 
+def test_one_group_alone_gives_no_interval_and_the_reason(outputs, command):
+    """Its pictures say no more than one; the differences stand without."""
+    for name in ("single", "other"):
+        rewritten(
+            outputs / name / "splits.csv", lambda rows: [{**row, "group": "one"} for row in rows]
+        )
+    split = differing(command, "single", "other")["splits"][0]
+    assert split["paired"]
+    assert {row["interval"] for row in split["metrics"].values()} == {None}
+    assert split["note"].startswith("no intervals of the differences: ")
+
+
 @pytest.mark.parametrize("runs", [(), ("single",), ("single", "nothing")])
 def test_two_runs_are_named(outputs, command, runs):
     """Exit 2, one line."""

@@ -97,6 +97,23 @@ def test_an_evaluation_of_another_checkpoint_is_marked(outputs, command):
     assert "* of another checkpoint than the best one now" in done.err
 
 
+def test_folds_that_were_scored_at_other_epochs_are_marked(outputs, command):
+    """In the list, which reads summary.json, and in what is shown of an evaluation of all folds."""
+    common = ("--split", "val", "--workers", "0", "--device", "cpu", "--quiet", "--no-report")
+    done = command("evaluate", "outputs/folds", "--fold", "all", *common, "--ci-samples", "100")
+    assert done.code == 0, done.err
+    shutil.rmtree(outputs / "folds/test_results/test")  # their average, listed first
+    files = outputs / "folds/summary.json", outputs / "folds/test_results/val/test_metrics.json"
+    for epoch, of_best in ((1, True), (2, False)):
+        for file in files:
+            found = json.loads(file.read_text())
+            found.get("cross_validation", found)["per_fold"][1]["best_epoch"] = epoch
+            file.write_text(json.dumps(found, indent=2))
+        assert listed(command)["folds"]["score"]["of_best"] is of_best
+        shown = json.loads(command("runs", "show", "folds", "--json").out)["evaluations"]
+        assert ("val", "all", of_best) in {(e["split"], e["fold"], e["of_best"]) for e in shown}
+
+
 def test_only_a_run_whose_lock_is_held_is_running(outputs, command):
     """Whatever a killed process has written into it."""
     run = outputs / "single"
@@ -288,7 +305,7 @@ def test_every_form_holds_each_run_and_escapes_its_name(outputs, command):
     lines = command("runs", "--markdown").out.splitlines()
     assert len(lines) == 4
     assert all(line.replace("\\|", "").count("|") == 10 for line in lines)
-    assert r"=1+1\|a\_b&$\<b\>" in "\n".join(lines)
+    assert r"=1+1\|a\_b\&\$\<b\>" in "\n".join(lines)
     latex = command("runs", "--latex").out
     assert r"=1+1\textbar{}a\_b\&\$\textless{}b\textgreater{}" in latex
     assert latex.count(r"\\") == 3
@@ -307,7 +324,7 @@ def test_a_folder_without_runs_says_how_to_make_one(command, tmp_path):
     assert command("runs").out == "No runs in outputs; `imgcls train` makes one.\n"
     assert json.loads(command("runs", "--json").out)["runs"] == []
     assert "no such folder" in command("runs", "nowhere").error_lines[0]
-    assert command("runs", "--csv").out.startswith("name,")
+    assert command("runs", "--csv").out.startswith("name,path,status,began,data,model,")
 
 
 def test_the_list_loads_nothing_heavy(outputs):

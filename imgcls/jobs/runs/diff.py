@@ -15,11 +15,10 @@ from imgcls.jobs.runs.show import (
     SPLIT_NAMES,
     evaluations_of,
     rows_of,
-    sidecar_of_run,
     split_of,
 )
 from imgcls.results.run_details import DataDiff, EvaluatedSplit, MovedPicture, RunDiff, SettingDiff
-from imgcls.storage.runs import planned_folds, read_run_config
+from imgcls.storage.runs import planned_folds, read_run_config, sidecar_of_run
 
 Rows = Sequence[Mapping[str, str]]
 # where a run lies says nothing of it

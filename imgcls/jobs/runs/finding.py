@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from imgcls.errors import RunError
-from imgcls.storage.runs import CONFIG, runs_newest_first
-
-# run/fold_0/checkpoints/step-1; further up may lie a config.yaml that is no run's
-_DEEPEST = 3
+from imgcls.storage.runs import CONFIG, run_around, runs_newest_first
 
 
 def find_run(run: Path | None, output: Path) -> Path:
@@ -22,11 +19,8 @@ def find_run(run: Path | None, output: Path) -> Path:
             raise RunError(f"{output}: no run in it; `imgcls train` makes one")
         return newest
     for place in (run, output / run):
-        if place.exists():
-            inside = (place, *place.absolute().parents[:_DEEPEST])
-            found = next((p for p in inside if (p / CONFIG).is_file()), None)
-            if found is not None:
-                return found
+        if place.exists() and (found := run_around(place)) is not None:
+            return found
     if run.exists() or (output / run).exists():
         raise RunError(f"{run}: is no run, it has no {CONFIG}")
     raise RunError(f"{run}: no such run, neither here nor in {output}; see `imgcls runs`")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,9 +43,11 @@ def _compare(
     from imgcls.metrics.resampling import Resampler
 
     units = [groups.get(key, "") for key in one.keys]
-    resampler = None
-    with contextlib.suppress(DataError):
+    resampler = note = None
+    try:
         resampler = Resampler(one.labels, _SAMPLES, _SEED, units if any(units) else None)
+    except DataError as error:
+        note = f"no intervals of the differences: {error}"
     found = paired_differences(other.outcomes, [one.outcomes], resampler)
     metrics = {
         name: MetricDiff(
@@ -60,7 +61,9 @@ def _compare(
         for name, row in found.items()
     }
     test = mcnemar(other.outcomes, one.outcomes)
-    return SplitDiff(split, sizes[0], sizes[1], paired=True, metrics=metrics, mcnemar=test)
+    return SplitDiff(
+        split, sizes[0], sizes[1], paired=True, metrics=metrics, mcnemar=test, note=note
+    )
 
 
 def _side_by_side(a: EvaluatedSplit, b: EvaluatedSplit) -> dict[str, MetricDiff]:
@@ -82,6 +85,7 @@ def _aligned(a: Path, b: Path) -> tuple[Predictions, Predictions]:
 
     from imgcls.metrics.predictions import Predictions
 
+    # read_predictions has looked the names up already
     one, other = read_predictions(a), read_predictions(b)
     names_a, names_b = (read_json(folder / METRICS)["class_names"] for folder in (a, b))
     if set(names_a) != set(names_b):

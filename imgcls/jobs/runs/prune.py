@@ -27,7 +27,7 @@ from imgcls.storage.durable import TEMPORARY_PREFIX, remove_folder, why_not_writ
 from imgcls.storage.evaluations import is_evaluation_file
 from imgcls.storage.lock import is_held, is_in_use, lock_run, take_lock
 from imgcls.storage.pointers import CHECKPOINTS, restore_pointers, set_aside
-from imgcls.storage.runs import is_finished, leftover_runs
+from imgcls.storage.runs import fold_folders, is_finished, leftover_runs
 
 _EVALUATED = "is being evaluated, and left alone"
 _STAGED = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(.+)\.(?:new|old-removed)")
@@ -82,7 +82,7 @@ class Pruning:
                     if _being_evaluated(run):
                         raise RunError(f"{name}: {_EVALUATED}")
                     now = [item for item in self._of_run(name, run) if item.path in wanted]
-                    for fold in run.glob("fold_*"):
+                    for fold in fold_folders(run):
                         restore_pointers(fold / CHECKPOINTS)
                     gone += [done for item in now for done in self._try(item)]
             except (ImgclsError, OSError) as error:
@@ -95,13 +95,13 @@ class Pruning:
         return PruneReport(tuple(self.items), size, removed, tuple(self.left_alone))
 
     def _of_run(self, name: str, run: Path) -> Iterator[Removable]:
-        for fold in sorted(run.glob("fold_*")):
+        for fold in fold_folders(run):
             folder = fold / CHECKPOINTS
             for path in unneeded(folder, self._checks):
                 yield _item("checkpoint", path, name)
             for path in (*set_aside(folder), *sorted(folder.glob(f"{TEMPORARY_PREFIX}*"))):
                 yield _item("leftover", path, name)
-        for place in (run, *sorted(run.glob("fold_*"))):
+        for place in (run, *fold_folders(run)):
             for path in sorted(place.glob(f"{TEMPORARY_PREFIX}*")):
                 yield _item("leftover", path, name)
             for path in sorted(place.glob(f"test_results/{TEMPORARY_PREFIX}*")):
@@ -136,7 +136,7 @@ def _in_use(run: Path) -> str | None:
 
 
 def _being_evaluated(run: Path) -> bool:
-    places = (run, *run.glob("fold_*"))
+    places = (run, *fold_folders(run))
     return any(is_held(lock) for place in places for lock in place.glob("test_results/.*.lock"))
 
 

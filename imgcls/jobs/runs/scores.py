@@ -41,7 +41,7 @@ def score_of(
     page = pages[0] if pages else None
     order = sorted(splits, key=lambda s: (_FIRST.index(s) if s in _FIRST else len(_FIRST), s))
     if several and _SUMMARY in names and "test" not in splits:
-        found = _over_folds(f"{run}/{_SUMMARY}", metric)
+        found = _over_folds(f"{run}/{_SUMMARY}", metric, folds)
         if found is not None:
             return found, page
     for split in order:
@@ -58,7 +58,7 @@ def _evaluated(
         text = read_quickly(file)
         value = _number(part_of(text, "metrics", metric))
         pictures = int(part_of(text, "metrics", "samples"))
-        checkpoint = re.split(r"[/\\]", part_of(text, "checkpoint"))[-1]
+        checkpoint = str(part_of(text, "checkpoint"))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     if value is None:
@@ -78,29 +78,54 @@ def _is_of_best(text: str, checkpoint: str, told: Told, folds: Mapping[int, Fold
     """Whether an evaluation is of the checkpoints that are the best now, as far as it says."""
     if len(told.folds) == 1:
         fold = folds.get(told.folds[0])
-        return fold is None or fold.best_name is None or checkpoint in (fold.best_name, "best")
+        return is_best_now(checkpoint, None if fold is None else fold.best_name)
     try:
-        rows = part_of(text, "cross_validation")["per_fold"]
-        was = {row["fold"]: row["best_epoch"] for row in rows}
-    except (ValueError, LookupError, TypeError):
+        rows = part_of(text, "cross_validation", "per_fold")
+    except ValueError:
         return True
-    now = {number: fold.best["epoch"] for number, fold in folds.items() if fold.best is not None}
-    return all(was.get(number) in (None, epoch) for number, epoch in now.items())
+    return are_best_epochs_now(rows, _best_epochs(folds))
 
 
-def _over_folds(summary: str, metric: str) -> RunScore | None:
+def _best_epochs(folds: Mapping[int, Fold]) -> dict[int, int]:
+    return {number: fold.best["epoch"] for number, fold in folds.items() if fold.best is not None}
+
+
+def is_best_now(scored: str, best: str | None) -> bool:
+    """Whether the checkpoint at the path `scored` is the one whose name is `best`.
+
+    True also where none is known to be the best.
+    """
+    # of a path of another system too
+    return best is None or re.split(r"[/\\]", scored)[-1] in (best, "best")
+
+
+def are_best_epochs_now(per_fold: Any, best: Mapping[int, int]) -> bool:
+    """Whether folds were scored together at the epochs that are the best now, by fold.
+
+    per_fold: the rows that an evaluation of folds has; what they do not say counts for nothing.
+    """
+    try:
+        scored = {row["fold"]: row["best_epoch"] for row in per_fold}
+    except (LookupError, TypeError):
+        return True
+    return all(scored.get(fold) in (None, epoch) for fold, epoch in best.items())
+
+
+def _over_folds(summary: str, metric: str, folds: Mapping[int, Fold]) -> RunScore | None:
     """The pooled pictures of the folds, each scored by the fold that has not seen it."""
     try:
         text = read_quickly(summary)
         value = _number(part_of(text, "pooled", metric))
         pictures = int(part_of(text, "pooled", "samples"))
         mean, std = (_number(part_of(text, name, metric)) for name in ("mean", "std"))
+        rows = part_of(text, "per_fold")
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     if value is None:
         return None
     interval = _interval(text, "pooled_intervals", metric)
-    return RunScore(metric, value, interval, "val", pictures, True, mean=mean, std=std)
+    of_best = are_best_epochs_now(rows, _best_epochs(folds))
+    return RunScore(metric, value, interval, "val", pictures, True, of_best, mean, std)
 
 
 def _trained(told: Told, folds: Mapping[int, Fold], metric: str) -> RunScore | None:

@@ -16,7 +16,7 @@ from imgcls.errors import RunError
 from imgcls.jobs.runs.finding import find_run
 from imgcls.jobs.runs.listing import row_of
 from imgcls.jobs.runs.reading import look_into
-from imgcls.results.checkpoint import Sidecar
+from imgcls.jobs.runs.scores import are_best_epochs_now, is_best_now
 from imgcls.results.run_details import (
     EvaluatedSplit,
     FoldDetails,
@@ -33,7 +33,14 @@ from imgcls.storage.pointers import (
     sidecar_of,
     sidecar_of_last,
 )
-from imgcls.storage.runs import CONFIG, fold_folder, planned_folds, read_run_config
+from imgcls.storage.runs import (
+    CONFIG,
+    fold_folder,
+    fold_folders,
+    planned_folds,
+    read_run_config,
+    sidecar_of_run,
+)
 from imgcls.storage.splits import read_splits
 from imgcls.storage.tracked import read_tracked
 
@@ -82,25 +89,17 @@ def split_of(row: Mapping[str, str], fold: int) -> str:
     return row["split"]
 
 
-def sidecar_of_run(run: Path) -> Sidecar | None:
-    """What the newest checkpoint of the run's first fold that has one says."""
-    folders = (fold / CHECKPOINTS for fold in _fold_folders(run))
-    return next(filter(None, map(sidecar_of_last, folders)), None)
-
-
 def evaluations_of(run: Path) -> Iterator[EvaluatedSplit]:
     """What was evaluated of a run, of its folds together first; what cannot be read is no part."""
-    best = {}
-    for place in (run, *_fold_folders(run)):
-        if place != run and (found := best_of(place / CHECKPOINTS)) is not None:
-            best[place] = found.name
+    best = {fold: best_of(fold / CHECKPOINTS) for fold in fold_folders(run)}
+    for place in (run, *best):
         for file in sorted(place.glob(f"test_results/*/{METRICS}")):
-            if (evaluated := _evaluation(file, best.get(place))) is not None:
+            if (evaluated := _evaluation(file, best)) is not None:
                 yield evaluated
 
 
-def _evaluation(file: Path, best: str | None) -> EvaluatedSplit | None:
-    """What test_metrics.json says. best: the name of the best checkpoint now."""
+def _evaluation(file: Path, best: Mapping[Path, Path | None]) -> EvaluatedSplit | None:
+    """What test_metrics.json says. best: the best checkpoint of each fold's folder now."""
     try:
         saved = read_json(file)
         checkpoint, page = str(saved["checkpoint"]), file.with_name(PAGE)
@@ -109,18 +108,24 @@ def _evaluation(file: Path, best: str | None) -> EvaluatedSplit | None:
             fold=saved["fold"],
             folder=file.parent,
             checkpoint=checkpoint,
-            metrics=saved["metrics"],
+            metrics=dict(saved["metrics"]),
             intervals={name: (low, high) for name, (low, high) in saved["intervals"].items()},
             trained_on=(saved.get("trained_on") or {}).get("train"),
-            of_best=best is None or Path(checkpoint).name in (best, "best"),
+            of_best=_is_of_best(saved, file.parents[2], best),
             report=page if page.is_file() else None,
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
-def _fold_folders(run: Path) -> list[Path]:
-    return sorted(run.glob("fold_*"), key=lambda path: (len(path.name), path.name))
+def _is_of_best(saved: Mapping[str, Any], place: Path, best: Mapping[Path, Path | None]) -> bool:
+    """Whether an evaluation below `place`, a fold or the run, is of what is the best now."""
+    if place in best:
+        path = best[place]
+        return is_best_now(str(saved["checkpoint"]), None if path is None else path.name)
+    sidecars = [sidecar_of(path) for path in best.values() if path is not None]
+    epochs = {one.fold or 0: one.epoch for one in sidecars if one and one.epoch is not None}
+    return are_best_epochs_now((saved.get("cross_validation") or {}).get("per_fold"), epochs)
 
 
 def _not_default(trained: TrainConfig) -> Iterator[Setting]:

@@ -19,16 +19,13 @@ from imgcls.storage.pointers import (
     sidecar_of_last,
 )
 from imgcls.storage.runs import (
-    CONFIG,
     fold_folder,
     is_finished,
     planned_folds,
     read_run_config,
+    run_around,
     runs_newest_first,
 )
-
-# run/fold_0/checkpoints/step-1; further up may lie a config.yaml that is no run's
-_DEEPEST = 3
 
 
 @dataclass(frozen=True)
@@ -67,9 +64,7 @@ def find_resumable(run: Path | None, output: Path, *, extend: bool) -> Resumable
     if not run.is_dir() and run.parent.name != CHECKPOINTS:
         raise RunError(f"{run}: no such folder")
     named = run
-    # a fold or checkpoint folder stands for the run it lies in
-    around = (run, *run.absolute().parents[:_DEEPEST])
-    run = next((p for p in around if (p / CONFIG).is_file()), run)
+    run = run_around(run) or run
     config = read_run_config(run)
     if named.parent.name == CHECKPOINTS:
         _require_last(named, config)

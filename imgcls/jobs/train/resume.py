@@ -13,10 +13,8 @@ from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.plan.tables import with_data_at
 from imgcls.jobs.train.epochs import find_trainable, is_trained_beyond
 from imgcls.jobs.train.train import train_run
-from imgcls.results.checkpoint import Sidecar
 from imgcls.results.training import TrainResult
-from imgcls.storage.pointers import CHECKPOINTS, sidecar_of_last
-from imgcls.storage.runs import read_run_config
+from imgcls.storage.runs import read_run_config, sidecar_of_run
 from imgcls.storage.splits import checked_at_s, read_splits
 
 
@@ -78,7 +76,7 @@ def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
         updated = getattr(config, group).model_copy(update=wanted)
         config = config.model_copy(update={group: updated})
     moved = changes.data is not None or changes.root is not None
-    sidecar = _a_sidecar(run)
+    sidecar = sidecar_of_run(run)
     return make_plan(
         with_data_at(config, changes.data, changes.root) if moved else config,
         read_splits(run),
@@ -87,12 +85,3 @@ def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
         class_names=sidecar.class_names if moved and sidecar is not None else None,
         starting_weights=None if sidecar is None else sidecar.starting_weights,
     )
-
-
-def _a_sidecar(run: Path) -> Sidecar | None:
-    """What the run was begun with, as far as a checkpoint says it."""
-    for fold in run.glob("fold_*"):
-        sidecar = sidecar_of_last(fold / CHECKPOINTS)
-        if sidecar is not None:
-            return sidecar
-    return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from rich.console import RenderableType
 
@@ -13,7 +12,7 @@ from imgcls.output.console import Console
 from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import MISSING, byte_size, pictures_and_classes, reach
 from imgcls.output.screens.runs import began_in_words, epochs_in_words
-from imgcls.output.screens.screen import facts_table, panel, prose, titled_table
+from imgcls.output.screens.screen import facts_table, option_value, panel, prose, titled_table
 from imgcls.results.run_details import EvaluatedSplit, FoldDetails, RunDetails, Setting
 
 _SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "nll")
@@ -83,9 +82,11 @@ def _settings(settings: Sequence[Setting]) -> Iterator[RenderableType]:
     if chosen:
         table = titled_table("Not at its default", "Option", "Value", "Default")
         for each in chosen:
-            table.add_row(each.name, _spelt(each.value), _spelt(each.default))
+            table.add_row(each.name, option_value(each.value), option_value(each.default))
         yield table
-    left = [f"{each.name} {_spelt(each.value)}" for each in settings if each.default == "auto"]
+    left = [
+        f"{each.name} {option_value(each.value)}" for each in settings if each.default == "auto"
+    ]
     if left:
         yield prose(f"Where the default is auto: {', '.join(left)}")
 
@@ -137,7 +138,3 @@ def _next(found: RunDetails) -> str:
         return f"imgcls benchmark {shlex.quote(f'{found.row.path}{fold}')}"
     several = " --fold all" if len(found.folds) > 1 else ""
     return f"imgcls evaluate {run}{several} --split test"
-
-
-def _spelt(value: Any) -> str:
-    return MISSING if value is None else str(value)

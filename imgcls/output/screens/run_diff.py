@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from rich.console import RenderableType
 
@@ -12,7 +11,7 @@ from imgcls.output.console import Console
 from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import MISSING, counted, reach
 from imgcls.output.screens.runs import score_in_words, where_in_words
-from imgcls.output.screens.screen import facts_table, prose, titled_table
+from imgcls.output.screens.screen import facts_table, option_value, prose, titled_table
 from imgcls.results.run_details import DataDiff, RunDiff, SplitDiff
 from imgcls.results.runs import RunRow
 
@@ -25,7 +24,7 @@ def show_diff(console: Console, found: RunDiff) -> None:
     if found.settings:
         table = titled_table("Settings that differ", "Option", "A", "B")
         for each in found.settings:
-            table.add_row(each.name, _spelt(each.a), _spelt(each.b))
+            table.add_row(each.name, option_value(each.a), option_value(each.b))
         screens.append(table)
     else:
         screens.append("The settings are the same.")
@@ -95,7 +94,3 @@ def _split(split: SplitDiff) -> Iterator[RenderableType]:
         )
     if split.note is not None:
         yield prose(split.note)
-
-
-def _spelt(value: Any) -> str:
-    return MISSING if value is None else str(value)

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from imgcls.config.runs import RunsConfig
@@ -139,13 +140,11 @@ def _padded(cell: str, width: int, column: str) -> str:
 
 
 def _markdown(rows: Sequence[RunRow]) -> str:
-    titles, cells = _table(rows, _in_markdown)
+    from imgcls.output.pages.markdown import markdown
+
+    titles, cells = _table(rows, markdown)
     rule = ["---:" if name in _NUMBERS else "---" for name in _COLUMNS]
     return "\n".join(f"| {' | '.join(line)} |" for line in (titles, rule, *cells))
-
-
-def _in_markdown(text: str) -> str:
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in visible(text))
 
 
 _IN_LATEX = {
@@ -205,6 +204,7 @@ def _csv(rows: Sequence[RunRow]) -> bytes:
         whole = {**plain, **kept}
         return {n: shielded(v) if isinstance(v, str) else v for n, v in whole.items()}
 
-    tables = [cells(row) for row in rows]
-    columns = list(tables[0]) if tables else ["name", "path", "status"]
-    return csv_text(columns, [dict(zip(columns, columns, strict=True)), *tables])
+    # the columns of a list without runs are those of any other
+    columns = list(cells(RunRow("", Path(), "damaged")))
+    heading = dict(zip(columns, columns, strict=True))
+    return csv_text(columns, [heading, *map(cells, rows)])

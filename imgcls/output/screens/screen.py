@@ -12,7 +12,7 @@ from rich.text import Text
 from imgcls.models.licences import licence_text
 from imgcls.output.console import Console
 from imgcls.output.metric_names import metric_title
-from imgcls.output.numbers import percent, pictures_and_classes
+from imgcls.output.numbers import MISSING, percent, pictures_and_classes
 from imgcls.output.screens.epoch_table import deciding_numbers
 from imgcls.output.text import visible
 from imgcls.results.checkpoint import StartingWeights
@@ -184,6 +184,11 @@ def titled_table(title: str, first: str, *others: str) -> Table:
 def prose(text: str, style: str = "") -> Text:
     """Sentences that are wrapped between words; names in them may hold anything."""
     return Text(visible(text), style)
+
+
+def option_value(value: object) -> str:
+    """The value of an option; one without is shown as missing."""
+    return MISSING if value is None else str(value)
 
 
 def panel(title: str, content: RenderableType) -> Panel:

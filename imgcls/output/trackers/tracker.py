@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from imgcls.config.load import flattened
 from imgcls.config.run import TrainConfig
 
 Status = Literal["finished", "stopped", "failed"]
@@ -26,8 +27,8 @@ class TrackedFold:
     """The fold that a tracked run is of.
 
     key: finds its tracked run again. group: what its folds, or the trials of a search, share.
-    epoch: the last one that a checkpoint holds. hyperparameters: the options, by dotted name. kept:
-    what the tracker asked to keep.
+    epoch: the last one that a checkpoint holds. hyperparameters: the options, by dotted name, lists
+    with commas. kept: what the tracker asked to keep.
     """
 
     key: str
@@ -100,7 +101,10 @@ def tracked_fold(
         group=run.name if several else run.parent.name,
         folder=str(folder.resolve()),
         epoch=epoch,
-        hyperparameters=dict(_flat(config.model_dump(mode="json"))),
+        hyperparameters={
+            option: ",".join(map(str, value)) if isinstance(value, list) else value
+            for option, value in flattened(config.model_dump(mode="json")).items()
+        },
         tags={
             "run": str(run),
             "fold": folder.name.rpartition("_")[2],
@@ -109,17 +113,6 @@ def tracked_fold(
         },
         trains=trains,
     )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of each leaf; a list is one, written with commas."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield f"{prefix}{name}", ",".join(map(str, value))
-        else:
-            yield f"{prefix}{name}", value
 
 
 def open_tracker(name: str, fold: TrackedFold) -> Tracker:
