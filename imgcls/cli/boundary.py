@@ -18,6 +18,9 @@ from imgcls.engine.training.interrupt import SignalledError, end_on_signals
 from imgcls.errors import ImgclsError
 from imgcls.output.text import visible
 
+# what typer makes of Ctrl-C in a command, without a word
+_STOPPED = 128 + signal.SIGINT
+
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code. `--debug` shows tracebacks."""
@@ -48,6 +51,8 @@ def run(arguments: Sequence[str]) -> int:
         if debug:
             _print_traceback()
         return _report_unexpected(error)
+    if code == _STOPPED:
+        _report("stopped by SIGINT", code)
     return code if isinstance(code, int) else 0
 
 

@@ -96,6 +96,18 @@ def test_data_that_changed_are_told(command, photos, tmp_path):
     assert_one_line(command("evaluate"), 2, "1 pictures are gone", "china/000.jpg")
 
 
+def test_a_command_that_ctrl_c_stops_says_so(command, monkeypatch):
+    """One line and exit 130; what the command-line library makes of it says nothing."""
+    from imgcls.jobs.export import places
+
+    def stop(_config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(places, "find_places", stop)
+    done = command("export")
+    assert (done.code, done.out, done.err) == (130, "", "imgcls: stopped by SIGINT\n")
+
+
 def test_debug_shows_the_traceback(command):
     """For whoever wants to know more."""
     done = command("train", "/no/such", "--debug")

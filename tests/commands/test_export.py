@@ -19,6 +19,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from conftest import OFFLINE
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -123,7 +124,7 @@ def test_the_document_beside_says_what_the_model_is(export):
     found = document(SINGLE / "exports/safetensors")
     assert found["format"] == "imgcls-export"
     assert found["decoding"] == {
-        "orientation": "as EXIF says", "mode": "RGB", "background": "white",
+        "orientation": "as EXIF says", "mode": "RGB", "background": "white", "bit_depth": 8,
     }  # fmt: skip
     assert found["metrics"]["val"]["metrics"]["val_loss"] > 0
     assert found["metrics"]["test"] is None
@@ -131,6 +132,32 @@ def test_the_document_beside_says_what_the_model_is(export):
     assert found["versions"].keys() >= {"imgcls", "timm", "torch", "python"}
     assert found["proof"]["tensors"] == 92
     assert found["files"]["model.safetensors"]["bytes"] > found["proof"]["tensor_bytes"]
+
+
+def test_more_bits_than_eight_and_grey_are_said_as_each_file_takes_them(
+    command, tmp_path, monkeypatch
+):
+    """In the document, in a note and in the card; also that no test scores can be had any more."""
+    for index, name in enumerate("ab"):
+        (tmp_path / "xrays" / name).mkdir(parents=True)
+        for number in range(12):
+            samples = np.full((32, 32), 300 * number + 50 * index, np.uint16)
+            Image.fromarray(samples).save(tmp_path / "xrays" / name / f"{number}.png")
+    quick = ("--epochs", "1", "--device", "cpu", "--no-preflight", "--experiment", "grey")
+    assert command("train", "xrays", *OFFLINE, *quick, "--in-chans", "1").code == 0
+    (tmp_path / "xrays").rename(tmp_path / "elsewhere")
+    Runtime(monkeypatch)
+    done = command("export", "outputs/grey", "--format", "onnx,safetensors,hf", "-o", "deploy")
+    assert done.code == 0, done.err
+    said = "its pictures had 12 bits a sample, and its 8 are round(sample * 255 / 4095)"
+    assert said in done.err
+    assert said[4:] in Path("deploy/hf/README.md").read_text(encoding="utf-8").replace("\\", "")
+    common = {"orientation": "as EXIF says", "background": "white", "bit_depth": 12}
+    # the graph makes RGB grey by itself; who builds the model from its weights does it first
+    assert document(Path("deploy/onnx"))["decoding"] == {**common, "mode": "RGB"}
+    assert document(Path("deploy/safetensors"))["decoding"] == {**common, "mode": "L"}
+    assert "no numbers of a test split, and none can be had" in done.err
+    assert "first run" not in done.err
 
 
 def test_what_was_evaluated_and_fitted_goes_with_the_model(export, command):

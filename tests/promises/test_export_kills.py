@@ -127,6 +127,7 @@ def test_a_stop_removes_what_was_written(place, number, code):
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == code
+    assert error.splitlines()[-1] == f"imgcls: stopped by {signal.Signals(number).name}"
     assert "Traceback" not in error
     assert hidden(place) == {".onnx.lock"}
     assert shown(place) == set()

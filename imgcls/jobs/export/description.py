@@ -11,7 +11,7 @@ from typing import Any
 from imgcls.config.base import OptionField, option_fields
 from imgcls.config.files import read_json
 from imgcls.config.run import TrainConfig
-from imgcls.data.pixels.decode import DecodeSettings
+from imgcls.data.pixels.decode import MODES, DecodeSettings
 from imgcls.engine.checkpoint.folder import Checkpoint
 from imgcls.errors import DataError, RunError
 from imgcls.jobs.checkpoint_config import checkpoint_config, decoding_of
@@ -212,14 +212,23 @@ def _recipe(config: TrainConfig) -> Iterator[tuple[str, str]]:
         yield "--weights", _last_part(str(config.model.weights))
 
 
+def deep_pictures(settings: DecodeSettings) -> str | None:
+    """What a program has to do itself where the model's pictures had more than 8 bits."""
+    if not settings.bit_depth or settings.bit_depth <= _USUAL_BITS:
+        return None
+    white = 2**settings.bit_depth - 1
+    return (
+        f"Its pictures had {settings.bit_depth} bits a sample, and its 8 are round(sample * 255 / "
+        f"{white}). Other programs do otherwise: Pillow's convert() cuts grey samples off at 255"
+    )
+
+
 def _decoding(settings: DecodeSettings) -> Iterator[str]:
     """What a program has to do itself with pictures that are not plain."""
-    if settings.bit_depth and settings.bit_depth != _USUAL_BITS:
+    if deep := deep_pictures(settings):
+        yield f"{deep}. So may imgcls with these files alone, without --bit-depth."
+    if not MODES[settings.channels].endswith("A"):
         yield (
-            f"Its pictures had {settings.bit_depth} bits a sample. Other programs, and imgcls with "
-            "these files alone, may scale such pictures otherwise than training did."
+            f"Transparent pictures were laid on {settings.background} in training; other programs "
+            "may do otherwise."
         )
-    yield (
-        f"Transparent pictures were laid on {settings.background} in training; other programs may "
-        "do otherwise."
-    )

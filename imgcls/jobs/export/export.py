@@ -10,9 +10,19 @@ from pathlib import Path
 
 from imgcls.config.export import ExportConfig
 from imgcls.config.files import sha256_of
-from imgcls.engine.checkpoint.folder import read_checkpoint
+from imgcls.engine.checkpoint.folder import Checkpoint, read_checkpoint
 from imgcls.engine.scoring.backends import quiet
-from imgcls.errors import ConfigError, ExportError, ImgclsError, OutputError
+from imgcls.errors import (
+    ConfigError,
+    DataError,
+    ExportError,
+    ImgclsError,
+    OutputError,
+    RunError,
+)
+from imgcls.jobs.checkpoint_config import decoding_of
+from imgcls.jobs.evaluate.pictures import run_pictures
+from imgcls.jobs.export.description import deep_pictures
 from imgcls.jobs.export.places import (
     DOCUMENT,
     FORMAT,
@@ -69,11 +79,10 @@ def export(
             f"the exports are whole, but earlier files could not be cleared away ({left.strerror}: "
             f"{left.filename}); the next export does that"
         )
+    if deep := deep_pictures(decoding_of(checkpoint)):
+        notes.append(f"{deep[0].lower()}{deep[1:]}")
     if "hf" in config.format and checkpoint.sidecar.config and work.subject.test_scores is None:
-        notes.append(
-            "the card of hf has no numbers of a test split; for these, with intervals, first run: "
-            f"imgcls evaluate {shlex.quote(str(places.path))}, then export again with --force"
-        )
+        notes.append(_without_test_scores(checkpoint, places.path))
     stand_ins = {getattr(one.proof, "stand_in", None) for one in exports} - {None}
     return ExportReport(
         checkpoint=checkpoint.folder,
@@ -82,6 +91,19 @@ def export(
         output=places.output,
         exports=tuple(exports),
         notes=(*notes, *(f"compared on the embedded digits: {why}" for why in stand_ins)),
+    )
+
+
+def _without_test_scores(checkpoint: Checkpoint, path: Path) -> str:
+    """Why the card of hf has no test scores, and what to do where anything can be done."""
+    lacking = "the card of hf has no numbers of a test split"
+    try:
+        run_pictures(checkpoint, "test", skip=True)
+    except (DataError, RunError) as error:
+        return f"{lacking}, and none can be had: {str(error).partition('; ')[0]}"
+    return (
+        f"{lacking}; for these, with intervals, first run: imgcls evaluate "
+        f"{shlex.quote(str(path))}, then export again with --force"
     )
 
 
@@ -117,7 +139,7 @@ def _exported(name: str, work: Work, folder: Path, final: Path) -> ExportedModel
     target = TARGETS[name]
     profile = None if name in WITHOUT_PROFILE else work.subject.profile
     head = {"format": FORMAT, "format_version": 1, "exported_as": name, "profile": profile}
-    metadata = {**head, **target.about(work), **work.subject.metadata(target.modules)}
+    metadata = {**head, **target.about(work), **work.subject.metadata(profile, target.modules)}
     with _making(name, folder, final):
         target.write(work, folder / target.file, metadata)
     proof = target.prove(work, folder / target.file)

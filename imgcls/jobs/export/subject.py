@@ -32,6 +32,7 @@ from imgcls.storage.runs import results_folder
 
 _COVERAGES = (0.9, 0.95)
 _ALWAYS = ("imgcls", "torch", "timm")
+_RGB = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +53,11 @@ class Subject:
         """The classes in the order of the outputs."""
         return self.checkpoint.class_names
 
-    def metadata(self, packages: Iterable[str] = ()) -> dict[str, Any]:
-        """What every file says of the model, as JSON types; see examples/exporting.md.
+    def metadata(self, profile: str | None, packages: Iterable[str] = ()) -> dict[str, Any]:
+        """What a file says of the model, as JSON types; see examples/exporting.md.
 
-        packages: those that made the file, beside torch and timm.
+        profile: of the file, None for weights alone. packages: those that made the
+        file, beside torch and timm.
         """
         one = self.checkpoint
         sidecar = one.sidecar
@@ -69,7 +71,7 @@ class Subject:
                 "model_name": one.model_name,
                 "architecture": one.card["architecture"],
                 "labels": list(one.class_names),
-                "decoding": self._decoding(),
+                "decoding": self._decoding(profile),
                 "preprocessing": self.preprocessing.to_json(),
                 "calibration": calibration,
                 "conformal": self._conformal(),
@@ -87,13 +89,15 @@ class Subject:
         )
         return plain
 
-    def _decoding(self) -> dict[str, Any]:
+    def _decoding(self, profile: str | None) -> dict[str, Any]:
         """What becomes of a picture's file before the preprocessing."""
         decoding = decoding_of(self.checkpoint)
         return {
             "orientation": "as EXIF says",
-            "mode": MODES[decoding.channels],
+            # a graph that takes pictures makes them grey by itself
+            "mode": MODES[_RGB if profile == "picture" else decoding.channels],
             "background": decoding.background,
+            "bit_depth": decoding.bit_depth or None,
         }
 
     def _conformal(self) -> list[dict[str, Any]] | None:
