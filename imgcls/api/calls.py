@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from imgcls.results.training import ImportReport, TrainResult
 
 
-@keyword_call(TrainConfig)
+@keyword_call(TrainConfig, trains=True)
 def train(
     config: TrainConfig,
     observers: Sequence[Callable[[Event], None]] = (),
@@ -82,7 +82,7 @@ def train(
         )
 
 
-@keyword_call(ResumeConfig)
+@keyword_call(ResumeConfig, trains=True)
 def resume(
     config: ResumeConfig,
     observers: Sequence[Callable[[Event], None]] = (),
@@ -107,7 +107,7 @@ def resume(
         )
 
 
-@keyword_call(TuneConfig)
+@keyword_call(TuneConfig, trains=True)
 def tune(config: TuneConfig, *, progress: bool | None = None) -> TuneResult:
     """Search for better settings by many trainings: the trials, the best of them, what mattered.
 
@@ -211,7 +211,7 @@ def import_checkpoint(config: ImportConfig, *, progress: bool | None = None) -> 
         return job(config, on_picture)
 
 
-@keyword_call(InspectConfig)
+@keyword_call(InspectConfig, without_torch=True)
 def inspect(config: InspectConfig, *, progress: bool | None = None) -> AuditReport:
     """Find what is wrong with a data set before training on it: the findings, worst first.
 
@@ -223,7 +223,7 @@ def inspect(config: InspectConfig, *, progress: bool | None = None) -> AuditRepo
         return job(config, on_picture=on_picture)
 
 
-@keyword_call(ReportConfig)
+@keyword_call(ReportConfig, without_torch=True)
 def report(config: ReportConfig) -> PageReport:
     """Draw the pictures and report.html of an evaluated split again: where they lie.
 
@@ -237,7 +237,7 @@ def report(config: ReportConfig) -> PageReport:
     return made
 
 
-@keyword_call(RunsConfig, only=("folder", "sort", "limit"))
+@keyword_call(RunsConfig, only=("folder", "sort", "limit"), without_torch=True)
 def list_runs(config: RunsConfig) -> RunList:
     """List the runs of a folder: when, data, model, epochs, best metric, status, size.
 
@@ -248,7 +248,7 @@ def list_runs(config: RunsConfig) -> RunList:
     return job(config)
 
 
-@keyword_call(ListModelsConfig)
+@keyword_call(ListModelsConfig, without_torch=True)
 def list_models(config: ListModelsConfig) -> list[ModelEntry]:
     """List models to train: the curated families, or with a pattern or a filter all of timm's.
 

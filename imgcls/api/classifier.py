@@ -16,7 +16,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from imgcls.api.keywords import described, keyword_config, keyword_options, keyword_parameters
+from imgcls.api.keywords import (
+    described,
+    keyword_config,
+    keyword_options,
+    keyword_parameters,
+    meant,
+)
 from imgcls.api.labelled_pictures import pictures_of, require_names, write_table
 from imgcls.config.files import read_json
 from imgcls.config.run import TrainConfig
@@ -84,7 +90,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if name != "verbose":
                 setattr(self, name, options.pop(name, parameter.default))
         if options:
-            raise TypeError(f"{type(self).__name__} has no parameter {', '.join(options)}")
+            unknown = ", ".join(f"{name}{meant(name, OPTIONS)}" for name in options)
+            raise TypeError(f"{type(self).__name__} has no parameter {unknown}")
 
     __init__ = _takes_options(__init__)
 
@@ -113,7 +120,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes = np.unique(labels)
         if len(classes) < 2:  # noqa: PLR2004
             raise ValueError(f"y holds one class, {classes[0]}; a classifier needs two or more")
-        place = Path(tempfile.mkdtemp(prefix="fit-", dir=self._output()))
+        place = self._new_folder()
         try:
             config = self._config(place, *write_table(place, pictures, labels))
             result: TrainResult = train(config, progress=bool(self.verbose))
@@ -126,7 +133,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.result_ = result
         self.run_ = result.run
         self.checkpoint_ = result.folds[0].best_checkpoint.resolve()
-        self._models: list[Model] = []
+        self._models: list[tuple[dict[str, Any], Model]] = []
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -150,6 +157,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         reads. Raises RunError where there is something of that name, OSError where it fails.
         """
         check_is_fitted(self)
+        self._require_checkpoint()
         final = Path(folder).expanduser().absolute()
         if os.path.lexists(final):
             raise RunError(f"{final}: is there already; name a new folder")
@@ -194,6 +202,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             state.pop(name, None)
         checkpoint = state.pop("checkpoint_", None)
         if checkpoint is not None:
+            self._require_checkpoint()
             files = [
                 file for file in checkpoint.iterdir() if file.name != _STATE and file.is_file()
             ]
@@ -213,29 +222,40 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._models = []
 
     def _loaded(self) -> Model:
+        options = {"device": str(self.device), "workers": self.workers}
         # a list: prediction changes no attribute
-        if not self._models:
+        if not self._models or self._models[0][0] != options:
             from imgcls.api.model import load
 
-            options = {"device": self.device, "workers": self.workers, "progress": False}
-            self._models.append(load(self.checkpoint_, **options))
-        return self._models[0]
+            self._require_checkpoint()
+            self._models[:] = [(options, load(self.checkpoint_, progress=False, **options))]
+        return self._models[0][1]
 
-    def _output(self) -> Path:
-        """Where the run of a fit goes, a folder that is there."""
-        if self.output is None:
-            return self._temporary()
-        place = Path(self.output).expanduser().absolute()
+    def _require_checkpoint(self) -> None:
+        if not self.checkpoint_.is_dir():
+            raise CheckpointError(
+                f"{self.checkpoint_}: is gone, as temporary files are cleaned up; fit again, with "
+                "`output` for a folder that stays"
+            )
+
+    def _new_folder(self) -> Path:
+        """Where the run of a fit goes, an empty folder."""
+        place = "a temporary folder" if self.output is None else f"output {self.output}"
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            if self.output is None:
+                within = self._temporary()
+            else:
+                within = Path(self.output).expanduser().absolute()
+                within.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix="fit-", dir=within))
         except OSError as error:
-            raise RunError(f"output {place}: cannot be made: {error.strerror}") from error
-        return place
+            raise RunError(f"{place}: cannot be made: {error.strerror}") from error
 
     def _temporary(self) -> Path:
         """A folder that goes when this classifier does."""
-        if not hasattr(self, "_own"):
-            self._own = Path(tempfile.mkdtemp(prefix="imgcls-"))
+        own: Path | None = getattr(self, "_own", None)
+        if own is None or not own.is_dir():
+            own = self._own = Path(tempfile.mkdtemp(prefix="imgcls-"))
             weakref.finalize(self, shutil.rmtree, self._own, ignore_errors=True)
         return self._own
 
@@ -256,4 +276,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _plain(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    """A parameter as JSON has it: a path or a device as text, numpy's numbers as Python's."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, (tuple, list)):
+        return [_plain(part) for part in value]
+    return str(value) if type(value).__module__ == "torch" else value

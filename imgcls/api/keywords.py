@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
@@ -17,7 +18,7 @@ from imgcls.config.base import Config, OptionField, option_fields, words_instead
 from imgcls.config.load import load_config
 from imgcls.config.other_names import OTHER_NAMES
 from imgcls.data.loading.workers import end_where_main_is_run_again
-from imgcls.errors import ConfigError
+from imgcls.errors import ConfigError, ImgclsError
 
 ResultT = TypeVar("ResultT")
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -58,7 +59,7 @@ def keyword_config(
     for keyword, value in values.items():
         name = aliases.get(keyword, keyword)
         if name not in options:
-            raise ConfigError(f"{keyword}: no such keyword{_hint(keyword, options)}")
+            raise ConfigError(f"{keyword}: no such keyword{meant(keyword, options)}")
         paths[options[name].path] = _as_typed(options[name], value)
     try:
         return load_config(config_class, options=paths)
@@ -67,12 +68,19 @@ def keyword_config(
 
 
 def keyword_call(
-    config_class: type[ConfigT], *, only: Sequence[str] = (), **defaults: Any
+    config_class: type[ConfigT],
+    *,
+    only: Sequence[str] = (),
+    trains: bool = False,
+    without_torch: bool = False,
+    **defaults: Any,
 ) -> Callable[[Callable[..., ResultT]], Callable[..., ResultT]]:
     """Let `body(config, ...)` be called by keywords, or by a config in the first place.
 
     Its signature and its docstring show the options with their types, defaults and descriptions.
     only: paths of the options that it takes. defaults: those that differ from the options' own.
+    trains: see `training_apart`. without_torch: of a body that loads none; behind any other TF32 is
+    as it was. Errors of the body name options by their keywords.
     """
 
     def decorate(body: Callable[..., ResultT]) -> Callable[..., ResultT]:
@@ -98,7 +106,9 @@ def keyword_call(
                 if said is not _NOT_GIVEN:
                     keywords = {first: said, **keywords}
                 config = keyword_config(config_class, options, {**defaults, **keywords})
-            return body(config, **mine)
+            kept = contextlib.nullcontext() if without_torch else _kept(trains=trains)
+            with kept, _said_in_keywords(options):
+                return body(config, **mine)
 
         call.__signature__ = _signature(  # type: ignore[attr-defined]
             config_class if not only else None, options, defaults, own, inspect.signature(body)
@@ -136,7 +146,7 @@ def _keyword(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_")
 
 
-def _hint(keyword: str, options: Mapping[str, OptionField]) -> str:
+def meant(keyword: str, options: Mapping[str, OptionField]) -> str:
     """The keyword that was meant, as far as anybody can tell."""
     name = keyword.rpartition(".")[2]
     other = _keyword(OTHER_NAMES.get(name.replace("_", "-").lower(), ""))
@@ -148,10 +158,10 @@ def _hint(keyword: str, options: Mapping[str, OptionField]) -> str:
 
 def _as_typed(option: OptionField, value: Any) -> Any:
     """The value as the field knows it: a path as text, one for a list of one, a plain number."""
-    kind = type(value).__module__.partition(".")[0]
-    if kind == "torch":  # a device
+    kind = type(value)
+    if (kind.__module__, kind.__name__) == ("torch", "device"):
         return str(value)
-    if kind == "numpy":
+    if kind.__module__ == "numpy" and hasattr(value, "tolist"):
         value = value.tolist()
     if not option.is_list or (isinstance(value, str) and value in _words(option)):
         return _as_part(option, value)
@@ -178,6 +188,24 @@ def _in_keywords(message: str, options: Mapping[str, OptionField]) -> str:
         message = re.sub(rf"--no-{flag[2:]}(?![\w-])", f"{keyword}=False", message)
     message = re.sub(r" \(in YAML # .*\)$", "", message)
     return message.replace("; several with commas", ", or a list of them")
+
+
+@contextlib.contextmanager
+def _said_in_keywords(options: Mapping[str, OptionField]) -> Iterator[None]:
+    """A block whose errors name options as a call does; commands are left as they are typed."""
+    try:
+        yield
+    except ImgclsError as error:
+        parts = re.split(r"(`[^`]*`|\bimgcls [a-z-]+ [^;]*)", str(error))
+        parts[::2] = [_in_keywords(part, options) for part in parts[::2]]
+        error.args = ("".join(parts),)
+        raise
+
+
+def _kept(*, trains: bool) -> contextlib.AbstractContextManager[Any]:
+    from imgcls.engine.device.runtime import tf32_kept, training_apart
+
+    return training_apart() if trains else tf32_kept()
 
 
 def _signature(

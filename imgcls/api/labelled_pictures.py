@@ -19,6 +19,8 @@ _GREY, _COLOUR, _CHANNELS = 2, 3, 3
 def pictures_of(X: Any) -> list[Any]:  # noqa: N803
     """N paths or arrays. Raises ValueError for what is neither."""
     arrays = isinstance(X, np.ndarray) and X.dtype.kind not in "OUS"
+    if arrays and X.ndim == _COLOUR and X.shape[2] == _CHANNELS and X.shape[1] > 1:
+        raise ValueError(f"X is {_said(X)}, which looks like one picture; give a list of pictures")
     if not arrays and not (isinstance(X, Sequence) and all(isinstance(x, np.ndarray) for x in X)):
         paths = np.asarray(X, dtype=object)
         if paths.ndim == 2 and paths.shape[1] == 1:  # noqa: PLR2004  a column of a table
@@ -55,7 +57,6 @@ def _said(X: Any) -> str:  # noqa: N803
 
 def write_table(place: Path, pictures: Sequence[Any], labels: np.ndarray) -> tuple[Path, Path]:
     """(a table of the pictures, the folder its paths start from); arrays become PNG files."""
-    root = Path.cwd()
     if not isinstance(pictures[0], str):
         root = place / "pictures"
         root.mkdir()
@@ -63,7 +64,7 @@ def write_table(place: Path, pictures: Sequence[Any], labels: np.ndarray) -> tup
         for path, picture in zip(paths, pictures, strict=True):
             Image.fromarray(picture).save(root / path)
     else:
-        paths = list(pictures)
+        root, paths = Path.cwd(), list(pictures)
         if len(set(paths)) < len(paths):
             more = len(paths) - len(set(paths))
             warnings.warn(f"{more} rows of X repeat a path and are trained on once", stacklevel=4)

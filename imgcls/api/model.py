@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
@@ -102,11 +103,12 @@ class Model:
 
         inputs, single = _inputs(pictures)
         found: list[Prediction] = []
-        for batch in self._predictor.scored(self._scorer, self._batches(inputs)):
-            for (picture, _), row in zip(batch.read, batch.rows, strict=True):
-                if row.error is not None:
-                    raise NonFiniteError(f"{row.path}: {row.error}")
-                found.append(Prediction.of(row, picture))
+        with self._exact():
+            for batch in self._predictor.scored(self._scorer, self._batches(inputs)):
+                for (picture, _), row in zip(batch.read, batch.rows, strict=True):
+                    if row.error is not None:
+                        raise NonFiniteError(f"{row.path}: {row.error}")
+                    found.append(Prediction.of(row, picture))
         return found[0] if single else found
 
     def predict_proba(self, pictures: Picture | Iterable[Picture]) -> np.ndarray:
@@ -121,9 +123,10 @@ class Model:
 
         inputs, _ = _inputs(pictures)
         parts = [np.empty((0, len(self.class_names)), np.float32)]
-        for _, scores in self._scorer.scores(self._batches(inputs)):
-            scores.require_finite()
-            parts.append(Softmax(first_answers(scores.logits), self._scorer.temperature)[:])
+        with self._exact():
+            for _, scores in self._scorer.scores(self._batches(inputs)):
+                scores.require_finite()
+                parts.append(Softmax(first_answers(scores.logits), self._scorer.temperature)[:])
         return np.concatenate(parts)
 
     def embed(self, pictures: Picture | Iterable[Picture]) -> np.ndarray:
@@ -139,8 +142,15 @@ class Model:
             raise ModelError("embed: an ensemble has no features in common; load one fold")
         inputs, _ = _inputs(pictures)
         given = with_features(self._alone[0], self._batches(inputs), "none", "embed")
-        parts = [features for _, _, features in given]
+        with self._exact():
+            parts = [features for _, _, features in given]
         return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+    def _exact(self) -> AbstractContextManager[None]:
+        """A block without TF32, as evaluation computes, whatever the process allows."""
+        from imgcls.engine.device.runtime import exact_float32
+
+        return exact_float32(self._predictor.compute.device)
 
     def _batches(self, inputs: Sequence[Input]) -> Iterator[InputBatch]:
         """The pictures in batches. Raises BadImageError for the first that cannot be read."""
@@ -195,12 +205,15 @@ def _input(picture: Any, name: str) -> Input | None:
 
     if isinstance(picture, (str, os.PathLike)):
         path = os.fspath(picture)
-        if Path(path).expanduser().is_dir():
+        if not path or "\0" in path:
+            raise DataError(f"{name}: {path!r} is no path")
+        if os.path.isdir(Path(path).expanduser()):  # noqa: PTH112  False for a path too long
             raise DataError(
                 f"{path}: is a folder; imgcls.predict({path!r}, ...) classifies what is in it"
             )
         return Input(path, InFile(str(Path(path).expanduser())))
-    is_batch = isinstance(picture, np.ndarray) and picture.ndim > 3  # noqa: PLR2004
+    # several pictures, or their paths
+    is_batch = isinstance(picture, np.ndarray) and (picture.ndim > 3 or picture.dtype.kind in "OU")  # noqa: PLR2004
     if isinstance(picture, (Image.Image, np.ndarray)) and not is_batch:
         return Input(name, InMemory(picture))
     return None

@@ -46,8 +46,18 @@ class Config(BaseModel):
     def _no_empty_path(cls, value: Any, info: ValidationInfo) -> Any:
         """An empty path would be the current folder, as of a variable that is not set."""
         kinds = {part for part, _ in alternatives(cls.model_fields[str(info.field_name)])}
-        if value == "" and Path in kinds:
+        if isinstance(value, str) and not value and Path in kinds:
             raise ValueError("it is empty; . is the current folder")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number_of_a_yes(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python's True would be the number 1: a learning rate of 1, mixup of strength 1."""
+        if value is True:
+            kinds = {part for part, _ in alternatives(cls.model_fields[str(info.field_name)])}
+            if bool not in kinds and kinds & {int, float}:
+                raise ValueError("a number, not yes")
         return value
 
     @field_validator("*", mode="before")

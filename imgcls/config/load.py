@@ -156,7 +156,7 @@ def shown(value: Any) -> str:
     # repr of nine lists of nine of nine ... takes minutes and gigabytes
     short = reprlib.Repr()
     short.maxlevel, short.maxstring, short.maxother = 2, _LONGEST_SHOWN, _LONGEST_SHOWN
-    text = short.repr(value)
+    text = " ".join(short.repr(value).splitlines())
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 

@@ -186,11 +186,18 @@ def check_card(card: dict[str, Any]) -> None:
         raise CheckpointError(f"config.json: timm has no architecture {str(name)[:80]!r}")
     num_classes, label_names = card.get("num_classes"), card.get("label_names")
     if type(num_classes) is not int or num_classes < 1:
-        raise CheckpointError(f"config.json: num_classes is {num_classes!r}, not a whole number")
+        raise CheckpointError(
+            f"config.json: num_classes is {str(num_classes)[:80]}; a classifier has 1 or more"
+        )
     if not isinstance(label_names, list) or len(label_names) != num_classes:
         raise CheckpointError(f"config.json: label_names are not {num_classes} names")
-    if not isinstance(arguments, dict) or set(arguments) - {"img_size", "in_chans"}:
-        raise CheckpointError("config.json: model_args may hold img_size and in_chans only")
+    if not isinstance(arguments, dict) or set(arguments) - {"img_size", "in_chans", "global_pool"}:
+        raise CheckpointError(
+            "config.json: model_args may hold img_size, in_chans and global_pool only"
+        )
+    pool = arguments.get("global_pool", "avg")
+    if not isinstance(pool, str) or not pool:
+        raise CheckpointError(f"config.json: global_pool is {str(pool)[:80]!r}, so nothing pools")
     in_chans = arguments.get("in_chans", 1)
     if type(in_chans) is not int or not 0 < in_chans <= _MOST_CHANNELS:
         raise CheckpointError(f"config.json: in_chans is {str(in_chans)[:80]}, not 1 to 4")

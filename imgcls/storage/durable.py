@@ -245,4 +245,7 @@ def pointed_at(link: Path) -> Path | None:
     if not target_name or "\0" in target_name or Path(target_name).name != target_name:
         return None
     target = link.with_name(target_name)
-    return target if target.is_dir() else None
+    try:
+        return target if target.is_dir() else None
+    except OSError:  # a name longer than any file's
+        return None

@@ -215,7 +215,12 @@ def read_card(folder: Path) -> dict[str, Any]:
             raise CheckpointError(f"{folder / CARD}: its classes are not all different texts")
     arguments = card.get("model_args") or {}
     if isinstance(arguments, dict):
-        arguments = {k: v for k, v in arguments.items() if k not in _OF_TRAINING}
+        arguments = {
+            name: value
+            for name, value in arguments.items()
+            # timm's save_for_hf writes the number of classes once more
+            if name not in _OF_TRAINING and (name, value) != ("num_classes", outputs)
+        }
     return {
         "architecture": card["architecture"],
         "num_classes": len(names) if names is not None and outputs is None else outputs,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import random
 import shutil
+import threading
 
+import numpy as np
 import pytest
+import torch
 from conftest import tiny_config
 
 import imgcls
-from imgcls.errors import ThresholdError
+from imgcls.errors import CheckpointError, ThresholdError
 
 TINY = {
     "model": "test_resnet", "pretrained": False, "img_size": 32, "batch_size": 16, "workers": 0,
@@ -66,6 +71,59 @@ def test_evaluate_predict_and_benchmark_give_what_json_has(trained, run, command
     assert timed.results[0].images_per_sec > 0
     assert (run.parent / "timed.csv").is_file()
     assert imgcls.report(run, split="val").page.is_file()
+
+
+def _state_of_the_process():
+    return (
+        random.getstate(),
+        np.random.get_state()[1].tolist(),
+        torch.get_rng_state().tolist(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+def test_training_leaves_the_process_as_it_was(photos, tmp_path, monkeypatch):
+    """Else a script would draw the same "random" numbers behind each training."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    random.seed(1)
+    before = _state_of_the_process()
+    run = imgcls.train(photos, output=tmp_path, deterministic=True, **TINY).run
+    assert _state_of_the_process() == before
+    imgcls.resume(run, epochs=2)
+    assert _state_of_the_process() == before
+
+
+def test_trainings_of_several_threads_are_those_of_one(photos, tmp_path):
+    """One at a time, since all draw from the process's random states."""
+    found = []
+
+    def train(name):
+        run = imgcls.train(photos, output=tmp_path / name, **TINY)
+        found.append((run.folds[0].best_checkpoint / "model.safetensors").read_bytes())
+
+    train("alone")
+    threads = [threading.Thread(target=train, args=(str(n),)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    assert len(set(found)) == 1
+
+
+def test_errors_name_keywords_and_leave_commands_as_they_are_typed(trained):
+    """Also those that are found behind the check of the options."""
+    with pytest.raises(
+        CheckpointError, match=r"2 folds; ensemble averages them, checkpoint .* takes"
+    ):
+        imgcls.load(trained / "outputs" / "folds")
+    with pytest.raises(CheckpointError, match=r"or a start by `imgcls train --weights`"):
+        imgcls.load(trained / "outputs" / "single" / "config.yaml")
 
 
 def test_a_metric_below_its_threshold_raises(run):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import gc
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import save_crops
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
@@ -66,8 +68,10 @@ def test_parameters_are_the_options_of_train():
 
 def test_a_wrong_parameter_is_told_where_scikit_learn_tells_it(arrays):
     """A name at once, a value by `fit`, in the words of the option."""
-    with pytest.raises(TypeError, match="has no parameter epoch"):
+    with pytest.raises(TypeError, match="has no parameter epoch; did you mean epochs"):
         ImageClassifier(epoch=1)
+    with pytest.raises(TypeError, match="random_state; did you mean seed"):
+        ImageClassifier(random_state=1)
     with pytest.raises(ConfigError, match="epochs"):
         ImageClassifier(epochs=0).fit(*arrays)
 
@@ -144,6 +148,47 @@ def test_it_is_saved_without_pickle_and_loaded(fitted, arrays, tmp_path):
         ImageClassifier.load(tmp_path)
 
 
+def test_parameters_of_numpy_and_torch_are_saved(fitted, tmp_path):
+    """As a search draws them."""
+    given = {"epochs": np.int64(1), "lr": np.float64(0.5), "device": torch.device("cpu")}
+    other = pickle.loads(pickle.dumps(fitted)).set_params(**given)
+    other.save(tmp_path / "saved")
+    found = ImageClassifier.load(tmp_path / "saved").get_params()
+    assert {name: found[name] for name in given} == {"epochs": 1, "lr": 0.5, "device": "cpu"}
+
+
+def test_a_temporary_folder_that_was_cleaned_up_is_told(fitted, arrays, tmp_path):
+    """By whatever needs it; another fit makes a new one."""
+    images, labels = arrays
+    lost = pickle.loads(pickle.dumps(fitted))
+    shutil.rmtree(lost.checkpoint_)
+    for use in (lambda: lost.predict(images), lambda: lost.save(tmp_path / "saved"),
+                lambda: pickle.dumps(lost)):  # fmt: skip
+        with pytest.raises(CheckpointError, match="is gone, as temporary files are cleaned up"):
+            use()
+    shutil.rmtree(lost.checkpoint_.parent)
+    assert lost.set_params(epochs=1).fit(images, labels).predict(images[:1])[0] in (9, 10)
+
+
+def test_a_folder_that_cannot_be_made_is_named(arrays, tmp_path, monkeypatch):
+    """That of `output`, and that of temporary files."""
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"^output .*file.runs: cannot be made: Not a directory"):
+        ImageClassifier(**TINY, output=tmp_path / "file" / "runs").fit(*arrays)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(RunError, match=r"^a temporary folder: cannot be made: No such file"):
+        ImageClassifier(**TINY).fit(*arrays)
+
+
+def test_another_device_is_asked_for_behind_a_prediction(fitted, arrays):
+    """And not what was loaded before."""
+    images, _ = arrays
+    other = pickle.loads(pickle.dumps(fitted))
+    other.predict(images[:1])
+    with pytest.raises(ConfigError, match="device: 'gpu'"):
+        other.set_params(device="gpu").predict(images[:1])
+
+
 def test_a_copy_has_its_own_files(arrays):
     """As joblib sends it to another process; each folder goes with its classifier."""
     images, labels = arrays
@@ -176,6 +221,7 @@ def test_runs_are_kept_where_output_says(arrays, tmp_path):
         (np.zeros((4, 8, 8)), "X[0] is float64 of shape (8, 8)"),
         (np.zeros((4, 8, 8, 2), np.uint8), "X[0] is uint8 of shape (8, 8, 2)"),
         (np.zeros((4, 8)), "X[0] is float64 of shape (8,)"),
+        (np.zeros((4, 8, 3), np.uint8), "looks like one picture; give a list of pictures"),
         ([1, 2, 3, 4], "X is list of object, shape (4,)"),
         ([], "Found array with 0 sample(s)"),
     ],

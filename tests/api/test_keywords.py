@@ -68,6 +68,8 @@ def test_help_shows_types_and_descriptions_without_torch():
         (EvaluateConfig, {"top_k": 0}, "top_k: 0 is not allowed; expected a whole number >= 1, or"),
         (EvaluateConfig, {"open": True, "report": False}, "open: there is no page to show"),
         (PredictConfig, {"copy": True}, "copy: says how sort_into puts pictures there"),
+        (TrainConfig, {"lr": True}, "lr: True is not allowed (a number, not yes); expected a"),
+        (TrainConfig, {"seed": np.random.RandomState(0)}, "expected a whole number >= 0 and <"),
     ],
 )  # fmt: skip
 def test_a_wrong_keyword_is_named_with_what_it_takes(config_class, keywords, said):
@@ -93,6 +95,16 @@ def test_what_python_users_have_is_taken():
     assert config_of(EvaluateConfig, top_k=np.array([1, 2])).top_k == (1, 2)
     space = {"optim.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
     assert config_of(TuneConfig, space=space, max_minutes=3).search.max_minutes == 3
+
+
+def test_a_value_of_many_lines_is_told_in_one():
+    """A table, or a module, where a text belongs."""
+    import torch
+
+    for value in (torch.nn.Sequential(torch.nn.Linear(1, 1)), np.zeros((9, 9))):
+        with pytest.raises(ConfigError, match=r"^data: .* is not allowed") as raised:
+            config_of(TrainConfig, data=value)
+        assert "\n" not in str(raised.value)
 
 
 def test_only_what_was_given_counts_as_set():

@@ -174,6 +174,9 @@ def test_loader_processes_give_the_same(trained, model, files):
         (None, DataError, r"^NoneType is no picture; give a path"),
         ([torch.zeros(3, 9, 9)], DataError, r"^picture 0: Tensor is no picture"),
         (".", DataError, r"^\.: is a folder; imgcls.predict"),
+        ("", DataError, r"^picture: '' is no path"),
+        (["a\0b"], DataError, r"^picture 0: 'a\\x00b' is no path"),
+        ("x" * 5000, BadImageError, r"^x+: "),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "embed"])
@@ -182,6 +185,22 @@ def test_what_is_no_picture_is_named(model, method, pictures, kind, said):
     with pytest.raises(kind, match=said) as raised:
         getattr(model, method)(pictures)
     assert "\n" not in str(raised.value)
+
+
+def test_an_array_of_paths_is_a_list_of_them(model, files):
+    """As a column of a table is, of objects or of texts."""
+    expected = model.predict_proba(files)
+    texts = [str(file) for file in files]
+    for paths in (np.array(texts), np.array(files, dtype=object)):
+        assert np.array_equal(model.predict_proba(paths), expected)
+
+
+def test_a_picture_whose_file_is_closed_is_named(model, files):
+    """With what to do, instead of Pillow's own assertion."""
+    with Image.open(files[0]) as picture:
+        pass
+    with pytest.raises(BadImageError, match=r"^picture: its file was closed before .* load\(\)"):
+        model.predict(picture)
 
 
 def test_a_damaged_picture_raises_its_reason(model, tmp_path):
@@ -231,6 +250,8 @@ def test_a_saved_checkpoint_and_a_bare_model_folder_are_loaded_too(trained, tmp_
     imgcls.save_checkpoint(net, optimizer, 1, {}, tmp_path / "own", class_names=names)
     assert imgcls.load(tmp_path / "own", device="cpu").class_names == ("cat", "dog")
     [best] = (trained / SINGLE).glob("fold_0/checkpoints/step-*")
+    timm.models.save_for_hf(net, tmp_path / "timm")
+    assert imgcls.load(tmp_path / "timm", device="cpu").class_names == ("0", "1")
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("config.json", "model.safetensors"):

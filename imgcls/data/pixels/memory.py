@@ -33,6 +33,10 @@ def _file_of(picture: Image.Image) -> bytes | None:
     if not isinstance(picture, ImageFile.ImageFile) or not picture.tile or picture.tell():
         return None
     stream: Any = picture.fp
+    if stream is None or stream.closed:
+        raise UnreadableImageError(
+            "its file was closed before its pixels were read; load() it first"
+        )
     try:
         at = stream.tell()
         stream.seek(0, io.SEEK_SET)

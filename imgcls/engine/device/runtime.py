@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import platform
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -17,6 +18,7 @@ import torch
 
 from imgcls.errors import DeviceError
 
+_ONE_TRAINING = threading.RLock()
 # of glibc's malloc.h; blocks of all sizes are below the threshold
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _ALL_SIZES = -1, -3, 2**31 - 1
 
@@ -124,18 +126,67 @@ def exact_float32(device: torch.device) -> Iterator[None]:
 
     A script that chose by torch's newer `fp32_precision` keeps what it chose.
     """
+    with tf32_kept() as is_known:
+        if is_known:
+            set_tf32(device, allowed=False)
+        yield
+
+
+@contextlib.contextmanager
+def tf32_kept() -> Iterator[bool]:
+    """A block behind which TF32 is as it was; False where torch does not let it be asked for."""
     try:
         before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     except RuntimeError:
-        yield
+        yield False
         return
-    set_tf32(device, allowed=False)
+    try:
+        yield True
+    finally:
+        if before != (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32):
+            torch.set_float32_matmul_precision(before[0])
+            torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@contextlib.contextmanager
+def training_apart() -> Iterator[None]:
+    """A block that trains, one at a time in a process, and leaves it as it was.
+
+    Training seeds the process's random states in every step: two at once would draw each other's
+    numbers, and a script would have the same "random" numbers behind each training. Kernels that
+    are deterministic or of TF32 would be those of its own models too.
+    """
+    with _ONE_TRAINING, tf32_kept(), _states_kept():
+        yield
+
+
+@contextlib.contextmanager
+def _states_kept() -> Iterator[None]:
+    cuda = torch.cuda.get_rng_state_all() if _cuda_began() else None
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     try:
         yield
     finally:
-        if device.type == "cuda":
-            torch.set_float32_matmul_precision(before[0])
-            torch.backends.cudnn.allow_tf32 = before[1]
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        elif _cuda_began():
+            # as it would have begun
+            torch.cuda.manual_seed_all(torch.initial_seed())
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+        torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+def _cuda_began() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def keep_freed_memory() -> None:
