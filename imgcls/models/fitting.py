@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,7 @@ def _renamed(
         raise ModelError(
             f"{file}: its head has several layers ({', '.join(heads[:4])}), and timm's models have "
             "one; train a new one on its backbone: imgcls train DATA --model NAME --weights "
-            f"{file}"
+            f"{shlex.quote(str(file))}"
         )
     return found
 
@@ -225,7 +226,8 @@ def _without_classifier(
     if len(known) > len(own) // 2:
         return (
             f"{file}: holds no classifier ({classifier}.weight), so it answers nothing yet; train "
-            f"one on it: imgcls train DATA --model {name} --weights {file}"
+            f"one on it: imgcls train DATA --model {name} --weights "
+            f"{shlex.quote(str(file))}"
         )
     shown = ", ".join(list(weights)[:3])
     return (

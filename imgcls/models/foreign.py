@@ -125,7 +125,7 @@ def _check_sizes(file: Path) -> None:
     if any(name.endswith("/constants.pkl") for name in names):
         raise ForeignFileError(
             "is a TorchScript program; get its weights where you trust it: import torch; "
-            f'torch.save(torch.jit.load("{file.name}").state_dict(), "plain.pt")'
+            f'torch.save(torch.jit.load({file.name!r}).state_dict(), "plain.pt")'
         )
     if not any(name.endswith("data.pkl") for name in names):
         raise ForeignFileError("is a zip archive that torch.save did not write")

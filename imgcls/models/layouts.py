@@ -115,7 +115,7 @@ def _check_names(file: Path, names: Sequence[str]) -> None:
         raise ModelError(
             f"{file}: is a module pickled by Ultralytics, whose networks are none of timm's. Its "
             "plain state dict (from ultralytics import YOLO; import torch; "
-            f'torch.save(YOLO("{file.name}").model.state_dict(), "plain.pt")) would fit no '
+            f'torch.save(YOLO({file.name!r}).model.state_dict(), "plain.pt")) would fit no '
             "--model either: train anew by `imgcls train`"
         )
     if by_package & {"fastai", "fastcore"}:
@@ -127,7 +127,7 @@ def _check_names(file: Path, names: Sequence[str]) -> None:
         raise ModelError(
             f"{file}: its pickle would call {', '.join(calls[:3])} when it is read; nothing "
             "of it was run. If you trust who made it: import torch; "
-            f'torch.save(torch.load("{file.name}", weights_only=False)["model_state_dict"], '
+            f'torch.save(torch.load({file.name!r}, weights_only=False)["model_state_dict"], '
             '"plain.pt")'
         )
 
@@ -144,7 +144,7 @@ def _of_fastai(learner: str) -> str:
 def _saved_whole(file: Path) -> str:
     return (
         "; if a whole model was saved, save its weights where you trust it: import torch; "
-        f'torch.save(torch.load("{file.name}", weights_only=False).state_dict(), "plain.pt")'
+        f'torch.save(torch.load({file.name!r}, weights_only=False).state_dict(), "plain.pt")'
     )
 
 

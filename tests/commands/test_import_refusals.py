@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import collections
 import json
 import os
@@ -159,20 +160,33 @@ def test_a_file_far_larger_than_the_model_is_not_read(refused, tmp_path):
 @pytest.mark.parametrize(
     ("module", "name", "words"),
     [
-        ("ultralytics.nn.tasks", "ClassificationModel", 'YOLO("m.pt").model.state_dict()'),
+        ("ultralytics.nn.tasks", "ClassificationModel", "YOLO('m.pt').model.state_dict()"),
         ("fastai.learner", "Learner", "load_learner('m.pt')"),
         ("timm.models.resnet", "Resnet", 'weights_only=False).state_dict(), "plain.pt")'),
     ],
 )
 def test_pickled_modules_say_how_to_get_plain_weights(refused, tmp_path, module, name, words):
     """The lines of Python that save them, for those who trust the file."""
-    # {"model": module.name()}, without the package that knows the name
+    save_module(tmp_path / "m.pt", module, name)
+    assert words in refused("m.pt")
+
+
+def save_module(file, module, name):
+    """{"model": module.name()}, without the package that knows the name."""
     pickled = b"\x80\x02}X\x05\x00\x00\x00modelc" + f"{module}\n{name}\n".encode() + b")\x81s."
-    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("archive/data.pkl", pickled)
         archive.writestr("archive/version", "3\n")
         archive.writestr("archive/byteorder", "little")
-    assert words in refused("m.pt")
+
+
+def test_a_file_name_is_no_code_in_the_lines_to_type(refused, tmp_path):
+    """Whatever it holds, it is one text of Python there."""
+    name = 'a"); print(1); ("b.pt'
+    save_module(tmp_path / name, "timm.models.resnet", "Resnet")
+    [line] = ast.parse(refused(name).partition("import torch; ")[2].strip()).body
+    texts = {node.value for node in ast.walk(line) if isinstance(node, ast.Constant)}
+    assert texts == {name, False, "plain.pt"}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """A Hugging Face model folder: weights, timm's config.json and a card, ready to be uploaded.
 
 hf/
-model.safetensors    under timm's own key names
-config.json          what timm, transformers and imgcls build the model from
-calibration.json     where a temperature is kept; imgcls scores with it
-imgcls.yaml        the config of its training, without places
-README.md            the card, with its metadata on top
+  model.safetensors    under timm's own key names
+  config.json          what timm, transformers and imgcls build the model from
+  calibration.json     where a temperature is kept; imgcls scores with it
+  imgcls.yaml          the config of its training, without places
+  README.md            the card, with its metadata on top
 """
 
 from __future__ import annotations
