@@ -109,6 +109,16 @@ def command(capsys, tmp_path, monkeypatch):
     return run
 
 
+@pytest.fixture(scope="module")
+def launcher():
+    """Starts commands as processes that are killed, each within a second."""
+    from killing import Launcher
+
+    started = Launcher()
+    yield started
+    started.close()
+
+
 @pytest.fixture(scope="session")
 def crops():
     """Real 48-pixel crops from scikit-learn's two photographs: {name: uint8 [n, 48, 48, 3]}."""

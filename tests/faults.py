@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sys
 import traceback
+from contextlib import contextmanager
 
 from imgcls.errors import ImgclsError
 from imgcls.storage.durable import why_not_written
@@ -15,6 +17,17 @@ FAULTS = {STOP: None, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
 _AUDITED = {
     "open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.truncate",
 }  # fmt: skip
+
+
+@contextmanager
+def largest_file(size):
+    """No file may grow beyond so many bytes: the system stops whoever writes, in C or Rust too."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Injector:

@@ -8,11 +8,9 @@ import importlib.util
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import OFFLINE
+from faults import largest_file
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -461,17 +460,6 @@ def test_an_unknown_format_is_told_with_those_there_are(export):
     done = export("--format", "coreml")
     assert done.code == 2
     assert "'coreml' is not allowed; expected " in done.error_lines[0]
-
-
-@contextmanager
-def largest_file(size):
-    """No file may grow beyond so many bytes: the system stops whoever writes, in C or Rust too."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(

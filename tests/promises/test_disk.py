@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import OFFLINE
+from faults import largest_file
 
 from imgcls.engine.checkpoint.folder import read_checkpoint
 from imgcls.storage.pointers import find_checkpoint
 
 TRAIN = (*OFFLINE, "--epochs", "2", "--batch-size", "16", "--experiment", "r", "--quiet")
-
-
-@contextmanager
-def largest_file(size):
-    """No file may grow beyond so many bytes: the system stops whoever writes, in C or Rust too."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def leftovers():

@@ -12,18 +12,11 @@ import sys
 import time
 
 import pytest
-from killing import Launcher, wait_for
+from killing import wait_for
 
 from imgcls.config.files import sha256_of
 
 EXPORT = ("export", "outputs/single", "--output", "deploy", "--format")
-
-
-@pytest.fixture(scope="module")
-def launcher():
-    launcher = Launcher()
-    yield launcher
-    launcher.close()
 
 
 @pytest.fixture

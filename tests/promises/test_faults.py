@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from collections import Counter
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from faults import FAULTS
+from faults import FAULTS, largest_file
 from torch import nn
 
 from imgcls.engine.checkpoint import folder as cp
@@ -158,13 +157,9 @@ def test_a_file_that_may_not_grow_is_no_checkpoint(tmp_path, share):
     training = Training(tmp_path)
     training.save(best=True)
     weights = tmp_path / "step-00000001" / "model.safetensors"
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * weights.stat().st_size), hard))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            training.save(best=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    limit = int(share * weights.stat().st_size)
+    with largest_file(limit), pytest.raises(OSError, match="File too large"):
+        training.save(best=True)
     assert standing(tmp_path) == (1, 1)
     assert {p.name for p in tmp_path.iterdir()} == {"step-00000001", "best", "last"}
     Training(tmp_path).save(best=True)

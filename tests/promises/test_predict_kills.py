@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
-import resource
 import shutil
 import signal
 import time
@@ -13,16 +11,10 @@ from pathlib import Path
 
 import pytest
 from conftest import run_process
-from killing import Launcher, wait_for
+from faults import largest_file
+from killing import wait_for
 
 RUN = ("--checkpoint", "outputs/single", "--device", "cpu", "--workers", "0", "--batch-size", "7")
-
-
-@pytest.fixture(scope="module")
-def launcher():
-    launcher = Launcher()
-    yield launcher
-    launcher.close()
 
 
 @pytest.fixture
@@ -173,16 +165,6 @@ def test_two_processes_never_write_one_file(launcher, place):
     assert second.code == 2
     assert "in use by process" in second.err
     assert launcher.wait() == 0
-
-
-@contextlib.contextmanager
-def largest_file(size):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

@@ -18,13 +18,6 @@ TRAIN = (*OFFLINE, "--device", "cpu", "--no-preflight", "--keep", "all", "--name
 
 
 @pytest.fixture(scope="module")
-def launcher():
-    started = Launcher()
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="module")
 def trained_long(launcher, trained, tmp_path_factory):
     """A folder with a run of two folds that keeps six checkpoints of each."""
     root = tmp_path_factory.mktemp("long")

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Finished
-from killing import Launcher
 
 sys.path.append(str(Path(__file__).parents[1] / "promises" / "as_windows"))
 from files_in_use import RESTRICTED, refused_while_in_use
@@ -231,13 +230,6 @@ INSTANTS = [
     ("imgcls.storage.commit", "_merge", 2),
     ("imgcls.storage.commit", "sync_folder", 1),
 ]
-
-
-@pytest.fixture(scope="module")
-def launcher():
-    server = Launcher()
-    yield server
-    server.close()
 
 
 def kills(launcher, folder, arguments, count):

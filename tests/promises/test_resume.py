@@ -13,7 +13,7 @@ import time
 import pytest
 import timm
 from conftest import save_crops
-from killing import Launcher, differences, kill_until_done, only_run, remains, wait_for
+from killing import differences, kill_until_done, only_run, remains, wait_for
 from safetensors.torch import save_file
 
 from imgcls.engine.checkpoint.folder import read_checkpoint, read_state
@@ -50,13 +50,6 @@ def arguments_of(photos, variant, epochs="4"):
         "--batch-size", "6", "--epochs", epochs, "--patience", "0", "--save-every-steps", "2",
         "--lr", "1e-3", "--device", "cpu", "--quiet", *start, *VARIANTS[variant],
     ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def launcher():
-    server = Launcher()
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,20 +7,13 @@ import random
 import numpy as np
 import pytest
 from conftest import OFFLINE
-from killing import Launcher, kill_until_done, only_run
+from killing import kill_until_done, only_run
 from tracked import history_of, mlflow_run
 
 from imgcls.output.trackers.tensorboard import read_scalars
 from imgcls.storage.runs import is_finished
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-
-
-@pytest.fixture(scope="module")
-def launcher():
-    started = Launcher()
-    yield started
-    started.close()
 
 
 def must_be_true(folder):

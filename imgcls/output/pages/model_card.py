@@ -157,18 +157,7 @@ def _corruptions(model: ModelDescription) -> Iterator[str]:
 
 
 def _limits(model: ModelDescription) -> Iterator[str]:
-    data, scores = model.data, model.scores
-    found = limits_of(
-        split=None if scores is None else scores.split,
-        report=None if scores is None else scores.report,
-        pictures=0 if scores is None else scores.pictures,
-        intervals=scores is not None and any(row[2] for row in scores.rows),
-        per_class=() if scores is None else scores.per_class,
-        counts=data.counts,
-        grouped=None if data.groups is None else data.groups > 0,
-        copies=data.copies,
-        folds=data.folds,
-    )
+    found = limits_of(model.data, model.scores)
     yield "\n".join(f"* {line}" for line in [*found, *map(markdown, model.decoding)])
 
 

@@ -7,70 +7,56 @@ from typing import Any
 
 from imgcls.output.numbers import counted
 from imgcls.output.pages.markdown import markdown
+from imgcls.output.pages.model_description import Scores, TrainingData
 
 # with fewer, a class's own numbers say little, or it has hardly been shown
 _FEW_SCORED, _FEW_TRAINED = 20, 20
 _UNBALANCED = 10
 _MOST_NAMED = 10
+_CHECKS = {
+    "copies": "whether pictures have copies in another split",
+    "slices": "whether it does as well for each group of pictures (`--by`)",
+    "corruptions": "how it does on noisy, blurred or compressed pictures",
+    "unlike": "whether pictures unlike those of training can be told",
+}
 
 
-def limits_of(
-    *,
-    split: str | None,
-    report: Mapping[str, Any] | None,
-    pictures: int,
-    intervals: bool,
-    per_class: Sequence[Mapping[str, Any]],
-    counts: Sequence[Mapping[str, Any]],
-    grouped: bool | None,
-    copies: int | None,
-    folds: int,
-) -> Iterator[str]:
+def limits_of(data: TrainingData, scores: Scores | None) -> Iterator[str]:
     """The limits that follow from what was measured, and what was not, a line of Markdown each.
 
-    split: None where nothing was scored. report: test_metrics.json; None where the split was not
-    evaluated. intervals: whether there are any. per_class: its rows. counts: pictures of each class
-    by split. grouped: whether pictures were kept together by groups; None where that is not known.
-    copies: pictures with an identical one in another split; None where that was not looked for.
+    scores: None where nothing was scored.
     """
-    if split is not None:
-        of = counted(pictures, "picture", "pictures")
+    report: Mapping[str, Any] = (scores and scores.report) or {}
+    if scores is not None:
+        of = counted(scores.pictures, "picture", "pictures")
+        intervals = any(interval for _, _, interval in scores.rows)
         yield (
-            f"One training, scored on one {split} split of {of}: another split or seed gives other "
-            f"numbers{', which the intervals do not count in' * intervals}."
+            f"One training, scored on one {scores.split} split of {of}: another split or seed "
+            f"gives other numbers{', which the intervals do not count in' * intervals}."
         )
-    if split == "val" and not folds:
-        yield "There are no numbers on pictures that nothing was chosen by."
-    yield from _few_scored(per_class)
-    yield from _few_trained(counts)
-    if grouped is False:
+        if scores.split == "val" and not data.folds:
+            yield "There are no numbers on pictures that nothing was chosen by."
+        yield from _few_scored(scores.per_class)
+    yield from _few_trained(data.counts)
+    if data.groups == 0:
         yield (
             "No groups were given: where pictures of one object, person or video are in two "
             "splits, the numbers are too good."
         )
-    if seen := ((report or {}).get("trained_on") or {}).get("train"):
+    if seen := (report.get("trained_on") or {}).get("train"):
         yield f"{counted(seen, 'scored picture was', 'scored pictures were')} also trained on."
-    if copies:
+    if data.copies:
         yield (
-            f"{counted(copies, 'picture has', 'pictures have')} an identical copy in another split "
-            "or fold, which makes the numbers too good."
+            f"{counted(data.copies, 'picture has', 'pictures have')} an identical copy in another "
+            "split or fold, which makes the numbers too good."
         )
     yield (
         "It always answers with one of its classes, also for a picture of something else. Pictures "
         "of other cameras, places or times than those of training were not tried"
         + (", unless they are among the scored ones." if report else ".")
     )
-    known = {**(report or {}), "copies": copies is not None}
-    unchecked = [
-        words
-        for key, words in (
-            ("copies", "whether pictures have copies in another split"),
-            ("slices", "whether it does as well for each group of pictures (`--by`)"),
-            ("corruptions", "how it does on noisy, blurred or compressed pictures"),
-            ("unlike", "whether pictures unlike those of training can be told"),
-        )
-        if not known.get(key)
-    ]
+    looked_for = {**report, "copies": data.copies is not None}
+    unchecked = [words for key, words in _CHECKS.items() if not looked_for.get(key)]
     if unchecked:
         yield f"Not checked: {'; '.join(unchecked)}."
 
