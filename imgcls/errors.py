@@ -27,6 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_LONGEST_REASON = 200
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of another library says, as one line that is short enough to be read."""
+    return " ".join(str(error).split())[:_LONGEST_REASON]
+
 
 class ImgclsError(Exception):
     """Base of every error imgcls raises on purpose; `exit_code` is the process's."""

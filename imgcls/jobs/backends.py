@@ -17,7 +17,7 @@ from imgcls.engine.scoring.backends import (
     quiet,
     require_compiler,
 )
-from imgcls.errors import ConfigError, DeviceError
+from imgcls.errors import ConfigError, DeviceError, reason_of
 from imgcls.models.export.onnx import WRITERS, to_onnx
 
 
@@ -77,7 +77,7 @@ class Backends:
                 return runtime.open(self._converted, self._compute, spins=self._spins)
         except Exception as error:
             # every exporter raises errors of its own
-            reason = " ".join(str(error).split())[:160]
+            reason = reason_of(error)
             raise DeviceError(f"--backend {backend}: cannot take this model ({reason})") from error
 
 

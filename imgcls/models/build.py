@@ -14,7 +14,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from imgcls.config.model import ModelConfig
-from imgcls.errors import ModelError
+from imgcls.errors import ModelError, reason_of
 from imgcls.models.catalog.read import nearest_names
 from imgcls.models.counting import with_counts
 from imgcls.models.hub import Hub, check_has_weights, not_to_be_had, quick_hub, unreachable
@@ -260,7 +260,7 @@ def _size_error(name: str, img_size: int, error: Exception) -> ModelError:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return reason_of(error)
 
 
 def _check_known(name: str) -> None:

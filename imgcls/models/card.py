@@ -11,7 +11,7 @@ import timm
 from timm.data import resolve_data_config
 from torch import nn
 
-from imgcls.errors import CheckpointError, ModelError
+from imgcls.errors import CheckpointError, ModelError, reason_of
 from imgcls.models.build import pretrained_cfg_of, set_pretrained_cfg
 from imgcls.results.checkpoint import StartingWeights
 
@@ -171,7 +171,7 @@ def model_from_card(card: dict[str, Any]) -> nn.Module:
         )
         set_pretrained_cfg(model, {**pretrained_cfg_of(model), **card["pretrained_cfg"]})
     except (KeyError, TypeError, RuntimeError, ValueError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise CheckpointError(f"config.json: timm cannot build this model: {reason}") from error
     return model
 

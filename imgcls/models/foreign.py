@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from imgcls.config.files import SpecialFileError, check_regular, open_file
-from imgcls.errors import RequestError
+from imgcls.errors import RequestError, reason_of
 
 _HEAD_BYTES = 512
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
@@ -62,7 +62,7 @@ def read_foreign(file: Path, check: Callable[[Sequence[str]], None] = lambda _na
             "state_dict() alone, best as safetensors"
         ) from error
     except (SafetensorError, Exception) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise ForeignFileError(
             "is damaged, or neither a safetensors file nor a PyTorch state dict "
             f"({type(error).__name__}: {reason})"

@@ -27,7 +27,7 @@ from torch import nn
 
 from imgcls.config.files import check_regular
 from imgcls.engine.checkpoint.codec import decode_tree, encode_tree
-from imgcls.errors import CheckpointError
+from imgcls.errors import CheckpointError, reason_of
 from imgcls.results.checkpoint import Sidecar, StartingWeights
 from imgcls.storage.durable import TEMPORARY_PREFIX, publish_folder, strict_json, sync_file
 from imgcls.storage.model_folder import (
@@ -252,7 +252,7 @@ def _load_tensors(file: Path) -> dict[str, torch.Tensor]:
             "save the model as safetensors"
         ) from error
     except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise CheckpointError(f"{file}: cannot be read as named tensors ({reason})") from error
     if not isinstance(tensors, dict) or not all(torch.is_tensor(t) for t in tensors.values()):
         raise CheckpointError(f"{file}: holds more than named tensors")

@@ -19,6 +19,7 @@ from imgcls.errors import (
     ImgclsError,
     OutputError,
     RunError,
+    reason_of,
 )
 from imgcls.jobs.checkpoint_config import decoding_of
 from imgcls.jobs.evaluate.pictures import run_pictures
@@ -172,7 +173,7 @@ def _making(name: str, folder: Path, final: Path) -> Iterator[None]:
     except Exception as error:
         # every exporter raises errors of its own, whatever the system said
         _require_room(error, folder, final)
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise ExportError(f"--format {name}: cannot take this model ({reason})") from error
 
 

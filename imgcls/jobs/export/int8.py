@@ -17,7 +17,7 @@ from imgcls.jobs.export.pictures import ProofPictures, Seen, batch_of, held_size
 from imgcls.jobs.export.proof import prove
 from imgcls.jobs.export.runtimes import about_graph
 from imgcls.jobs.export.subject import Subject, as_texts
-from imgcls.jobs.export.work import Target, Work
+from imgcls.jobs.export.work import Target, Work, failing_as
 from imgcls.metrics.comparison import paired_accuracy
 from imgcls.metrics.predictions import Predictions
 from imgcls.metrics.resampling import Resampler
@@ -60,7 +60,7 @@ def prove_int8(work: Work, file: Path) -> QuantizationProof:
     Raises ExportError where it costs more than is allowed.
     """
     source = _fp32_beside(file)
-    with quiet():
+    with failing_as(f"{_NAME}: its runtime cannot open the file"):
         int8, fp32 = (open_onnx(path, spins=False) for path in (file, source))
         known = quantization_of(file)
     plain = prove(f"{_NAME}, in float32", fp32, work.pictures, work.on_progress)
@@ -137,13 +137,8 @@ def _answers(work: Work, int8: Run, fp32: Run) -> _Answers:
     for one in pictures.read():
         given = _given(subject, one)
         first = given if first is None else first
-        try:
-            with quiet():
-                scores.append((int8(given), fp32(given)))
-        except Exception as error:
-            # every runtime raises errors of its own
-            reason = " ".join(str(error).split())[:200]
-            raise ExportError(f"{_NAME}: its runtime cannot score {one.key} ({reason})") from error
+        with failing_as(f"{_NAME}: its runtime cannot score {one.key}"):
+            scores.append((int8(given), fp32(given)))
         seen.append((one.key, one.row))
         work.on_progress(len(seen), len(pictures))
     if first is None:

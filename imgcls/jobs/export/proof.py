@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from imgcls.engine.scoring.backends import quiet
 from imgcls.errors import DataError, ExportError
 from imgcls.jobs.export.pictures import ProofPictures, Seen, batch_of, held_size
 from imgcls.jobs.export.subject import Subject
-from imgcls.jobs.export.work import OnProgress
+from imgcls.jobs.export.work import OnProgress, failing_as
 from imgcls.metrics.predictions import Softmax
 from imgcls.results.export import BatchProof, RuntimeProof
 
@@ -105,16 +104,10 @@ class _Comparison:
             given = np.stack([one.whole for one in pictures])
         else:
             given = scorer.normalizer.images(batch).numpy()
-        try:
-            with quiet():
-                found = np.asarray(self.run(given))
-        except Exception as error:
-            # every runtime raises errors of its own
-            reason = " ".join(str(error).split())[:200]
-            raise ExportError(
-                f"{self.name}: its runtime cannot score {pictures[0].key} in a batch of "
-                f"{batch_size} ({reason})"
-            ) from error
+        with failing_as(
+            f"{self.name}: its runtime cannot score {pictures[0].key} in a batch of {batch_size}"
+        ):
+            found = np.asarray(self.run(given))
         expected = Softmax(logits, scorer.temperature)[:]
         if found.shape != expected.shape:
             raise ExportError(

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from imgcls.engine.scoring.backends import quiet
-from imgcls.errors import ExportError
 from imgcls.jobs.export.proof import prove
 from imgcls.jobs.export.subject import as_texts
-from imgcls.jobs.export.work import Target, Work
+from imgcls.jobs.export.work import Target, Work, failing_as
 from imgcls.models.card import Preprocessing
 from imgcls.models.export.formats import FORMATS
 from imgcls.models.export.onnx import OPSET
@@ -42,15 +40,8 @@ def runtime_target(name: str) -> Target:
 
 def prove_file(name: str, work: Work, file: Path) -> RuntimeProof:
     """The file in its own runtime beside the checkpoint. Raises ExportError for a mismatch."""
-    try:
-        with quiet():
-            run = FORMATS[name].open(file)
-    except Exception as error:
-        # every runtime raises errors of its own
-        reason = " ".join(str(error).split())[:200]
-        raise ExportError(
-            f"--format {name}: its runtime cannot open the file ({reason})"
-        ) from error
+    with failing_as(f"--format {name}: its runtime cannot open the file"):
+        run = FORMATS[name].open(file)
     return prove(f"--format {name}", run, work.pictures, work.on_progress)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 
+from imgcls.engine.scoring.backends import quiet
+from imgcls.errors import ExportError, ImgclsError, reason_of
 from imgcls.jobs.export.pictures import ProofPictures, proof_pictures
 from imgcls.jobs.export.subject import Subject
 from imgcls.models.export.profiles import Exportable, example_of, exportable
@@ -45,6 +48,21 @@ class Work:
     def example(self) -> torch.Tensor:
         """A batch of what the module takes."""
         return example_of(self.subject.profile, self.subject.preprocessing)
+
+
+@contextlib.contextmanager
+def failing_as(what: str) -> Iterator[None]:
+    """Raise what a runtime raises in the block as an ExportError that begins with `what`.
+
+    Every runtime raises errors of its own. A MemoryError is the machine's, and stays what it is.
+    """
+    try:
+        with quiet():
+            yield
+    except (ImgclsError, MemoryError):
+        raise
+    except Exception as error:
+        raise ExportError(f"{what} ({reason_of(error)})") from error
 
 
 def _nothing(_work: Work) -> Mapping[str, Any]:

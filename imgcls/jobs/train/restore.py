@@ -13,7 +13,7 @@ from imgcls.data.splits.assign import split_rows
 from imgcls.engine.checkpoint.folder import Checkpoint, load_weights, read_state
 from imgcls.engine.device.runtime import device_label, versions
 from imgcls.engine.training.fit import Parts
-from imgcls.errors import CheckpointError
+from imgcls.errors import CheckpointError, reason_of
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.pace import Pace
 from imgcls.jobs.plan.plan import Plan
@@ -94,7 +94,7 @@ def _load(parts: Parts, checkpoint: Checkpoint, device: torch.device, *, same_am
             saved["scaler"] = parts.learner.scaler.state_dict()
         state.load_state_dict(saved)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise CheckpointError(
             f"{checkpoint.folder}: its training state does not fit: {reason}"
         ) from error
