@@ -84,6 +84,17 @@ def test_limits_follow_from_what_is_known():
     assert "model-index" not in text
 
 
+def test_a_class_that_training_never_scored_is_named():
+    """Without an evaluation, too: the val split had no picture of it."""
+    counts = [
+        {"class": "jay", "train": 40, "val": 30, "test": 0},
+        {"class": "owl", "train": 40, "val": 0, "test": 0},
+    ]
+    scores = Scores("val", 30, [("accuracy", 1.0, None)])
+    text = readme(described(data=TrainingData(name="birds", counts=counts), scores=scores))
+    assert "Never scored, without a picture in the split: owl." in text
+
+
 def test_where_there_are_no_intervals_the_card_says_why():
     """Pictures of one group say less than as many others."""
     text = readme(described(scores=Scores("val", 9, [("accuracy", 1.0, None)])))

@@ -36,7 +36,7 @@ def limits_of(data: TrainingData, scores: Scores | None) -> Iterator[str]:
         )
         if scores.split == "val" and not data.folds:
             yield "There are no numbers on pictures that nothing was chosen by."
-        yield from _few_scored(scores.per_class)
+        yield from _few_scored(scores.per_class or _support(data.counts, scores.split))
     yield from _few_trained(data.counts)
     if data.groups == 0:
         yield (
@@ -59,6 +59,11 @@ def limits_of(data: TrainingData, scores: Scores | None) -> Iterator[str]:
     unchecked = [words for key, words in _CHECKS.items() if not looked_for.get(key)]
     if unchecked:
         yield f"Not checked: {'; '.join(unchecked)}."
+
+
+def _support(counts: Sequence[Mapping[str, Any]], split: str) -> list[Mapping[str, Any]]:
+    """Rows as per_class has them, of a split that training alone has scored."""
+    return [{"class": row["class"], "support": row[split]} for row in counts if split in row]
 
 
 def _few_scored(per_class: Sequence[Mapping[str, Any]]) -> Iterator[str]:
