@@ -29,13 +29,13 @@ def diff_runs(config: RunsDiffConfig) -> RunDiff:
     """How b differs from a. Raises RunError for what is no run, ConfigError for a damaged one."""
     a, b = (find_run(run, config.output) for run in (config.a, config.b))
     (rows_a, notes_a), (rows_b, notes_b) = rows_of(a), rows_of(b)
-    told = [flattened(read_run_config(run).model_dump(mode="json")) for run in (a, b)]
+    settings = [flattened(read_run_config(run).model_dump(mode="json")) for run in (a, b)]
     groups = {row["path"]: row["group"] for row in (*rows_b, *rows_a) if row.get("group")}
     scored = [list(evaluations_of(run)) for run in (a, b)]
     return RunDiff(
         a=row_of(a.parent, a.name),
         b=row_of(b.parent, b.name),
-        settings=tuple(_settings(*told)),
+        settings=tuple(_settings(*settings)),
         data=_data(a, b, rows_a, rows_b),
         splits=tuple(compare_splits(_main(scored[0]), _main(scored[1]), groups)),
         notes=(*notes_a, *notes_b, *_warnings("A", scored[0]), *_warnings("B", scored[1])),

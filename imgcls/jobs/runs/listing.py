@@ -20,7 +20,14 @@ from typing import Any
 
 from imgcls.config.runs import RunsConfig
 from imgcls.errors import RunError
-from imgcls.jobs.runs.reading import Fold, Told, folds_of, look_into, read_quickly, told_by
+from imgcls.jobs.runs.reading import (
+    Fold,
+    RunSettings,
+    contents_of,
+    folds_of,
+    read_quickly,
+    read_settings,
+)
 from imgcls.jobs.runs.scores import score_of
 from imgcls.results.runs import RunList, RunRow, Status
 from imgcls.storage.lock import is_in_use
@@ -72,28 +79,28 @@ def row_of(folder: Path, name: str, study: str | None = None) -> RunRow:
     # joining a Path takes as long as reading a small file
     run = f"{folder}/{name}"
     path = Path(run)
-    seen = look_into(run)
-    names, size = seen.names, seen.size_bytes
+    contents = contents_of(run)
+    names, size = contents.names, contents.size_bytes
     note = _note(run, names)
     began = _began(run, note)
     try:
-        told = told_by(f"{run}/{_CONFIG}")
+        settings = read_settings(f"{run}/{_CONFIG}")
     except RunError as error:
         reason = str(error) if _CONFIG in names else f"it has no {_CONFIG}"
         return RunRow(name, path, "damaged", began, size_bytes=size, study=study, reason=reason)
     folds = folds_of(run, names)
-    status, why = _status(run, names, told, folds, note)
-    score, report = score_of(run, names, told, folds)
+    status, why = _status(run, names, settings, folds, note)
+    score, report = score_of(run, names, settings, folds)
     return RunRow(
         name=name,
         path=path,
         status=status,
         began=began,
-        data=told.source,
-        model=told.model,
-        epochs=_epochs(run, names, told, folds, running=status == "running"),
-        epochs_planned=None if told.epochs is None else told.epochs * len(told.folds),
-        folds=len(told.folds),
+        data=settings.source,
+        model=settings.model,
+        epochs=_epochs(run, names, settings, folds, running=status == "running"),
+        epochs_planned=None if settings.epochs is None else settings.epochs * len(settings.folds),
+        folds=len(settings.folds),
         score=score,
         size_bytes=size,
         study=study,
@@ -105,14 +112,14 @@ def row_of(folder: Path, name: str, study: str | None = None) -> RunRow:
 def _epochs(
     run: str,
     names: AbstractSet[str],
-    told: Told,
+    settings: RunSettings,
     folds: Mapping[int, Fold],
     *,
     running: bool,
 ) -> int:
     """The epochs behind all folds: those that are saved, or, while it is training, all."""
     count = 0
-    for number in told.folds:
+    for number in settings.folds:
         saved = folds[number].epochs if number in folds else 0
         history = f"fold_{number}/history.csv"
         if running and history in names:
@@ -154,7 +161,7 @@ def _began(run: str, note: Mapping[str, Any]) -> str | None:
 def _status(
     run: str,
     names: AbstractSet[str],
-    told: Told,
+    settings: RunSettings,
     folds: Mapping[int, Fold],
     note: Mapping[str, Any],
 ) -> tuple[Status, str | None]:
@@ -162,8 +169,8 @@ def _status(
     # what a killed process left in its lock holds nothing
     if ".lock" in names and is_in_use(run):
         return "running", None
-    at_end = all(number in folds and folds[number].is_finished for number in told.folds)
-    if at_end and (len(told.folds) == 1 or "summary.json" in names):
+    at_end = all(number in folds and folds[number].is_finished for number in settings.folds)
+    if at_end and (len(settings.folds) == 1 or "summary.json" in names):
         return "finished", None
     failed = note.get("failed")
     return ("failed", str(failed)) if failed else ("stopped", None)

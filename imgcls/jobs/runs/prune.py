@@ -18,7 +18,7 @@ from imgcls.errors import ImgclsError, RunError
 from imgcls.jobs.runs.finding import find_run
 from imgcls.jobs.runs.listing import candidates
 from imgcls.jobs.runs.needed import Checks, unneeded
-from imgcls.jobs.runs.reading import look_into
+from imgcls.jobs.runs.reading import contents_of
 from imgcls.models.catalog.read import cache_folder
 from imgcls.results.run_details import PruneReport, Removable
 from imgcls.storage.caches import FEATURES, PICTURES, evict
@@ -164,7 +164,7 @@ def _is_finished(run: Path) -> bool:
 
 def _item(kind: str, path: Path, run: str | None = None) -> Removable:
     if path.is_dir() and not path.is_symlink():
-        size = look_into(str(path)).size_bytes
+        size = contents_of(str(path)).size_bytes
     else:
         size = path.lstat().st_size
     return Removable(kind, path, size, run)  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ _READ = {
 
 
 @dataclass(frozen=True)
-class Seen:
+class FolderContents:
     """What lies below a folder: bytes in all, links not followed, and the files that are read.
 
     names: their paths in the folder, with "/".
@@ -48,7 +48,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Told:
+class RunSettings:
     """What the list shows of a run's config."""
 
     source: str
@@ -77,7 +77,7 @@ class Fold:
         return self.last.get("finished") is True
 
 
-def look_into(folder: str) -> Seen:
+def contents_of(folder: str) -> FolderContents:
     """What lies below a folder; what goes while it is looked at is left out."""
     size, names = 0, set()
     pending = [("", folder)]
@@ -97,11 +97,11 @@ def look_into(folder: str) -> Seen:
                     size += entry.stat(follow_symlinks=False).st_size
                 except OSError:
                     continue
-    return Seen(size, names)
+    return FolderContents(size, names)
 
 
-def told_by(config: str) -> Told:
-    """What a config.yaml says. Raises ImgclsError when it is none of a run."""
+def read_settings(config: str) -> RunSettings:
+    """The settings in a config.yaml. Raises ImgclsError when it is none of a run."""
     try:
         match = _CONFIG.match(read_quickly(config))
     except (OSError, ValueError):
@@ -109,14 +109,14 @@ def told_by(config: str) -> Told:
     if match is None:
         return _read_whole(config)
     source, folds, fold, model, epochs, monitor = match.groups()
-    return Told(source, model, _planned(int(folds), fold), int(epochs), monitor)
+    return RunSettings(source, model, _planned(int(folds), fold), int(epochs), monitor)
 
 
 def _planned(folds: int, fold: str | int) -> tuple[int, ...]:
     return tuple(range(max(folds, 1))) if fold == "all" else (int(fold),)
 
 
-def _read_whole(config: str) -> Told:
+def _read_whole(config: str) -> RunSettings:
     from imgcls.config.load import load_config
     from imgcls.config.run import TrainConfig
 
@@ -125,7 +125,7 @@ def _read_whole(config: str) -> Told:
     except ImgclsError as error:
         raise RunError(str(error).removeprefix("--config ")) from error
     epochs = found.optim.epochs
-    return Told(
+    return RunSettings(
         source=found.data.source,
         model=found.model.name,
         folds=_planned(found.data.folds, found.data.fold),
@@ -135,7 +135,7 @@ def _read_whole(config: str) -> Told:
 
 
 def folds_of(run: str, names: AbstractSet[str]) -> dict[int, Fold]:
-    """The folds that have a checkpoint, by their number. names: the run's files, see Seen."""
+    """The folds that have a checkpoint, by number. names: see FolderContents."""
     steps: dict[int, list[tuple[int, int, str]]] = {}
     for name in names:
         if name.endswith("/checkpoint.json") and (found := _STEP.fullmatch(name)):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from imgcls.jobs.runs.reading import Fold, Told, part_of, read_quickly
+from imgcls.jobs.runs.reading import Fold, RunSettings, part_of, read_quickly
 from imgcls.metrics.registry import VALIDATION
 from imgcls.results.runs import RunScore
 
@@ -19,16 +19,16 @@ _FIRST = ("test", "val")
 
 
 def score_of(
-    run: str, names: AbstractSet[str], told: Told, folds: Mapping[int, Fold]
+    run: str, names: AbstractSet[str], settings: RunSettings, folds: Mapping[int, Fold]
 ) -> tuple[RunScore | None, str | None]:
     """The run's score, and the page of the evaluated split, by its path in the run.
 
     By the metric that the run chose its best epoch by: of its evaluation on test, else of its folds
     together, else of another evaluated split, else of its best epoch on val.
     """
-    metric = _OF.get(told.monitor, told.monitor)
-    several = len(told.folds) > 1
-    place = "test_results/" if several else f"fold_{told.folds[0]}/test_results/"
+    metric = _OF.get(settings.monitor, settings.monitor)
+    several = len(settings.folds) > 1
+    place = "test_results/" if several else f"fold_{settings.folds[0]}/test_results/"
     splits = {
         name[len(place) : -len(_METRICS)]
         for name in names
@@ -45,14 +45,14 @@ def score_of(
         if found is not None:
             return found, page
     for split in order:
-        found = _evaluated(f"{run}/{place}{split}{_METRICS}", metric, split, told, folds)
+        found = _evaluated(f"{run}/{place}{split}{_METRICS}", metric, split, settings, folds)
         if found is not None:
             return found, page
-    return _trained(told, folds, metric), page
+    return _trained(settings, folds, metric), page
 
 
 def _evaluated(
-    file: str, metric: str, split: str, told: Told, folds: Mapping[int, Fold]
+    file: str, metric: str, split: str, settings: RunSettings, folds: Mapping[int, Fold]
 ) -> RunScore | None:
     try:
         text = read_quickly(file)
@@ -70,14 +70,16 @@ def _evaluated(
         split=split,
         pictures=pictures,
         evaluated=True,
-        of_best=_is_of_best(text, checkpoint, told, folds),
+        of_best=_is_of_best(text, checkpoint, settings, folds),
     )
 
 
-def _is_of_best(text: str, checkpoint: str, told: Told, folds: Mapping[int, Fold]) -> bool:
+def _is_of_best(
+    text: str, checkpoint: str, settings: RunSettings, folds: Mapping[int, Fold]
+) -> bool:
     """Whether an evaluation is of the checkpoints that are the best now, as far as it says."""
-    if len(told.folds) == 1:
-        fold = folds.get(told.folds[0])
+    if len(settings.folds) == 1:
+        fold = folds.get(settings.folds[0])
         return is_best_now(checkpoint, None if fold is None else fold.best_name)
     try:
         rows = part_of(text, "cross_validation", "per_fold")
@@ -128,10 +130,10 @@ def _over_folds(summary: str, metric: str, folds: Mapping[int, Fold]) -> RunScor
     return RunScore(metric, value, interval, "val", pictures, True, of_best, mean, std)
 
 
-def _trained(told: Told, folds: Mapping[int, Fold], metric: str) -> RunScore | None:
+def _trained(settings: RunSettings, folds: Mapping[int, Fold], metric: str) -> RunScore | None:
     """What the best epochs scored on val in training; of several folds the mean."""
     best = [fold.best for fold in folds.values() if fold.best is not None]
-    values = [_number((facts.get("metrics") or {}).get(told.monitor)) for facts in best]
+    values = [_number((facts.get("metrics") or {}).get(settings.monitor)) for facts in best]
     known = [value for value in values if value is not None]
     if not known:
         return None

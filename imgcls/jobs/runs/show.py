@@ -15,7 +15,7 @@ from imgcls.config.runs import RunsShowConfig
 from imgcls.errors import RunError
 from imgcls.jobs.runs.finding import find_run
 from imgcls.jobs.runs.listing import row_of
-from imgcls.jobs.runs.reading import look_into
+from imgcls.jobs.runs.reading import contents_of
 from imgcls.jobs.runs.scores import are_best_epochs_now, is_best_now
 from imgcls.results.run_details import (
     EvaluatedSplit,
@@ -165,7 +165,7 @@ def _saved(path: Path, best: Path | None, last: Path | None) -> SavedCheckpoint:
         name=path.name,
         epoch=None if sidecar is None else sidecar.epoch,
         step=None if sidecar is None else sidecar.step,
-        size_bytes=look_into(str(path)).size_bytes,
+        size_bytes=contents_of(str(path)).size_bytes,
         best=path == best,
         last=path == last,
     )
