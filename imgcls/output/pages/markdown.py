@@ -18,6 +18,15 @@ def markdown(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", visible(line))
 
 
+def code(text: str) -> str:
+    """The text as code inside a line, which it can neither end nor leave."""
+    line = visible(text.replace("\n", r"\x0a").replace("\t", r"\x09"))
+    fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
+    # a blank on each side keeps backticks at its ends apart from the fence
+    room = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{room}{line}{room}{fence}"
+
+
 def markdown_table(table: Table) -> str:
     """The table with its caption above; numbers stand on the right."""
     titles = [markdown(column.title) for column in table.columns]

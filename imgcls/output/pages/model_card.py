@@ -11,7 +11,7 @@ from imgcls.config.imbalance import IMBALANCE_METHODS
 from imgcls.models.licences import licence_advice, licence_text
 from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import MISSING, few_pictures, pictures_and_classes, reach
-from imgcls.output.pages.markdown import fenced, markdown, markdown_table
+from imgcls.output.pages.markdown import code, fenced, markdown, markdown_table
 from imgcls.output.pages.model_description import RGB, ModelDescription, Scores, TrainingData
 from imgcls.output.pages.model_limits import limits_of
 from imgcls.output.pages.page import Column, Table
@@ -180,7 +180,7 @@ def _data(data: TrainingData) -> Iterator[str]:
         lines.append(f"{data.groups:,} groups, none of which is divided between splits.")
     lines += [f"{title}: {found}." for title, found in data.findings]
     if data.fingerprint:
-        lines.append(f"Fingerprint of the paths and their classes: `{data.fingerprint}`.")
+        lines.append(f"Fingerprint of the paths and their classes: {code(data.fingerprint)}.")
     if not lines:
         lines.append("Nothing is recorded of the pictures that it was trained on.")
     yield "\n".join(f"* {line}" for line in lines)
@@ -259,7 +259,7 @@ def _licence(model: ModelDescription) -> Iterator[str]:
             "under which licence."
         )
     else:
-        name = f"`{weights.name}` of timm" if weights.name else "published weights"
+        name = f"{code(weights.name)} of timm" if weights.name else "published weights"
         where = (
             f" ([{model.base_model}](https://huggingface.co/{model.base_model}))"
             if model.base_model

@@ -66,7 +66,8 @@ class TensorBoard:
             record.step, {metric_name(record, name): v for name, v in record.metrics.items()}
         )
         for file in record.images:
-            width, height = Image.open(file).size
+            with Image.open(file) as opened:
+                width, height = opened.size
             content = Path(file).read_bytes()
             picture = Summary.Image(
                 height=height, width=width, colorspace=3, encoded_image_string=content
