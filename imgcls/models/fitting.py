@@ -23,6 +23,7 @@ from imgcls.models.build import (
 )
 from imgcls.models.catalog.build import skeleton
 from imgcls.models.catalog.read import load_catalog
+from imgcls.models.foreign import why_no_weights
 from imgcls.models.layouts import Trained, check_layers
 
 Tensors = Mapping[str, torch.Tensor]
@@ -36,10 +37,9 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "_index", "att
 # outputs of timm's own classifiers: ImageNet's, its 21k and 12k sets, none
 _USUAL_OUTPUTS = (1000, 21841, 21843, 11821, 11221, 10450, 0)
 _MOST_CHANNELS = 4
+_FEWEST_OUTPUTS = 2
 _MOST_TRIED, _MOST_NAMED = 12, 4
 _TOLERANCE = 1e-4
-# weights, averages and moments of an optimizer, with room for more
-_MOST_COPIES, _ROOM_BYTES = 24, 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,6 @@ class Fitted:
     from_wrapper: bool
 
 
-def check_size(file: Path, name: str) -> None:
-    """Raise ModelError for a file that is far larger than any training of the model leaves."""
-    entry = load_catalog().get(name.partition(".")[0])
-    size = file.stat().st_size if file.is_file() else 0
-    if entry is not None and size > (most := 4 * entry.parameters * _MOST_COPIES + _ROOM_BYTES):
-        raise ModelError(
-            f"{file}: has {size / 2**20:,.0f} MiB, where a training of {name} leaves no more than "
-            f"{most / 2**20:,.0f}; is it another --model, or another file?"
-        )
-
-
 def fit(file: Path, trained: Trained, name: str, img_size: int | None) -> Fitted:
     """The timm model of that name with a file's weights.
 
@@ -85,6 +74,14 @@ def fit(file: Path, trained: Trained, name: str, img_size: int | None) -> Fitted
     if head is None:
         check_layers(file, list(trained.weights))
         raise ModelError(_without_classifier(file, name, classifier[0], weights, own))
+    if head.ndim == 0 or head.shape[0] < _FEWEST_OUTPUTS:
+        outputs = head.shape[0] if head.ndim else 0
+        raise ModelError(
+            f"{file}: its classifier ({classifier[0]}.weight) has {outputs} outputs, and "
+            "probabilities over classes need two or more; of one output, as of a model of yes or "
+            "no by a sigmoid, train anew from its backbone: imgcls train DATA --model "
+            f"{name} --weights {shlex.quote(str(file))}"
+        )
     in_chans = _channels(bones, weights)
     config = ModelConfig(
         name=name,
@@ -194,13 +191,18 @@ def _checked(
         check_layers(file, list(trained.weights))
         resized = "" if "pos_embed" not in problem else "; is it another --img-size?"
         raise ModelError(f"{file}: {problem}{resized or _other_models(weights, name)}")
+    for key, value in weights.items():
+        if (reason := why_no_weights(value, own[key])) is not None:
+            raise ModelError(f"{file}: {key} {reason}")
+    # float64 may be beyond float32
+    weights = {key: value.to(own[key].dtype) for key, value in weights.items()}
     broken = [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
         raise ModelError(
             f"{file}: {broken[0]}{_more(broken)} holds inf or nan, as a training that diverged "
             "leaves it; import an earlier checkpoint"
         )
-    return {key: value.to(own[key].dtype) for key, value in weights.items()}
+    return weights
 
 
 def _difference(weights: Tensors, own: Tensors) -> str | None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import pickle
 import sys
+import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -20,6 +23,11 @@ from imgcls.config.files import SpecialFileError, check_regular, open_file
 from imgcls.errors import RequestError, reason_of
 
 _HEAD_BYTES = 512
+# what lies beside tensors in an honest file is small, but takes more room than its bytes
+_TIMES_ITS_BYTES, _ROOM_BYTES = 4, 2**30
+# of the settings of a trainer; torch takes the square of it
+_MOST_NAMES = 1000
+_OF_WEIGHTS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _PAGES = (b"<!doctype html", b"<html", b"<?xml")
 _PACKED = {b"\x1f\x8b": "gzip", b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"\xfd7zX": "xz"}
@@ -43,15 +51,18 @@ def read_foreign(file: Path, check: Callable[[Sequence[str]], None] = lambda _na
 
     Tensors and plain types alone are made, by torch's own `weights_only` unpickler. check: is told
     the classes and functions beyond torch's own that a pickle names, before it is read; each of
-    them is then replaced by one that does nothing. Raises FileNotFoundError, ForeignFileError with
-    the reason for anything that cannot be read, and what `check` raises of RequestErrors.
+    them is then replaced by one that does nothing. What would take far more memory than the file
+    has bytes is refused, as a pickle may make much of little. Raises FileNotFoundError,
+    ForeignFileError with the reason for anything that cannot be read, and what `check` raises of
+    RequestErrors.
     """
     try:
         _look_at(file)
-        if file.suffix == ".safetensors":
-            return dict(load_file(file))
-        _check_sizes(file)
-        return _unpickle(file, check)
+        with _memory_for(_TIMES_ITS_BYTES * file.stat().st_size + _ROOM_BYTES):
+            if file.suffix == ".safetensors":
+                return dict(load_file(file))
+            _check_sizes(file)
+            return _unpickle(file, check)
     except (FileNotFoundError, ForeignFileError, RequestError):
         raise
     except SpecialFileError as error:
@@ -62,11 +73,38 @@ def read_foreign(file: Path, check: Callable[[Sequence[str]], None] = lambda _na
             "state_dict() alone, best as safetensors"
         ) from error
     except (SafetensorError, Exception) as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise ForeignFileError(
+                f"has {file.stat().st_size / 2**20:,.2f} MiB, and takes far more memory to read: "
+                "what it holds is made to, or there is not enough"
+            ) from error
         reason = reason_of(error)
         raise ForeignFileError(
             "is damaged, or neither a safetensors file nor a PyTorch state dict "
             f"({type(error).__name__}: {reason})"
         ) from error
+
+
+@contextlib.contextmanager
+def _memory_for(more_bytes: int) -> Iterator[None]:
+    """A block in which this process may take so many bytes more.
+
+    What is beyond is refused to it: MemoryError, of torch a RuntimeError. Linux alone can do that;
+    elsewhere nothing is bounded.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    kept = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [limit for limit in kept if limit != resource.RLIM_INFINITY]
+    most = min([int(psutil.Process().memory_info().vms) + more_bytes, *limits])
+    resource.setrlimit(resource.RLIMIT_AS, (most, kept[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, kept)
 
 
 def _look_at(file: Path) -> None:
@@ -129,6 +167,34 @@ def _check_sizes(file: Path) -> None:
         )
     if not any(name.endswith("data.pkl") for name in names):
         raise ForeignFileError("is a zip archive that torch.save did not write")
+
+
+def why_no_weights(value: torch.Tensor, own: torch.Tensor | None = None) -> str | None:
+    """What keeps a tensor of a file from being a model's, in words that follow its name.
+
+    own: the model's tensor in its place, whose kind of numbers it has to have. None for one that
+    may be.
+    """
+    if (
+        value.layout is not torch.strided
+        or value.is_quantized
+        or value.is_nested
+        or value.device.type != "cpu"
+    ):
+        return "is sparse, quantised, nested or without values: no plain tensor of numbers"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return (
+            f"says that it is {list(value.shape)}, more than its bytes in the file; nothing of it "
+            "is unpacked"
+        )
+    # a counter may be an average's, and a float
+    if own is not None and own.is_floating_point() and value.dtype not in _OF_WEIGHTS:
+        kind = str(value.dtype).removeprefix("torch.")
+        return (
+            f"holds numbers of kind {kind}, and weights are float32, float16, bfloat16 or float64; "
+            "save the model as it was trained, not compressed"
+        )
+    return None
 
 
 def calls_in(names: Sequence[str]) -> list[str]:
@@ -210,6 +276,13 @@ def _unpickle(file: Path, check: Callable[[Sequence[str]], None]) -> Any:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     except ValueError:  # from before PyTorch 1.6, which cannot be looked through beforehand
         names = []
+    if len(names) > _MOST_NAMES:
+        raise ForeignFileError(
+            f"names {len(names):,} classes and functions, as no trainer's file does; it is not read"
+        )
     check(sorted(names))
-    with torch.serialization.safe_globals([_stand_in(name) for name in names]):
+    stand_ins: list[Any] = [_stand_in(name) for name in names]
+    # torch tells of each unusual thing, and goes on; what is of consequence is told here
+    with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return torch.load(file, map_location="cpu", weights_only=True)

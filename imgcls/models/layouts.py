@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import timm
 import torch
 
 from imgcls.errors import ModelError
-from imgcls.models.foreign import ForeignFileError, calls_in, read_foreign
+from imgcls.models.foreign import ForeignFileError, calls_in, read_foreign, why_no_weights
 
 _WEIGHTS = ("model_state_dict", "state_dict", "model_state", "model", "weights")
 _AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model_ema", "ema")
@@ -23,6 +24,7 @@ _NAMES = ("class_names", "classes", "label_names", "labels")
 _WRAPPED = ("module.", "_orig_mod.")
 # far from what a checkpoint's metadata may need
 _MOST_NAMES = 100_000
+_LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,15 @@ def _check_names(file: Path, names: Sequence[str]) -> None:
         )
     if calls := calls_in(names):
         raise ModelError(
-            f"{file}: its pickle would call {', '.join(calls[:3])} when it is read; nothing "
-            "of it was run. If you trust who made it: import torch; "
+            f"{file}: its pickle would call {', '.join(map(_clipped, calls[:3]))} when it is read; "
+            "nothing of it was run. If you trust who made it: import torch; "
             f'torch.save(torch.load({file.name!r}, weights_only=False)["model_state_dict"], '
             '"plain.pt")'
         )
+
+
+def _clipped(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
 
 
 def _of_fastai(learner: str) -> str:
@@ -189,13 +195,8 @@ def _tensors(file: Path, content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """The named tensors without what DistributedDataParallel and torch.compile put before."""
     tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
     for name, value in tensors.items():
-        if value.layout is not torch.strided or value.numel() * value.element_size() > (
-            value.untyped_storage().nbytes()
-        ):
-            raise ModelError(
-                f"{file}: {name} says that it is {list(value.shape)}, more than its bytes in the "
-                "file; nothing of it is unpacked"
-            )
+        if (reason := why_no_weights(value)) is not None:
+            raise ModelError(f"{file}: {name} {reason}")
     while prefix := next((p for p in _WRAPPED if all(k.startswith(p) for k in tensors)), None):
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
         if not tensors or "" in tensors:
@@ -243,9 +244,12 @@ def _metrics(content: Mapping[str, Any]) -> dict[str, float]:
         given["metric"] = content["metric"]
     found = {}
     for name, value in given.items():
-        number = value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
-        if isinstance(name, str) and type(number) in (int, float) and math.isfinite(number):
-            found[name] = float(number)
+        # of a meta tensor or an int beyond all floats there is no number
+        with contextlib.suppress(RuntimeError, OverflowError):
+            is_one = isinstance(value, torch.Tensor) and value.numel() == 1
+            number = value.item() if is_one else value
+            if isinstance(name, str) and type(number) in (int, float) and math.isfinite(number):
+                found[name] = float(number)
     return found
 
 

@@ -15,7 +15,8 @@ from timm.models import adapt_input_conv
 from torch import nn
 
 from imgcls.errors import ModelError
-from imgcls.models.foreign import ForeignFileError, read_foreign
+from imgcls.models.catalog.read import load_catalog
+from imgcls.models.foreign import ForeignFileError, read_foreign, why_no_weights
 
 _RGB = 3
 # where trainers keep the weights beside their own state; an average of them comes first, as in timm
@@ -23,6 +24,8 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "m
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 # a counter that files from before PyTorch 0.4.1, torchvision's among them, do not hold
 _OPTIONAL = ".num_batches_tracked"
+# weights, averages and moments of an optimizer, with room for more
+_MOST_COPIES, _ROOM_BYTES = 24, 256 * 2**20
 
 
 def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> str:
@@ -54,7 +57,14 @@ def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> 
         if unexpected:
             problems.append(f"has {unexpected[0]}{_more(unexpected)}, which the model has not")
         raise ModelError(f"--weights {path}: {' and '.join(problems)}; is it another --model?")
-    broken = [k for k, v in given.items() if v.is_floating_point() and not v.isfinite().all()]
+    for key, value in given.items():
+        if (reason := why_no_weights(value, own[key])) is not None:
+            raise ModelError(f"--weights {path}: {key} {reason}")
+    broken = [
+        k
+        for k, v in given.items()
+        if v.is_floating_point() and not v.to(own[k].dtype).isfinite().all()
+    ]
     if broken:
         raise ModelError(
             f"--weights {path}: {broken[0]}{_more(broken)} holds inf or nan, as a training that "
@@ -64,6 +74,25 @@ def load_backbone(model: nn.Module, path: Path, classifier: tuple[str, ...]) -> 
     inside = f" of {'.'.join(wrappers)}" if wrappers else ""
     without = f" under the prefix {prefix}" if prefix else ""
     return f"{len(given)} tensors{inside}{without}"
+
+
+def check_size(file: Path, name: str | None, free_bytes: float) -> None:
+    """Raise ModelError for a file that is larger than memory, or far larger than the model's.
+
+    name: of the model, None where the file is to say it. free_bytes: what memory there is.
+    """
+    entry = None if name is None else load_catalog().get(name.partition(".")[0])
+    size = file.stat().st_size if file.is_file() else 0
+    if size > free_bytes:
+        raise ModelError(
+            f"{file}: has {size / 2**20:,.0f} MiB, and {free_bytes / 2**20:,.0f} MiB of memory "
+            "are free; save its weights alone, or import it where there is more"
+        )
+    if entry is not None and size > (most := 4 * entry.parameters * _MOST_COPIES + _ROOM_BYTES):
+        raise ModelError(
+            f"{file}: has {size / 2**20:,.0f} MiB, where a training of {name} leaves no more than "
+            f"{most / 2**20:,.0f}; is it another --model, or another file?"
+        )
 
 
 @contextlib.contextmanager
@@ -101,6 +130,9 @@ def _read(file: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
             f"--weights {file}: has no state dict of named tensors, at its top or under "
             f"{', '.join(_WRAPPERS)}; it has {has or 'nothing'}"
         )
+    for name, value in tensors.items():
+        if (reason := why_no_weights(value)) is not None:
+            raise ModelError(f"--weights {file}: {name} {reason}")
     return tensors, tuple(wrappers)
 
 

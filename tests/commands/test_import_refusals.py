@@ -7,6 +7,7 @@ import collections
 import json
 import os
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,8 +17,18 @@ import torch
 from earlier_files import CLASSES, Wrapped
 from safetensors.torch import save_file
 
-from imgcls.errors import ModelError
+from imgcls.config.import_ import ImportConfig
+from imgcls.errors import ConfigError, ModelError
+from imgcls.jobs.import_ import source
+from imgcls.models import foreign
 from imgcls.models.layouts import read_trained
+
+FIRST, HEAD = "backbone.conv1.0.weight", "classifier.1.weight"
+
+
+def of_kind(state: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+    """The weights as numbers of another kind, as compressed models have them."""
+    state.update({k: v.to(dtype) for k, v in state.items() if v.is_floating_point()})
 
 
 @pytest.fixture
@@ -157,6 +168,50 @@ def test_a_file_far_larger_than_the_model_is_not_read(refused, tmp_path):
     assert "MiB, where a training of test_resnet leaves no more" in refused("old.pt")
 
 
+def pickled_zip(file: Path, content: bytes) -> None:
+    """A file as torch.save writes it, around a pickle of one's own."""
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + content + b".")
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/byteorder", "little")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process is bounded on Linux alone")
+def test_a_pickle_that_makes_much_of_little_is_not_made(refused, tmp_path, monkeypatch):
+    """Each call doubles a text, by a function that torch lets pickles call."""
+    monkeypatch.setattr(foreign, "_ROOM_BYTES", 2**26)
+    encode = b"c_codecs\nencode\n"
+    content = encode + b"(X\xe8\x03\x00\x00" + b"a" * 1000 + b"X\x06\x00\x00\x00latin1tR"
+    for _ in range(24):
+        content = encode + b"(" + content + b"X\x03\x00\x00\x00hextR"
+    pickled_zip(tmp_path / "bomb.pt", content)
+    assert "takes far more memory to read" in refused("bomb.pt")
+
+
+def test_a_pickle_of_very_many_names_is_not_read(refused, tmp_path):
+    """torch would take the square of them."""
+    names = b"".join(f"cm\nC{number}\n".encode() for number in range(2000))
+    pickled_zip(tmp_path / "bomb.pt", b"](" + names + b"e")
+    assert "names 2,000 classes and functions" in refused("bomb.pt")
+
+
+def test_a_file_larger_than_memory_is_not_read_without_a_model_either(tmp_path, monkeypatch):
+    """Its name says nothing of how large it may be."""
+    torch.save(Wrapped().state_dict(), tmp_path / "old.pt")
+    monkeypatch.setattr(source, "available_memory_mib", lambda: 0.001)
+    with pytest.raises(ModelError, match="of memory are free"):
+        source.read_source(ImportConfig(file=tmp_path / "old.pt"))
+
+
+def test_long_names_and_odd_file_names_stay_words(refused, tmp_path):
+    """A line to copy is one that the name of a file cannot end."""
+    pickled_zip(tmp_path / 'x"); evil("', b"c" + b"a" * 9000 + b"\nrun\n)R")
+    line = refused('x"); evil("')
+    assert "aaaa..." in line
+    assert len(line) < 1000
+    assert "torch.load('x\"); evil(\"', weights_only" in line
+
+
 @pytest.mark.parametrize(
     ("module", "name", "words"),
     [
@@ -222,6 +277,19 @@ def test_weights_of_another_model_name_it(refused, tmp_path):
             lambda s: s.update({"classifier.4.weight": torch.ones(3, 3)}),
             "its head has several layers",
         ),
+        (lambda s: of_kind(s, torch.int8), "conv1.0.weight holds numbers of kind int8"),
+        (lambda s: of_kind(s, torch.bool), "conv1.0.weight holds numbers of kind bool"),
+        (lambda s: of_kind(s, torch.complex64), "holds numbers of kind complex64"),
+        (lambda s: of_kind(s, torch.float8_e4m3fn), "holds numbers of kind float8_e4m3fn"),
+        (
+            lambda s: s.update({"classifier.1.bias": torch.full((3,), 1e300, dtype=torch.double)}),
+            "fc.bias holds inf or nan",
+        ),
+        (lambda s: s.update({FIRST: s[FIRST].to("meta")}), "no plain tensor of numbers"),
+        (lambda s: s.update({HEAD: s[HEAD].to_sparse()}), "no plain tensor of numbers"),
+        (lambda s: s.update({HEAD: torch.ones(1, 96)}), "has 1 outputs"),
+        (lambda s: s.update({HEAD: torch.ones(0, 96)}), "has 0 outputs"),
+        (lambda s: s.update({HEAD: torch.tensor(1.0)}), "has 0 outputs"),
     ],
 )
 def test_what_does_not_fit_is_told_by_its_first_tensor(refused, tmp_path, change, words):
@@ -267,6 +335,32 @@ def test_class_names_that_cannot_be_right_are_refused(refused, tmp_path, name, t
     torch.save({"model_state_dict": Wrapped().state_dict()}, tmp_path / "old.pt")
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert words in refused("old.pt", "--classes", name)
+
+
+@pytest.mark.parametrize("names", [["a", "a", "b"], ["a", " ", "b"], ["a", "b", "\ud800"]])
+def test_class_names_in_a_file_that_name_nothing_are_refused(refused, tmp_path, names):
+    """As those of --classes are."""
+    torch.save(
+        {"model_state_dict": Wrapped().state_dict(), "class_names": names}, tmp_path / "old.pt"
+    )
+    (tmp_path / "c.json").write_text(json.dumps(names))
+    refused("old.pt", "--classes", "c.json")
+    with pytest.raises(ConfigError, match="not all different, or one is empty"):
+        source.read_source(ImportConfig(file=tmp_path / "old.pt", model="test_resnet"))
+
+
+def test_settings_that_no_input_has_are_told_as_the_files(refused, tmp_path):
+    """And not as those of an option that nobody gave."""
+    args = {"mean": [float("nan")] * 3, "std": [1.0, 1.0, 1.0]}
+    torch.save({"model": Wrapped().state_dict(), "args": args}, tmp_path / "old.pt")
+    assert "of which the file says mean, std: not what an input can be" in refused("old.pt")
+
+
+def test_a_metric_beyond_all_floats_is_left_out(tmp_path):
+    """As an int may be, and a tensor without a value."""
+    metrics = {"n": 10**400, "m": torch.ones(1, device="meta"), "ok": 0.5}
+    torch.save({"model": Wrapped().state_dict(), "metrics": metrics}, tmp_path / "old.pt")
+    assert read_trained(tmp_path / "old.pt").metrics == {"ok": 0.5}
 
 
 def test_class_names_of_the_file_win_over_none(tmp_path):

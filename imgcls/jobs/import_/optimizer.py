@@ -17,6 +17,7 @@ _OF_STEPS |= {"capturable", "differentiable", "max_lr", "min_lr", "max_momentum"
 _ADAM = {"betas", "eps", "weight_decay", "amsgrad"}
 _SGD = {"momentum", "dampening", "weight_decay", "nesterov"}
 _NEWER = {"maximize", "decoupled_weight_decay"}
+_OTHERWISE = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError)
 _MOMENTS = {
     "adam": {"step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"},
     "sgd": {"momentum_buffer"},
@@ -32,7 +33,7 @@ def as_torch_writes_it() -> Iterator[None]:
     """A block that reads a state of another hand; what is not as torch writes it is unmatched."""
     try:
         yield
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+    except _OTHERWISE as error:
         raise UnmatchedError("its optimizer's state is not as torch writes it") from error
 
 

@@ -12,12 +12,14 @@ import torch
 from imgcls.config.files import sha256_of
 from imgcls.config.import_ import ImportConfig
 from imgcls.data.names import shortened
+from imgcls.engine.device.memory import available_memory_mib
 from imgcls.errors import CheckpointError, ConfigError, ModelError
 from imgcls.jobs.import_.classes import read_class_names
 from imgcls.models.build import pretrained_cfg_of
 from imgcls.models.card import Preprocessing, model_card, preprocessing_from_card, preprocessing_of
-from imgcls.models.fitting import Fitted, check_size, fit
+from imgcls.models.fitting import Fitted, fit
 from imgcls.models.layouts import Trained, read_trained
+from imgcls.models.weights import check_size
 from imgcls.results.checkpoint import StartingWeights, are_names
 from imgcls.results.training import ImportReport
 
@@ -123,8 +125,7 @@ def read_source(config: ImportConfig) -> Source:
     if config.file is None:
         raise ConfigError("FILE: name what to import: the file that another trainer saved")
     file = config.file.expanduser()
-    if config.model is not None:
-        check_size(file, config.model)
+    check_size(file, config.model, available_memory_mib() * 2**20)
     trained = read_trained(file)
     name = _model_name(file, trained, config.model)
     fitted = fit(file, trained, name, _img_size(config, trained))
@@ -206,8 +207,11 @@ def _class_names(
         raise ConfigError(
             f"--classes: {source} names {len(names)} classes, {file} has {outputs} outputs"
         )
-    if not are_names(names):
-        raise ConfigError(f"--classes: the names in {source} are not all different")
+    if not are_names(names) or not all(map(str.strip, names)):
+        raise ConfigError(
+            f"--classes: the names in {source} are not all different, or one is empty or cannot be "
+            "written"
+        )
     return names, source
 
 
@@ -231,7 +235,10 @@ def _preprocessing(
         card = {"pretrained_cfg": {**pretrained_cfg_of(fitted.model), **changed.to_json()}}
         found = preprocessing_from_card(card)
     except CheckpointError as error:
-        raise ConfigError(f"--mean, --std, --interpolation, --crop-pct: {error}") from error
+        whose = f", of which the file says {_listed(told)}" if told else ""
+        raise ConfigError(
+            f"--mean, --std, --interpolation, --crop-pct{whose}: not what an input can be ({error})"
+        ) from error
     where = [
         *([f"{_listed(said)} as given"] if said else []),
         *([f"{_listed(told)} by the file's settings"] if told else []),
