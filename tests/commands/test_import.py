@@ -160,6 +160,8 @@ def test_a_run_is_resumed_at_the_next_epoch(command, tmp_path, classes, photos):
     done = command("resume", run, "--workers", "0")
     assert done.code == 0, done.err
     assert "at epoch 4" in done.err
+    assert "imported" in done.err
+    assert "from scratch" not in done.err
     assert [row["epoch"] for row in read_csv(run / "fold_0" / "history.csv")] == ["3", "4"]
     done = command("evaluate", run, "--json")
     assert done.code == 0, done.err

@@ -78,4 +78,6 @@ def _start(model: ModelPlan, assembly: Assembly | None) -> str:
     if model.config.weights is not None:
         taken = "weights" if assembly is None else assembly.weights or "weights"
         return f"{taken} from {model.config.weights}"
+    if model.starting_weights.kind == "unknown":
+        return "imported"
     return "pretrained" if model.pretrained else "from scratch"
