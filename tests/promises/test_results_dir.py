@@ -151,6 +151,25 @@ def test_a_folder_of_something_else_is_not_written_into(command, runs, tmp_path)
     assert command(*arguments).code == 0  # imgcls wrote it by now
 
 
+def test_models_that_lie_beside_one_another_do_not_replace_each_others_results(
+    command, trained, tmp_path
+):
+    """The second is told where the first one's are; the same one is evaluated again."""
+    best = (trained / "outputs/single/fold_0/checkpoints/best").resolve()
+    one, two = (shutil.copytree(best, tmp_path / "models" / name) for name in ("one", "two"))
+    common = ("--data", trained / "photos", *FAST, "--no-report")
+    for _ in range(2):
+        assert command("evaluate", one, *common).code == 0
+    [metrics] = (tmp_path / "models/test_results").glob("*/test_metrics.json")
+    before = metrics.read_bytes()
+    refused = command("evaluate", two, *common)
+    assert refused.code == 2
+    assert "holds the evaluation of one" in refused.err
+    assert "--results-dir" in refused.err
+    assert metrics.read_bytes() == before
+    assert command("evaluate", two, *common, "--results-dir", tmp_path / "two").code == 0
+
+
 def test_one_summary_whoever_wrote_it(command, runs):
     """Training and `evaluate --fold all` give one summary.json; other options leave it alone."""
     file = runs / "folds" / "summary.json"

@@ -13,11 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imgcls.config.files import read_json
 from imgcls.engine.checkpoint.temperature import Temperature, temperature_file
 from imgcls.errors import ConfigError, OutputError, RunError
 from imgcls.results.evaluation import EvalReport
 from imgcls.storage.durable import READ_ONLY, why_not_written
-from imgcls.storage.evaluations import is_evaluation, is_evaluation_file
+from imgcls.storage.evaluations import METRICS, is_evaluation, is_evaluation_file
+from imgcls.storage.pointers import CHECKPOINTS
 from imgcls.storage.runs import results_folder
 from imgcls.storage.staging import StagedFolders, not_cleared
 from imgcls.storage.tables import json_text
@@ -55,7 +57,9 @@ class ResultFolders(StagedFolders):
         Raises RunError or ConfigError when it cannot be, or must not be, written.
         """
         if self._results_dir is None:
-            return self._open(results_folder(checkpoint.folder) / name)
+            final = results_folder(checkpoint.folder) / name
+            _require_own(final, checkpoint.folder)
+            return self._open(final)
         folds = (checkpoint.sidecar.config or {}).get("data", {}).get("folds", 0)
         inner = f"fold_{checkpoint.fold}" if folds else ""
         return self._open(self._results_dir / inner / name)
@@ -135,6 +139,21 @@ class ResultFolders(StagedFolders):
                 ) from error
             self._temporary = tempfile.TemporaryDirectory(prefix="imgcls-")
             return self._open(final)
+
+
+def _require_own(final: Path, checkpoint: Path) -> None:
+    """Raise RunError for another model's evaluation; those that lie in a fold are of one model."""
+    if checkpoint.parent.name == CHECKPOINTS:
+        return
+    try:
+        other = Path(read_json(final / METRICS)["checkpoint"]).name
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # none, or a damaged one
+    if other != checkpoint.name:
+        raise RunError(
+            f"{final}: holds the evaluation of {other}, which lies beside {checkpoint.name}; name "
+            "a folder for the results with --results-dir DIR"
+        )
 
 
 def _require_free(final: Path) -> None:
