@@ -16,9 +16,11 @@ from tracked import history_of, mlflow_run, trackio_rows, wandb_history
 
 import imgcls
 from imgcls.cli.boundary import run
+from imgcls.config.runs import RunsConfig
 from imgcls.engine.training.events import EpochDone, TrackerFailed
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.errors import InterruptedRunError
+from imgcls.jobs.runs.listing import list_runs
 from imgcls.jobs.train.epochs import find_resumable
 from imgcls.jobs.train.train import train
 from imgcls.output.trackers import process
@@ -117,10 +119,14 @@ def test_a_run_left_before_its_trackers_had_everything_is_unfinished(tracked):
     """As by a kill behind the last checkpoint: `resume` then logs the rest."""
     run = tracked / "outputs" / "one"
     assert is_finished(run)
+    [row] = list_runs(RunsConfig(folder=tracked / "outputs")).runs
+    assert row.status == "finished"
     known = read_tracked(run / "fold_0")
     try:
         write_tracked(run / "fold_0", replace(known, open=True))
         assert not is_finished(run)
+        [row] = list_runs(RunsConfig(folder=tracked / "outputs")).runs
+        assert row.status == "stopped"
         assert find_resumable(None, tracked / "outputs", extend=False).run == run
     finally:
         write_tracked(run / "fold_0", known)

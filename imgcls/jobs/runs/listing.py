@@ -170,10 +170,21 @@ def _status(
     if ".lock" in names and is_in_use(run):
         return "running", None
     at_end = all(number in folds and folds[number].is_finished for number in settings.folds)
-    if at_end and (len(settings.folds) == 1 or "summary.json" in names):
+    summed_up = len(settings.folds) == 1 or "summary.json" in names
+    if at_end and summed_up and _is_tracked_to_the_end(run, names, settings):
         return "finished", None
     failed = note.get("failed")
     return ("failed", str(failed)) if failed else ("stopped", None)
+
+
+def _is_tracked_to_the_end(run: str, names: AbstractSet[str], settings: RunSettings) -> bool:
+    """Whether no tracker lacks anything of the run that `imgcls resume` would log."""
+    tracked = [f"fold_{n}" for n in settings.folds if f"fold_{n}/trackers.json" in names]
+    if not tracked:
+        return True
+    from imgcls.storage.tracked import is_tracked_to_the_end
+
+    return all(is_tracked_to_the_end(Path(run) / fold) for fold in tracked)
 
 
 def _key(column: str) -> Callable[[RunRow], tuple[Any, ...]]:

@@ -32,7 +32,7 @@ _STEP = re.compile(r"fold_(\d+)/checkpoints/(step-(\d+)(?:-(\d+))?)/checkpoint\.
 _HEAD_BYTES = 1 << 14
 _READ = {
     "config.yaml", "run.json", "summary.json", ".lock", "history.csv", "checkpoint.json",
-    "test_metrics.json", "report.html",
+    "test_metrics.json", "report.html", "trackers.json",
 }  # fmt: skip
 
 
