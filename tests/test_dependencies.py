@@ -129,10 +129,10 @@ def test_the_exporter_gives_its_proto():
     assert hasattr(ONNXProgram, "model_proto")
 
 
-@relies_on("torch", "2.14.1", "models/weights.py")
+@relies_on("torch", "2.14.1", "models/foreign.py")
 def test_the_unpickler_lists_what_a_file_names_and_takes_stand_ins(tmp_path):
     """A trainer's own class in a checkpoint is replaced and never called."""
-    from imgcls.models.weights import _stand_in
+    from imgcls.models.foreign import _stand_in
 
     torch.save({"w": torch.ones(2), "trainer": Dies()}, tmp_path / "x.pt")
     [name] = torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "x.pt")
@@ -145,10 +145,10 @@ def test_the_unpickler_lists_what_a_file_names_and_takes_stand_ins(tmp_path):
 @relies_on("safetensors", "0.8", "engine/checkpoint/folder.py")
 def test_safetensors_tells_the_systems_error_by_its_number(tmp_path):
     """It has one error for all."""
-    from imgcls.engine.checkpoint.folder import _write_tensors
+    from imgcls.engine.checkpoint.folder import write_tensors
 
     with pytest.raises(OSError, match="x") as caught:
-        _write_tensors({"w": torch.ones(2)}, tmp_path / "none" / "x")
+        write_tensors({"w": torch.ones(2)}, tmp_path / "none" / "x")
     assert caught.value.errno == errno.ENOENT
 
 

@@ -24,7 +24,7 @@ from imgcls.api.keywords import (
     meant,
 )
 from imgcls.api.labelled_pictures import pictures_of, require_names, write_table
-from imgcls.config.files import read_json
+from imgcls.config.files import read_bytes, read_json
 from imgcls.config.run import TrainConfig
 from imgcls.errors import CheckpointError, RunError
 from imgcls.storage.durable import TEMPORARY_PREFIX, publish_folder, strict_json, write_text
@@ -206,7 +206,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             files = [
                 file for file in checkpoint.iterdir() if file.name != _STATE and file.is_file()
             ]
-            state["_files"] = {file.name: file.read_bytes() for file in files}
+            state["_files"] = {file.name: read_bytes(file) for file in files}
         return state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:

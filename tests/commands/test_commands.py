@@ -330,7 +330,10 @@ def test_list_models_answers_in_json_and_text(command):
     """A glob searches everything."""
     entries = strict(command("list-models", "mobilenetv3_*", "--json", "--limit", "2").out)
     assert len(entries) == 2
-    assert set(entries[0]) == {"name", "family", "parameters", "input_size", "pretrained_tags"}
+    assert set(entries[0]) == {
+        *("name", "family", "parameters", "input_size", "pretrained_tags"),
+        *("licences", "default_tag"),
+    }
     listed = command("list-models")
     assert "resnet18" in listed.out
     assert "curated" in listed.err

@@ -15,7 +15,7 @@ from conftest import OFFLINE
 from sklearn import metrics as sk
 
 from imgcls.engine.scoring.ensembles import VIEWS, Ensemble
-from imgcls.jobs.page.page import _class_counts
+from imgcls.jobs.page.evaluated import class_counts
 from imgcls.metrics.comparison import paired_differences
 from imgcls.metrics.intervals import fold_interval
 from imgcls.metrics.predictions import Predictions
@@ -195,7 +195,7 @@ def test_the_page_counts_the_pictures_of_a_fold(command, photos):
     names = ["china", "flower", "violet"]
 
     def total(fold):
-        counts = _class_counts(run, names, fold)
+        counts = class_counts(run, names, fold)
         return {k: sum(row[k] for row in counts) for k in counts[0] if k != "class"}
 
     of_fold = Counter(row["fold"] for row in rows if row["split"])

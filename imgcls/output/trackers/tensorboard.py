@@ -20,6 +20,7 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from imgcls.config.files import read_bytes
 from imgcls.output.trackers.tracker import (
     EvaluationRecord,
     Status,
@@ -68,7 +69,7 @@ class TensorBoard:
         for file in record.images:
             with Image.open(file) as opened:
                 width, height = opened.size
-            content = Path(file).read_bytes()
+            content = read_bytes(Path(file))
             picture = Summary.Image(
                 height=height, width=width, colorspace=3, encoded_image_string=content
             )
