@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -275,6 +276,8 @@ def _python_goes_on() -> Iterator[list[Path]]:
         yield begun
     except ImgclsError as error:
         for run in begun:
-            command, call = f"imgcls resume {shlex.quote(str(run))}", f'imgcls.resume("{run}")'
+            command = f"imgcls resume {shlex.quote(str(run))}"
+            # a literal of Python too, whatever quotes and backslashes are in the path
+            call = f"imgcls.resume({json.dumps(str(run), ensure_ascii=False)})"
             error.args = (str(error).replace(command, call),)
         raise
