@@ -671,6 +671,9 @@ def train(
     group_regex: str | None = None,
     max_image_pixels: int | None = None,
     bit_depth: int | Literal['auto'] = 'auto',
+    models: str | Sequence[str] | None = None,
+    max_params: float | None = None,
+    max_latency_ms: float | None = None,
     pretrained: bool | Literal['auto'] = 'auto',
     num_classes: int | None = None,
     in_chans: int = 3,
@@ -741,9 +744,11 @@ def train(
             auto: the largest power of two up to 256 that fits into memory (tried on cuda, estimated
             elsewhere) and leaves an epoch 32 updates; --lr auto follows it.
         model: Any timm model name (`imgcls list-models`); resnet18 trains in minutes on a laptop
-            and is hard to get wrong.
+            and is hard to get wrong. auto: the best of --models for these pictures, by
+            cross-validation on frozen features.
         weights: Start from this file instead of the hub: a safetensors file, a PyTorch state dict,
-            or a checkpoint folder. The classifier is always new.
+            or a checkpoint folder. The classifier is always new. With --model auto: a folder of
+            files named as their models, NAME.safetensors, or of such folders.
         img_size: Side of the input in pixels; auto takes what the weights were trained at.
         tune: What is trained. head: the classifier alone, from features that are computed once.
             full: everything from the start. head+full: first the classifier, then everything.
@@ -803,6 +808,11 @@ def train(
             camera in a 16-bit file; what a file declares wins. auto: the smallest of 8, 10, 12, 14
             and 16 that holds all pictures of the training data (1: floats from 0 to 1), then kept
             with the model.
+        models: With --model auto: the models to choose from. By default those in the folder of
+            --weights, else a short list of small models under permissive licences.
+        max_params: With --model auto: leave out models of more million parameters.
+        max_latency_ms: With --model auto: leave out models that need longer for one picture here,
+            by the median of timed single ones.
         pretrained: Start from weights trained on ImageNet, from timm's hub. auto: yes for pictures,
             no for the embedded digits and where --weights is given.
         num_classes: Outputs of the classifier; taken from the data when not given.
@@ -911,6 +921,9 @@ def tune(
     group_regex: str | None = None,
     max_image_pixels: int | None = None,
     bit_depth: int | Literal['auto'] = 'auto',
+    models: str | Sequence[str] | None = None,
+    max_params: float | None = None,
+    max_latency_ms: float | None = None,
     pretrained: bool | Literal['auto'] = 'auto',
     weights: str | PathLike[str] | None = None,
     num_classes: int | None = None,
@@ -981,7 +994,8 @@ def tune(
         storage: Database of the study, so that several machines share it; by default a SQLite file
             in the study's folder, which processes on one machine share.
         model: Any timm model name (`imgcls list-models`); resnet18 trains in minutes on a laptop
-            and is hard to get wrong.
+            and is hard to get wrong. auto: the best of --models for these pictures, by
+            cross-validation on frozen features.
         epochs: Passes over the training pictures; 10 fine-tune most small sets, early stopping may
             end sooner. auto: as many as make about 1,000 updates, but 5 to 40.
         output: Folder in which runs are kept.
@@ -1032,10 +1046,16 @@ def tune(
             camera in a 16-bit file; what a file declares wins. auto: the smallest of 8, 10, 12, 14
             and 16 that holds all pictures of the training data (1: floats from 0 to 1), then kept
             with the model.
+        models: With --model auto: the models to choose from. By default those in the folder of
+            --weights, else a short list of small models under permissive licences.
+        max_params: With --model auto: leave out models of more million parameters.
+        max_latency_ms: With --model auto: leave out models that need longer for one picture here,
+            by the median of timed single ones.
         pretrained: Start from weights trained on ImageNet, from timm's hub. auto: yes for pictures,
             no for the embedded digits and where --weights is given.
         weights: Start from this file instead of the hub: a safetensors file, a PyTorch state dict,
-            or a checkpoint folder. The classifier is always new.
+            or a checkpoint folder. The classifier is always new. With --model auto: a folder of
+            files named as their models, NAME.safetensors, or of such folders.
         num_classes: Outputs of the classifier; taken from the data when not given.
         img_size: Side of the input in pixels; auto takes what the weights were trained at.
         in_chans: Channels of the input: 1 grey, 3 RGB; 2 and 4 keep transparency as the last one.
@@ -1146,6 +1166,9 @@ class ImageClassifier(_ImageClassifier):
         background: str = 'white',
         max_image_pixels: int | None = None,
         bit_depth: int | Literal['auto'] = 'auto',
+        models: str | Sequence[str] | None = None,
+        max_params: float | None = None,
+        max_latency_ms: float | None = None,
         pretrained: bool | Literal['auto'] = 'auto',
         num_classes: int | None = None,
         in_chans: int = 3,
@@ -1199,9 +1222,11 @@ class ImageClassifier(_ImageClassifier):
                 auto: the largest power of two up to 256 that fits into memory (tried on cuda, estimated
                 elsewhere) and leaves an epoch 32 updates; --lr auto follows it.
             model: Any timm model name (`imgcls list-models`); resnet18 trains in minutes on a laptop
-                and is hard to get wrong.
+                and is hard to get wrong. auto: the best of --models for these pictures, by
+                cross-validation on frozen features.
             weights: Start from this file instead of the hub: a safetensors file, a PyTorch state dict,
-                or a checkpoint folder. The classifier is always new.
+                or a checkpoint folder. The classifier is always new. With --model auto: a folder of
+                files named as their models, NAME.safetensors, or of such folders.
             img_size: Side of the input in pixels; auto takes what the weights were trained at.
             tune: What is trained. head: the classifier alone, from features that are computed once.
                 full: everything from the start. head+full: first the classifier, then everything.
@@ -1243,6 +1268,11 @@ class ImageClassifier(_ImageClassifier):
                 camera in a 16-bit file; what a file declares wins. auto: the smallest of 8, 10, 12, 14
                 and 16 that holds all pictures of the training data (1: floats from 0 to 1), then kept
                 with the model.
+            models: With --model auto: the models to choose from. By default those in the folder of
+                --weights, else a short list of small models under permissive licences.
+            max_params: With --model auto: leave out models of more million parameters.
+            max_latency_ms: With --model auto: leave out models that need longer for one picture here,
+                by the median of timed single ones.
             pretrained: Start from weights trained on ImageNet, from timm's hub. auto: yes for pictures,
                 no for the embedded digits and where --weights is given.
             num_classes: Outputs of the classifier; taken from the data when not given.

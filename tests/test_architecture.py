@@ -57,6 +57,7 @@ ROOMS = {
         "predict",
         "runs",
         "train",
+        "train/choice",
         "tune",
     ),
 }
@@ -70,7 +71,7 @@ MODULES_OF = {
     "data/sources": 14,
     "results": 14,
     "storage": 17,
-    "output/screens": 18,
+    "output/screens": 19,
     "jobs/evaluate": 15,
     "jobs/train": 14,
 }

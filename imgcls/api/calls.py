@@ -58,6 +58,7 @@ def train(
     InterruptedRunError after Ctrl-C or a signal, with everything saved: `imgcls.resume` goes on.
     """
     from imgcls.jobs.train.train import train as job
+    from imgcls.output.screens.choice import ChoiceView
     from imgcls.output.screens.training import TrainingView
 
     console = shown_console(progress)
@@ -72,12 +73,14 @@ def train(
             if on_begun is not None:
                 on_begun(one)
 
+        on_choice = stack.enter_context(ChoiceView(console, before=bar.close))
         view = stack.enter_context(TrainingView(console))
         return job(
             config,
             [view, *observers] if not console.quiet else observers,
             split_rows=split_rows,
             on_picture=on_picture,
+            on_choice=on_choice,
             on_begun=start,
             on_signal=view.on_signal,
         )

@@ -29,14 +29,17 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     from imgcls.jobs.train.describe import describe_plan
     from imgcls.jobs.train.start import Begun, preview
     from imgcls.jobs.train.train import train as job
+    from imgcls.output.screens.choice import ChoiceView
     from imgcls.output.screens.screen import show_plan, show_train_result
     from imgcls.output.screens.training import TrainingView
 
     keep_freed_memory()
-    with contextlib.ExitStack() as bar:
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(contextlib.ExitStack())
         on_picture = bar.enter_context(console.progress("Checking"))
+        on_choice = stack.enter_context(ChoiceView(console, before=bar.close))
         if dry_run:
-            plan, first = preview(config, on_picture)
+            plan, first = preview(config, on_picture, on_choice)
             bar.close()
             show_plan(console, describe_plan(plan, assembly=first), is_result=True)
             return
@@ -56,6 +59,7 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
                 config,
                 (view,),
                 on_picture=on_picture,
+                on_choice=on_choice,
                 on_begun=on_begun,
                 on_signal=view.on_signal,
             )
@@ -70,6 +74,7 @@ add_command(
     examples=(
         "imgcls train photos",
         "imgcls train photos --model convnext_tiny --epochs 20",
+        "imgcls train photos --model auto --max-latency-ms 30",
         "imgcls train photos.csv --folds 5 --imbalance logit-adjust",
     ),
     with_file=True,

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from imgcls.config.base import Config, Flag
 
+# the name that stands for the best of several models
+AUTO = "auto"
+
 
 class ModelConfig(Config):
     """Any timm architecture with a new classifier for the data's classes."""
@@ -17,7 +20,32 @@ class ModelConfig(Config):
         default="resnet18",
         description=(
             "Any timm model name (`imgcls list-models`); resnet18 trains in minutes on a laptop "
-            "and is hard to get wrong."
+            "and is hard to get wrong. auto: the best of --models for these pictures, by "
+            "cross-validation on frozen features."
+        ),
+    )
+    candidates: Annotated[tuple[str, ...] | None, Flag(names=("--models",), metavar="NAME,...")] = (
+        Field(
+            default=None,
+            min_length=1,
+            description=(
+                "With --model auto: the models to choose from. By default those in the folder of "
+                "--weights, else a short list of small models under permissive licences."
+            ),
+            examples=["tf_efficientnet_lite0,resnet18"],
+        )
+    )
+    max_params: Annotated[float | None, Flag(metavar="MILLIONS")] = Field(
+        default=None,
+        gt=0.0,
+        description="With --model auto: leave out models of more million parameters.",
+    )
+    max_latency_ms: float | None = Field(
+        default=None,
+        gt=0.0,
+        description=(
+            "With --model auto: leave out models that need longer for one picture here, by the "
+            "median of timed single ones."
         ),
     )
     pretrained: bool | Literal["auto"] = Field(
@@ -31,7 +59,8 @@ class ModelConfig(Config):
         default=None,
         description=(
             "Start from this file instead of the hub: a safetensors file, a PyTorch state dict, "
-            "or a checkpoint folder. The classifier is always new."
+            "or a checkpoint folder. The classifier is always new. With --model auto: a folder of "
+            "files named as their models, NAME.safetensors, or of such folders."
         ),
     )
     num_classes: Annotated[int | None, Flag(exposed=False)] = Field(
@@ -76,6 +105,25 @@ class ModelConfig(Config):
         default=False,
         description="Leave the classifier as the only trainable part; --tune head does it.",
     )
+
+    @model_validator(mode="after")
+    def _only_auto_chooses(self) -> ModelConfig:
+        given = {
+            "--models": self.candidates,
+            "--max-params": self.max_params,
+            "--max-latency-ms": self.max_latency_ms,
+        }
+        option = next((name for name, value in given.items() if value is not None), None)
+        if option is not None and self.name != AUTO:
+            raise ValueError(
+                f"{option} is for choosing a model, and --model {self.name} is chosen; leave it "
+                f"out, or give --model {AUTO}"
+            )
+        models = self.candidates or ()
+        twice = [name for name in models if models.count(name) > 1]
+        if twice:
+            raise ValueError(f"--models: {twice[0]} is named twice")
+        return self
 
     @model_validator(mode="after")
     def _one_start_only(self) -> ModelConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from imgcls.metrics.predictions import PictureOutcomes
 from imgcls.metrics.registry import all_metrics
 from imgcls.metrics.resampling import Resampler
 from imgcls.metrics.tally import Tally
-from imgcls.results.comparison import Difference, McNemar
+from imgcls.results.comparison import Difference, Estimate, McNemar
 
 
 def paired_differences(
@@ -111,3 +112,33 @@ def mcnemar(one: PictureOutcomes, other: PictureOutcomes) -> McNemar:
     changed = only_this + only_other
     p_value = binomtest(only_this, changed).pvalue if changed else 1.0
     return McNemar(only_this, only_other, float(p_value))
+
+
+def mean_with_error(values: np.ndarray, units: np.ndarray | None = None) -> Estimate:
+    """The mean of what each picture has, and its standard error.
+
+    values: float64 [N]. units: int64 [N], the same number for pictures of one group, which are not
+    independent (the sandwich estimate for clusters of Liang and Zeger, 1986). The error of a single
+    unit is nan.
+    """
+    units = np.arange(len(values)) if units is None else units
+    mean = float(values.mean())
+    sums = np.bincount(units, (values - mean) / len(values))
+    count = len(np.unique(units))
+    spread = count / (count - 1) if count > 1 else math.nan
+    return Estimate(mean, math.sqrt(spread * float(sums @ sums)))
+
+
+def class_mean_with_error(
+    values: np.ndarray, labels: np.ndarray, units: np.ndarray | None = None
+) -> Estimate:
+    """The mean over classes of the mean of what their pictures have, and its standard error.
+
+    labels: int64 [N]; the rest as `mean_with_error`. Of picture by picture correctness it is the
+    balanced accuracy.
+    """
+    counts = np.bincount(labels)
+    shares = 1.0 / (counts[labels] * np.count_nonzero(counts))
+    means = np.bincount(labels, values) / np.maximum(counts, 1)
+    around = mean_with_error((values - means[labels]) * shares * len(values), units)
+    return Estimate(float(shares @ values), around.error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,26 @@ def check_can_be_had(name: str) -> None:
         with quick_hub() as hub:
             if hub.problem is not None:
                 raise not_to_be_had(name, unreachable(hub))
+
+
+def why_not_to_be_had(names: Iterable[str]) -> dict[str, str]:
+    """Why pretrained weights are neither here nor to be fetched, by the names that lack them.
+
+    The hub is asked once, and only where some are not here.
+    """
+    reasons: dict[str, str] = {}
+    absent = []
+    for name in names:
+        cfg = get_pretrained_cfg(name)
+        if cfg is None or not cfg.has_weights:
+            reasons[name] = "timm has no pretrained weights for it"
+        elif not _is_cached(name):
+            absent.append(name)
+    if absent:
+        with quick_hub() as hub:
+            if hub.problem is not None:
+                reasons |= dict.fromkeys(absent, f"its weights {unreachable(hub)}")
+    return reasons
 
 
 def unreachable(hub: Hub) -> str:

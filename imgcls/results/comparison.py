@@ -81,3 +81,11 @@ class Comparison(Record):
     per_class: tuple[RecallChange, ...]
     changed: tuple[ChangedPicture, ...]
     trained_on: TrainedOn
+
+
+@dataclass(frozen=True)
+class Estimate(Record):
+    """A mean over pictures, or over classes, with its standard error."""
+
+    value: float
+    error: float

@@ -71,7 +71,8 @@ class EvaluatedSplit(Record):
 class RunDetails(Record):
     """The whole of one run. settings: what is not at its default.
 
-    class_counts: by split, of the first fold. command: trains the same again.
+    class_counts: by split, of the first fold. command: trains the same again. model_choice: what
+    `--model auto` found, as a ModelChoice's JSON.
     """
 
     row: RunRow
@@ -84,6 +85,7 @@ class RunDetails(Record):
     evaluations: tuple[EvaluatedSplit, ...]
     versions: dict[str, str | None]
     command: str
+    model_choice: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -32,7 +32,8 @@ class FoldResult(Record):
 class TrainResult(Record):
     """A trained run: its folder, its folds, and (with k-fold) the summary across them.
 
-    bad_images: pictures that could not be read and were left out.
+    bad_images: pictures that could not be read and were left out. model_choice: what `--model auto`
+    found, as a ModelChoice's JSON.
     """
 
     run: Path
@@ -41,6 +42,7 @@ class TrainResult(Record):
     folds: tuple[FoldResult, ...]
     summary: dict[str, Any] | None = None
     bad_images: int = 0
+    model_choice: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

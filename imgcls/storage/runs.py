@@ -3,6 +3,7 @@
 outputs/<run>/
   run.json                                 when it began, and why its last sitting failed
   config.yaml  splits.csv  preflight.json  bad_images.csv  summary.json
+  model_choice.json                        what `--model auto` chose from, and by what
   imported.json                            the file of another trainer that it came from
   fold_0/  history.csv  checkpoints/  test_results/
 """
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from imgcls.config.files import read_json
 from imgcls.config.load import load_config
@@ -43,6 +45,7 @@ from imgcls.storage.tracked import is_tracked_to_the_end
 
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
 PREFLIGHT, RUN, IMPORTED = "preflight.json", "run.json", "imported.json"
+MODEL_CHOICE = "model_choice.json"
 _FORMING = f"{TEMPORARY_PREFIX}run-"
 _LEFTOVER_S = 24 * 3600
 # run/fold_0/checkpoints/step-1; further up may lie a config.yaml that is no run's
@@ -262,6 +265,14 @@ def results_folder(checkpoint: Path) -> Path:
     """Where the evaluations of a checkpoint lie, unless `--results-dir` says otherwise."""
     parent = checkpoint.parent
     return (parent.parent if parent.name == CHECKPOINTS else parent) / "test_results"
+
+
+def read_model_choice(run: Path) -> dict[str, Any] | None:
+    """What `--model auto` found for the run; None where its model was named, or not to be read."""
+    try:
+        return dict(read_json(run / MODEL_CHOICE))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def splits_were_given(run: Path) -> bool:

@@ -185,7 +185,7 @@ def test_a_signal_ends_the_fit_at_once(photos, weights, monkeypatch):
         time.sleep(30)
 
     with monkeypatch.context() as patched, pytest.raises(InterruptedRunError) as stopped:
-        patched.setattr("imgcls.jobs.train.logistic._held_out_nll", long)
+        patched.setattr("imgcls.jobs.train.logistic._held_out_logits", long)
         train(config)
     assert stopped.value.exit_code == 129
     [run] = Path("outputs").iterdir()

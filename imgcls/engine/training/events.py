@@ -12,6 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from imgcls.results.models import Candidate, ModelChoice
+
+
+@dataclass(frozen=True)
+class ChoiceStarted:
+    """Models are compared, these in turn, on so many pictures `of` those that are trained on."""
+
+    models: tuple[str, ...]
+    pictures: int
+    of: int
+
+
+@dataclass(frozen=True)
+class CandidateDone:
+    """A model to choose from was measured, or left out."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class ModelChosen:
+    """The model of the run is chosen."""
+
+    choice: ModelChoice
+
 
 @dataclass(frozen=True)
 class FoldStarted:
@@ -184,6 +209,8 @@ Event = (
     | TrackerFailed
 )
 Observer = Callable[[Event], None]
+# what is told while a model is chosen, before there is a run
+ChoiceEvent = ChoiceStarted | FeaturesDone | CandidateDone | ModelChosen
 
 
 def broadcast(observers: Sequence[Observer]) -> Observer:

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from imgcls.config.model import AUTO
 from imgcls.config.run import TrainConfig
 from imgcls.data.open import absolute_spec
 from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.runtime import get_device, use_deterministic_kernels
+from imgcls.errors import ConfigError
 from imgcls.jobs.early import check_trackers
 from imgcls.jobs.plan.compute import Choice, training_compute
 from imgcls.jobs.plan.data import DataPlan, new_data, recorded_data
@@ -55,10 +57,18 @@ class Plan:
         return 0 if self.recipe.fits_only else self.pace.epochs
 
 
+def _refuse_to_choose(_config: TrainConfig, _data: DataPlan) -> TrainConfig:
+    raise ConfigError(
+        f"model.name (--model): {AUTO} is for `imgcls train`, which compares models on its "
+        "pictures; name a model here"
+    )
+
+
 def make_plan(
     config: TrainConfig,
     split_rows: Sequence[Mapping[str, str]] | None = None,
     *,
+    choose: Callable[[TrainConfig, DataPlan], TrainConfig] = _refuse_to_choose,
     strict: bool = True,
     since_s: float | None = math.inf,
     class_names: Sequence[str] | None = None,
@@ -72,7 +82,7 @@ def make_plan(
     written, or whose content is not the recorded one. since_s: when that was recorded; files that
     are older need no reading; by default none is read. class_names: the order of classes, where the
     data may have another. starting_weights: those that a run was begun with. on_picture is told
-    (pictures checked, pictures in all).
+    (pictures checked, pictures in all). choose: names the model where it is `auto`.
     Raises the RequestErrors of config, data, model name and device.
     """
     _require_device_and_model(config)
@@ -84,6 +94,8 @@ def make_plan(
         )
     )
     config = _with(_with_whole_paths(config), data.resolved())
+    if config.model.name == AUTO:
+        config = choose(config, data)
     model = plan_model(config.model, data.table, starting_weights)
     recipe = plan_recipe(
         config,
@@ -116,7 +128,8 @@ def _require_device_and_model(config: TrainConfig) -> None:
     get_device(config.runtime.device)
     if config.runtime.deterministic:
         use_deterministic_kernels()
-    native_img_size(config.model.name)
+    if config.model.name != AUTO:
+        native_img_size(config.model.name)
 
 
 def _plan_compute(config: TrainConfig, data: DataPlan, model: ModelPlan, recipe: Recipe) -> Choice:

@@ -38,6 +38,7 @@ from imgcls.storage.runs import (
     fold_folder,
     fold_folders,
     planned_folds,
+    read_model_choice,
     read_run_config,
     sidecar_of_run,
 )
@@ -70,6 +71,7 @@ def show_run(config: RunsShowConfig) -> RunDetails:
         evaluations=tuple(evaluations_of(run)),
         versions=dict((sidecar and sidecar.versions) or {}),
         command=f"imgcls train --config {shlex.quote(str(run / CONFIG))}",
+        model_choice=read_model_choice(run),
         notes=tuple(notes),
     )
 

@@ -39,6 +39,21 @@ class FittedHead:
     reason: str | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What cross-validation says of logistic regression on features, at the best C.
+
+    nll: the weighted mean loss of held-out pictures; nan, in no folds, where no class has two
+    pictures or groups. logits: float64 [N, C] of each picture by the fit that it was left out of;
+    rows of nan for pictures whose whole class was left out.
+    """
+
+    c: float
+    nll: float
+    folds: int
+    logits: np.ndarray
+
+
 def fit_logistic(
     views: np.ndarray,
     labels: np.ndarray,
@@ -61,31 +76,69 @@ def fit_logistic(
     picture_weights = np.ones(len(labels)) if weights is None else weights[labels]
     features = _Standard.of(views)
     inputs = features.apply(views)
+    # its many small products are slower on two threads than on one, and ten times so on a busy CPU
+    with threadpool_limits(1):
+        found = _cross_validate(
+            inputs, labels, picture_weights, num_classes, seed=seed, groups=groups
+        )
+        last = _Fit(num_classes, len(views))
+        last.fit(inputs, labels, picture_weights, found.c)
+    weight, bias = features.undo(last.coefficients, last.intercepts)
+    bias = bias if shift is None else bias - shift
+    reason = _doubt(found.c, found.nll, np.bincount(labels, picture_weights))
+    return FittedHead(
+        weight.astype(np.float32), bias.astype(np.float32), found.c, found.nll, found.folds, reason
+    )
+
+
+def cross_validate_logistic(
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    *,
+    seed: int,
+    groups: Units | None = None,
+) -> HeldOut:
+    """What logistic regression says of pictures that it was not fitted to, C as `fit_logistic` has.
+
+    features: float32 [N, D]; labels: int64 [N], which count alike. seed, groups: the same ones deal
+    the same folds, whatever the features are.
+    """
+    views = features[None]
+    inputs = _Standard.of(views).apply(views)
+    with threadpool_limits(1):
+        return _cross_validate(
+            inputs, labels, np.ones(len(labels)), num_classes, seed=seed, groups=groups
+        )
+
+
+def _cross_validate(
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    num_classes: int,
+    *,
+    seed: int,
+    groups: Units | None,
+) -> HeldOut:
+    """The C with the least loss of held-out pictures, and their logits at it. inputs: [R, N, D]."""
     units = np.arange(len(labels)) if groups is None else unit_numbers(groups)
     # a group of several classes is spread by one of them
     strata = labels[np.unique(units, return_index=True)[1]]
     folds = int(np.clip(np.unique(strata, return_counts=True)[1].min(), 2, _MOST_FOLDS))
     fold = _deal(strata, folds, seed)[units]
-    c, nll = 0.0, np.inf
-    # its many small products are slower on two threads than on one, and ten times so on a busy CPU
-    with threadpool_limits(1):
-        inner = [_Fit(num_classes, len(views)) for _ in range(folds)]
-        for candidate in _GRID:
-            found = _held_out_nll(inner, inputs, labels, picture_weights, fold=fold, c=candidate)
-            if math.isnan(found):
-                break  # no class is in two pictures or groups, so that none can be held out
-            if found > nll * 1.01:
-                break  # past the valley: with less regularisation it only gets worse, and slower
-            if found < nll:
-                c, nll = candidate, found
-        if not c:
-            c, nll, folds = _DEFAULT_C, math.nan, 0
-        last = _Fit(num_classes, len(views))
-        last.fit(inputs, labels, picture_weights, c)
-    weight, bias = features.undo(last.coefficients, last.intercepts)
-    bias = bias if shift is None else bias - shift
-    reason = _doubt(c, nll, np.bincount(labels, picture_weights))
-    return FittedHead(weight.astype(np.float32), bias.astype(np.float32), c, nll, folds, reason)
+    inner = [_Fit(num_classes, len(inputs)) for _ in range(folds)]
+    best = HeldOut(_DEFAULT_C, math.nan, 0, np.full((len(labels), num_classes), np.nan))
+    for candidate in _GRID:
+        logits = _held_out_logits(inner, inputs, labels, weights, fold=fold, c=candidate)
+        nll = _mean_loss(logits, labels, weights)
+        if math.isnan(nll):
+            break  # no class is in two pictures or groups, so that none can be held out
+        if nll > best.nll * 1.01:
+            break  # past the valley: with less regularisation it only gets worse, and slower
+        if not nll >= best.nll:  # the first is better than nan
+            best = HeldOut(candidate, nll, folds, logits)
+    return best
 
 
 def _doubt(c: float, nll: float, class_weight: np.ndarray) -> str | None:
@@ -142,7 +195,7 @@ def _deal(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return fold
 
 
-def _held_out_nll(
+def _held_out_logits(
     inner: Sequence[_Fit],
     inputs: np.ndarray,
     labels: np.ndarray,
@@ -150,25 +203,33 @@ def _held_out_nll(
     *,
     fold: np.ndarray,
     c: float,
-) -> float:
-    """The weighted mean loss of pictures in the folds they are left out of.
-
-    Pictures whose whole class is left out have no say; nan where that is so of all.
-    """
-    loss_sum = weight_sum = 0.0
+) -> np.ndarray:
+    """Logits [N, C] of pictures by the fit to the folds they are not in; see HeldOut."""
+    logits = np.full((len(labels), inner[0].num_classes), np.nan)
     for number, model in enumerate(inner):
         train = fold != number
         held_out = ~train & np.isin(labels, labels[train])
         if not held_out.any():
             continue
         model.fit(inputs[:, train], labels[train], weights[train], c)
-        logits = inputs[0, held_out] @ model.coefficients.T + model.intercepts
-        logits -= logits.max(axis=1, keepdims=True)
-        own = logits[np.arange(len(logits)), labels[held_out]]
-        losses = np.log(np.exp(logits).sum(axis=1)) - own
-        loss_sum += float(losses @ weights[held_out])
-        weight_sum += float(weights[held_out].sum())
-    return loss_sum / weight_sum if weight_sum else math.nan
+        logits[held_out] = inputs[0, held_out] @ model.coefficients.T + model.intercepts
+    return logits
+
+
+def _mean_loss(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+    """The weighted mean loss of the pictures that have logits; nan where none has."""
+    has = ~np.isnan(logits[:, 0])
+    if not has.any():
+        return math.nan
+    losses = log_losses(logits[has], labels[has])
+    return float(losses @ weights[has] / weights[has].sum())
+
+
+def log_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The loss of each picture: minus the logarithm of its class's probability, float64 [N]."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    own = shifted[np.arange(len(labels)), labels]
+    return np.asarray(np.log(np.exp(shifted).sum(axis=1)) - own)
 
 
 class _Fit:
@@ -180,7 +241,7 @@ class _Fit:
     def __init__(self, num_classes: int, views: int) -> None:
         from sklearn.linear_model import LogisticRegression
 
-        self._num_classes = num_classes
+        self.num_classes = num_classes
         self._views = views
         self._model = LogisticRegression(max_iter=_MOST_ITERATIONS, tol=_TOLERANCE, warm_start=True)
 
@@ -190,8 +251,8 @@ class _Fit:
 
         width = inputs.shape[-1]
         present = np.unique(labels)
-        self.coefficients = np.zeros((self._num_classes, width))
-        self.intercepts = np.full(self._num_classes, -1e4)
+        self.coefficients = np.zeros((self.num_classes, width))
+        self.intercepts = np.full(self.num_classes, -1e4)
         if len(present) == 1:
             self.intercepts[present] = 0.0
             return

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from imgcls.config.load import dump_yaml
+from imgcls.config.model import AUTO
 from imgcls.config.run import TrainConfig
 from imgcls.data.loading.workers import end_where_main_is_run_again
 from imgcls.data.splits.assign import split_rows as rows_of
+from imgcls.engine.training.events import ChoiceEvent
+from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly, assemble
 from imgcls.jobs.train.caches import RunCaches
+from imgcls.jobs.train.choice.candidates import candidate_names
+from imgcls.jobs.train.choice.choose import choose_model
 from imgcls.jobs.train.time_budget import fit_to_time
 from imgcls.models.hub import check_can_be_had
+from imgcls.results.models import ModelChoice
 from imgcls.storage.bad_images import add_bad_images
 from imgcls.storage.durable import write_text
 from imgcls.storage.runs import (
     CONFIG,
+    MODEL_CHOICE,
     PREFLIGHT,
     SPLITS,
     create_run_folder,
@@ -35,28 +43,67 @@ class Begun:
     first: Assembly
 
 
-def begin(plan: Plan) -> Begun:
-    """A new run for this plan, ready to train.
+def ignore_choice(_event: ChoiceEvent) -> None:
+    """Tell nobody."""
+
+
+def begin(
+    config: TrainConfig,
+    split_rows: Sequence[Mapping[str, str]] | None = None,
+    *,
+    on_picture: Callable[[int, int], None] = lambda _done, _total: None,
+    on_choice: Callable[[ChoiceEvent], None] = ignore_choice,
+) -> Begun:
+    """A new run for this config, ready to train, its model chosen where the config says `auto`.
 
     Its first fold is assembled before anything is written, so that what cannot be built, fetched or
-    made leaves nothing: those RequestErrors are raised.
+    made leaves nothing: those RequestErrors are raised. split_rows and on_picture: see `make_plan`;
+    on_choice is told of the models that are compared.
     """
     end_where_main_is_run_again()
+    chosen: list[ModelChoice] = []
+    if config.model.name == AUTO:
+        candidate_names(config.model)  # what is wrong with them comes before any picture is read
+    plan = make_plan(
+        config,
+        split_rows,
+        choose=partial(_choose, on_choice, chosen),
+        on_picture=on_picture,
+    )
     plan, first = _first_fold(plan)
-    return Begun(plan, start_run(plan), first)
+
+    def write_choice(folder: Path) -> None:
+        for choice in chosen:
+            write_json(folder / MODEL_CHOICE, choice)
+
+    return Begun(plan, start_run(plan, write_choice), first)
 
 
 def preview(
-    config: TrainConfig, on_picture: Callable[[int, int], None] = lambda _done, _total: None
+    config: TrainConfig,
+    on_picture: Callable[[int, int], None] = lambda _done, _total: None,
+    on_choice: Callable[[ChoiceEvent], None] = ignore_choice,
 ) -> tuple[Plan, Assembly]:
     """What `train` would do, and its first fold, built without fetching any weights.
 
-    Raises the RequestErrors that `train` would, also for weights that cannot be had.
+    But for those of models that are compared. Raises the RequestErrors that `train` would, also for
+    weights that cannot be had.
     """
-    plan = make_plan(config, on_picture=on_picture)
+    plan = make_plan(config, choose=partial(_choose, on_choice, []), on_picture=on_picture)
     if plan.model.pretrained:
         check_can_be_had(plan.config.model.name)
     return _first_fold(plan, load_weights=not plan.model.pretrained)
+
+
+def _choose(
+    on_choice: Callable[[ChoiceEvent], None],
+    kept: list[ModelChoice],
+    config: TrainConfig,
+    data: DataPlan,
+) -> TrainConfig:
+    chosen = choose_model(config, data, on_choice)
+    kept.append(chosen.choice)
+    return chosen.config
 
 
 def _first_fold(plan: Plan, *, load_weights: bool = True) -> tuple[Plan, Assembly]:

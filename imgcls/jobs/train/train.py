@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from imgcls.config.run import TrainConfig
-from imgcls.engine.training.events import Observer
+from imgcls.engine.training.events import ChoiceEvent, Observer
 from imgcls.engine.training.interrupt import StopRequest
-from imgcls.jobs.plan.plan import Plan, make_plan
+from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly
 from imgcls.jobs.train.restore import require_as_begun
-from imgcls.jobs.train.start import Begun, begin
+from imgcls.jobs.train.start import Begun, begin, ignore_choice
 from imgcls.jobs.train.trainer import Trainer, in_charge
 from imgcls.results.training import TrainResult
 from imgcls.storage.bad_images import count_bad_images
+from imgcls.storage.runs import read_model_choice
 
 
 def train(
@@ -23,17 +24,18 @@ def train(
     *,
     split_rows: Sequence[Mapping[str, str]] | None = None,
     on_picture: Callable[[int, int], None] = lambda _done, _total: None,
+    on_choice: Callable[[ChoiceEvent], None] = ignore_choice,
     on_begun: Callable[[Begun], None] = lambda _begun: None,
     on_signal: Callable[[int], None] | None = None,
     stop: StopRequest | None = None,
 ) -> TrainResult:
     """Train a new run, as `imgcls train` does: where it lies, and how each fold scored.
 
-    split_rows and on_picture: see `make_plan`. on_begun is told once the run's folder is there;
+    split_rows, on_picture, on_choice: see `begin`. on_begun is told once the run's folder is there;
     observers see the events of its folds. on_signal and stop, and what is raised: see `train_run`;
     RequestErrors come before anything is written.
     """
-    begun = begin(make_plan(config, split_rows, on_picture=on_picture))
+    begun = begin(config, split_rows, on_picture=on_picture, on_choice=on_choice)
     on_begun(begun)
     return train_run(begun.plan, begun.run, observers, on_signal, first=begun.first, stop=stop)
 
@@ -63,5 +65,11 @@ def train_run(
         folds = tuple(trainer.train(fold, request) for fold in plan.data.folds)
         summary = trainer.finish()
     return TrainResult(
-        run, plan.config.model.name, plan.data.class_names, folds, summary, count_bad_images(run)
+        run,
+        plan.config.model.name,
+        plan.data.class_names,
+        folds,
+        summary,
+        count_bad_images(run),
+        read_model_choice(run),
     )

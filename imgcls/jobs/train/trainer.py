@@ -34,7 +34,7 @@ from imgcls.errors import (
 )
 from imgcls.jobs.evaluate.evaluate import evaluate
 from imgcls.jobs.evaluate.folds import summarize
-from imgcls.jobs.plan.plan import Plan, make_plan
+from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.fold import train_fold
@@ -76,7 +76,7 @@ class Trainer:
     @classmethod
     def begin(cls, config: TrainConfig, observers: Sequence[Observer] = ()) -> Trainer:
         """A trainer with a new run folder for this config; an error leaves nothing behind."""
-        begun = begin(make_plan(config))
+        begun = begin(config)
         return cls(begun.plan, begun.run, observers, first=begun.first)
 
     def train_fold(self, fold: int = 0) -> FoldResult:

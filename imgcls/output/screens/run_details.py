@@ -11,6 +11,7 @@ from imgcls.metrics.registry import VALIDATION
 from imgcls.output.console import Console
 from imgcls.output.metric_names import metric_title, metric_writer
 from imgcls.output.numbers import MISSING, byte_size, pictures_and_classes, reach
+from imgcls.output.screens.choice import choice_screens
 from imgcls.output.screens.runs import began_in_words, epochs_in_words
 from imgcls.output.screens.screen import facts_table, option_value, panel, prose, titled_table
 from imgcls.results.run_details import EvaluatedSplit, FoldDetails, RunDetails, Setting
@@ -25,6 +26,8 @@ def show_details(console: Console, found: RunDetails) -> None:
     screens: list[RenderableType] = [panel(found.row.name, _facts(found))]
     for part in _settings(found.settings):
         screens += ["", part]
+    if found.model_choice is not None:
+        screens += ["", *choice_screens(found.model_choice)]
     screens += ["", _best(found)]
     if found.evaluations:
         screens += ["", _evaluations(found.evaluations)]

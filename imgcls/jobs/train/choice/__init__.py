@@ -1,0 +1,1 @@
+"""`--model auto`: which of several models to train, by measurement."""

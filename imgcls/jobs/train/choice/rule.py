@@ -1,0 +1,58 @@
+"""Which of the measured models is taken: the cheapest of those that are as good as the best.
+
+The one-standard-error rule of Breiman et al., "Classification and Regression Trees" (1984), by the
+error of the paired differences in place of the best one's own: what is hard for both cancels out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from imgcls.jobs.train.choice.measuring import Held, Pictures
+from imgcls.results.comparison import Estimate
+from imgcls.results.models import Candidate
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The name of the model to take, why in a sentence, and all of them."""
+
+    chosen: str
+    reason: str
+    candidates: tuple[Candidate, ...]
+
+
+def decide(
+    candidates: Sequence[Candidate], held: Mapping[str, Held], pictures: Pictures
+) -> Verdict:
+    """The model to take. candidates: cheapest first, scored; held: of those that were measured."""
+    if not held:
+        [only] = [one for one in candidates if one.left_out is None]
+        return Verdict(only.name, "the only one that can be taken", tuple(candidates))
+    log_loss = {name: one.log_loss(pictures).value for name, one in held.items()}
+    best = min(log_loss, key=log_loss.__getitem__)
+    scored = [
+        replace(one, behind=held[one.name].behind(held[best], pictures))
+        if one.name in held
+        else one
+        for one in candidates
+    ]
+    chosen = next(one for one in scored if one.behind is not None and _is_as_good(one.behind))
+    return Verdict(chosen.name, _reason(chosen, best, len(held)), tuple(scored))
+
+
+def _is_as_good(behind: Estimate) -> bool:
+    return not behind.value > behind.error
+
+
+def _reason(chosen: Candidate, best: str, count: int) -> str:
+    if count == 1:
+        return "the only one that was measured"
+    if chosen.name == best:
+        return "the least log loss, by more than one standard error of each cheaper one"
+    assert chosen.behind is not None
+    return (
+        f"the cheapest whose log loss is within one standard error of the least, "
+        f"{best}'s: {chosen.behind.value:.4f} ± {chosen.behind.error:.4f} above it"
+    )
