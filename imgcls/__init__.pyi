@@ -741,8 +741,8 @@ def train(
         folds: Stratified k-fold over everything that is not the test split, by whole groups where
             the data have any; 0 trains once on one train/val split, or on the data's own folds.
         batch_size: Pictures per step; 32 fits a laptop and gives small data sets enough steps.
-            auto: the largest power of two up to 256 that fits into memory (tried on cuda, estimated
-            elsewhere) and leaves an epoch 32 updates; --lr auto follows it.
+            auto: the largest power of two up to 256 that fits into memory (tried on cuda, measured
+            by small ones on a CPU) and leaves an epoch 32 updates; --lr auto follows it.
         model: Any timm model name (`imgcls list-models`); resnet18 trains in minutes on a laptop
             and is hard to get wrong. auto: the best of --models for these pictures, by
             cross-validation on frozen features.
@@ -1010,8 +1010,8 @@ def tune(
             the data have any; 0 trains once on one train/val split, or on the data's own folds.
         fold: With --folds: the one fold to train (0 to K-1), or all in turn.
         batch_size: Pictures per step; 32 fits a laptop and gives small data sets enough steps.
-            auto: the largest power of two up to 256 that fits into memory (tried on cuda, estimated
-            elsewhere) and leaves an epoch 32 updates; --lr auto follows it.
+            auto: the largest power of two up to 256 that fits into memory (tried on cuda, measured
+            by small ones on a CPU) and leaves an epoch 32 updates; --lr auto follows it.
         on_bad_image: What to do about a picture that cannot be read: stop and name it, before
             anything is trained where the pre-flight finds it; or leave it out, count it and list it
             in bad_images.csv. No other picture takes its place.
@@ -1219,8 +1219,8 @@ class ImageClassifier(_ImageClassifier):
 
         Args:
             batch_size: Pictures per step; 32 fits a laptop and gives small data sets enough steps.
-                auto: the largest power of two up to 256 that fits into memory (tried on cuda, estimated
-                elsewhere) and leaves an epoch 32 updates; --lr auto follows it.
+                auto: the largest power of two up to 256 that fits into memory (tried on cuda, measured
+                by small ones on a CPU) and leaves an epoch 32 updates; --lr auto follows it.
             model: Any timm model name (`imgcls list-models`); resnet18 trains in minutes on a laptop
                 and is hard to get wrong. auto: the best of --models for these pictures, by
                 cross-validation on frozen features.

@@ -52,7 +52,9 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
                     f"{config.runtime.output / name} is there already and stays as it is; this run "
                     f"is {begun.run.name}"
                 )
-            show_plan(console, describe_plan(begun.plan, begun.run, begun.first))
+            # what nobody reads need not be measured
+            first = None if common.quiet else begun.first
+            show_plan(console, describe_plan(begun.plan, begun.run, first))
 
         with TrainingView(console) as view:
             result = job(

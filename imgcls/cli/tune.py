@@ -36,7 +36,8 @@ def tune(config: TuneConfig, common: Common) -> None:
 
     with console.progress("Checking") as on_picture:
         search, plan, first = open_search(config, on_picture)
-    show_plan(console, describe_plan(plan, search.folder, first))
+    # what nobody reads need not be measured
+    show_plan(console, describe_plan(plan, search.folder, None if common.quiet else first))
     del first  # each trial builds its own
     records = search.study.records()
     show_search(console, search.space, search.settings.trials, search.study.begun())

@@ -56,8 +56,8 @@ class DataConfig(Config):
         default=32,
         description=(
             "Pictures per step; 32 fits a laptop and gives small data sets enough steps. auto: the "
-            "largest power of two up to 256 that fits into memory (tried on cuda, estimated "
-            "elsewhere) and leaves an epoch 32 updates; --lr auto follows it."
+            "largest power of two up to 256 that fits into memory (tried on cuda, measured by "
+            "small ones on a CPU) and leaves an epoch 32 updates; --lr auto follows it."
         ),
     )
     on_bad_image: OnBadImage = Field(

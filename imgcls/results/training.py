@@ -67,7 +67,8 @@ class PreflightReport(Record):
 class PlanReport(Record):
     """What a training is going to do. Counts per class and split are those of the first fold.
 
-    parameters_* and memory_mib (a guess) are None unless the model was built for the plan.
+    memory_mib: at the peak, of the process on a CPU, of the device on cuda; memory_by: how that is
+    known. They and parameters_* are None unless the model was built for the plan.
     """
 
     data: str
@@ -99,6 +100,7 @@ class PlanReport(Record):
     amp: str
     workers: int
     memory_mib: float | None
+    memory_by: str | None
     output: Path
     reasons: tuple[str, ...] = ()
     preflight: PreflightReport | None = None

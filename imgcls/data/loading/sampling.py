@@ -46,6 +46,12 @@ def smallest_batch(pictures: int, batch_size: int, grad_accum: int) -> int:
     return min(size // -(-size // batch_size) for size in steps)
 
 
+def largest_batch(pictures: int, batch_size: int, grad_accum: int) -> int:
+    """The pictures in the largest micro-batch that EpochSampler deals, without even batches."""
+    step = -(-pictures // -(-pictures // (batch_size * grad_accum)))
+    return -(-step // -(-step // batch_size))
+
+
 class EpochSampler:
     """Deals N samples into updates, and each update into micro-batches of at most `batch_size`.
 

@@ -11,6 +11,9 @@ import psutil
 import torch
 from torch import nn
 
+from imgcls.engine.device.runtime import synchronize
+from imgcls.engine.device.timing import peak_memory_mib, reset_peak_memory
+
 _MIB = 2**20
 
 
@@ -73,7 +76,28 @@ def _left(group: Path, limit_name: str, used_name: str, cached_name: str) -> Ite
         yield limit - used + int(stat.get(cached_name, 0))
 
 
-def fits_when_tried(step: Callable[[int], None], batch_size: int) -> bool:
+def held_memory_mib(device: torch.device) -> float:
+    """MiB that this process holds now: of the device's memory on cuda, else of the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_reserved(device)) / _MIB
+    return int(psutil.Process().memory_info().rss) / _MIB
+
+
+def peak_of(step: Callable[[], object], device: torch.device) -> float | None:
+    """MiB that this process holds at the peak of a step; None where the system does not tell.
+
+    On cuda with what the allocator has in reserve, which no other process can have.
+    """
+    if not reset_peak_memory(device):
+        return None
+    step()
+    synchronize(device)
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device)) / _MIB
+    return peak_memory_mib(device)
+
+
+def fits_when_tried(step: Callable[[int], object], batch_size: int) -> bool:
     """True when `step(batch_size)` does not run out of the device's memory."""
     try:
         step(batch_size)

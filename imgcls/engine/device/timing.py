@@ -77,15 +77,18 @@ def seconds(step: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start_s
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far, where the system lets a process do so."""
+def reset_peak_memory(device: torch.device) -> bool:
+    """Forget the peak so far; False where the system does not let a process do so."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    elif device.type == "cpu":
-        try:
-            _CLEAR_REFS.write_text("5", encoding="ascii")  # see proc(5)
-        except OSError:
-            return  # another system than Linux, or a sandbox: the peak is the process's, ever
+        return True
+    if device.type != "cpu":
+        return False
+    try:
+        _CLEAR_REFS.write_text("5", encoding="ascii")  # see proc(5)
+    except OSError:
+        return False  # another system than Linux, or a sandbox: the peak is the process's, ever
+    return True
 
 
 def peak_memory_mib(device: torch.device) -> float | None:

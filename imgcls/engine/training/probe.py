@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -40,3 +41,24 @@ def training_step(
         scaler.update()
 
     return step
+
+
+class Noise(NamedTuple):
+    """A batch that was loaded from nowhere."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    keys: tuple[str, ...]
+    valid: torch.Tensor
+
+
+def noise_batch(input_size: tuple[int, int, int], num_classes: int, pictures: int) -> Noise:
+    """So many pictures of noise, of all classes in turn, as loaders give them."""
+    channels, height, width = input_size
+    pixels = torch.randint(0, 256, (pictures, height, width, channels), dtype=torch.uint8)
+    return Noise(
+        pixels.movedim(-1, 1),
+        torch.arange(pictures) % num_classes,
+        ("noise",) * pictures,
+        torch.ones(pictures, dtype=torch.bool),
+    )

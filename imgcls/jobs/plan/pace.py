@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-import torch
-from torch import nn
-
-from imgcls.config.optim import OptimConfig
 from imgcls.config.run import TrainConfig
-from imgcls.engine.device.batches import ComputeSettings
-from imgcls.engine.device.memory import (
-    available_memory_mib,
-    fits_when_tried,
-    guess_training_memory_mib,
-)
 from imgcls.engine.training.optim import BASE_BATCH, default_lr
-from imgcls.engine.training.probe import training_step
-from imgcls.models.card import preprocessing_of
 
 # where an epoch has fewer updates than this, small sets learn too little from it
 _UPDATES_PER_EPOCH = 32
@@ -59,26 +45,26 @@ class Pace:
         }
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(Protocol):
     """Whether a batch of some size fits, and how that is known."""
 
-    fits: Callable[[int], bool]
-    note: Callable[[int], str]
+    def fits(self, batch_size: int) -> bool:
+        """Whether it fits."""
+
+    def note(self, batch_size: int) -> str:
+        """How that is known."""
 
 
-def plan_pace(
-    config: TrainConfig, *, pictures: int, fine_tuning: bool, memory: Callable[[], Memory]
-) -> Pace:
+def plan_pace(config: TrainConfig, *, pictures: int, fine_tuning: bool, memory: Memory) -> Pace:
     """The pace of training on so many pictures.
 
-    fine_tuning: all of a pretrained model is trained. memory is called only where the batch size is
+    fine_tuning: all of a pretrained model is trained. memory is asked only where the batch size is
     to be found.
     """
     optim, data = config.optim, config.data
     reasons: list[str] = []
     if data.batch_size == "auto":
-        batch_size, reason = choose_batch_size(pictures, optim.grad_accum, memory())
+        batch_size, reason = choose_batch_size(pictures, optim.grad_accum, memory)
         reasons.append(reason)
     else:
         batch_size = data.batch_size
@@ -122,30 +108,3 @@ def choose_batch_size(pictures: int, grad_accum: int, memory: Memory) -> tuple[i
 
 def _power_of_two(number: float) -> int:
     return 2 ** math.floor(math.log2(number)) if number >= 1 else 1
-
-
-def memory_for(model: nn.Module, compute: ComputeSettings) -> Memory:
-    """Which batches fit when this model is trained; finding out uses the model up.
-
-    On cuda each size is tried, with a tenth to spare. Elsewhere running out would end the process,
-    so it goes by the guess, with half as much to spare: six models took 0.80 to 1.34 times it.
-    """
-    input_size = preprocessing_of(model, "crop").input_size
-    if compute.device.type == "cuda":
-        step = training_step(compute.place(model), compute, OptimConfig())
-
-        def attempt(batch_size: int) -> None:
-            images = torch.zeros(math.ceil(1.1 * batch_size), *input_size, device=compute.device)
-            step(images.contiguous(memory_format=compute.memory_format))
-
-        return Memory(partial(fits_when_tried, attempt), lambda _: f"tried on {compute.device}")
-    free_mib = available_memory_mib()
-    half = compute.precision is not None
-
-    def guess_mib(batch_size: int) -> float:
-        return guess_training_memory_mib(model, input_size, batch_size, half=half)
-
-    return Memory(
-        lambda batch_size: 1.5 * guess_mib(batch_size) <= free_mib,
-        lambda batch_size: f"about {guess_mib(batch_size):,.0f} of {free_mib:,.0f} MiB, a guess",
-    )

@@ -20,8 +20,9 @@ from imgcls.jobs.plan.compute import Choice, training_compute
 from imgcls.jobs.plan.data import DataPlan, new_data, recorded_data
 from imgcls.jobs.plan.idle import notes_on_idle
 from imgcls.jobs.plan.loading import Loading, plan_loading
+from imgcls.jobs.plan.memory import TrainingMemory
 from imgcls.jobs.plan.model import ModelPlan, plan_model
-from imgcls.jobs.plan.pace import Pace, memory_for, plan_pace
+from imgcls.jobs.plan.pace import Memory, Pace, plan_pace
 from imgcls.jobs.plan.recipe import Recipe, plan_recipe
 from imgcls.models.build import native_img_size
 from imgcls.results.checkpoint import StartingWeights
@@ -48,6 +49,7 @@ class Plan:
     compute: ComputeSettings
     pace: Pace
     loading: Loading
+    memory: TrainingMemory
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -105,21 +107,21 @@ def make_plan(
         one_classifier=model.one_classifier,
     )
     choice = _plan_compute(config, data, model, recipe)
-    pace_of = _pace_of(data, model, recipe, choice.compute)
+    decided = _resolved(config, model, recipe, choice)
+    memory = TrainingMemory(decided, data, recipe, choice.compute)
+    pace_of = _pace_of(data, model, recipe, memory)
     pace = pace_of(config)
     loading = plan_loading(config, data, model.img_size, choice.compute.device)
     # a run that goes on has said these things before
     notes = _idle(config, recipe, pace, pace_of) if split_rows is None else ()
-    parts: tuple[_Part, ...] = (model, recipe, choice, pace, loading)
-    for part in parts:
-        config = _with(config, part.resolved())
+    config = _resolved(decided, pace, loading)
     reasons = (
         *(() if recipe.fits_only else pace.reasons),
         *choice.reasons,
         *model.reasons,
         *filter(None, [loading.cache.reason, data.reason]),
     )
-    return Plan(config, data, model, recipe, choice.compute, pace, loading, reasons, notes)
+    return Plan(config, data, model, recipe, choice.compute, pace, loading, memory, reasons, notes)
 
 
 def _require_device_and_model(config: TrainConfig) -> None:
@@ -145,13 +147,13 @@ def _plan_compute(config: TrainConfig, data: DataPlan, model: ModelPlan, recipe:
 
 
 def _pace_of(
-    data: DataPlan, model: ModelPlan, recipe: Recipe, compute: ComputeSettings
+    data: DataPlan, model: ModelPlan, recipe: Recipe, memory: Memory
 ) -> Callable[[TrainConfig], Pace]:
     return partial(
         plan_pace,
         pictures=len(data.rows("train", data.folds[0])),
         fine_tuning=model.from_weights and not recipe.head_only,
-        memory=lambda: memory_for(model.build(), compute),
+        memory=memory,
     )
 
 
@@ -179,6 +181,13 @@ def _with_whole_paths(config: TrainConfig) -> TrainConfig:
 
 def _absolute(path: Path | None) -> Path | None:
     return None if path is None else path.expanduser().absolute()
+
+
+def _resolved(config: TrainConfig, *parts: _Part) -> TrainConfig:
+    """The config with what these parts decide."""
+    for part in parts:
+        config = _with(config, part.resolved())
+    return config
 
 
 def _with(config: TrainConfig, changes: Mapping[str, Mapping[str, Any]]) -> TrainConfig:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imgcls.engine.device.memory import guess_training_memory_mib
 from imgcls.engine.device.runtime import amp_name, device_label
 from imgcls.engine.scoring.features import whole_model
 from imgcls.jobs.plan.model import ModelPlan
@@ -19,21 +18,18 @@ def describe_plan(
 ) -> PlanReport:
     """The plan as a record for screen and JSON.
 
-    assembly: the first fold, ready to train, to count its parameters and guess the memory it takes.
+    assembly: the first fold, ready to train, to count its parameters; with it, the memory that
+    training takes is measured too, unless the plan has done so.
     """
     config, fold = plan.config, plan.data.folds[0]
     counts = {split: plan.data.class_counts(split, fold) for split in ("train", "val", "test")}
     steps = plan.pace.steps_per_epoch(int(counts["train"].sum()))
-    trainable = total = memory_mib = None
+    trainable = total = memory_mib = memory_by = None
     if assembly is not None:
         model = whole_model(assembly.parts.learner.model)
         trainable, total = count_parameters(model)
-        memory_mib = guess_training_memory_mib(
-            model,
-            assembly.preprocessing.input_size,
-            min(plan.pace.batch_size, int(counts["train"].sum())),
-            half=plan.compute.precision is not None,
-        )
+        use = plan.memory.of(plan.pace.batch_size)
+        memory_mib, memory_by = plan.memory.held_mib() + use.mib, use.known_by
     return PlanReport(
         data=config.data.source,
         splitter=plan.data.assignment.splitter,
@@ -67,6 +63,7 @@ def describe_plan(
         amp=amp_name(plan.compute.precision),
         workers=plan.loading.workers,
         memory_mib=memory_mib,
+        memory_by=memory_by,
         output=run or config.runtime.output,
         preflight=plan.data.preflight,
         reasons=plan.reasons,

@@ -120,7 +120,10 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
         f"process{'es' if plan.workers != 1 else ''}",
     )
     if plan.memory_mib is not None:
-        facts.add_row("Memory", f"about {plan.memory_mib:,.0f} MiB for training (a guess)")
+        whose = "of the GPU" if plan.device.startswith("cuda") else "of the process"
+        facts.add_row(
+            "Memory", f"about {plan.memory_mib:,.0f} MiB {whose} at its peak ({plan.memory_by})"
+        )
     return facts
 
 

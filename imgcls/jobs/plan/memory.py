@@ -1,0 +1,292 @@
+"""How much memory training takes at its peak: measured by its own updates, before it trains."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+
+from imgcls.config.run import TrainConfig
+from imgcls.data.loading.sampling import largest_batch
+from imgcls.engine.device.batches import ComputeSettings, Normalizer
+from imgcls.engine.device.memory import (
+    available_memory_mib,
+    fits_when_tried,
+    guess_training_memory_mib,
+    held_memory_mib,
+    is_out_of_memory,
+    peak_of,
+)
+from imgcls.engine.device.runtime import release_freed_memory, training_apart
+from imgcls.engine.scoring.inference import predict
+from imgcls.engine.training.probe import noise_batch
+from imgcls.engine.training.step import train_step
+from imgcls.errors import NonFiniteError
+from imgcls.jobs.plan.data import DataPlan
+from imgcls.jobs.plan.learner import Built, build_learner
+from imgcls.jobs.plan.pace import Pace
+from imgcls.jobs.plan.recipe import Recipe
+
+_MIB = 2**20
+# on a CPU no update of more pictures is made: it would take seconds, and a line leads there
+_MOST_PICTURES, _FEWEST_PICTURES = 16, 4
+_LONGEST_S = 6.0
+# the first of a size leaves holes that the next one cannot use
+_UPDATES = 2
+# what hundreds of updates take beyond two
+_SCATTER = 1.08
+# what a batch must leave free: beyond a measurement, and beyond a guess
+_SPARE, _SPARE_OF_GUESS = 1.1, 1.5
+# how far a guess may be short, beyond what is known of it
+_MOST_OF_GUESS = 2.0
+# an epoch in which nothing is frozen any more
+_ALL_UNFROZEN = 10**9
+GUESS = "a guess"
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What training takes at its peak.
+
+    mib: beyond what the process holds with a fold assembled, its model and average, of
+    assembled_mib. known_by: how that is known, in words.
+    """
+
+    mib: float
+    assembled_mib: float
+    known_by: str
+    is_guess: bool
+
+
+class TrainingMemory:
+    """What training takes at its peak, by batch size: measured when it is first asked for.
+
+    The updates are those of the run, by its recipe and precision, but of a model with random
+    weights that is thrown away, and of noise. On a CPU they are of a few pictures, from which a
+    line leads to the batch; on cuda of the batch itself. Nothing stays of them: the memory is given
+    back, and the process's random states are as they were. On mps, and where the system does not
+    tell a process its peak, it is a guess.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: DataPlan,
+        recipe: Recipe,
+        compute: ComputeSettings,
+    ) -> None:
+        """config: a resolved one but for its pace."""
+        self._data = data
+        self._recipe = recipe
+        self._compute = compute
+        self._grad_accum = config.optim.grad_accum
+        self._compiles = config.runtime.compile
+        uncompiled = config.runtime.model_copy(update={"compile": False})
+        config = config.model_copy(update={"runtime": uncompiled})
+        # rates and epochs take no memory
+        pace = Pace(1, self._grad_accum, lr=1e-4, epochs=1, warmup_epochs=0.0, reasons=())
+        self._build = partial(
+            build_learner, config, data, recipe, compute, data.folds[0], pace=pace
+        )
+        self._sizes: _Sizes | None = None
+        # of the process, beyond what it held before, by the pictures of a batch
+        self._peaks_mib: dict[int, float] = {}
+        self._too_large: set[int] = set()
+
+    def held_mib(self) -> float:
+        """MiB that the process holds now, on cuda of the device's, without what it has freed."""
+        release_freed_memory(self._compute.device)
+        return held_memory_mib(self._compute.device)
+
+    def of(self, batch_size: int) -> MemoryUse:
+        """What training in batches of that size takes."""
+        return self._of(self._most_pictures(batch_size))
+
+    def fits(self, batch_size: int) -> bool:
+        """Whether training in such batches fits into what is free, with some to spare.
+
+        On cuda a tenth more pictures are tried. Elsewhere running out would end the process.
+        """
+        size = self._most_pictures(batch_size)
+        if self._compute.device.type == "cuda":
+            size = math.ceil(_SPARE * size)
+            self._measure(size)
+            return size not in self._too_large
+        use = self._of(size)
+        spare = _SPARE_OF_GUESS if use.is_guess else _SPARE
+        return spare * (use.mib + use.assembled_mib) <= self._free_mib
+
+    def note(self, batch_size: int) -> str:
+        """What `fits` went by, in words."""
+        if self._compute.device.type == "cuda":
+            return f"tried on {self._compute.device}"
+        use = self.of(batch_size)
+        needed_mib = use.mib + use.assembled_mib
+        return f"about {needed_mib:,.0f} of {self._free_mib:,.0f} MiB, {use.known_by}"
+
+    @cached_property
+    def _free_mib(self) -> float:
+        release_freed_memory(self._compute.device)
+        return available_memory_mib()
+
+    def _most_pictures(self, batch_size: int) -> int:
+        """The pictures of the largest batch that comes of batches of at most batch_size."""
+        pictures = len(self._data.rows("train", self._data.folds[0]))
+        size = min(batch_size, pictures)
+        if not (self._recipe.imbalance_method.balances_sampler or self._recipe.from_features):
+            size = largest_batch(pictures, batch_size, self._grad_accum)
+        # mixup takes pairs
+        return size + size % 2 if self._recipe.augment.mixes else size
+
+    def _of(self, size: int) -> MemoryUse:
+        sizes = self._measure(size)
+        peak_mib, known_by = _peak_mib(self._peaks_mib, size)
+        if peak_mib is None:
+            peak_mib = sizes.guessed_mib(size)
+        elif self._compiles:
+            known_by += " that was not compiled"
+        taken_mib = _SCATTER * (peak_mib - sizes.assembled_mib) + sizes.copy_mib
+        return MemoryUse(taken_mib, sizes.assembled_mib, known_by, is_guess=known_by == GUESS)
+
+    def _measure(self, size: int) -> _Sizes:
+        """Find out about batches of so many pictures, where that is not known."""
+        if self._sizes is not None and (
+            size in self._peaks_mib or size in self._too_large or size > self._sizes.most_pictures
+        ):
+            return self._sizes
+        if self._recipe.fits_head:
+            # what fitting the classifier will load is not what training takes
+            importlib.import_module("sklearn.linear_model")
+        with training_apart():
+            held_mib = self.held_mib()
+            try:
+                return self._measure_built(self._build(load_weights=False), size, held_mib)
+            finally:
+                release_freed_memory(self._compute.device)
+
+    def _measure_built(self, built: Built, size: int, held_mib: float) -> _Sizes:
+        device, learner = self._compute.device, built.learner
+        learner.trainable.begin_epoch(learner.model, _ALL_UNFROZEN)
+        sizes = self._sizes or _sizes_of(built, half=self._compute.precision is not None)
+        step = self._step_of(built)
+        try:
+            for pictures in self._to_measure(step, size, sizes):
+                if device.type == "cuda" and not fits_when_tried(step, pictures):
+                    self._too_large.add(pictures)
+                    break
+                peaks = [peak_of(partial(step, pictures), device) for _ in range(_UPDATES)]
+                if None in peaks:
+                    break
+                self._peaks_mib[pictures] = max(filter(None, peaks)) - held_mib
+        except NonFiniteError:
+            pass  # where training meets it too, it says so
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        sizes.copy_mib = 0.0 if device.type == "cuda" else _copy_mib(built)
+        self._sizes = sizes
+        return sizes
+
+    def _to_measure(self, step: Callable[[int], object], size: int, sizes: _Sizes) -> Iterator[int]:
+        """The pictures of the updates that tell of batches of that size."""
+        kind = self._compute.device.type
+        if kind == "cuda":
+            sizes.most_pictures = size
+            yield size
+        if kind != "cpu":
+            return
+        # running out of memory would end the process
+        free_mib = available_memory_mib()
+        if _MOST_OF_GUESS * sizes.guessed_mib(2) > free_mib:
+            return
+        # the first makes the optimizer's state, and loads kernels
+        step(2)
+        each_s = min(_seconds(step, 2) for _ in range(2)) / 2
+        most = _MOST_PICTURES
+        while most > _FEWEST_PICTURES and 1.5 * most * _UPDATES * each_s > _LONGEST_S:
+            most //= 2
+        sizes.most_pictures = most
+        for pictures in (size,) if size <= most else (most // 2, most):
+            if _MOST_OF_GUESS * sizes.guessed_mib(pictures) > free_mib:
+                return
+            yield pictures
+
+    def _step_of(self, built: Built) -> Callable[[int], object]:
+        """A function that makes the run's most costly pass of so many pictures of noise."""
+        preprocessing, num_classes = built.preprocessing, len(self._data.class_names)
+        noise = partial(noise_batch, preprocessing.input_size, num_classes)
+        if self._recipe.from_features:
+            normalizer = Normalizer(preprocessing.mean, preprocessing.std, self._compute)
+            return lambda pictures: predict(
+                built.whole, [noise(pictures)], normalizer, self._compute
+            )
+        # with more than one batch, the gradients of one are there while the next passes through
+        batches = min(self._grad_accum, 2)
+        return lambda pictures: train_step(built.learner, [noise(pictures)] * batches, 0)
+
+
+@dataclass
+class _Sizes:
+    """Of what is trained: assembled_mib of the model and its average, copy_mib of a checkpoint.
+
+    guess_mib: (without pictures, of each picture). most_pictures: of an update that is made to
+    measure it.
+    """
+
+    assembled_mib: float
+    guess_mib: tuple[float, float]
+    copy_mib: float = 0.0
+    most_pictures: int = 0
+
+    def guessed_mib(self, pictures: int) -> float:
+        return self.guess_mib[0] + self.guess_mib[1] * pictures
+
+
+def _sizes_of(built: Built, *, half: bool) -> _Sizes:
+    average, input_size = built.learner.average, built.preprocessing.input_size
+    one, two = (
+        guess_training_memory_mib(built.whole, input_size, pictures, half=half)
+        for pictures in (1, 2)
+    )
+    average_mib = 0.0 if average is None else _tensors_mib(average.model.state_dict())
+    return _Sizes(
+        assembled_mib=_tensors_mib(built.whole.state_dict()) + average_mib,
+        guess_mib=(2 * one - two + average_mib, two - one),
+    )
+
+
+def _seconds(step: Callable[[int], object], pictures: int) -> float:
+    """How long a step takes on a CPU that has nothing else to do."""
+    start_s = time.process_time()
+    step(pictures)
+    return (time.process_time() - start_s) / torch.get_num_threads()
+
+
+def _copy_mib(built: Built) -> float:
+    """What the copy takes from which a checkpoint is written while training goes on."""
+    learner = built.learner
+    averaged = {} if learner.average is None else learner.average.model.state_dict()
+    states = (built.whole.state_dict(), averaged, *learner.optimizer.state.values())
+    return sum(map(_tensors_mib, states))
+
+
+def _tensors_mib(state: Mapping[str, Any]) -> float:
+    tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / _MIB
+
+
+def _peak_mib(peaks_mib: Mapping[int, float], size: int) -> tuple[float | None, str]:
+    """The peak for batches of that size, by a line through the two largest, and how it is known."""
+    if size in peaks_mib:
+        return peaks_mib[size], "measured by a step"
+    if len(peaks_mib) < 2:  # noqa: PLR2004  of a line
+        return None, GUESS
+    (small, low), (large, high) = sorted(peaks_mib.items())[-2:]
+    slope = max(high - low, 0.0) / (large - small)
+    return high + slope * (size - large), f"measured by steps of {small} and {large}"
