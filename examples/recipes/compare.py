@@ -1,108 +1,153 @@
-"""Compare imgcls with timm's recipe and with logistic regression, on equal terms.
+"""Compare imgcls with other recipes and with logistic regression, on equal terms.
 
-    python make_sets.py sets --debs .
+    python make_sets.py sets --packages .
     python compare.py sets --weights tf_efficientnet_lite0.safetensors
 
-Every contestant gets the same pictures, split, model, weights and input size. timm's recipe trains
-for as long as imgcls's default did. Finished runs are kept in WORK/results.jsonl: started again,
-it goes on. The tables come last.
+Every contestant gets the same pictures, splits, model, weights and input size, and one thread. The
+recipes train for as many processor seconds as imgcls's default did on the same fold (or as
+--budget-s says), and those with epochs of their own once for these. Finished runs are kept in
+WORK/results.jsonl: started again, it goes on. WORK/probabilities/ has every test picture's. The
+tables come last.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from results import Results, table
+from folds import FOLDS, write_fold
+from results import Results
 
-DEFAULT, HEAD, TIMM = "imgcls", "imgcls --tune head", "timm's recipe"
-LOGISTIC, LOGISTIC_CHOSEN = "logistic regression", "logistic regression, C by val"
-C_GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-6, 3))
-# of a set without folders train/ and test/: much to test on, so that the scores are worth reading
-TEST_SHARE, VAL_SHARE = 0.55, 0.12
+if TYPE_CHECKING:
+    from baselines import Finding
+
+DEFAULT, HEAD, PROBE = "imgcls", "imgcls --tune head", "logistic regression"
+# by name: the function of baselines.py, and whether the time of imgcls's default ends it
+RECIPES = {
+    "timm's script": ("timm_script", True),
+    "fastai's fine_tune": ("fastai_fine_tune", True),
+    "AutoGluon's defaults": ("autogluon", True),
+    "LP-FT": ("lp_ft", True),
+    "AutoGluon's defaults, 20 epochs": ("autogluon", False),
+    "LP-FT, 20 epochs": ("lp_ft", False),
+}
+CONTESTANTS = (DEFAULT, HEAD, PROBE, *RECIPES)
 
 
 @dataclass(frozen=True)
-class Task:
-    """What all contestants are given: the table of pictures, the model, and a seed."""
+class Job:
+    """One contestant on one fold of a set."""
 
+    set_name: str
+    fold: int
+    contestant: str
     data: Path
     out: Path
     model: str
     weights: Path
     img_size: int
-    seed: int
+    budget_s: float | None = None
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What tells its row from the others."""
+        return self.set_name, self.fold, self.contestant
 
 
-def pictures_of(folder: Path) -> list[tuple[Path, str, str | None]]:
-    """(file, class, split) of an image folder; the split is None where it is to be chosen."""
-    test = folder / "test"
-    parts = [(folder / "train", None), (test, "test")] if test.is_dir() else [(folder, None)]
-    return [
-        (file, label.name, split)
-        for part, split in parts
-        for label in sorted(part.iterdir())
-        for file in sorted(label.iterdir())
-    ]
+def run(job: Job) -> dict[str, Any]:
+    """Do one job, in a process of its own with one thread: its facts, its probabilities on disk."""
+    import numpy as np
+    import torch
+    from pictures import Task
 
-
-def write_split(folder: Path, seed: int, file: Path) -> None:
-    """The set as a table of path, label, split: stratified, by a hash of seed and name."""
-    by_class = defaultdict(list)
-    rows = []
-    pictures = pictures_of(folder)
-    given = any(split for _, _, split in pictures)
-    for path, label, split in pictures:
-        if split is None:
-            by_class[label].append(path)
-        else:
-            rows.append((path, label, split))
-    for label, paths in by_class.items():
-        paths.sort(key=lambda path: hashlib.sha256(f"{seed}/{label}/{path.name}".encode()).digest())
-        tests = 0 if given else max(1, round(TEST_SHARE * len(paths)))
-        vals = tests + max(1, round(VAL_SHARE * len(paths)))
-        for number, path in enumerate(paths):
-            split = "test" if number < tests else "val" if number < vals else "train"
-            rows.append((path, label, split))
+    torch.set_num_threads(1)
+    task = Task(job.data, job.model, job.weights, job.img_size, seed=job.fold)
+    finding = run_imgcls(job, task.classes) if job.contestant in (DEFAULT, HEAD) else peer(job)
+    file = probabilities_file(job.out, *job.key)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        writer.writerow(("path", "label", "split"))
-        writer.writerows((path.absolute(), label, split) for path, label, split in rows)
+    unfinished = file.with_suffix(".unfinished.npz")
+    np.savez_compressed(
+        unfinished,
+        val=finding.val,
+        test=finding.test,
+        val_labels=task.labels("val"),
+        test_labels=task.labels("test"),
+        test_groups=np.array([r["group"] for r in task.rows if r["split"] == "test"]),
+    )
+    unfinished.replace(file)
+    return finding.facts
 
 
-def run_imgcls(task: Task, *options: str) -> dict[str, Any]:
+def probabilities_file(work: Path, set_name: str, fold: int, contestant: str) -> Path:
+    """Where val's and test's probabilities of a run are."""
+    plain = "".join(letter if letter.isalnum() else "-" for letter in contestant)
+    return work / "probabilities" / f"{set_name}-{fold}-{plain}.npz"
+
+
+def peer(job: Job) -> Finding:
+    """Run one of baselines.py."""
+    import baselines
+    from pictures import Task
+
+    task = Task(job.data, job.model, job.weights, job.img_size, seed=job.fold)
+    if job.contestant == PROBE:
+        return baselines.probe(task)
+    return baselines.trained(task, getattr(baselines, RECIPES[job.contestant][0]), job.budget_s)
+
+
+def run_imgcls(job: Job, classes: list[str]) -> Finding:
     """`imgcls train` and `imgcls evaluate`, as a user types them."""
+    from baselines import Finding
+
     imgcls = (sys.executable, "-m", "imgcls")
     begun = child_seconds()
-    train = [
-        *imgcls, "train", str(task.data), "--model", task.model, "--weights", str(task.weights),
-        "--img-size", str(task.img_size), "--seed", str(task.seed), "--device", "cpu",
-        "--output", str(task.out), "--json", *options,
-    ]  # fmt: skip
-    trained = json.loads(output_of(train))
+    options = ["--tune", "head"] if job.contestant == HEAD else []
+    trained = json.loads(
+        output_of([
+            *imgcls, "train", str(job.data), "--model", job.model, "--weights", str(job.weights),
+            "--img-size", str(job.img_size), "--seed", str(job.fold), "--device", "cpu",
+            "--output", str(job.out / "runs"), "--json", *options,
+        ])
+    )  # fmt: skip
     seconds = child_seconds() - begun
-    evaluate = [*imgcls, "evaluate", trained["run"], "--split", "test", "--no-report", "--json"]
-    metrics = json.loads(output_of(evaluate))["metrics"]
-    scores = {name: metrics[name] for name in ("balanced_accuracy", "f1_macro", "nll")}
     fold = trained["folds"][0]
-    return {**scores, "cpu_s": seconds, "epochs": fold["epochs_run"], "best": fold["best_epoch"]}
+    found = {}
+    for split in ("val", "test"):
+        output_of([*imgcls, "evaluate", trained["run"], "--split", split, "--no-report", "--json"])
+        file = Path(fold["folder"], "test_results", split, "predictions.csv")
+        found[split] = read_probabilities(file, job.data, split, classes)
+    facts = {"cpu_s": seconds, "epochs": fold["epochs_run"], "best": fold["best_epoch"]}
+    return Finding(found["val"], found["test"], facts)
+
+
+def read_probabilities(file: Path, data: Path, split: str, classes: list[str]) -> Any:
+    """float64 [N, C] of a split, in the table's order. Ends where a picture is missing."""
+    import numpy as np
+
+    with file.open(newline="", encoding="utf-8") as table:
+        by_path = {row["path"]: row for row in csv.DictReader(table)}
+    with data.open(newline="", encoding="utf-8") as table:
+        paths = [row["path"] for row in csv.DictReader(table) if row["split"] == split]
+    missing = [path for path in paths if path not in by_path]
+    if missing:
+        raise SystemExit(f"{file} has no row of {missing[0]}")
+    return np.array([[float(by_path[path][f"prob_{name}"]) for name in classes] for path in paths])
 
 
 def output_of(command: list[str]) -> str:
     """What a command prints. Ends the comparison where the command fails, having said why."""
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own words and the user's files
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=one_thread)  # noqa: S603  our own words and the user's files
     if done.returncode:
         raise SystemExit(f"failed: {' '.join(command)}")
     return done.stdout
@@ -114,20 +159,55 @@ def child_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def run_timm(task: Task, budget: dict[str, Any] | None) -> dict[str, Any]:
-    """timm's recipe, for as long as the given run of imgcls's default took."""
-    from baselines import train_by_timm
+def jobs_of(args: argparse.Namespace, results: Results) -> list[list[Job]]:
+    """What is left to do, in the order of folds: those of a list can be done at the same time."""
+    sets = args.sets or sorted(path.parent.name for path in args.root.glob("*/table.csv"))
+    stages: list[list[Job]] = []
+    for fold in args.folds:
+        first, then = [], []
+        for name in sets:
+            data = args.work / "folds" / f"{name}-{fold}.csv"
+            if not data.exists():
+                write_fold(args.root / name, fold, data)
+            for contestant in args.contestants:
+                if results.find(name, fold, contestant) is None:
+                    job = Job(
+                        name, fold, contestant, data, args.work, args.model,
+                        args.weights.absolute(), args.img_size,
+                    )  # fmt: skip
+                    # its time is the others' budget
+                    (first if contestant == DEFAULT else then).append(job)
+        stages += [first, then]
+    return stages
 
-    if budget is None:
-        raise SystemExit(f"{TIMM} trains for as long as {DEFAULT} did: run that one too")
-    return train_by_timm(task, budget["cpu_s"])
+
+def with_budget(job: Job, args: argparse.Namespace, results: Results) -> Job:
+    """The job with the seconds that it may take. Ends where they are not known."""
+    if not RECIPES.get(job.contestant, ("", False))[1]:
+        return job
+    budget_s = args.budget_s
+    if budget_s is None:
+        default = results.find(job.set_name, job.fold, DEFAULT)
+        if default is None:
+            raise SystemExit(
+                f"{job.contestant} trains for as long as {DEFAULT} did: run that one too, or say "
+                "--budget-s"
+            )
+        budget_s = default["cpu_s"]
+    return Job(**{**vars(job), "budget_s": budget_s})
 
 
-def run_logistic(task: Task, *grid: float) -> dict[str, Any]:
-    """scikit-learn's logistic regression on timm's features."""
-    from baselines import fit_logistic_regression
-
-    return fit_logistic_regression(task, grid)
+def do(stage: list[Job], args: argparse.Namespace, results: Results) -> None:
+    """Do the jobs of a stage, --jobs at a time, and write each down when it is done."""
+    jobs = [with_budget(job, args, results) for job in stage]
+    # a process for each job: its processor seconds are its own
+    with ProcessPoolExecutor(args.jobs, max_tasks_per_child=1) as pool:
+        start = time.monotonic()
+        running = {pool.submit(run, job): job for job in jobs}
+        for done in as_completed(running):
+            job, facts = running[done], done.result()
+            results.add(*job.key, **facts, budget_s=job.budget_s)
+            print(f"{time.monotonic() - start:.0f} s", *job.key, json.dumps(facts), file=sys.stderr)
 
 
 def main() -> None:
@@ -138,37 +218,18 @@ def main() -> None:
     parser.add_argument("--img-size", type=int, default=96)
     parser.add_argument("--work", type=Path, default=Path("outputs/compare"))
     parser.add_argument("--sets", nargs="+", help="all by default")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    contestants = (DEFAULT, HEAD, TIMM, LOGISTIC, LOGISTIC_CHOSEN)
-    parser.add_argument("--contestants", nargs="+", default=contestants, choices=contestants)
+    parser.add_argument("--folds", nargs="+", type=int, default=range(FOLDS), choices=range(FOLDS))
+    parser.add_argument("--contestants", nargs="+", default=CONTESTANTS, choices=CONTESTANTS)
+    parser.add_argument("--budget-s", type=float, help="processor seconds; else as imgcls took")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     args = parser.parse_args()
-    results = Results(args.work / "results.jsonl", ("set", "seed", "contestant"))
-    sets = args.sets or sorted(path.name for path in args.root.iterdir() if path.is_dir())
-    # seeds in the outer loop: what is there after an hour already covers all sets
-    for seed, name in ((seed, name) for seed in args.seeds for name in sets):
-        out = args.work / f"{name}-{seed}"
-        data = out / "data.csv"
-        if not data.exists():
-            write_split(args.root / name, seed, data)
-        task = Task(data, out, args.model, args.weights.absolute(), args.img_size, seed)
-        ways: dict[str, Callable[[], dict[str, Any]]] = {
-            DEFAULT: lambda task=task: run_imgcls(task),
-            HEAD: lambda task=task: run_imgcls(task, "--tune", "head"),
-            TIMM: lambda task=task, key=(name, seed, DEFAULT): run_timm(task, results.find(*key)),
-            LOGISTIC: lambda task=task: run_logistic(task, 1.0),
-            LOGISTIC_CHOSEN: lambda task=task: run_logistic(task, *C_GRID),
-        }
-        for contestant in args.contestants:
-            if results.find(name, seed, contestant) is None:
-                start = time.monotonic()
-                scores = ways[contestant]()
-                wall_s = round(time.monotonic() - start, 1)
-                results.add(name, seed, contestant, **scores, wall_s=wall_s)
-                print(name, seed, contestant, json.dumps(scores), file=sys.stderr, flush=True)
-    for name in sets:
-        rows = [row for row in results.rows if row["set"] == name]
-        rows.sort(key=lambda row: contestants.index(row["contestant"]))
-        print(f"\n### {name}\n\n{table(rows, 'contestant', DEFAULT)}")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    results = Results(args.work / "results.jsonl", ("set", "fold", "contestant"))
+    for stage in jobs_of(args, results):
+        do(stage, args, results)
+    from tables import tables
+
+    print(tables(args.work, results.rows, CONTESTANTS, DEFAULT))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Finished runs in a JSON-lines file, and their tables."""
+"""Finished runs in a JSON-lines file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-
-SCORES = ("balanced_accuracy", "f1_macro", "nll")
 
 
 class Results:
@@ -34,33 +30,3 @@ class Results:
         with self._file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
         self.rows.append(row)
-
-
-def table(rows: Sequence[dict[str, Any]], column: str, baseline: str) -> str:
-    """A Markdown table of mean and standard deviation over seeds for each value of `column`.
-
-    Accuracy and F1 in percent; the processor time is the seeds' median. The last column has the
-    differences in balanced accuracy to `baseline`, seed by seed: both saw the same pictures.
-    """
-    lines = [
-        f"| {column} | seeds | balanced accuracy | macro F1 | NLL | processor | to {baseline} |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    reference = {row["seed"]: row for row in rows if row[column] == baseline}
-    for name in dict.fromkeys(row[column] for row in rows):
-        own = sorted((row for row in rows if row[column] == name), key=lambda row: row["seed"])
-        cells = [name, str(len(own))]
-        for score in SCORES:
-            values = np.array([row[score] for row in own])
-            scale, digits = (1, 2) if score == "nll" else (100, 1)
-            spread = values.std(ddof=1) if len(values) > 1 else 0.0
-            cells.append(f"{values.mean() * scale:.{digits}f} ± {spread * scale:.{digits}f}")
-        cells.append(f"{np.median([row['cpu_s'] for row in own]):.0f} s")
-        gains = [
-            100 * (row["balanced_accuracy"] - reference[row["seed"]]["balanced_accuracy"])
-            for row in own
-            if row["seed"] in reference
-        ]
-        cells.append("" if name == baseline else ", ".join(f"{gain:+.1f}" for gain in gains))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
