@@ -132,10 +132,11 @@ def test_the_tables_tell_a_worse_contestant_from_one_that_is_as_good(script, tmp
             np.savez(file, val=probabilities, test=probabilities, val_labels=labels,
                      test_labels=labels, test_groups=groups)  # fmt: skip
             rows.append({"set": "photos", "fold": fold, "contestant": name, "cpu_s": 1.0})
-    contestants = ("imgcls", "logistic regression", "LP-FT")
+    rows.append({"set": "photos", "fold": 0, "contestant": "timm's script", "cpu_s": 1.0})
+    contestants = ("imgcls", "logistic regression", "LP-FT", "timm's script")
     text = script("tables").tables(tmp_path, rows, contestants, "imgcls")
     by_name = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
-    assert "2 folds, 600 test pictures" in text
+    assert "2 folds, 600 test pictures. Not done: timm's script." in text
     assert "| LP-FT | 100.0 | +0.0" in text
     assert "| logistic regression | 6" in text
     assert "| **-" in text

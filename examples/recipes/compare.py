@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -200,8 +201,7 @@ def with_budget(job: Job, args: argparse.Namespace, results: Results) -> Job:
 def do(stage: list[Job], args: argparse.Namespace, results: Results) -> None:
     """Do the jobs of a stage, --jobs at a time, and write each down when it is done."""
     jobs = [with_budget(job, args, results) for job in stage]
-    # a process for each job: its processor seconds are its own
-    with ProcessPoolExecutor(args.jobs, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
         start = time.monotonic()
         running = {pool.submit(run, job): job for job in jobs}
         for done in as_completed(running):

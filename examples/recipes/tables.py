@@ -105,28 +105,45 @@ def tables(
 ) -> str:
     """Markdown: a table for each set, and the mean ranks over the sets.
 
-    Of a set the folds count that all its contestants have done. Differences are the contestant's
-    minus the baseline's; their 95% intervals are paired, by bootstrap over the pictures' groups.
+    Of a set the folds count that the baseline has done; who lacks one of them is left out, and
+    named. Differences are the contestant's minus the baseline's; their 95% intervals are paired,
+    by bootstrap over the pictures' groups.
     """
+    begun = {row["contestant"] for row in rows}
+    contestants = [one for one in contestants if one in begun]
     parts, ranks, verdicts = [], [], []
     for name in dict.fromkeys(row["set"] for row in rows):
-        own = [row for row in rows if row["set"] == name]
-        present = [one for one in contestants if any(row["contestant"] == one for row in own)]
-        done = [{row["fold"] for row in own if row["contestant"] == one} for one in present]
-        folds = sorted(set.intersection(*done))
+        by_contestant: dict[str, list[Mapping[str, Any]]] = {one: [] for one in contestants}
+        for row in rows:
+            if row["set"] == name:
+                by_contestant[row["contestant"]].append(row)
+        folds = {row["fold"] for row in by_contestant.get(baseline, [])}
         if not folds:
+            parts.append(f"### {name}\n\nNothing to compare with: no fold of {baseline} is done.")
             continue
-        pools = {}
-        for one in present:
-            mine = [row for row in own if row["contestant"] == one and row["fold"] in folds]
-            pools[one] = pool(work, mine, has_temperature=one.startswith("imgcls"))
+        lacking = [
+            one for one, own in by_contestant.items() if not folds <= {row["fold"] for row in own}
+        ]
+        pools = {
+            one: pool(
+                work,
+                [row for row in own if row["fold"] in folds],
+                has_temperature=one.startswith("imgcls"),
+            )
+            for one, own in by_contestant.items()
+            if one not in lacking
+        }
         text, signs = set_table(pools, baseline)
-        first = pools[present[0]]
-        count = f"{len(folds)} folds, {len(first.groups)} test pictures"
-        parts.append(f"### {name}\n\n{count}.\n\n{text}")
+        parts.append(f"### {name}\n\n{extent(len(folds), pools[baseline], lacking)}\n\n{text}")
         ranks.append(rank(pools))
         verdicts.append(signs)
     return "\n\n".join([*parts, f"### Mean ranks\n\n{rank_table(ranks, verdicts, contestants)}"])
+
+
+def extent(folds: int, pooled: Pooled, lacking: Sequence[str]) -> str:
+    """What a table stands on."""
+    text = f"{folds} {'fold' if folds == 1 else 'folds'}, {len(pooled.groups)} test pictures."
+    return f"{text} Not done: {'; '.join(lacking)}." if lacking else text
 
 
 def balanced_accuracy(outcomes: PictureOutcomes) -> float:
@@ -143,10 +160,10 @@ def set_table(pools: Mapping[str, Pooled], baseline: str) -> tuple[str, dict[str
         "|---|---|---|---|---|---|---|---|",
     ]
     signs = {}
-    reference = pools.get(baseline)
+    reference = pools[baseline]
     for name, pooled in pools.items():
         cells = ["", ""]
-        if reference is not None and name != baseline:
+        if name != baseline:
             resampler = Resampler(pooled.outcomes.labels, RESAMPLES, 0, pooled.groups)
             found = paired_differences(pooled.outcomes, [reference.outcomes], resampler)
             accuracy, nll = found["balanced_accuracy"], found["nll"]
