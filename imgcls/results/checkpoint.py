@@ -130,8 +130,9 @@ class Sidecar(Record):
     None: not said, by an earlier version, or of a model that no training of imgcls saved.
     config, versions and machine: what it was trained by, as JSON types. splits: see
     `imgcls.storage.splits.recorded_splits`. epoch and step: how many are behind it. metrics: the
-    last epoch's row of history.csv. best: whether it was the best when it was saved; finished:
-    whether training was at its end.
+    last epoch's row of history.csv. share: None, or its weights lie this share of the way from the
+    fitted classifier's to the last epoch's, and metrics has their `val_` ones. best: whether it was
+    the best when it was saved; finished: whether training was at its end.
     """
 
     fold: int | None = field(default=None, metadata=_said(_is_count))
@@ -159,6 +160,7 @@ class Sidecar(Record):
     step: int | None = field(default=None, metadata=_said(_is_count))
     finished: bool | None = field(default=None, metadata=_said(_is_flag))
     metrics: Mapping[str, float | None] | None = field(default=None, metadata=_said(_are_metrics))
+    share: float | None = field(default=None, metadata=_said(_is_number))
     best: bool | None = field(default=None, metadata=_said(_is_flag))
 
     @classmethod

@@ -36,7 +36,9 @@ class SavedCheckpoint(Record):
 class FoldDetails(Record):
     """One fold: its pictures by split, how far it has come, its best epoch and its checkpoints.
 
-    best: that epoch's row of history.csv. trackers: what is kept of its tracked runs, by tracker.
+    best: that epoch's row of history.csv. share: None, or the best weights lie this share of the
+    way from the fitted classifier's to that epoch's, and best is what they scored. trackers: what
+    is kept of its tracked runs, by tracker.
     """
 
     fold: int
@@ -46,6 +48,7 @@ class FoldDetails(Record):
     best: dict[str, float | None]
     checkpoints: tuple[SavedCheckpoint, ...]
     trackers: dict[str, dict[str, Any]]
+    share: float | None = None
 
 
 @dataclass(frozen=True)

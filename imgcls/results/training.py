@@ -13,7 +13,11 @@ from imgcls.results.record import Record
 
 @dataclass(frozen=True)
 class FoldResult(Record):
-    """One trained fold: where it lies and how its best epoch scored on validation."""
+    """One trained fold: where it lies and how its best epoch scored on validation.
+
+    share: None, or the best weights are this share of the way from the fitted classifier's to those
+    of best_epoch, the last one.
+    """
 
     fold: int
     folder: Path
@@ -26,6 +30,7 @@ class FoldResult(Record):
     val_pictures: int
     stopped_early: bool
     elapsed_s: float
+    share: float | None = None
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def all_drawings(p, names):
         draw_precision_recall(curves, scored.metrics, [row.to_json() for row in scored.per_class]),
         draw_reliability([("before", p), ("after", p)]),
         draw_confidences(p),
-        draw_training([{"epoch": 1, "train_loss": 1.0, "val_loss": None, "lr": 0.1}], 1),
+        draw_training([{"epoch": 1, "train_loss": 1.0, "val_loss": None, "lr": 0.1}], 1, None),
     ]
 
 

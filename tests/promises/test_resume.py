@@ -136,6 +136,8 @@ INSTANTS = {
     "one-epoch": ("float32", ["--epochs", "1"], SAVING, "point", 1),
     "before-a-later-best": ("tuned", [], SAVING, "point", 4),
     "while-beginning": ("head", [], "imgcls.storage.runs", "publish_folder", 1),
+    # behind the last epoch, while weights between the head's and its own are scored
+    "between-the-weights": ("tuned", [], "imgcls.engine.training.fit", "validate_epoch", 7),
     "before-the-summary": ("head", ["--folds", "2"], FOLDS, "write_json", 1),
     "while-summing-up": ("head", ["--folds", "2"], FOLDS, "write_evaluation", 2),
 }  # fmt: skip

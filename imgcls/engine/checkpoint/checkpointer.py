@@ -96,12 +96,31 @@ class Checkpointer:
         if due:
             self.save(progress, history, is_best=False)
 
-    def after_epoch(self, progress: Progress, history: History, *, improved: bool) -> None:
-        """Save a completed epoch, as the policy says; the end of a run is always saved."""
-        if improved or progress.finished or self._policy.save == "epoch":
-            self.save(progress, history, is_best=improved)
+    def after_epoch(
+        self,
+        progress: Progress,
+        history: History,
+        *,
+        improved: bool,
+        share: float | None = None,
+        metrics: Mapping[str, float | None] | None = None,
+    ) -> None:
+        """Save a completed epoch, as the policy says; the end of a run is always saved.
 
-    def save(self, progress: Progress, history: History, *, is_best: bool) -> None:
+        share, metrics: of weights that are not the epoch's own, see Sidecar.
+        """
+        if improved or progress.finished or self._policy.save == "epoch":
+            self.save(progress, history, is_best=improved, share=share, metrics=metrics)
+
+    def save(
+        self,
+        progress: Progress,
+        history: History,
+        *,
+        is_best: bool,
+        share: float | None = None,
+        metrics: Mapping[str, float | None] | None = None,
+    ) -> None:
         """Take a copy of the state now and write it in the background."""
         self.wait()
         sidecar = replace(
@@ -109,7 +128,8 @@ class Checkpointer:
             epoch=progress.epoch,
             step=progress.step,
             finished=progress.finished,
-            metrics=dict(history.rows[-1]) if history.rows else {},
+            metrics=dict(metrics or (history.rows[-1] if history.rows else {})),
+            share=share,
             best=is_best,
         )
         snapshot = take_snapshot(self._state.weights, self._card, sidecar, self._state.state_dict())

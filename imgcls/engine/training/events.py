@@ -43,7 +43,7 @@ class FoldStarted:
     """A fold begins, or goes on behind `epoch` epochs and `step_in_epoch` updates of the next.
 
     folds: all that the run trains, this one among them. monitor: the metric that chooses the best
-    epoch; calibrates: validation also gives val_calibrated_loss.
+    epoch; calibrates: validation also gives val_calibrated_loss. trained: all epochs are behind it.
     """
 
     fold: int
@@ -57,6 +57,7 @@ class FoldStarted:
     history: tuple[Mapping[str, float | None], ...]
     monitor: str
     calibrates: bool
+    trained: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,20 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
+class Interpolated:
+    """Weights at a share of the way from the fitted classifier's to the last epoch's, validated.
+
+    epoch: the last one. metrics: its row, with the `val_` metrics of these weights. improved: they
+    are the best so far.
+    """
+
+    epoch: int
+    share: float
+    metrics: Mapping[str, float | None]
+    improved: bool = False
+
+
+@dataclass(frozen=True)
 class Saved:
     """A checkpoint is complete on disk; `problems` say why older ones could not be removed.
 
@@ -142,13 +157,15 @@ class Saved:
 class Stopped:
     """The fold ended behind `epoch` epochs: all of them, or fewer by early stopping.
 
-    best_epoch: None when no epoch had a usable metric.
+    best_epoch: None when no epoch had a usable metric. share: of the weights chosen at the end, see
+    Interpolated; None where the best epoch's own are the best.
     """
 
     fold: int
     early: bool
     epoch: int
     best_epoch: int | None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +219,7 @@ Event = (
     | StepDone
     | ValidationBatchDone
     | EpochDone
+    | Interpolated
     | Saved
     | Stopped
     | Evaluated

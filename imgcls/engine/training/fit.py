@@ -20,10 +20,12 @@ from imgcls.engine.training.events import (
     EpochDone,
     Event,
     FoldStarted,
+    Interpolated,
     StepDone,
     Stopped,
     ValidationBatchDone,
 )
+from imgcls.engine.training.interpolation import SHARES, Interpolation
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.engine.training.optim import OptimizerState
 from imgcls.engine.training.state import History, Progress, RandomState, Stateful, TrainState
@@ -65,6 +67,8 @@ class Parts:
 
     calibrates: a temperature is fitted on the validation pictures of each epoch. val_groups: the
     group of each of them by its key, "" for one of its own; None where no picture has one.
+    interpolation: where the weights between the fitted classifier's and the last epoch's compete
+    for the best ones.
     """
 
     learner: Learner
@@ -77,6 +81,7 @@ class Parts:
     random_state: RandomState
     calibrates: bool
     val_groups: Mapping[str, str] | None
+    interpolation: Interpolation | None = None
 
     @property
     def eval_model(self) -> nn.Module:
@@ -88,6 +93,8 @@ class Parts:
         """Every part that has a state, by its name in the checkpoint."""
         learner = self.learner
         raw: dict[str, Stateful] = {} if learner.average is None else {"model": learner.model}
+        if self.interpolation is not None:
+            raw["interpolation"] = self.interpolation
         return TrainState(
             whole_model(self.eval_model),
             progress=self.progress,
@@ -132,28 +139,101 @@ def fit(
     """
     progress, history = parts.progress, parts.history
     emit(_fold_started(parts, settings))
+    chosen: Interpolated | None = None
     with _saving_when_loaders_fail(parts, settings, checkpointer, stop):
         while not progress.finished:
-            # the fitted classifier is validated as it is
-            trains = _epoch_under_way(parts, settings) > 0
-            if trains:
-                _train_rest_of_epoch(parts, settings, checkpointer, emit, stop)
-            metrics = _validate(parts, settings, checkpointer, emit, stop)
-            if trains:
-                progress.complete_epoch()
-            row = {"epoch": progress.epoch, **metrics}
-            history.append(row)
-            improved = parts.tracker.update(progress.epoch, row)
-            out_of_patience = parts.tracker.should_stop(settings.patience)
-            progress.decide(settings.epochs, out_of_patience=out_of_patience)
-            emit(EpochDone(progress.epoch, improved, tuple(history.rows)))
-            checkpointer.after_epoch(progress, history, improved=improved)
+            if not progress.trained:
+                _epoch(parts, settings, checkpointer, emit, stop)
+            if progress.trained:
+                chosen = _interpolate(parts, settings, checkpointer, emit, stop)
+                progress.finished = True
+            checkpointer.after_epoch(
+                progress,
+                history,
+                # a stop behind the last epoch has saved it before this was known
+                improved=parts.tracker.best_epoch == progress.epoch,
+                share=None if chosen is None else chosen.share,
+                metrics=None if chosen is None else chosen.metrics,
+            )
     checkpointer.wait()
-    emit(Stopped(settings.fold, progress.stopped_early, progress.epoch, parts.tracker.best_epoch))
+    emit(
+        Stopped(
+            settings.fold,
+            progress.stopped_early,
+            progress.epoch,
+            parts.tracker.best_epoch,
+            None if chosen is None else chosen.share,
+        )
+    )
+
+
+def _epoch(
+    parts: Parts,
+    settings: FitSettings,
+    checkpointer: Checkpointer,
+    emit: Callable[[Event], None],
+    stop: StopRequest,
+) -> None:
+    """Train and validate an epoch; the fitted classifier is validated as it is."""
+    progress, history = parts.progress, parts.history
+    trains = _epoch_under_way(parts, settings) > 0
+    if trains:
+        _train_rest_of_epoch(parts, settings, checkpointer, emit, stop)
+    elif parts.interpolation is not None:
+        parts.interpolation.begin()
+    metrics = _validate(parts, settings, checkpointer, emit, stop)
+    if trains:
+        progress.complete_epoch()
+    row = {"epoch": progress.epoch, **metrics}
+    history.append(row)
+    improved = parts.tracker.update(progress.epoch, row)
+    out_of_patience = parts.tracker.should_stop(settings.patience)
+    progress.decide(settings.epochs, out_of_patience=out_of_patience)
+    emit(EpochDone(progress.epoch, improved, tuple(history.rows)))
+
+
+def _interpolate(
+    parts: Parts,
+    settings: FitSettings,
+    checkpointer: Checkpointer,
+    emit: Callable[[Event], None],
+    stop: StopRequest,
+) -> Interpolated | None:
+    """The best of the weights between the fitted classifier's and the last epoch's.
+
+    The model then has them. None, and the last epoch's weights, where none is better than the best
+    epoch.
+    """
+    line, epoch = parts.interpolation, parts.progress.epoch
+    if line is None or not line.has_start or not epoch:
+        return None
+    found = []
+    for share in SHARES:
+        line.go_to(share)
+        metrics = _scores(parts, settings, checkpointer, emit, stop)
+        found.append(
+            Interpolated(epoch, share, {**parts.history.rows[-1], "train_loss": None, **metrics})
+        )
+    chosen = None
+    # behind the last, because a stop between them begins with the first again
+    for each in found:
+        better = parts.tracker.update(epoch, each.metrics)
+        emit(replace(each, improved=better))
+        chosen = each if better else chosen
+    if chosen is None:
+        line.go_back()
+    else:
+        line.go_to(chosen.share)
+    return chosen
 
 
 def _epoch_under_way(parts: Parts, settings: FitSettings) -> int:
-    """The number that the row to come will have: 0 for a fitted classifier without one yet."""
+    """The number that the row to come will have: 0 for a fitted classifier without one yet.
+
+    Behind the last epoch that one's.
+    """
+    if parts.progress.trained:
+        return parts.progress.epoch
     if settings.score_first and not parts.history.rows:
         return 0
     return parts.progress.epoch + 1
@@ -199,8 +279,25 @@ def _validate(
     emit: Callable[[Event], None],
     stop: StopRequest,
 ) -> dict[str, float | None]:
-    progress, epoch = parts.progress, _epoch_under_way(parts, settings)
-    start_s = time.monotonic()
+    progress, start_s = parts.progress, time.monotonic()
+    metrics = _scores(parts, settings, checkpointer, emit, stop)
+    return {
+        "train_loss": progress.loss_sum / progress.samples if progress.samples else None,
+        **metrics,
+        "lr": progress.lr,
+        "epoch_time": progress.elapsed_s + time.monotonic() - start_s,
+    }
+
+
+def _scores(
+    parts: Parts,
+    settings: FitSettings,
+    checkpointer: Checkpointer,
+    emit: Callable[[Event], None],
+    stop: StopRequest,
+) -> dict[str, float | None]:
+    """The `val_` metrics of the weights as they are; a stop is heard between two batches."""
+    epoch = _epoch_under_way(parts, settings)
 
     def after_batch(samples: int) -> None:
         emit(ValidationBatchDone(epoch, samples))
@@ -208,14 +305,8 @@ def _validate(
             _save_now(parts, checkpointer)
             raise _interrupted(epoch, stop)
 
-    set_seed(derive_seed(settings.seed, "validation", settings.fold, progress.epoch))
-    metrics = validate_epoch(parts, after_batch)
-    return {
-        "train_loss": progress.loss_sum / progress.samples if progress.samples else None,
-        **metrics,
-        "lr": progress.lr,
-        "epoch_time": progress.elapsed_s + time.monotonic() - start_s,
-    }
+    set_seed(derive_seed(settings.seed, "validation", settings.fold, parts.progress.epoch))
+    return validate_epoch(parts, after_batch)
 
 
 def validate_epoch(
@@ -259,6 +350,7 @@ def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:
         history=tuple(parts.history.rows),
         monitor=parts.tracker.metric,
         calibrates=parts.calibrates,
+        trained=parts.progress.trained,
     )
 
 

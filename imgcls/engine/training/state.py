@@ -31,7 +31,7 @@ class Progress:
 
     epoch: epochs completed; step: updates made in all; step_in_epoch: updates made in the epoch
     under way; loss_sum, samples, elapsed_s: of training in that epoch so far; lr: of the last
-    update.
+    update. trained: no epoch is to come; finished: nothing is.
     """
 
     epoch: int = 0
@@ -41,6 +41,7 @@ class Progress:
     samples: int = 0
     elapsed_s: float = 0.0
     lr: float = 0.0
+    trained: bool = False
     finished: bool = False
     stopped_early: bool = False
 
@@ -53,13 +54,14 @@ class Progress:
         self.elapsed_s = 0.0
 
     def decide(self, epochs: int, *, out_of_patience: bool) -> None:
-        """Say whether the fold ends behind the epochs completed, of so many.
+        """Say whether training ends behind the epochs completed, of so many.
 
         What is at its last epoch anyway was not stopped early.
         """
         done = self.epoch >= epochs
         self.stopped_early = out_of_patience and not done
-        self.finished = done or self.stopped_early
+        self.trained = done or self.stopped_early
+        self.finished = self.finished and self.trained
 
     def state_dict(self) -> dict[str, Any]:
         """All counts."""
@@ -68,7 +70,9 @@ class Progress:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from these counts."""
         for item in fields(self):
-            setattr(self, item.name, state[item.name])
+            # earlier versions were finished behind the last epoch
+            name = "finished" if item.name == "trained" and "trained" not in state else item.name
+            setattr(self, item.name, state[name])
 
 
 class History:

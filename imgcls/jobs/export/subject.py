@@ -80,6 +80,7 @@ class Subject:
                     "name": one.folder.name,
                     "fold": sidecar.fold,
                     "epoch": sidecar.epoch,
+                    "share": sidecar.share,
                     "step": sidecar.step,
                     "weights_sha256": one.weights_sha256,
                 },

@@ -41,6 +41,8 @@ from imgcls.storage.staging import StagedFolders, not_cleared
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+    from imgcls.results.checkpoint import Sidecar
+
 
 def report(config: ReportConfig) -> PageReport:
     """Make the page of an evaluated split again. Raises RunError when it was never evaluated."""
@@ -131,7 +133,7 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
         home = home or folder.parent.parent
         evaluation, confusion, sidecar = read_evaluated(folder, home)
         saved, predictions = evaluation.report, evaluation.predictions
-        drawings = _drawings(evaluation, confusion, None if sidecar is None else sidecar.epoch)
+        drawings = _drawings(evaluation, confusion, sidecar)
         run = run_of(home / CONFIG)
         galleries, notes = galleries_of(folder, saved, predictions, sidecar, run)
         if "sha256" not in saved:
@@ -148,7 +150,7 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
 
 
 def _drawings(
-    evaluation: Evaluation, confusion: csr_array, best_epoch: int | None
+    evaluation: Evaluation, confusion: csr_array, sidecar: Sidecar | None
 ) -> dict[str, Drawing]:
     predictions, names = evaluation.predictions, evaluation.report["class_names"]
     metrics, per_class = evaluation.report["metrics"], evaluation.per_class
@@ -167,9 +169,15 @@ def _drawings(
         draw_reliability(panels),
         draw_confidences(predictions),
         # a fitted classifier alone has no curve
-        *([draw_training(evaluation.history, best_epoch)] if _has_epochs(evaluation) else []),
+        *([_training(evaluation, sidecar)] if _has_epochs(evaluation) else []),
     ]
     return {drawing.name: drawing for drawing in drawings}
+
+
+def _training(evaluation: Evaluation, sidecar: Sidecar | None) -> Drawing:
+    if sidecar is None:
+        return draw_training(evaluation.history, None, None)
+    return draw_training(evaluation.history, sidecar.epoch, sidecar.share)
 
 
 def _has_epochs(evaluation: Evaluation) -> bool:

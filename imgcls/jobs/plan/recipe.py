@@ -70,6 +70,11 @@ class Recipe:
         return self.head_only and self.fits_head
 
     @property
+    def interpolates(self) -> bool:
+        """True when weights between the fitted classifier's and the last epoch's compete too."""
+        return self.fits_head and not self.head_only
+
+    @property
     def from_features(self) -> bool:
         """True when training and validation need nothing but features that are computed once."""
         if not self.one_classifier:

@@ -151,6 +151,7 @@ def _fold(run: Path, number: int, rows: Sequence[Mapping[str, str]]) -> FoldDeta
         best=dict((at_best and at_best.metrics) or {}),
         checkpoints=tuple(_saved(path, best, last) for path in newest_first(folder)),
         trackers=_trackers(folder.parent),
+        share=None if at_best is None else at_best.share,
     )
 
 

@@ -15,6 +15,7 @@ from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.data.splits.groups import has_groups
 from imgcls.engine.device.runtime import derive_seed, set_seed
 from imgcls.engine.training.fit import EvalBatches, Parts, TrainBatches
+from imgcls.engine.training.interpolation import Interpolation
 from imgcls.engine.training.state import History, Progress, RandomState
 from imgcls.engine.training.step import Learner
 from imgcls.engine.training.trackers import MetricTracker
@@ -66,10 +67,9 @@ def assemble(
     bad_images = BadImages(skip=config.data.on_bad_image == "skip")
     train_batches: TrainBatches
     val_batches: EvalBatches
-    if isinstance(learner.model, ClassifierAlone):
-        # of the average, because a checkpoint's weights are loaded into that
-        scored = learner.model if learner.average is None else learner.average.model
-        assert isinstance(scored, ClassifierAlone)
+    # a checkpoint's weights are loaded into the average, where there is one
+    scored = learner.model if learner.average is None else learner.average.model
+    if isinstance(scored, ClassifierAlone):
         features = partial(caches.features.of, scored, preprocessing, bad_images)
         train_batches, val_batches = _feature_loaders(plan, fold, features)
     else:
@@ -86,6 +86,7 @@ def assemble(
         random_state=RandomState(compute.device),
         calibrates=recipe.from_weights,
         val_groups=_val_groups(data, fold),
+        interpolation=Interpolation(scored) if recipe.interpolates else None,
     )
     card = model_card(
         built.whole,

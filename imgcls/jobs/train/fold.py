@@ -222,6 +222,7 @@ def _result(settings: FitSettings, parts: Parts, val_pictures: int, start_s: flo
         val_pictures=val_pictures,
         stopped_early=parts.progress.stopped_early,
         elapsed_s=time.monotonic() - start_s,
+        share=at_best.share,
     )
 
 

@@ -14,8 +14,13 @@ _SCORES = (
 _FEW_EPOCHS = 30
 
 
-def draw_training(history: Sequence[Mapping[str, float | None]], best_epoch: int | None) -> Drawing:
-    """The rows of history.csv as lines; best_epoch is marked, where 0 is the fitted classifier."""
+def draw_training(
+    history: Sequence[Mapping[str, float | None]], best_epoch: int | None, share: float | None
+) -> Drawing:
+    """The rows of history.csv as lines; best_epoch is marked, where 0 is the fitted classifier.
+
+    share: None, or how far from the fitted classifier's weights to that epoch's the best ones lie.
+    """
     epochs = [float(row["epoch"] or 0) for row in history]
     marker = "o" if len(epochs) <= _FEW_EPOCHS else None
     panels = (
@@ -51,6 +56,11 @@ def draw_training(history: Sequence[Mapping[str, float | None]], best_epoch: int
                 ],
             )
     best = "" if best_epoch is None else f" The dotted line is the best epoch, {best_epoch}."
+    if share is not None:
+        best = (
+            f" The best weights lie {share:.0%} of the way from those of epoch 0 to those of epoch "
+            f"{best_epoch}, the dotted line."
+        )
     if not epochs[0]:
         best = f" Epoch 0 is the fitted classifier, before any training by epochs.{best}"
     return Drawing(

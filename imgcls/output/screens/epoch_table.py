@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from imgcls.metrics.registry import VALIDATION, lower_is_better
 from imgcls.storage.tables import HISTORY_COLUMNS
@@ -51,11 +51,13 @@ class EpochTable:
         """The titles of the columns."""
         return self._line("epoch", self._titles, "time")
 
-    def row(self, name: str, metrics: Mapping[str, float | None], *, best: bool) -> str:
-        """The numbers of an epoch, a row of the history."""
+    def row(
+        self, name: str, metrics: Mapping[str, float | None], *, best: bool, timed: bool = True
+    ) -> str:
+        """The numbers of an epoch, a row of the history; timed: with its seconds."""
         cells = {column: _number(metrics[column]) for column in self._titles}
         cells[self._monitor] = _with_error(self._monitor, metrics)
-        line = self._line(name, cells, f"{metrics['epoch_time']:.1f} s")
+        line = self._line(name, cells, f"{metrics['epoch_time']:.1f} s" if timed else "")
         return f"{line} best" if best else line
 
     def _line(self, first: str, cells: Mapping[str, str], last: str) -> str:
@@ -67,6 +69,40 @@ class EpochTable:
     def _width(self, name: str) -> int:
         width = max(len(self._titles[name]), len("0.1234"))
         return max(width, _WITH_ERROR) if self._error and name == self._monitor else width
+
+
+def name_of(epoch: int) -> str:
+    """An epoch in words; 0 is the fitted classifier before the first."""
+    return f"epoch {epoch}" if epoch else "the fitted head"
+
+
+def between_in_words(share: float, epoch: int) -> str:
+    """Weights at a share of the way from the fitted head's to those of the last epoch."""
+    return f"{share:.0%} of the way from the head to epoch {epoch}"
+
+
+def choice(
+    monitor: str,
+    rows: Sequence[tuple[str, Mapping[str, float | None]]],
+    best: tuple[str, Mapping[str, float | None]],
+) -> str:
+    """What was chosen by which numbers, and why not the one with the highest metric.
+
+    rows: all that were validated, by their names; best: the one among them that was chosen.
+    """
+    name, metrics = best
+    said = f"Chosen: {name}, {deciding_numbers(monitor, metrics)}."
+    sign = -1 if lower_is_better(monitor) else 1
+    usable = [row for row in rows if row[1][monitor] is not None]
+    top = max(usable, key=lambda row: sign * (row[1][monitor] or 0.0), default=best)
+    loss = deciding_loss(metrics)
+    if top[1][monitor] == metrics[monitor] or loss == monitor:
+        return said
+    return (
+        f"{said} {top[0][0].upper()}{top[0][1:]} has {_title(monitor)} "
+        f"{_number(top[1][monitor])}, which so few pictures cannot tell from it, and "
+        f"{_title(loss)} {_number(top[1][loss])}."
+    )
 
 
 def _with_error(name: str, metrics: Mapping[str, float | None]) -> str:
@@ -83,9 +119,13 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def deciding_loss(metrics: Mapping[str, float | None]) -> str:
+    """The loss that decides between epochs within one standard error."""
+    return "val_loss" if metrics.get("val_calibrated_loss") is None else "val_calibrated_loss"
+
+
 def deciding_numbers(monitor: str, metrics: Mapping[str, float | None]) -> str:
     """The numbers of an epoch by which it became the best, or did not."""
-    calibrated = metrics.get("val_calibrated_loss") is not None
-    loss = "val_calibrated_loss" if calibrated else "val_loss"
+    loss = deciding_loss(metrics)
     decided = f"{_title(monitor)} {_with_error(monitor, metrics)}"
     return decided if loss == monitor else f"{decided}, {_title(loss)} {_number(metrics[loss])}"

@@ -102,6 +102,8 @@ def _best(found: RunDetails) -> RenderableType:
         cells = (metric_writer(c.of, val)(fold.best.get(c.name)) for c in columns)
         lr = fold.best.get("lr")
         epoch = MISSING if fold.best_epoch is None else f"{fold.best_epoch} of {fold.epochs}"
+        if fold.share is not None:
+            epoch = f"{fold.share:.0%} of the way to {fold.best_epoch}"
         table.add_row(str(fold.fold), epoch, MISSING if lr is None else f"{lr:.3g}", *cells)
     return table
 

@@ -13,7 +13,7 @@ from imgcls.models.licences import licence_text
 from imgcls.output.console import Console
 from imgcls.output.metric_names import metric_title
 from imgcls.output.numbers import MISSING, percent, pictures_and_classes
-from imgcls.output.screens.epoch_table import deciding_numbers
+from imgcls.output.screens.epoch_table import between_in_words, deciding_numbers
 from imgcls.output.text import visible
 from imgcls.results.checkpoint import StartingWeights
 from imgcls.results.training import PlanReport, PreflightReport, TrainResult
@@ -41,8 +41,10 @@ def show_train_result(console: Console, result: TrainResult) -> None:
         early = ", stopped early" if fold.stopped_early else ""
         if fold.epochs_run:
             which = f"{fold.best_epoch} of {fold.epochs_run}"
-            if not fold.best_epoch:
-                which = f"none of {fold.epochs_run}, the fitted head was better"
+            if fold.share is not None:
+                which = between_in_words(fold.share, fold.best_epoch)
+            elif not fold.best_epoch:
+                which = f"none of {fold.epochs_run}, the fitted head is kept"
             facts.add_row(label, f"{which}{early}")
         else:
             facts.add_row(label.replace("Best epoch", "Fitted head"), "no epochs to train")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from imgcls.engine.training.events import (
     FoldStarted,
     HeadFitted,
     ImageSkipped,
+    Interpolated,
     Resumed,
     Saved,
     StepDone,
@@ -33,7 +35,7 @@ from imgcls.engine.training.events import (
     ValidationBatchDone,
 )
 from imgcls.output.console import Console
-from imgcls.output.screens.epoch_table import EpochTable
+from imgcls.output.screens.epoch_table import EpochTable, between_in_words, choice, name_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -55,6 +57,8 @@ class TrainingView:
         self._epoch_start_s = self._line_at_s = time.monotonic()
         self._validating = False
         self._told: set[str] = set()
+        self._history: Sequence[Mapping[str, float | None]] = ()
+        self._between: list[Interpolated] = []
 
     def __enter__(self) -> Self:
         return self
@@ -84,8 +88,8 @@ class TrainingView:
                 self._step(event)
             case ValidationBatchDone():
                 self._validated()
-            case EpochDone():
-                self._epoch(event)
+            case EpochDone() | Interpolated():
+                self._scored(event)
             case Stopped():
                 self._end(event)
             case TrackerFailed():
@@ -108,15 +112,24 @@ class TrainingView:
     def _end(self, event: Stopped) -> None:
         self._close_bars()
         if event.early:
-            better = "better than the fitted head"
-            if event.best_epoch is None:
-                better = f"usable, without a {self._fold.monitor}"
-            elif event.best_epoch:
-                better = f"better after epoch {event.best_epoch}"
+            since = "" if not event.best_epoch else f" after epoch {event.best_epoch}"
+            usable = "" if event.best_epoch is not None else f" with a {self._fold.monitor}"
             self._console.say(
-                f"Stopped early, after {event.epoch} of {self._fold.epochs} epochs: none was "
-                f"{better}."
+                f"Stopped early, after {event.epoch} of {self._fold.epochs} epochs: no new best "
+                f"one{usable or since}."
             )
+        self._say_choice(event)
+
+    def _say_choice(self, event: Stopped) -> None:
+        """What was chosen and why, where there was more than one to choose from."""
+        rows = [(name_of(int(row["epoch"] or 0)), row) for row in self._history]
+        rows += [(between_in_words(each.share, each.epoch), each.metrics) for each in self._between]
+        name = name_of(event.best_epoch or 0)
+        if event.share is not None:
+            name = between_in_words(event.share, event.epoch)
+        best = next((row for row in rows if row[0] == name), None)
+        if event.best_epoch is not None and best is not None and len(rows) > 1:
+            self._console.say(choice(self._fold.monitor, rows, best))
 
     def _say_skipped(self, event: ImageSkipped) -> None:
         if self._skipped <= _MOST_SKIPPED:
@@ -176,11 +189,14 @@ class TrainingView:
         self._fold = event
         self._table = EpochTable(event.monitor, calibrates=event.calibrates)
         self._samples = 0
+        self._history, self._between = event.history, []
         self._epoch_start_s = time.monotonic()
         if len(event.folds) > 1:
             turn = event.folds.index(event.fold) + 1
             self._console.say(f"Fold {event.fold} ({turn} of {len(event.folds)})")
-        if event.epoch or event.step_in_epoch:
+        if event.trained:
+            self._console.say(f"Going on with fold {event.fold} behind its last epoch.")
+        elif event.epoch or event.step_in_epoch:
             where = f"epoch {event.epoch + 1}"
             inside = f", step {event.step_in_epoch + 1}" if event.step_in_epoch else ""
             self._console.say(f"Going on with fold {event.fold} at {where}{inside}.")
@@ -234,6 +250,12 @@ class TrainingView:
         self._validating = title == "validating"
         self._bars.reset(self._tasks["batch"], total=total, description=title, note="")
 
+    def _scored(self, event: EpochDone | Interpolated) -> None:
+        if isinstance(event, EpochDone):
+            self._epoch(event)
+        else:
+            self._interpolated(event)
+
     def _epoch(self, event: EpochDone) -> None:
         row = event.history[-1]
         name = f"{event.epoch}/{self._fold.epochs}" if event.epoch else "head"
@@ -243,6 +265,17 @@ class TrainingView:
         if self._bars is not None:
             self._bars.update(self._tasks["epoch"], completed=event.epoch)
             self._restart_bar("training", self._fold.steps_per_epoch)
+
+        self._history = event.history
+
+    def _interpolated(self, event: Interpolated) -> None:
+        if not self._between:
+            self._console.say(f"Weights part of the way from the head to epoch {event.epoch}:")
+        self._between.append(event)
+        name = f"{event.share:.0%}"
+        self._console.say(
+            self._table.row(name, event.metrics, best=event.improved, timed=False).rstrip()
+        )
 
     def _close_bars(self) -> None:
         if self._bars is not None:
