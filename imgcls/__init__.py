@@ -9,7 +9,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "AverageMeter": "imgcls.engine.training.trackers",
+    "AverageMeter": "imgcls.engine.training.selection.trackers",
     "BenchmarkConfig": "imgcls.config.benchmark",
     "EvaluateConfig": "imgcls.config.evaluate",
     "ExportConfig": "imgcls.config.export",
@@ -17,7 +17,7 @@ _HOMES = {
     "ImportConfig": "imgcls.config.import_",
     "InspectConfig": "imgcls.config.inspect",
     "ListModelsConfig": "imgcls.config.list_models",
-    "MetricTracker": "imgcls.engine.training.trackers",
+    "MetricTracker": "imgcls.engine.training.selection.trackers",
     "MetricsCalculator": "imgcls.metrics.calculator",
     "Model": "imgcls.api.model",
     "ModelConfig": "imgcls.config.model",

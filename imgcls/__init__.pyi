@@ -36,8 +36,8 @@ from imgcls.engine.checkpoint.folder import take_snapshot as take_snapshot
 from imgcls.engine.device.runtime import get_device as get_device
 from imgcls.engine.device.runtime import set_seed as set_seed
 from imgcls.engine.scoring.evaluation import evaluate_model as evaluate_model
-from imgcls.engine.training.trackers import AverageMeter as AverageMeter
-from imgcls.engine.training.trackers import MetricTracker as MetricTracker
+from imgcls.engine.training.selection.trackers import AverageMeter as AverageMeter
+from imgcls.engine.training.selection.trackers import MetricTracker as MetricTracker
 from imgcls.jobs.benchmark.inference_speed import benchmark_inference_speed as benchmark_inference_speed
 from imgcls.jobs.loaded_checkpoint import load_checkpoint as load_checkpoint
 from imgcls.jobs.saved_checkpoint import save_checkpoint as save_checkpoint

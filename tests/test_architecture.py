@@ -45,7 +45,7 @@ ROOMS = {
     "storage": (),
     "data": ("audit", "loading", "pixels", "sources", "splits"),
     "models": ("catalog", "explain", "export"),
-    "engine": ("checkpoint", "device", "scoring", "training"),
+    "engine": ("checkpoint", "device", "scoring", "training", "training/selection"),
     "output": ("pages", "plots", "screens", "trackers"),
     "jobs": (
         "benchmark",

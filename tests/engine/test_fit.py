@@ -28,11 +28,11 @@ from imgcls.engine.training.events import (
     Stopped,
     ValidationBatchDone,
 )
-from imgcls.engine.training.fit import validate_epoch
 from imgcls.engine.training.optim import build_optimizer, default_lr
 from imgcls.engine.training.schedule import Schedule
+from imgcls.engine.training.selection.trackers import MetricTracker
+from imgcls.engine.training.selection.validation import validate_epoch
 from imgcls.engine.training.step import train_step
-from imgcls.engine.training.trackers import MetricTracker
 from imgcls.engine.training.trainable import Trainable
 from imgcls.errors import ConfigError, DeviceError, NonFiniteError
 from imgcls.jobs.plan.plan import make_plan

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from imgcls.config.run import ResumeConfig
 from imgcls.engine.checkpoint.folder import read_checkpoint, read_state
-from imgcls.engine.training import fit
 from imgcls.engine.training.events import (
     EpochDone,
     Interpolated,
@@ -22,8 +21,9 @@ from imgcls.engine.training.events import (
     Stopped,
     ValidationBatchDone,
 )
-from imgcls.engine.training.interpolation import SHARES, Interpolation
 from imgcls.engine.training.interrupt import StopRequest
+from imgcls.engine.training.selection import validation
+from imgcls.engine.training.selection.interpolation import SHARES, Interpolation
 from imgcls.errors import InterruptedRunError
 from imgcls.jobs.train.resume import resume_run
 from imgcls.jobs.train.trainer import Trainer
@@ -92,7 +92,7 @@ def config_of(photos, start, output, **optim):
 def losses(monkeypatch):
     """What is said of the weights on the way, one loss each; all else of them is as it is."""
     wanted = []
-    real = fit.validate_epoch
+    real = validation.validate_epoch
 
     def validate(parts, on_batch):
         metrics = real(parts, on_batch)
@@ -101,7 +101,7 @@ def losses(monkeypatch):
         loss = wanted[round((1 - share_of(parts)) * 5) - 1]
         return {**metrics, "val_loss": loss, "val_calibrated_loss": loss}
 
-    monkeypatch.setattr(fit, "validate_epoch", validate)
+    monkeypatch.setattr(validation, "validate_epoch", validate)
     return wanted
 
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from imgcls.engine.training.trackers import AverageMeter, MetricTracker, count_from_one
+from imgcls.engine.training.selection.trackers import AverageMeter, MetricTracker, count_from_one
 from imgcls.errors import ConfigError
 
 

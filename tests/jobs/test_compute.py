@@ -199,7 +199,11 @@ def test_what_scores_and_times_forbids_tf32(monkeypatch):
 def test_training_has_its_own_float32_whatever_was_scored_before(photos, monkeypatch):
     """An evaluation between `begin` and `train_fold`, or in an observer, does not switch it off."""
     told, seen = [], []
-    for module in ("jobs.plan.compute", "engine.training.step", "engine.training.fit"):
+    for module in (
+        "jobs.plan.compute",
+        "engine.training.step",
+        "engine.training.selection.validation",
+    ):
         monkeypatch.setattr(
             f"imgcls.{module}.set_tf32", lambda _device, *, allowed: told.append(allowed)
         )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from random_predictions import names, predictions, some_predictions
 from sklearn import metrics as sk
 
-from imgcls.engine.training.trackers import AverageMeter
+from imgcls.engine.training.selection.trackers import AverageMeter
 from imgcls.errors import DataError
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.curves import compute_pr_curves, compute_roc_auc

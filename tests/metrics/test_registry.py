@@ -13,7 +13,7 @@ import pytest
 from random_predictions import some_predictions
 
 from imgcls.config.run import Monitor
-from imgcls.engine.training.trackers import MetricTracker
+from imgcls.engine.training.selection.trackers import MetricTracker
 from imgcls.metrics import registry
 from imgcls.metrics.calculator import MetricsCalculator
 from imgcls.metrics.intervals import bootstrap_intervals

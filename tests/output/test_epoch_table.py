@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imgcls.engine.training.trackers import MetricTracker
+from imgcls.engine.training.selection.trackers import MetricTracker
 from imgcls.output.screens.epoch_table import EpochTable, deciding_numbers
 from imgcls.storage.tables import HISTORY_COLUMNS
 

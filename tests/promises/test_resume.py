@@ -130,6 +130,7 @@ def test_killed_at_random_instants_it_ends_the_same(
 
 # instants that a kill by the clock seldom meets: (variant, more options, module, function, call)
 SAVING, FOLDS = "imgcls.engine.checkpoint.checkpointer", "imgcls.jobs.evaluate.folds"
+VALIDATION = "imgcls.engine.training.selection.validation"
 INSTANTS = {
     "before-the-first-best": ("head", [], SAVING, "point", 1),
     "between-the-first-best-and-last": ("head", [], SAVING, "point", 2),
@@ -137,7 +138,7 @@ INSTANTS = {
     "before-a-later-best": ("tuned", [], SAVING, "point", 4),
     "while-beginning": ("head", [], "imgcls.storage.runs", "publish_folder", 1),
     # behind the last epoch, while weights between the head's and its own are scored
-    "between-the-weights": ("tuned", [], "imgcls.engine.training.fit", "validate_epoch", 7),
+    "between-the-weights": ("tuned", [], VALIDATION, "validate_epoch", 7),
     "before-the-summary": ("head", ["--folds", "2"], FOLDS, "write_json", 1),
     "while-summing-up": ("head", ["--folds", "2"], FOLDS, "write_evaluation", 2),
 }  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from imgcls.engine.training.trackers import count_from_one
+from imgcls.engine.training.selection.trackers import count_from_one
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgcls.config.files import read_json, read_text
-from imgcls.engine.training.trackers import count_from_one
+from imgcls.engine.training.selection.trackers import count_from_one
 from imgcls.errors import DataError
 from imgcls.metrics.scores import confused_pairs, confusion_counts
 from imgcls.output.pages.evaluation import Evaluation, RunFacts

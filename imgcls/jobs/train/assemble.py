@@ -14,11 +14,11 @@ from imgcls.data.loading.sampling import smallest_batch
 from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.data.splits.groups import has_groups
 from imgcls.engine.device.runtime import derive_seed, set_seed
-from imgcls.engine.training.fit import EvalBatches, Parts, TrainBatches
-from imgcls.engine.training.interpolation import Interpolation
+from imgcls.engine.training.parts import EvalBatches, Parts, TrainBatches
+from imgcls.engine.training.selection.interpolation import Interpolation
+from imgcls.engine.training.selection.trackers import MetricTracker
 from imgcls.engine.training.state import History, Progress, RandomState
 from imgcls.engine.training.step import Learner
-from imgcls.engine.training.trackers import MetricTracker
 from imgcls.engine.training.trainable import (
     trains_on_one_picture,
 )

@@ -24,9 +24,10 @@ from imgcls.engine.training.events import (
     Observer,
     Resumed,
 )
-from imgcls.engine.training.fit import FitSettings, Parts, fit
+from imgcls.engine.training.fit import fit
 from imgcls.engine.training.interrupt import StopRequest
-from imgcls.engine.training.trackers import MetricTracker
+from imgcls.engine.training.parts import FitSettings, Parts
+from imgcls.engine.training.selection.trackers import MetricTracker
 from imgcls.engine.training.trainable import is_too_few
 from imgcls.errors import (
     BadImageError,

@@ -12,7 +12,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.data.splits.assign import split_rows
 from imgcls.engine.checkpoint.folder import Checkpoint, load_weights, read_state
 from imgcls.engine.device.runtime import device_label, versions
-from imgcls.engine.training.fit import Parts
+from imgcls.engine.training.parts import Parts
 from imgcls.errors import CheckpointError, reason_of
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.pace import Pace

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from imgcls.engine.scoring.inference import predict
-from imgcls.engine.training.fit import Parts
+from imgcls.engine.training.parts import Parts
 from imgcls.engine.training.step import train_step
 from imgcls.errors import ConfigError
 from imgcls.jobs.plan.data import DataPlan

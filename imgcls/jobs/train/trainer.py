@@ -23,8 +23,8 @@ from imgcls.engine.training.events import (
     TrackerFailed,
     broadcast,
 )
-from imgcls.engine.training.fit import validate_epoch
 from imgcls.engine.training.interrupt import SignalledError, StopRequest, stop_on_signals
+from imgcls.engine.training.selection.validation import validate_epoch
 from imgcls.errors import (
     ConfigError,
     ImgclsError,

@@ -23,7 +23,7 @@ from imgcls.engine.training.events import (
     ValidationBatchDone,
 )
 from imgcls.engine.training.interrupt import StopRequest
-from imgcls.engine.training.trackers import MetricTracker
+from imgcls.engine.training.selection.trackers import MetricTracker
 from imgcls.errors import (
     ConfigError,
     DeviceMemoryError,

@@ -30,7 +30,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.config.tune import TuneConfig, without_password
 from imgcls.data.splits.assign import split_rows
 from imgcls.engine.training.interrupt import stop_on_signals
-from imgcls.engine.training.trackers import MetricTracker
+from imgcls.engine.training.selection.trackers import MetricTracker
 from imgcls.errors import InterruptedRunError, OutputError, RunError, RunFailedError
 from imgcls.jobs.plan.idle import idle_options
 from imgcls.jobs.plan.plan import Plan, make_plan

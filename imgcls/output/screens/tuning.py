@@ -18,7 +18,7 @@ from imgcls.engine.training.events import (
     TrackerFailed,
     ValidationBatchDone,
 )
-from imgcls.engine.training.trackers import MetricTracker
+from imgcls.engine.training.selection.trackers import MetricTracker
 from imgcls.output.console import Console
 from imgcls.output.screens.training import TrainingView
 from imgcls.results.search import TrialRecord, TuneResult
