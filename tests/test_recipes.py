@@ -144,6 +144,13 @@ def test_the_tables_tell_a_worse_contestant_from_one_that_is_as_good(script, tmp
     assert by_name["logistic regression"].split("|")[3:5] == [" 3.00 ", " 0, 1 "]
 
 
+def test_the_small_sets_table_counts_the_draws_where_the_default_is_behind(script):
+    """By more than a point."""
+    scores = {"imgcls": np.array([60.0, 70.0]), "imgcls --tune head": np.array([61.5, 66.5])}
+    last = script("small").table(scores).splitlines()[-1]
+    assert last == "| imgcls --tune head | 64.0 ± 3.5 | +1.0 | -1.5 | 1 of 2 |"
+
+
 @pytest.mark.slow
 def test_the_comparison_goes_on_and_ends_with_a_table(sets, weights, tmp_path):
     """What is finished is not run again; the table has everyone's scores."""
