@@ -153,15 +153,16 @@ def fastai_transform(task: Task) -> Any:
     """fastai's aug_transforms: flip, 10 degrees, zoom to 1.1, warp and lighting by 0.2."""
     config = task.preprocessing
     size = task.img_size
-    # the border is mirrored, as by fastai's reflection padding
+    # the border is mirrored, as by fastai's reflection padding; the warp is a share of the whole
     border = size // 4
+    warp = 0.2 * size / (size + 2 * border)
     return transforms.Compose([
         transforms.Resize(size, InterpolationMode.BICUBIC),
         transforms.CenterCrop(size),
         transforms.RandomHorizontalFlip(),
         transforms.Pad(border, padding_mode="reflect"),
         transforms.RandomApply([transforms.RandomAffine(10, scale=(1.0, 1.1))], 0.75),
-        transforms.RandomPerspective(0.2, 0.75),
+        transforms.RandomPerspective(warp, 0.75),
         transforms.CenterCrop(size),
         transforms.RandomApply([transforms.ColorJitter(0.2, 0.2)], 0.75),
         transforms.ToTensor(),
