@@ -236,7 +236,7 @@ def test_the_temperature_of_training_keeps_groups_together(photos, tmp_path):
             parts.eval_model, parts.val_batches, parts.normalizer, parts.learner.compute
         ).predictions
         groups = [dict(row.split(",")[::3] for row in rows)[key] for key in p.keys]
-        return validate_epoch(parts), p, groups
+        return validate_epoch(parts).metrics, p, groups
 
     for group_of in (lambda _name, i: f"g{i // 6}", lambda name, i: name if i < 8 else ""):
         metrics, p, groups = validated(group_of)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import signal
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -23,6 +24,7 @@ from imgcls.engine.training.events import (
 )
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.engine.training.selection import validation
+from imgcls.engine.training.selection.choice import Validated, first_as_good
 from imgcls.engine.training.selection.interpolation import SHARES, Interpolation
 from imgcls.errors import InterruptedRunError
 from imgcls.jobs.train.resume import resume_run
@@ -69,6 +71,52 @@ def test_what_is_saved_on_the_way_leads_back_to_the_trained_weights():
     assert differences(dict(model.state_dict()), dict(other.state_dict())) == []
 
 
+def scored(losses, units=None, **metrics):
+    losses = np.array(losses, dtype=float)
+    return Validated({"val_loss": losses.mean(), **metrics}, losses, units)
+
+
+def test_the_first_that_chance_cannot_tell_from_the_best_is_taken():
+    """By the mean of the paired differences and its standard error, both by hand."""
+    best = scored([1.0, 1.0, 1.0, 1.0], val_accuracy=0.5)
+    # differences -0.1, 0, 0.1, 0.4: mean 0.1, standard deviation 0.216, standard error 0.108
+    near = scored([0.9, 1.0, 1.1, 1.4], val_accuracy=0.5)
+    # 0, 0.1, 0.2, 0.3: mean 0.15, standard deviation 0.129, standard error 0.065
+    far = scored([1.0, 1.1, 1.2, 1.3], val_accuracy=0.5)
+    assert first_as_good([near, best], "val_accuracy") == 0
+    assert first_as_good([far, best], "val_accuracy") == 1
+    assert first_as_good([far, near, best], "val_accuracy") == 1
+
+
+def test_pictures_of_a_group_are_one_observation():
+    """Two alike tell no more than one: standard error 0.108 of four groups, 0.071 of eight."""
+    best, losses = [1.0] * 8, [0.9, 0.9, 1.0, 1.0, 1.1, 1.1, 1.4, 1.4]
+    alone = [scored(each, val_accuracy=0.5) for each in (losses, best)]
+    assert first_as_good(alone, "val_accuracy") == 1
+    units = np.arange(8) // 2
+    grouped = [scored(each, units, val_accuracy=0.5) for each in (losses, best)]
+    assert first_as_good(grouped, "val_accuracy") == 0
+
+
+def test_what_the_monitored_metric_tells_apart_is_left_out_first():
+    """Within one standard error of the highest the loss decides, and beyond it does not."""
+    high = scored([2.0, 2.1], val_accuracy=0.9, val_accuracy_se=0.1)
+    low = scored([1.0, 1.0], val_accuracy=0.79, val_accuracy_se=0.2)
+    assert first_as_good([low, high], "val_accuracy") == 1
+    within = scored([1.0, 1.0], val_accuracy=0.81, val_accuracy_se=0.2)
+    assert first_as_good([high, within], "val_accuracy") == 1
+    undefined = scored([0.5, 0.5], val_accuracy=None)
+    assert first_as_good([undefined, within], "val_accuracy") == 1
+    assert first_as_good([scored([1.0]), scored([2.0])], "val_loss") == 0
+
+
+def test_losses_of_other_pictures_are_not_compared():
+    """A file that went bad in between leaves the earlier candidate."""
+    fewer = scored([1.0, 1.0], val_accuracy=0.5)
+    more = scored([2.0, 2.0, 2.0], val_accuracy=0.5)
+    assert first_as_good([more, fewer], "val_accuracy") == 0
+
+
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     """Weights of another training, from which a run fits its classifier first."""
@@ -95,11 +143,12 @@ def losses(monkeypatch):
     real = validation.validate_epoch
 
     def validate(parts, on_batch):
-        metrics = real(parts, on_batch)
+        validated = real(parts, on_batch)
         if not parts.progress.trained:
-            return metrics
+            return validated
         loss = wanted[round((1 - share_of(parts)) * 5) - 1]
-        return {**metrics, "val_loss": loss, "val_calibrated_loss": loss}
+        metrics = {**validated.metrics, "val_loss": loss, "val_calibrated_loss": loss}
+        return Validated(metrics, np.full_like(validated.losses, loss), validated.units)
 
     monkeypatch.setattr(validation, "validate_epoch", validate)
     return wanted
@@ -142,7 +191,7 @@ def test_the_best_checkpoint_holds_the_weights_that_its_metrics_are_of(
     best = SHARES[2]
     checkpoint = read_checkpoint(result.best_checkpoint.resolve())
     [stopped] = [event for event in events if isinstance(event, Stopped)]
-    assert stopped.share == result.share == checkpoint.sidecar.share == best
+    assert stopped.chosen.share == result.share == checkpoint.sidecar.share == best
     assert checkpoint.sidecar.metrics["val_loss"] == losses[2]
     again = trainer.validate_epoch()
     for name in ("val_macro_f1", "val_balanced_accuracy", "val_temperature"):
@@ -164,6 +213,15 @@ def test_where_none_is_better_the_epochs_own_weights_stay(photos, start, tmp_pat
     assert last.sidecar.share is result.share is None
     assert last.sidecar.metrics["val_loss"] < 9
     assert read_state(last)["interpolation"]["end"] == {}
+
+
+def test_the_head_is_kept_where_all_else_is_worse(photos, start, tmp_path, losses):
+    """Its own checkpoint stays the best; the last one holds the last epoch's weights."""
+    losses += [9.0, 9.0, 9.0, 9.0]
+    _, result, _ = trained(config_of(photos, start, tmp_path, lr=1e-2))
+    assert result.best_epoch == 0
+    assert result.share is None
+    assert read_checkpoint(result.best_checkpoint.resolve()).sidecar.epoch == 0
 
 
 def test_a_stop_between_the_weights_changes_nothing(photos, start, tmp_path, losses):

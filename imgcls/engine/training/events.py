@@ -157,15 +157,15 @@ class Saved:
 class Stopped:
     """The fold ended behind `epoch` epochs: all of them, or fewer by early stopping.
 
-    best_epoch: None when no epoch had a usable metric. share: of the weights chosen at the end, see
-    Interpolated; None where the best epoch's own are the best.
+    best_epoch: None when no epoch had a usable metric. chosen: the weights on the way to the last
+    epoch that are kept; None where those of an epoch are.
     """
 
     fold: int
     early: bool
     epoch: int
     best_epoch: int | None
-    share: float | None = None
+    chosen: Interpolated | None = None
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from imgcls.engine.training.events import (
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.engine.training.parts import FitSettings, Parts
 from imgcls.engine.training.selection.validation import (
+    choose_weights,
     epoch_under_way,
-    interpolate,
     interrupted,
     save_now,
     scores,
@@ -49,7 +49,7 @@ def fit(
             if not progress.trained:
                 _epoch(parts, settings, checkpointer, emit, stop)
             if progress.trained:
-                chosen = interpolate(parts, settings, checkpointer, emit, stop)
+                chosen = choose_weights(parts, settings, checkpointer, emit, stop)
                 progress.finished = True
             checkpointer.after_epoch(
                 progress,
@@ -66,7 +66,7 @@ def fit(
             progress.stopped_early,
             progress.epoch,
             parts.tracker.best_epoch,
-            None if chosen is None else chosen.share,
+            chosen,
         )
     )
 
@@ -85,12 +85,21 @@ def _epoch(
         _train_rest_of_epoch(parts, settings, checkpointer, emit, stop)
     elif parts.interpolation is not None:
         parts.interpolation.begin()
-    metrics = _validate(parts, settings, checkpointer, emit, stop)
+    start_s = time.monotonic()
+    validated = scores(parts, settings, checkpointer, emit, stop)
+    row = {
+        "train_loss": progress.loss_sum / progress.samples if progress.samples else None,
+        **validated.metrics,
+        "lr": progress.lr,
+        "epoch_time": progress.elapsed_s + time.monotonic() - start_s,
+    }
     if trains:
         progress.complete_epoch()
-    row = {"epoch": progress.epoch, **metrics}
+    row = {"epoch": progress.epoch, **row}
     history.append(row)
     improved = parts.tracker.update(progress.epoch, row)
+    if parts.interpolation is not None:
+        parts.interpolation.keep(validated, is_head=not trains, is_best=improved)
     out_of_patience = parts.tracker.should_stop(settings.patience)
     progress.decide(settings.epochs, out_of_patience=out_of_patience)
     emit(EpochDone(progress.epoch, improved, tuple(history.rows)))
@@ -127,23 +136,6 @@ def _train_rest_of_epoch(
             raise interrupted(epoch_under_way(parts, settings), stop)
         if progress.step_in_epoch < parts.train_batches.steps_per_epoch:
             checkpointer.after_step(progress, parts.history)
-
-
-def _validate(
-    parts: Parts,
-    settings: FitSettings,
-    checkpointer: Checkpointer,
-    emit: Callable[[Event], None],
-    stop: StopRequest,
-) -> dict[str, float | None]:
-    progress, start_s = parts.progress, time.monotonic()
-    metrics = scores(parts, settings, checkpointer, emit, stop)
-    return {
-        "train_loss": progress.loss_sum / progress.samples if progress.samples else None,
-        **metrics,
-        "lr": progress.lr,
-        "epoch_time": progress.elapsed_s + time.monotonic() - start_s,
-    }
 
 
 def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:

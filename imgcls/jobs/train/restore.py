@@ -93,7 +93,7 @@ def _load(parts: Parts, checkpoint: Checkpoint, device: torch.device, *, same_am
             # a scale of the loss is of fp16 alone
             saved["scaler"] = parts.learner.scaler.state_dict()
         # earlier versions kept no first weights
-        saved.setdefault("interpolation", {"start": {}, "end": {}})
+        saved.setdefault("interpolation", {"start": {}, "end": {}, "kept": {}})
         state.load_state_dict(saved)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         reason = reason_of(error)

@@ -191,7 +191,7 @@ class Trainer:
                 raise RunError(
                     "validate_epoch: train a fold first, or give a model and a DataLoader"
                 )
-            return validate_epoch(self._assembly.parts)
+            return dict(validate_epoch(self._assembly.parts).metrics)
         if dataloader is None:
             raise ConfigError("validate_epoch: give the dataloader to validate the model on")
         return validate_loader(model, dataloader, self._compute_of(model), loss_fn, epoch)

@@ -83,25 +83,34 @@ def between_in_words(share: float, epoch: int) -> str:
 
 def choice(
     monitor: str,
-    rows: Sequence[tuple[str, Mapping[str, float | None]]],
+    epochs: Sequence[Mapping[str, float | None]],
     best: tuple[str, Mapping[str, float | None]],
+    *,
+    competed: bool,
 ) -> str:
-    """What was chosen by which numbers, and why not the one with the highest metric.
+    """What was chosen by which numbers, and why not the epoch with the highest metric.
 
-    rows: all that were validated, by their names; best: the one among them that was chosen.
+    epochs: rows of the history; best: what was chosen and what it scored. competed: weights between
+    the fitted head's and the last epoch's did.
     """
     name, metrics = best
-    said = f"Chosen: {name}, {deciding_numbers(monitor, metrics)}."
-    sign = -1 if lower_is_better(monitor) else 1
-    usable = [row for row in rows if row[1][monitor] is not None]
-    top = max(usable, key=lambda row: sign * (row[1][monitor] or 0.0), default=best)
+    said = f"Chosen: {name}, {deciding_numbers(monitor, metrics)}"
     loss = deciding_loss(metrics)
-    if top[1][monitor] == metrics[monitor] or loss == monitor:
-        return said
+    if competed:
+        return (
+            f"{said}: of those that the val pictures cannot tell from the best, the nearest to the "
+            "last epoch."
+        )
+    sign = -1 if lower_is_better(monitor) else 1
+    usable = [row for row in epochs if row[monitor] is not None]
+    top = max(usable, key=lambda row: sign * (row[monitor] or 0.0))
+    if top[monitor] == metrics[monitor] or loss == monitor:
+        return f"{said}."
+    highest = name_of(int(top["epoch"] or 0))
     return (
-        f"{said} {top[0][0].upper()}{top[0][1:]} has {_title(monitor)} "
-        f"{_number(top[1][monitor])}, which so few pictures cannot tell from it, and "
-        f"{_title(loss)} {_number(top[1][loss])}."
+        f"{said}. {highest[0].upper()}{highest[1:]} has {_title(monitor)} "
+        f"{_number(top[monitor])}, which the val pictures cannot tell from it, and {_title(loss)} "
+        f"{_number(top[loss])}."
     )
 
 

@@ -122,14 +122,21 @@ class TrainingView:
 
     def _say_choice(self, event: Stopped) -> None:
         """What was chosen and why, where there was more than one to choose from."""
-        rows = [(name_of(int(row["epoch"] or 0)), row) for row in self._history]
-        rows += [(between_in_words(each.share, each.epoch), each.metrics) for each in self._between]
-        name = name_of(event.best_epoch or 0)
-        if event.share is not None:
-            name = between_in_words(event.share, event.epoch)
-        best = next((row for row in rows if row[0] == name), None)
-        if event.best_epoch is not None and best is not None and len(rows) > 1:
-            self._console.say(choice(self._fold.monitor, rows, best))
+        if event.best_epoch is None or len(self._history) == 1:
+            return
+        rows = {int(row["epoch"] or 0): row for row in self._history}
+        best = name_of(event.best_epoch), rows.get(event.best_epoch)
+        if event.chosen is not None:
+            best = between_in_words(event.chosen.share, event.epoch), event.chosen.metrics
+        if best[1] is not None:  # weights of an earlier end have no row
+            self._console.say(
+                choice(
+                    self._fold.monitor,
+                    self._history,
+                    (best[0], best[1]),
+                    competed=bool(self._between),
+                )
+            )
 
     def _say_skipped(self, event: ImageSkipped) -> None:
         if self._skipped <= _MOST_SKIPPED:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from imgcls.engine.training.selection.choice import Validated
+
 # of the way from the beginning to the end; the end itself is the last epoch
 SHARES = (0.8, 0.6, 0.4, 0.2)
 
@@ -20,13 +22,15 @@ class Interpolation:
     where there were few pictures to learn from.
 
     model: the one that is validated and saved. It changes in place; what is saved meanwhile leads
-    back to the trained weights.
+    back to the trained weights. kept: what the fitted classifier ("head"), the best epoch so far
+    ("best") and the last one ("last") scored.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._start: dict[str, torch.Tensor] = {}
         self._end: dict[str, torch.Tensor] = {}
+        self.kept: dict[str, Validated] = {}
 
     @property
     def has_start(self) -> bool:
@@ -36,6 +40,11 @@ class Interpolation:
     def begin(self) -> None:
         """Keep the model's weights as where the line begins."""
         self._start = self._weights()
+
+    def keep(self, validated: Validated, *, is_head: bool, is_best: bool) -> None:
+        """Keep what an epoch scored, and what it is among them."""
+        names = ["last", *(["head"] if is_head else []), *(["best"] if is_best else [])]
+        self.kept.update(dict.fromkeys(names, validated))
 
     def go_to(self, share: float) -> None:
         """Give the model the weights at a share of the way, 1.0 for the trained ones.
@@ -51,12 +60,14 @@ class Interpolation:
         self._end = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the line begins and, while the model is on it, where it ends."""
-        return {"start": self._start, "end": self._end}
+        """Where the line begins and, while the model is on it, where it ends; what is kept."""
+        kept = {name: each.state_dict() for name, each in self.kept.items()}
+        return {"start": self._start, "end": self._end, "kept": kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take the line from a state; the model gets its trained weights."""
         self._start, self._end = dict(state["start"]), dict(state["end"])
+        self.kept = {name: Validated.from_state(each) for name, each in state["kept"].items()}
         self.go_back()
 
     def _weights(self) -> dict[str, torch.Tensor]:

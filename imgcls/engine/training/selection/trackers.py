@@ -95,6 +95,12 @@ class MetricTracker:
         self.stale_epochs = 0
         return True
 
+    def take(self, epoch: int, metrics: Mapping[str, float | None]) -> None:
+        """Make an epoch with these metrics the best, whatever is."""
+        self.best_value = self.best_loss = None
+        self._top = self._bar = -math.inf
+        self.update(epoch, metrics)
+
     def should_stop(self, patience: int) -> bool:
         """True when `patience` epochs have passed without a better one; never for 0."""
         return patience > 0 and self.stale_epochs >= patience

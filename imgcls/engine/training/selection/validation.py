@@ -11,46 +11,52 @@ from imgcls.engine.scoring.inference import predict
 from imgcls.engine.training.events import Event, Interpolated, ValidationBatchDone
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.engine.training.parts import FitSettings, Parts
+from imgcls.engine.training.selection.choice import Validated, first_as_good
 from imgcls.engine.training.selection.interpolation import SHARES
 from imgcls.engine.training.step import calmer, rates
 from imgcls.errors import InterruptedRunError, NonFiniteError
 from imgcls.metrics.calculator import validation_metrics
 from imgcls.metrics.calibration import fit_temperature
+from imgcls.metrics.resampling import unit_numbers
 
 
-def interpolate(
+def choose_weights(
     parts: Parts,
     settings: FitSettings,
     checkpointer: Checkpointer,
     emit: Callable[[Event], None],
     stop: StopRequest,
 ) -> Interpolated | None:
-    """The best of the weights between the fitted classifier's and the last epoch's.
+    """The weights to keep, where those from the fitted classifier's to the last epoch's compete.
 
-    The model then has them. None, and the last epoch's weights, where none is better than the best
-    epoch.
+    In this order, see `first_as_good`: the last epoch's, those on the way back to the classifier's,
+    the best epoch's, the classifier's. The model then has them. None, and the last epoch's, where
+    an epoch's own weights are the ones to keep.
     """
-    line, epoch = parts.interpolation, parts.progress.epoch
-    if line is None or not line.has_start or not epoch:
+    line, tracker, epoch = parts.interpolation, parts.tracker, parts.progress.epoch
+    if line is None or not line.has_start or not epoch or tracker.best_epoch is None:
         return None
-    found = []
+    between: list[tuple[float, Validated]] = []
     for share in SHARES:
         line.go_to(share)
-        metrics = scores(parts, settings, checkpointer, emit, stop)
-        found.append(
-            Interpolated(epoch, share, {**parts.history.rows[-1], "train_loss": None, **metrics})
-        )
-    chosen = None
-    # behind the last, because a stop between them begins with the first again
-    for each in found:
-        better = parts.tracker.update(epoch, each.metrics)
-        emit(replace(each, improved=better))
-        chosen = each if better else chosen
-    if chosen is None:
-        line.go_back()
-    else:
-        line.go_to(chosen.share)
-    return chosen
+        between.append((share, scores(parts, settings, checkpointer, emit, stop)))
+    line.go_back()
+    candidates: list[tuple[float | None, Validated]] = [(1.0, line.kept["last"]), *between]
+    if tracker.best_epoch not in (0, epoch):
+        candidates.append((None, line.kept["best"]))
+    candidates.append((0.0, line.kept["head"]))
+    chosen, validated = candidates[first_as_good([each for _, each in candidates], tracker.metric)]
+    row = {**parts.history.rows[-1], "train_loss": None}
+    for share, each in between:
+        emit(Interpolated(epoch, share, {**row, **each.metrics}, improved=share == chosen))
+    if chosen is None or (chosen == 0 and tracker.best_epoch == 0):
+        return None
+    tracker.take(epoch, validated.metrics)
+    line.kept["best"] = validated
+    if chosen == 1:
+        return None
+    line.go_to(chosen)
+    return Interpolated(epoch, chosen, {**row, **validated.metrics}, improved=True)
 
 
 def scores(
@@ -59,8 +65,8 @@ def scores(
     checkpointer: Checkpointer,
     emit: Callable[[Event], None],
     stop: StopRequest,
-) -> dict[str, float | None]:
-    """The `val_` metrics of the weights as they are; a stop is heard between two batches."""
+) -> Validated:
+    """What the weights score as they are; a stop is heard between two batches."""
     epoch = epoch_under_way(parts, settings)
 
     def after_batch(samples: int) -> None:
@@ -75,8 +81,8 @@ def scores(
 
 def validate_epoch(
     parts: Parts, on_batch: Callable[[int], None] = lambda _samples: None
-) -> dict[str, float | None]:
-    """Score the validation pictures with the weights as they are now: the `val_` metrics."""
+) -> Validated:
+    """Score the validation pictures with the weights as they are now."""
     # as the epochs are, whatever was scored in this process since
     set_tf32(parts.learner.compute.device, allowed=True)
     try:
@@ -89,16 +95,17 @@ def validate_epoch(
             f"after step {progress.step} ({rates(learner, progress.lr)}) {error}; the last "
             f"checkpoint is as it was; {calmer(learner)}"
         ) from error
-    metrics = validation_metrics(result.predictions)
+    predictions, of = result.predictions, parts.val_groups
+    metrics = validation_metrics(predictions)
+    groups = None if of is None else [of[key] for key in predictions.keys]
     if parts.calibrates:
-        predictions, of = result.predictions, parts.val_groups
-        groups = None if of is None else [of[key] for key in predictions.keys]
         # the pictures have also chosen the epoch: only ever soften by them
         found = fit_temperature(predictions.logits, predictions.labels, lowest=1.0, groups=groups)
-        calibrated = replace(predictions, temperature=found.temperature)
+        predictions = replace(predictions, temperature=found.temperature)
         metrics["val_temperature"] = found.temperature
-        metrics["val_calibrated_loss"] = float(calibrated.picture_losses.mean())
-    return metrics
+        metrics["val_calibrated_loss"] = float(predictions.picture_losses.mean())
+    units = None if groups is None else unit_numbers(groups)
+    return Validated(metrics, predictions.picture_losses, units)
 
 
 def epoch_under_way(parts: Parts, settings: FitSettings) -> int:
