@@ -32,7 +32,7 @@ from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
 from imgcls.jobs.train.resume import reopen_run
 from imgcls.jobs.train.start import begin
-from imgcls.jobs.train.train import train_run
+from imgcls.jobs.train.train import train_folds
 from imgcls.jobs.train.trainer import Trainer
 
 
@@ -109,14 +109,12 @@ def test_folds_share_the_cache(photos, decoded):
 
 def test_what_was_decoded_to_measure_the_time_is_not_decoded_again(photos, decoded):
     """The run that follows has it; another run on the same plan has not, in memory."""
-    plan = make_plan(
-        tiny_config(photos, data={"cache": "ram"}, optim={"epochs": 1, "max_minutes": 60})
-    )
-    begun = begin(plan)
+    config = tiny_config(photos, data={"cache": "ram"}, optim={"epochs": 1, "max_minutes": 60})
+    begun = begin(config)
     assert decoded
-    train_run(begun.plan, begun.run, first=begun.first)
+    train_folds(Trainer(begun.plan, begun.run, first=begun.first))
     assert len(decoded) == 41
-    list(assemble(plan, 0).parts.val_batches)
+    list(assemble(begun.plan, 0).parts.val_batches)
     assert len(decoded) == 41 + 7
 
 

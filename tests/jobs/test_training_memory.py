@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import random
+import re
+import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import torch
 from conftest import save_crops, tiny_config
 
 from imgcls.engine.device import timing
+from imgcls.engine.training.events import StepDone
 from imgcls.jobs.plan.memory import TrainingMemory
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.describe import describe_plan
@@ -109,3 +113,69 @@ def test_the_largest_batch_that_fits_goes_by_the_measurement(memory, monkeypatch
     asked = copy.copy(memory)
     assert asked.fits(8) is fits
     assert asked.note(8).endswith(f"of {free_mib:,.0f} MiB, measured by a step")
+
+
+def test_where_the_classifier_alone_is_fitted_no_update_is_measured(config, monkeypatch):
+    """Its pictures pass through the model once; features and the fit on them are counted."""
+    monkeypatch.setattr("imgcls.jobs.plan.memory.train_step", pytest.fail)
+    groups = {"recipe": config.recipe.model_copy(update={"tune": "head"})}
+    groups["augment"] = type(config.augment)()
+    plan = make_plan(config.model_copy(update=groups))
+    counted = plan.memory._measure(8)
+    width = plan.model.build().num_features
+    pictures = int((plan.data.assignment.split != "test").sum())
+    assert counted.features_mib == pytest.approx(pictures * width * 4 / 2**20)
+    assert plan.memory.of(8).mib >= counted.features_mib + counted.fit_mib > 0
+
+
+def test_a_cache_in_memory_is_part_of_what_training_takes(config, plan, memory):
+    """`--cache ram` keeps all pictures decoded."""
+    data = config.data.model_copy(update={"cache": "ram"})
+    cached = make_plan(config.model_copy(update={"data": data}))
+    side = round(64 * 8 / 7)
+    train, val = len(plan.data.rows("train", 0)), len(plan.data.rows("val", 0))
+    assert cached.loading.cache.memory_bytes == 3 * (train * side**2 + val * 64**2)
+    with_cache = TrainingMemory(plan.config, plan.data, plan.recipe, plan.compute, cache_mib=100.0)
+    vars(with_cache).update(_counted=memory._measure(8), _peaks_mib=memory._peaks_mib)
+    assert with_cache.of(8).mib == pytest.approx(memory.of(8).mib + 100)
+
+
+def test_a_fold_is_trained_without_the_one_before_it_in_memory(config):
+    """The model, average and optimizer's state of a fold that is trained are given up."""
+    first, there = [], []
+
+    def look(event):
+        if isinstance(event, StepDone):
+            there.append(first[0]() is not None)
+
+    train(
+        config.model_copy(update={"data": config.data.model_copy(update={"folds": 2})}),
+        [look],
+        on_begun=lambda begun: first.append(weakref.ref(begun.first.parts.learner.model)),
+    )
+    assert there == sorted(there, reverse=True)
+    assert there[0]
+    assert not there[-1]
+
+
+_ANNOUNCED_AND_TAKEN = """
+import sys, torch
+from imgcls.cli.boundary import run
+from imgcls.engine.device.timing import peak_memory_mib
+assert run(sys.argv[1:]) == 0
+print("PEAK", peak_memory_mib(torch.device("cpu")))
+"""
+
+
+@on_linux
+@pytest.mark.slow
+def test_a_training_peaks_at_what_was_announced(photos, tmp_path):
+    """Within 15% both ways; its activations are half of it."""
+    command = [sys.executable, "-c", _ANNOUNCED_AND_TAKEN, "train", str(photos)]
+    size = ("--model", "test_resnet", "--img-size", "448", "--batch-size", "32", "--epochs", "2")
+    where = ("--no-pretrained", "--workers", "0", "--device", "cpu", "--output", str(tmp_path))
+    done = subprocess.run([*command, *size, *where], capture_output=True, text=True, check=True)
+    said = re.search(r"Memory +about ([\d,]+) MiB of the process at its peak", done.stderr)
+    announced_mib = int(said[1].replace(",", ""))
+    peak_mib = float(done.stdout.split("PEAK")[1])
+    assert announced_mib == pytest.approx(peak_mib, rel=0.15)

@@ -18,6 +18,7 @@ from imgcls.engine.device.batches import ComputeSettings
 from imgcls.engine.device.runtime import (
     amp_name,
     get_device,
+    release_freed_memory,
     resolve_precision,
     set_tf32,
     synchronize,
@@ -102,6 +103,8 @@ def training_compute(
     trained = pictures * (10 if epochs == "auto" else epochs) * folds
     in_all = trained if forward_passes is None else forward_passes
     times_s = _measure(build(), candidates, in_all, trains=forward_passes is None)
+    # a model with its optimizer's state for each candidate is gone
+    release_freed_memory(device)
     return _choose(times_s, candidates[0])
 
 

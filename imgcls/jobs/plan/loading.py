@@ -40,12 +40,14 @@ class CachePlan:
     """Which pictures of a run's folds are kept in `ram` or on `disk`, or none of them (`none`).
 
     train_rows, val_rows: int64, ascending; those of any fold. reason: a line for the plan.
+    memory_bytes: what it takes of memory.
     """
 
     mode: str
     train_rows: np.ndarray
     val_rows: np.ndarray
     reason: str | None = None
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ def plan_cache(
         limit_bytes = _limit_bytes(mode, config.cache_limit, made_bytes)
         if size_bytes <= limit_bytes:
             reason = f"cache on {mode}: {size}, of {byte_size(limit_bytes)} allowed"
-            return CachePlan(mode, train, val, reason + (where if mode == "disk" else ""))
+            if mode == "ram":
+                return CachePlan(mode, train, val, reason, size_bytes)
+            return CachePlan(mode, train, val, reason + where)
         too_large.append(f"{byte_size(limit_bytes)} on {mode}")
     if wanted == "auto":
         return CachePlan(

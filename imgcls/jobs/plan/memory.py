@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import torch
 
@@ -18,7 +18,6 @@ from imgcls.engine.device.batches import ComputeSettings, Normalizer
 from imgcls.engine.device.memory import (
     available_memory_mib,
     fits_when_tried,
-    guess_training_memory_mib,
     held_memory_mib,
     is_out_of_memory,
     peak_of,
@@ -29,18 +28,18 @@ from imgcls.engine.training.probe import noise_batch
 from imgcls.engine.training.step import train_step
 from imgcls.errors import NonFiniteError
 from imgcls.jobs.plan.data import DataPlan
+from imgcls.jobs.plan.footprint import Counted, count, guess
 from imgcls.jobs.plan.learner import Built, build_learner
 from imgcls.jobs.plan.pace import Pace
 from imgcls.jobs.plan.recipe import Recipe
 
-_MIB = 2**20
 # on a CPU no update of more pictures is made: it would take seconds, and a line leads there
 _MOST_PICTURES, _FEWEST_PICTURES = 16, 4
 _LONGEST_S = 6.0
 # the first of a size leaves holes that the next one cannot use
 _UPDATES = 2
 # what hundreds of updates take beyond two
-_SCATTER = 1.08
+_SCATTER = 1.05
 # what a batch must leave free: beyond a measurement, and beyond a guess
 _SPARE, _SPARE_OF_GUESS = 1.1, 1.5
 # how far a guess may be short, beyond what is known of it
@@ -80,11 +79,14 @@ class TrainingMemory:
         data: DataPlan,
         recipe: Recipe,
         compute: ComputeSettings,
+        *,
+        cache_mib: float = 0.0,
     ) -> None:
-        """config: a resolved one but for its pace."""
+        """config: a resolved one but for its pace. cache_mib: of decoded pictures in memory."""
         self._data = data
         self._recipe = recipe
         self._compute = compute
+        self._cache_mib = cache_mib
         self._grad_accum = config.optim.grad_accum
         self._compiles = config.runtime.compile
         uncompiled = config.runtime.model_copy(update={"compile": False})
@@ -94,10 +96,12 @@ class TrainingMemory:
         self._build = partial(
             build_learner, config, data, recipe, compute, data.folds[0], pace=pace
         )
-        self._sizes: _Sizes | None = None
+        self._counted: Counted | None = None
         # of the process, beyond what it held before, by the pictures of a batch
         self._peaks_mib: dict[int, float] = {}
         self._too_large: set[int] = set()
+        # of larger batches a line tells
+        self._most_measured = 0
 
     def held_mib(self) -> float:
         """MiB that the process holds now, on cuda of the device's, without what it has freed."""
@@ -145,38 +149,43 @@ class TrainingMemory:
         return size + size % 2 if self._recipe.augment.mixes else size
 
     def _of(self, size: int) -> MemoryUse:
-        sizes = self._measure(size)
+        counted = self._measure(size)
         peak_mib, known_by = _peak_mib(self._peaks_mib, size)
+        is_guess = peak_mib is None
         if peak_mib is None:
-            peak_mib = sizes.guessed_mib(size)
+            peak_mib = counted.guessed_mib(size)
+            if size in self._too_large:
+                known_by += f": a step of {size} ran out of memory"
         elif self._compiles:
-            known_by += " that was not compiled"
-        taken_mib = _SCATTER * (peak_mib - sizes.assembled_mib) + sizes.copy_mib
-        return MemoryUse(taken_mib, sizes.assembled_mib, known_by, is_guess=known_by == GUESS)
+            known_by += ", not compiled"
+        steps_mib = _SCATTER * (peak_mib - counted.assembled_mib) + counted.copy_mib
+        taken_mib = max(steps_mib, counted.fit_mib) + counted.features_mib + self._cache_mib
+        return MemoryUse(taken_mib, counted.assembled_mib, known_by, is_guess)
 
-    def _measure(self, size: int) -> _Sizes:
+    def _measure(self, size: int) -> Counted:
         """Find out about batches of so many pictures, where that is not known."""
-        if self._sizes is not None and (
-            size in self._peaks_mib or size in self._too_large or size > self._sizes.most_pictures
+        if self._counted is not None and (
+            size in self._peaks_mib or size in self._too_large or size > self._most_measured
         ):
-            return self._sizes
+            return self._counted
         if self._recipe.fits_head:
             # what fitting the classifier will load is not what training takes
             importlib.import_module("sklearn.linear_model")
         with training_apart():
             held_mib = self.held_mib()
             try:
-                return self._measure_built(self._build(load_weights=False), size, held_mib)
+                self._counted = self._measure_built(self._build(load_weights=False), size, held_mib)
             finally:
                 release_freed_memory(self._compute.device)
+        return self._counted
 
-    def _measure_built(self, built: Built, size: int, held_mib: float) -> _Sizes:
+    def _measure_built(self, built: Built, size: int, held_mib: float) -> Counted:
         device, learner = self._compute.device, built.learner
         learner.trainable.begin_epoch(learner.model, _ALL_UNFROZEN)
-        sizes = self._sizes or _sizes_of(built, half=self._compute.precision is not None)
+        guessed_mib = guess(built, half=self._compute.precision is not None)
         step = self._step_of(built)
         try:
-            for pictures in self._to_measure(step, size, sizes):
+            for pictures in self._to_measure(step, size, guessed_mib):
                 if device.type == "cuda" and not fits_when_tried(step, pictures):
                     self._too_large.add(pictures)
                     break
@@ -189,31 +198,36 @@ class TrainingMemory:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        sizes.copy_mib = 0.0 if device.type == "cuda" else _copy_mib(built)
-        self._sizes = sizes
-        return sizes
+        # behind the updates, which have made the optimizer's state
+        return count(built, guessed_mib, self._data, self._recipe)
 
-    def _to_measure(self, step: Callable[[int], object], size: int, sizes: _Sizes) -> Iterator[int]:
+    def _to_measure(
+        self,
+        step: Callable[[int], object],
+        size: int,
+        guessed_mib: Callable[[int], float],
+    ) -> Iterator[int]:
         """The pictures of the updates that tell of batches of that size."""
         kind = self._compute.device.type
         if kind == "cuda":
-            sizes.most_pictures = size
+            self._most_measured = sys.maxsize
             yield size
         if kind != "cpu":
             return
         # running out of memory would end the process
         free_mib = available_memory_mib()
-        if _MOST_OF_GUESS * sizes.guessed_mib(2) > free_mib:
+        if _MOST_OF_GUESS * guessed_mib(2) > free_mib:
             return
         # the first makes the optimizer's state, and loads kernels
         step(2)
         each_s = min(_seconds(step, 2) for _ in range(2)) / 2
         most = _MOST_PICTURES
-        while most > _FEWEST_PICTURES and 1.5 * most * _UPDATES * each_s > _LONGEST_S:
+        while most > _FEWEST_PICTURES and 1.25 * most * _UPDATES * each_s > _LONGEST_S:
             most //= 2
-        sizes.most_pictures = most
-        for pictures in (size,) if size <= most else (most // 2, most):
-            if _MOST_OF_GUESS * sizes.guessed_mib(pictures) > free_mib:
+        self._most_measured = most
+        # far apart, so that the line does not hang on what one of them is off by
+        for pictures in (size,) if size <= most else (max(most // 4, 2), most):
+            if _MOST_OF_GUESS * guessed_mib(pictures) > free_mib:
                 return
             yield pictures
 
@@ -231,54 +245,11 @@ class TrainingMemory:
         return lambda pictures: train_step(built.learner, [noise(pictures)] * batches, 0)
 
 
-@dataclass
-class _Sizes:
-    """Of what is trained: assembled_mib of the model and its average, copy_mib of a checkpoint.
-
-    guess_mib: (without pictures, of each picture). most_pictures: of an update that is made to
-    measure it.
-    """
-
-    assembled_mib: float
-    guess_mib: tuple[float, float]
-    copy_mib: float = 0.0
-    most_pictures: int = 0
-
-    def guessed_mib(self, pictures: int) -> float:
-        return self.guess_mib[0] + self.guess_mib[1] * pictures
-
-
-def _sizes_of(built: Built, *, half: bool) -> _Sizes:
-    average, input_size = built.learner.average, built.preprocessing.input_size
-    one, two = (
-        guess_training_memory_mib(built.whole, input_size, pictures, half=half)
-        for pictures in (1, 2)
-    )
-    average_mib = 0.0 if average is None else _tensors_mib(average.model.state_dict())
-    return _Sizes(
-        assembled_mib=_tensors_mib(built.whole.state_dict()) + average_mib,
-        guess_mib=(2 * one - two + average_mib, two - one),
-    )
-
-
 def _seconds(step: Callable[[int], object], pictures: int) -> float:
     """How long a step takes on a CPU that has nothing else to do."""
     start_s = time.process_time()
     step(pictures)
     return (time.process_time() - start_s) / torch.get_num_threads()
-
-
-def _copy_mib(built: Built) -> float:
-    """What the copy takes from which a checkpoint is written while training goes on."""
-    learner = built.learner
-    averaged = {} if learner.average is None else learner.average.model.state_dict()
-    states = (built.whole.state_dict(), averaged, *learner.optimizer.state.values())
-    return sum(map(_tensors_mib, states))
-
-
-def _tensors_mib(state: Mapping[str, Any]) -> float:
-    tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / _MIB
 
 
 def _peak_mib(peaks_mib: Mapping[int, float], size: int) -> tuple[float | None, str]:

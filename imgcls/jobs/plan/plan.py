@@ -108,10 +108,12 @@ def make_plan(
     )
     choice = _plan_compute(config, data, model, recipe)
     decided = _resolved(config, model, recipe, choice)
-    memory = TrainingMemory(decided, data, recipe, choice.compute)
+    loading = plan_loading(config, data, model.img_size, choice.compute.device)
+    memory = TrainingMemory(
+        decided, data, recipe, choice.compute, cache_mib=loading.cache.memory_bytes / 2**20
+    )
     pace_of = _pace_of(data, model, recipe, memory)
     pace = pace_of(config)
-    loading = plan_loading(config, data, model.img_size, choice.compute.device)
     # a run that goes on has said these things before
     notes = _idle(config, recipe, pace, pace_of) if split_rows is None else ()
     config = _resolved(decided, pace, loading)

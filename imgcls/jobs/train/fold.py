@@ -17,7 +17,7 @@ from imgcls.data.loading.bad_images import BadImage
 from imgcls.data.splits.assign import split_rows
 from imgcls.engine.checkpoint.checkpointer import Checkpointer, find_sound, go_on
 from imgcls.engine.device.memory import is_out_of_memory
-from imgcls.engine.device.runtime import versions
+from imgcls.engine.device.runtime import release_freed_memory, versions
 from imgcls.engine.training.events import (
     FeaturesDone,
     ImageSkipped,
@@ -131,6 +131,8 @@ def train_fold(
                     imbalance=recipe.imbalance,
                     seed=config.runtime.seed,
                 )
+            # its large blocks are of other sizes than those of training, which would not fill them
+            release_freed_memory(compute.device)
         elif isinstance(parts.learner.model, ClassifierAlone) and not parts.progress.finished:
             features_of(parts.learner.model)
         fit(parts, settings, checkpointer, emit, stop)

@@ -9,7 +9,6 @@ from imgcls.config.run import TrainConfig
 from imgcls.engine.training.events import ChoiceEvent, Observer
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.jobs.plan.plan import Plan
-from imgcls.jobs.train.assemble import Assembly
 from imgcls.jobs.train.restore import require_as_begun
 from imgcls.jobs.train.start import Begun, begin, ignore_choice
 from imgcls.jobs.train.trainer import Trainer, in_charge
@@ -37,7 +36,10 @@ def train(
     """
     begun = begin(config, split_rows, on_picture=on_picture, on_choice=on_choice)
     on_begun(begun)
-    return train_run(begun.plan, begun.run, observers, on_signal, first=begun.first, stop=stop)
+    trainer = Trainer(begun.plan, begun.run, observers, first=begun.first)
+    # the trainer alone holds the first fold, to give up its memory when the next one comes
+    del begun
+    return train_folds(trainer, on_signal, stop=stop)
 
 
 def train_run(
@@ -46,19 +48,30 @@ def train_run(
     observers: Sequence[Observer] = (),
     on_signal: Callable[[int], None] | None = None,
     *,
-    first: Assembly | None = None,
     force: bool = False,
     stop: StopRequest | None = None,
 ) -> TrainResult:
     """Train all folds of a run that are not finished: how each scored, several summed up.
 
-    first: the first fold of a new run, where it was assembled already. force: go on from
-    checkpoints whose data or config are not the plan's. stop: where the caller asks for a stop.
+    force: go on from checkpoints whose data or config are not the plan's. stop: where the caller
+    asks for a stop.
 
     Raises InterruptedRunError after SIGINT, SIGTERM, SIGHUP, SIGUSR1 or the caller's request, with
     everything saved, and the RunFailedErrors; whatever was saved before stays good.
     """
-    trainer = Trainer(plan, run, observers, first=first, force=force)
+    trainer = Trainer(plan, run, observers, force=force)
+    return train_folds(trainer, on_signal, force=force, stop=stop)
+
+
+def train_folds(
+    trainer: Trainer,
+    on_signal: Callable[[int], None] | None = None,
+    *,
+    force: bool = False,
+    stop: StopRequest | None = None,
+) -> TrainResult:
+    """Train all folds of a trainer's run, as `train_run` does."""
+    plan, run = trainer.plan, trainer.run
     with in_charge(run, on_signal, stop) as request, trainer.told_of_the_end():
         if not force:
             require_as_begun(plan.config, plan.data, run)

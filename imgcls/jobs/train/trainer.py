@@ -112,6 +112,9 @@ class Trainer:
         folder = fold_folder(self.run, fold)
         # what trackers were shown of a finished fold stands until it is trained longer
         shown = last_of(folder / CHECKPOINTS) if is_tracked_to_the_end(folder) else None
+        if self._assembly is not None and self._assembly.fold != fold:
+            # the memory of one fold's model and optimizer is the next one's
+            self._assembly = None
         result, self._assembly = train_fold(
             self.plan,
             self.run,
