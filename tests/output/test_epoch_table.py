@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from imgcls.engine.training.selection.trackers import MetricTracker
-from imgcls.output.screens.epoch_table import EpochTable, deciding_numbers
+from imgcls.output.screens.epoch_table import (
+    EpochTable,
+    between_in_words,
+    choice,
+    deciding_numbers,
+)
 from imgcls.storage.tables import HISTORY_COLUMNS
 
 
@@ -68,3 +73,20 @@ def test_undefined_numbers_leave_a_dash():
     """The fitted head has no train loss."""
     table = EpochTable("val_accuracy", calibrates=False)
     assert " - " in table.row("head", {**epoch(), "train_loss": None}, best=False)
+
+
+def test_the_reason_for_a_choice_agrees_with_the_table():
+    """It names the epoch with the highest score, and is silent where that one was chosen."""
+    monitor = "val_accuracy"
+    rows = [
+        epoch(accuracy=0.8, accuracy_se=0.05, loss=0.6, calibrated_loss=0.5) | {"epoch": 0},
+        epoch(accuracy=0.84, accuracy_se=0.05, loss=0.7, calibrated_loss=0.6) | {"epoch": 1},
+    ]
+    said = choice(monitor, rows, ("the fitted head", rows[0]), competed=False)
+    assert said == (
+        "Chosen: the fitted head. Epoch 1 has acc 0.8400, which the val pictures cannot tell from "
+        "it, and cal. loss 0.6000."
+    )
+    assert choice(monitor, rows, ("epoch 1", rows[1]), competed=False) is None
+    said = choice(monitor, rows, (between_in_words(0.4, 1), rows[1]), competed=True)
+    assert said.startswith("Chosen: 40% of the way from the head to epoch 1: of those that")

@@ -87,28 +87,27 @@ def choice(
     best: tuple[str, Mapping[str, float | None]],
     *,
     competed: bool,
-) -> str:
-    """What was chosen by which numbers, and why not the epoch with the highest metric.
+) -> str | None:
+    """Why these weights were chosen; None where they have the highest metric of all epochs.
 
     epochs: rows of the history; best: what was chosen and what it scored. competed: weights between
     the fitted head's and the last epoch's did.
     """
     name, metrics = best
-    said = f"Chosen: {name}, {deciding_numbers(monitor, metrics)}"
-    loss = deciding_loss(metrics)
     if competed:
         return (
-            f"{said}: of those that the val pictures cannot tell from the best, the nearest to the "
-            "last epoch."
+            f"Chosen: {name}: of those that the val pictures cannot tell from the best, the "
+            "nearest to the last epoch."
         )
     sign = -1 if lower_is_better(monitor) else 1
     usable = [row for row in epochs if row[monitor] is not None]
     top = max(usable, key=lambda row: sign * (row[monitor] or 0.0))
+    loss = deciding_loss(metrics)
     if top[monitor] == metrics[monitor] or loss == monitor:
-        return f"{said}."
+        return None
     highest = name_of(int(top["epoch"] or 0))
     return (
-        f"{said}. {highest[0].upper()}{highest[1:]} has {_title(monitor)} "
+        f"Chosen: {name}. {highest[0].upper()}{highest[1:]} has {_title(monitor)} "
         f"{_number(top[monitor])}, which the val pictures cannot tell from it, and {_title(loss)} "
         f"{_number(top[loss])}."
     )

@@ -128,15 +128,13 @@ class TrainingView:
         best = name_of(event.best_epoch), rows.get(event.best_epoch)
         if event.chosen is not None:
             best = between_in_words(event.chosen.share, event.epoch), event.chosen.metrics
-        if best[1] is not None:  # weights of an earlier end have no row
-            self._console.say(
-                choice(
-                    self._fold.monitor,
-                    self._history,
-                    (best[0], best[1]),
-                    competed=bool(self._between),
-                )
-            )
+        if best[1] is None:
+            return  # of an earlier end, which has no row
+        said = choice(
+            self._fold.monitor, self._history, (best[0], best[1]), competed=bool(self._between)
+        )
+        if said is not None:
+            self._console.say(said)
 
     def _say_skipped(self, event: ImageSkipped) -> None:
         if self._skipped <= _MOST_SKIPPED:
