@@ -98,7 +98,7 @@ def resume(
     Takes a ResumeConfig, or its options as keywords. None where there is nothing to go on with.
     observers, progress, and what is raised: see `imgcls.train`.
     """
-    from imgcls.jobs.train.resume import resume as job
+    from imgcls.jobs.train.train import resume as job
     from imgcls.output.screens.training import TrainingView
 
     console = shown_console(progress)

@@ -66,7 +66,7 @@ class Model:
     def __repr__(self) -> str:
         one = self._predictor
         return (
-            f"<imgcls model {one.checkpoints[0].card['architecture']}, "
+            f"<imgcls model {one.model_name}, "
             f"{len(self.class_names)} classes, on {one.compute.device}: {one.path}>"
         )
 
@@ -77,9 +77,15 @@ class Model:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """What the model wants of its pictures, in timm's words: input_size, mean, std, ..."""
+        """What the model wants of its pictures, in timm's words: input_size, mean, std, ...
+
+        Raises ModelError for an ensemble of models that want different ones.
+        """
+        from imgcls.jobs.scorer import are_prepared_alike
         from imgcls.models.card import preprocessing_from_card
 
+        if not are_prepared_alike(self._predictor.checkpoints):
+            raise ModelError("preprocessing: the models of this ensemble have different ones")
         return preprocessing_from_card(self._predictor.checkpoints[0].card)
 
     @property
@@ -158,7 +164,7 @@ class Model:
 
         one = self._predictor
         loader = open_inputs(
-            one.checkpoints[0],
+            one.checkpoints,
             inputs,
             one.decoding,
             batch_size=one.config.batch_size,

@@ -40,7 +40,7 @@ def resume(config: ResumeConfig, common: Common) -> None:
     from imgcls.engine.device.runtime import keep_freed_memory
     from imgcls.jobs.plan.plan import Plan
     from imgcls.jobs.train.describe import describe_plan
-    from imgcls.jobs.train.resume import resume_run
+    from imgcls.jobs.train.train import go_on
     from imgcls.output.screens.screen import show_plan, show_train_result
     from imgcls.output.screens.training import TrainingView
 
@@ -50,7 +50,7 @@ def resume(config: ResumeConfig, common: Common) -> None:
         show_plan(console, describe_plan(plan, run))
 
     with TrainingView(console) as view:
-        result = resume_run(run, config, (view,), on_reopened=on_reopened, on_signal=view.on_signal)
+        result = go_on(run, config, (view,), on_reopened=on_reopened, on_signal=view.on_signal)
     show_train_result(console, result)
 
 

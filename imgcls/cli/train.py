@@ -47,10 +47,11 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
         def on_begun(begun: Begun) -> None:
             bar.close()
             name = config.runtime.experiment
-            if name is not None and begun.run.name != name:
+            made = (begun.ensemble or begun.run).name
+            if name is not None and made != name:
                 console.warn(
                     f"{config.runtime.output / name} is there already and stays as it is; this run "
-                    f"is {begun.run.name}"
+                    f"is {made}"
                 )
             # what nobody reads need not be measured
             first = None if common.quiet else begun.first

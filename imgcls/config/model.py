@@ -63,6 +63,14 @@ class ModelConfig(Config):
             "files named as their models, NAME.safetensors, or of such folders."
         ),
     )
+    ensemble_models: int | None = Field(
+        default=None,
+        ge=2,
+        description=(
+            "With --model auto: train so many models, the best of those that are compared, each a "
+            "run of its own on the same split, and evaluate the average of their probabilities."
+        ),
+    )
     num_classes: Annotated[int | None, Flag(exposed=False)] = Field(
         default=None,
         ge=1,
@@ -112,6 +120,7 @@ class ModelConfig(Config):
             "--models": self.candidates,
             "--max-params": self.max_params,
             "--max-latency-ms": self.max_latency_ms,
+            "--ensemble-models": self.ensemble_models,
         }
         option = next((name for name, value in given.items() if value is not None), None)
         if option is not None and self.name != AUTO:
@@ -120,6 +129,10 @@ class ModelConfig(Config):
                 f"out, or give --model {AUTO}"
             )
         models = self.candidates or ()
+        if self.ensemble_models is not None and 0 < len(models) < self.ensemble_models:
+            raise ValueError(
+                f"--ensemble-models {self.ensemble_models}: --models names {len(models)} only"
+            )
         twice = [name for name in models if models.count(name) > 1]
         if twice:
             raise ValueError(f"--models: {twice[0]} is named twice")

@@ -87,8 +87,8 @@ class CrossValidation(Record):
 class EnsembleGain(Record):
     """The folds and views that were averaged, and the gain over the mean of the folds alone.
 
-    temperatures: one a fold. split, metrics, intervals: where the report itself is of other
-    pictures than the ensemble was scored on.
+    temperatures: one a fold. models: one a fold, where they are different ones. split, metrics,
+    intervals: where the report itself is of other pictures than the ensemble was scored on.
     """
 
     folds: tuple[int, ...]
@@ -97,6 +97,7 @@ class EnsembleGain(Record):
     temperatures: tuple[float | None, ...]
     samples: int
     gain: dict[str, Difference]
+    models: tuple[str, ...] | None = field(default=None, metadata={"left_out": True})
     split: str | None = field(default=None, metadata={"left_out": True})
     metrics: dict[str, Any] | None = field(default=None, metadata={"left_out": True})
     intervals: dict[str, Interval] | None = field(default=None, metadata={"left_out": True})

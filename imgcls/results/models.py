@@ -55,12 +55,14 @@ class Candidate(Record):
 class ModelChoice(Record):
     """Which of several models was chosen to be trained, and by what.
 
-    candidates: cheapest first, then those that were left out. pictures: how many the features were
-    computed of, of `of` that are trained on; folds: those of the cross-validation. reason: why this
-    one, in a sentence. elapsed_s: of all of it. notes: what to know of the choice.
+    ensemble: all that are trained, where several are, the chosen one among them. candidates:
+    cheapest first, then those that were left out. pictures: how many the features were computed of,
+    of `of` that are trained on; folds: those of the cross-validation. reason: why this one, in a
+    sentence. elapsed_s: of all of it. notes: what to know of the choice.
     """
 
     chosen: str
+    ensemble: tuple[str, ...]
     reason: str
     candidates: tuple[Candidate, ...]
     pictures: int

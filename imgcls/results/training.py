@@ -8,6 +8,7 @@ from typing import Any
 
 from imgcls.results.audit import AuditPicture
 from imgcls.results.checkpoint import StartingWeights
+from imgcls.results.evaluation import EvalReport
 from imgcls.results.record import Record
 
 
@@ -38,7 +39,8 @@ class TrainResult(Record):
     """A trained run: its folder, its folds, and (with k-fold) the summary across them.
 
     bad_images: pictures that could not be read and were left out. model_choice: what `--model auto`
-    found, as a ModelChoice's JSON.
+    found, as a ModelChoice's JSON. members: of an ensemble, its runs; it has no folds of its own.
+    average: how the average of their probabilities scores on test, None without a test split.
     """
 
     run: Path
@@ -48,6 +50,8 @@ class TrainResult(Record):
     summary: dict[str, Any] | None = None
     bad_images: int = 0
     model_choice: dict[str, Any] | None = None
+    members: tuple[TrainResult, ...] = ()
+    average: EvalReport | None = None
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ from imgcls.storage.durable import (
 )
 from imgcls.storage.pointers import (
     CHECKPOINTS,
-    best_of,
     find_checkpoint,
     last_of,
     newest_first,
@@ -45,7 +44,7 @@ from imgcls.storage.tracked import is_tracked_to_the_end
 
 CONFIG, SPLITS, SUMMARY = "config.yaml", "splits.csv", "summary.json"
 PREFLIGHT, RUN, IMPORTED = "preflight.json", "run.json", "imported.json"
-MODEL_CHOICE = "model_choice.json"
+MODEL_CHOICE, ENSEMBLE = "model_choice.json", "ensemble.yaml"
 _FORMING = f"{TEMPORARY_PREFIX}run-"
 _LEFTOVER_S = 24 * 3600
 # run/fold_0/checkpoints/step-1; further up may lie a config.yaml that is no run's
@@ -134,6 +133,8 @@ def planned_folds(config: TrainConfig) -> tuple[int, ...]:
 
 def read_run_config(run: Path) -> TrainConfig:
     """The run's resolved config. Raises RunError when the folder is no run."""
+    if (run / ENSEMBLE).is_file():
+        raise RunError(f"{run}: is an ensemble of several runs; name one of the folders in it")
     if not (run / CONFIG).is_file():
         begun = "; it was stopped before it began, train again" if (run / SPLITS).is_file() else ""
         raise RunError(f"{run}: not a run, it has no {CONFIG}{begun or _if_checkpoint(run)}")
@@ -159,10 +160,10 @@ def runs_newest_first(output: Path) -> list[Path]:
         for path in output.glob(f"*/{CONFIG}")
         if path.is_file() and not path.parent.name.startswith(TEMPORARY_PREFIX)
     ]
-    return sorted(runs, key=lambda run: (_began_s(run), str(run)), reverse=True)
+    return sorted(runs, key=lambda run: (began_s(run), str(run)), reverse=True)
 
 
-def _began_s(run: Path) -> float:
+def began_s(run: Path) -> float:
     """When the run began, in seconds since 1970."""
     try:
         began = read_json(run / RUN)["began"]
@@ -184,14 +185,6 @@ def note_failure(run: Path, reason: str | None) -> None:
             kept = {name: value for name, value in note.items() if name != "failed"}
             more = {} if reason is None else {"failed": reason}
             write_text(run / RUN, strict_json({**kept, **more}, indent=2) + "\n")
-
-
-def newest_run_with_checkpoint(output: Path) -> Path:
-    """The newest run that has a best checkpoint. Raises RunError when there is none."""
-    for run in runs_newest_first(output):
-        if any(best_of(fold / CHECKPOINTS) for fold in run.glob("fold_*")):
-            return run
-    raise RunError(f"{output}: no trained run in it; train one with `imgcls train`")
 
 
 def is_finished(run: Path) -> bool:

@@ -32,8 +32,7 @@ from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.assemble import assemble
 from imgcls.jobs.train.resume import reopen_run
 from imgcls.jobs.train.start import begin
-from imgcls.jobs.train.train import train_folds
-from imgcls.jobs.train.trainer import Trainer
+from imgcls.jobs.train.trainer import Trainer, train_folds
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from imgcls.engine.training.interrupt import (
 from imgcls.errors import InterruptedRunError, WorkerError
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.start import start_run
-from imgcls.jobs.train.train import train_run
+from imgcls.jobs.train.trainer import train_run
 
 
 def test_the_first_signal_asks_and_the_second_stops(monkeypatch):

@@ -24,7 +24,7 @@ from imgcls.errors import BadImageError, InterruptedRunError
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.resume import reopen_run
 from imgcls.jobs.train.start import start_run
-from imgcls.jobs.train.train import train_run
+from imgcls.jobs.train.trainer import train_run
 
 TRAIN = (
     "--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "2", "--lr",

@@ -21,7 +21,7 @@ from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.epochs import Resumable, find_resumable
 from imgcls.jobs.train.resume import reopen_run
 from imgcls.jobs.train.start import start_run
-from imgcls.jobs.train.train import train_run
+from imgcls.jobs.train.trainer import train_run
 from imgcls.storage.lock import lock_run
 from imgcls.storage.pointers import find_checkpoint
 from imgcls.storage.runs import how_far, is_finished, runs_newest_first

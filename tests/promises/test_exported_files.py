@@ -171,7 +171,7 @@ def opened(name, pictures, place):
         inputs = Inputs([str(pictures)])
         batches = list(
             open_inputs(
-                checkpoint, inputs, DecodeSettings(), batch_size=4, workers=0, device_type="cpu"
+                [checkpoint], inputs, DecodeSettings(), batch_size=4, workers=0, device_type="cpu"
             )
         )
         images = torch.cat([scorer.normalizer.images(batch)[batch.valid] for batch in batches])

@@ -7,6 +7,7 @@ import os
 import random
 import traceback
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from imgcls.data.loading.bad_images import BadImage, bad_image
 from imgcls.data.loading.handover import Sender
 from imgcls.data.loading.sampling import sample_seed
 from imgcls.data.pixels.decode import UnreadableImageError, is_of_machine, why_unreadable
-from imgcls.data.pixels.transforms import Transform
+from imgcls.data.pixels.transforms import PixelReader
 from imgcls.data.table import SampleTable
 from imgcls.errors import ImgclsError, WorkerError
 
@@ -96,12 +97,12 @@ class ImageDataset(WatchedDataset):
     """
 
     def __init__(
-        self, table: SampleTable, indices: np.ndarray, transform: Transform, seed: int | None
+        self, table: SampleTable, indices: np.ndarray, reader: PixelReader, seed: int | None
     ) -> None:
         super().__init__()
         self._table = table
         self._indices = indices
-        self._transform = transform
+        self._reader = reader
         self._seed = seed
 
     def prepare(self) -> None:
@@ -134,10 +135,9 @@ class ImageDataset(WatchedDataset):
         )
         with randomness:
             try:
-                image = self._table.images.open_crop(row, self._transform.choose)
+                pixels = self._reader.read(partial(self._table.images.open_crop, row))
             except UnreadableImageError as error:
                 return bad_image(self._table, row, str(error))
-            pixels = self._transform.finish(image)
         return Sample(pixels, int(self._table.labels[row]), key)
 
 

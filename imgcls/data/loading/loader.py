@@ -31,7 +31,7 @@ from imgcls.data.loading.workers import (
     guard_needed,
     starting_workers,
 )
-from imgcls.data.pixels.transforms import Transform
+from imgcls.data.pixels.transforms import PixelReader, Transform
 from imgcls.data.table import SampleTable
 from imgcls.errors import ImgclsError, WorkerError
 
@@ -261,7 +261,7 @@ class EvalLoader:
         self,
         table: SampleTable,
         indices: np.ndarray,
-        transform: Transform,
+        transform: PixelReader,
         *,
         batch_size: int,
         workers: int,

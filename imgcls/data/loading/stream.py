@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from imgcls.data.loading.bad_images import BadImage, BadImages
 from imgcls.data.loading.dataset import Failure, Sample, WatchedDataset, failure_of
 from imgcls.data.loading.loader import Pipeline
 from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, decode_crop
-from imgcls.data.pixels.transforms import Transform
+from imgcls.data.pixels.transforms import PixelReader
 from imgcls.data.places import PlaceReader
 
 
@@ -48,7 +49,7 @@ class InputLoader:
     def __init__(
         self,
         inputs: Iterable[Input],
-        transform: Transform,
+        reader: PixelReader,
         decoding: DecodeSettings,
         *,
         batch_size: int,
@@ -57,7 +58,7 @@ class InputLoader:
     ) -> None:
         self._inputs = inputs
         self._batch_size = batch_size
-        self._dataset = _InputDataset(transform, decoding)
+        self._dataset = _InputDataset(reader, decoding)
         self._pipeline = Pipeline(self._dataset, workers, device_type, _InTheirRows())
         self.rest: tuple[Read, ...] = ()
 
@@ -97,11 +98,11 @@ class _InTheirRows(BadImages):
 class _InputDataset(WatchedDataset):
     """Inputs, each asked for by (number, itself). asked: the batches that are on their way."""
 
-    def __init__(self, transform: Transform, decoding: DecodeSettings) -> None:
+    def __init__(self, reader: PixelReader, decoding: DecodeSettings) -> None:
         super().__init__()
-        self._transform = transform
+        self._reader = reader
         self._decoding = decoding
-        self._reader = PlaceReader()
+        self._places = PlaceReader()
         self.asked: deque[list[_Item]] = deque()
 
     def location(self, row: int) -> str:
@@ -112,8 +113,9 @@ class _InputDataset(WatchedDataset):
         number, (path, place) = item
         self.say_in_hand(number)
         try:
-            image = decode_crop(self._reader.picture(place), self._decoding, self._transform.choose)
-            return Sample(self._transform.finish(image), number, path)
+            picture = self._places.picture(place)
+            pixels = self._reader.read(partial(decode_crop, picture, self._decoding))
+            return Sample(pixels, number, path)
         except UnreadableImageError as error:
             return BadImage(path, "", path, str(error))
         except Exception as error:  # noqa: BLE001  raised where it is one line for a person

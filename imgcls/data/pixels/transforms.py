@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,10 +12,21 @@ from PIL import Image
 
 from imgcls.config.augment import Augmentation
 from imgcls.data.pixels.colours import FusedColorJitter
-from imgcls.data.pixels.crops import Crop, evaluation_window, random_resized_crop
+from imgcls.data.pixels.crops import ChooseCrop, Crop, evaluation_window, random_resized_crop
 from imgcls.errors import ConfigError
 
 _RATIO = (3 / 4, 4 / 3)
+
+
+# decodes a picture, as far as the crop that is chosen of its size needs it
+OpenCrop = Callable[[ChooseCrop], Image.Image]
+
+
+class PixelReader(Protocol):
+    """From a picture to the pixels that are batched."""
+
+    def read(self, open_crop: OpenCrop) -> torch.Tensor:
+        """The pixels of a picture, uint8."""
 
 
 class Transform(ABC):
@@ -32,6 +43,24 @@ class Transform(ABC):
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Both steps, for a picture that is decoded already."""
         return self.finish(self.choose(image.size).cut(image))
+
+    def read(self, open_crop: OpenCrop) -> torch.Tensor:
+        """Both steps, with the decoding between them: uint8 [C, H, W]."""
+        return self.finish(open_crop(self.choose))
+
+
+class SideBySide:
+    """The pixels that several transforms make of one picture, one behind the other in a row.
+
+    Each is decoded as it would be alone, to the same pixels.
+    """
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        self._transforms = tuple(transforms)
+
+    def read(self, open_crop: OpenCrop) -> torch.Tensor:
+        """The pixels: uint8 [the sum of C x H x W]."""
+        return torch.cat([one.read(open_crop).flatten() for one in self._transforms])
 
 
 class PreprocessingLike(Protocol):

@@ -64,7 +64,11 @@ class Normalizer:
 
     def images(self, batch: Images) -> torch.Tensor:
         """The batch's pictures: float32 [B, C, H, W] on the device, normalised."""
-        images = self._moved(batch.images).contiguous(memory_format=self._settings.memory_format)
+        return self.normalized(self._moved(batch.images))
+
+    def normalized(self, images: torch.Tensor) -> torch.Tensor:
+        """Pictures that are on the device, uint8 [B, C, H, W]: float32, normalised."""
+        images = images.contiguous(memory_format=self._settings.memory_format)
         if not self._settings.channels_last:
             return images.float().sub_(self._mean).div_(self._std)
         # whole rows at once: three channels side by side are too few for a vector

@@ -34,7 +34,7 @@ def corruptions(scored: Scored) -> dict[str, Any]:
     """Accuracy and balanced accuracy under each corruption, and how far they drop."""
     session, clean = scored.session, scored.predictions
     assert scored.scorer is not None
-    batches = session.batches(scored.checkpoints[0], scored.pictures)
+    batches = session.batches(scored.checkpoints, scored.pictures)
     predicted = predict_corrupted(scored.scorer, batches, session.counted(len(batches)))
     whole = _scores(clean, clean.predicted)
     rows: list[CorruptionRow] = []

@@ -17,20 +17,18 @@ from imgcls.jobs.evaluate.scored import Opened, Scored, Session
 from imgcls.jobs.scorer import averaged
 from imgcls.metrics.comparison import paired_differences
 from imgcls.metrics.predictions import Predictions, blocks
-from imgcls.models.card import preprocessing_from_card
 from imgcls.results.evaluation import EnsembleGain
 from imgcls.storage.evaluations import LOGITS
 from imgcls.storage.scores import ScoreFile, temporary_scores
 
 
 def require_same_pictures(checkpoints: Sequence[Checkpoint]) -> None:
-    """Raise CheckpointError for checkpoints that do not prepare pictures in the same way."""
+    """Raise CheckpointError for checkpoints that do not decode pictures in the same way."""
     first, *others = checkpoints
     for other in others:
-        alike = preprocessing_from_card(other.card) == preprocessing_from_card(first.card)
-        if not alike or decoding_of(other) != decoding_of(first):
+        if decoding_of(other) != decoding_of(first):
             raise CheckpointError(
-                f"{other.folder}: prepares pictures in another way than {first.folder}, so the two "
+                f"{other.folder}: decodes pictures in another way than {first.folder}, so the two "
                 "cannot be averaged"
             )
 
@@ -54,6 +52,7 @@ def averaging(scored: Scored) -> dict[str, Any]:
     return {
         "ensemble": EnsembleGain(
             folds=tuple(checkpoint.fold for checkpoint in scored.checkpoints),
+            models=_models(scored.checkpoints),
             tta=tta,
             views=len(VIEWS[tta]),
             temperatures=tuple(None if t is None else t.temperature for t in scored.temperatures),
@@ -72,9 +71,14 @@ def _scored(
     answers: ScoreFile,
 ) -> Scored:
     # a function, so that nothing maps the members' answers when they are removed
-    ensemble = averaged([member.scorer for member in members], session.config.tta)
-    result = session.run(Opened(members[0].checkpoint, ensemble), pictures, answers)
-    scores = result.logits
+    ensemble = averaged(
+        [member.scorer for member in members],
+        session.config.tta,
+        [member.checkpoint for member in members],
+    )
+    batches = session.batches([member.checkpoint for member in members], pictures)
+    result = ensemble.run(batches, session.counted(len(batches)), file=answers)
+    scores, models = result.logits, _models([member.checkpoint for member in members])
     with ScoreFile(folder / LOGITS, len(scores)) as file:
         for rows in blocks(len(scores), scores[0].size):
             file.append(scores[rows, 0])
@@ -95,11 +99,21 @@ def _scored(
         scorer=ensemble,
         members=tuple(one.outcomes for one in alone),
         member_notes=tuple(
-            f"fold {member.checkpoint.fold}: {note}" if len(members) > 1 else note
+            f"{_name(member.checkpoint, models)}: {note}" if len(members) > 1 else note
             for member, one in zip(members, alone, strict=True)
             for note in _member_notes(member, one)
         ),
     )
+
+
+def _models(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...] | None:
+    """The model of each checkpoint; None where they are all of one."""
+    names = tuple(checkpoint.model_name for checkpoint in checkpoints)
+    return names if len(set(names)) > 1 else None
+
+
+def _name(checkpoint: Checkpoint, models: tuple[str, ...] | None) -> str:
+    return f"fold {checkpoint.fold}" if models is None else checkpoint.model_name
 
 
 def _member_notes(member: Opened, after: Predictions) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.engine.checkpoint.folder import Checkpoint, read_checkpoint
@@ -14,7 +15,12 @@ from imgcls.jobs.evaluate.calibrate import calibration, kept_temperature, open_c
 from imgcls.jobs.evaluate.decisions import checked_thresholds, read_costs, require_thresholds
 from imgcls.jobs.evaluate.ensemble import averaging, require_same_pictures, score_ensemble
 from imgcls.jobs.evaluate.extras import asked_extras, report_of
-from imgcls.jobs.evaluate.folds import cross_validate, fold_checkpoints, keep_summary
+from imgcls.jobs.evaluate.folds import (
+    cross_validate,
+    fold_checkpoints,
+    keep_summary,
+    member_checkpoints,
+)
 from imgcls.jobs.evaluate.pictures import (
     chosen_pictures,
     has_split,
@@ -31,9 +37,9 @@ from imgcls.jobs.plan.tables import require_outside
 from imgcls.output.trackers.evaluations import log_evaluation
 from imgcls.results.evaluation import EvalReport
 from imgcls.storage.durable import refused
+from imgcls.storage.ensembles import how_far_it_is, is_ensemble, newest_with_checkpoint
 from imgcls.storage.evaluations import write_evaluation, write_metrics
 from imgcls.storage.pointers import find_checkpoint
-from imgcls.storage.runs import how_far, newest_run_with_checkpoint
 
 
 def evaluate(
@@ -50,14 +56,18 @@ def evaluate(
     results to the tracked runs of a fold that was trained with `--log`. Raises CheckpointError,
     ConfigError, DataError, RunError or DeviceError before anything is scored.
     """
-    path = config.checkpoint or newest_run_with_checkpoint(config.output)
+    path = config.checkpoint or newest_with_checkpoint(config.output)
+    if is_ensemble(path):
+        config = _of_ensemble(config, path)
     compute = compute_settings(
         config.device, config.amp, channels_last=config.channels_last is not False
     )
     # before its checkpoints are read: training may go on beside this
-    unfinished = how_far(path, config.fold if isinstance(config.fold, int) else None)
-    if config.fold == "all" or config.ensemble:
-        checkpoints = fold_checkpoints(path, "--ensemble" if config.ensemble else "--fold all")
+    unfinished = how_far_it_is(path, config.fold if isinstance(config.fold, int) else None)
+    if config.ensemble:
+        checkpoints = member_checkpoints(path, "--ensemble")
+    elif config.fold == "all":
+        checkpoints = fold_checkpoints(path, "--fold all")
     else:
         checkpoints = [read_checkpoint(find_checkpoint(path, config.fold))]
     first = checkpoints[0]
@@ -85,12 +95,23 @@ def evaluate(
     return replace(report, notes=(*report.notes, *untold))
 
 
+def _of_ensemble(config: EvaluateConfig, path: Path) -> EvaluateConfig:
+    """The config that averages an ensemble's runs. Raises ConfigError for a fold of one."""
+    if config.fold is not None:
+        raise ConfigError(
+            f"--fold {config.fold}: {path} is an ensemble of several models; evaluate one of its "
+            "runs, or all of them together without --fold"
+        )
+    return config.model_copy(update={"ensemble": True})
+
+
 def _evaluate(
     session: Session, checkpoints: Sequence[Checkpoint], extras: Sequence[Extra] = ()
 ) -> EvalReport:
     """One checkpoint, or the average of several, on the pictures that were asked for."""
     config, first = session.config, checkpoints[0]
-    if config.ensemble and config.data is None and config.split != "test":
+    folds = {checkpoint.fold for checkpoint in checkpoints}
+    if len(folds) > 1 and config.data is None and config.split != "test":
         raise ConfigError(
             f"--split {config.split}: was trained on by some of the folds, so the ensemble cannot "
             "be scored on it; take --split test or --data"

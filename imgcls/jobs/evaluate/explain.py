@@ -62,7 +62,7 @@ def explain_mistakes(scored: Scored) -> dict[str, Any]:
     # a fresh one: what a pass without gradients leaves in a model can take none
     scorer = open_scorer(checkpoint, scored.session.compute)
     chosen = replace(scored.pictures, indices=scored.pictures.indices[rows])
-    batches = scored.session.batches(checkpoint, chosen, workers=0)
+    batches = scored.session.batches([checkpoint], chosen, workers=0)
     rollout = has_rollout(scorer.model)
     # float32 throughout, whatever --amp says: gradients of half precision vanish
     heat_maps = _rollout(scorer.model) if rollout else grad_cam(scorer.model)

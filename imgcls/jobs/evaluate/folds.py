@@ -28,6 +28,7 @@ from imgcls.metrics.predictions import Predictions, blocks
 from imgcls.metrics.registry import SIZES, get_metric
 from imgcls.results.evaluation import CrossValidation, EvalReport
 from imgcls.storage.bad_images import add_bad_images
+from imgcls.storage.ensembles import is_ensemble, trained_members
 from imgcls.storage.evaluations import LOGITS, write_evaluation
 from imgcls.storage.pointers import CHECKPOINTS, best_of, find_checkpoint
 from imgcls.storage.runs import CONFIG, SUMMARY, how_far, read_run_config
@@ -62,6 +63,16 @@ def summarize(plan: Plan, run: Path) -> dict[str, Any]:
         results.commit()
     write_json(run / SUMMARY, summary)
     return summary
+
+
+def member_checkpoints(path: Path, option: str) -> list[Checkpoint]:
+    """The checkpoints that are averaged: those of an ensemble's runs, or of every fold of a run.
+
+    Raises RunError when there are not several.
+    """
+    if is_ensemble(path):
+        return [read_checkpoint(folder) for folder in trained_members(path, option)]
+    return fold_checkpoints(path, option)
 
 
 def fold_checkpoints(run: Path, option: str) -> list[Checkpoint]:

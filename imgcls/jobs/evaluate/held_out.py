@@ -35,7 +35,7 @@ def fit_validation(
     temperature: the checkpoint's, which the scorer has in it. Raises as `own_pictures`.
     """
     val = own_pictures(checkpoint, "val", session.config)
-    batches = session.batches(checkpoint, val)
+    batches = session.batches([checkpoint], val)
     told = session.counted(len(batches))
     parts = []
     for batch, scores in scorer.scores(batches):
@@ -111,7 +111,7 @@ def split_features(
     session: Session, checkpoint: Checkpoint, scorer: Scorer, pictures: Pictures, what: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(labels int64 [n], features float32 [n, D]) of each batch of the pictures."""
-    batches = session.batches(checkpoint, pictures)
+    batches = session.batches([checkpoint], pictures)
     told = session.counted(len(batches))
     for batch, scores, features in with_features(scorer, batches, "none", what):
         scores.require_finite()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,11 +70,11 @@ class Session:
         return self.config.ci_samples if self.config.ci == "bootstrap" else 0
 
     def batches(
-        self, checkpoint: Checkpoint, pictures: Pictures, workers: int | None = None
+        self, checkpoints: Sequence[Checkpoint], pictures: Pictures, workers: int | None = None
     ) -> EvalLoader:
-        """The pictures as the checkpoint's model wants them; workers: other than was said."""
+        """The pictures as the checkpoints' models want them; workers: other than was said."""
         return open_batches(
-            checkpoint,
+            checkpoints,
             pictures.table,
             pictures.indices,
             batch_size=self.config.batch_size,
@@ -94,7 +94,7 @@ class Session:
 
     def run(self, opened: Opened, pictures: Pictures, file: ScoreFile) -> InferencePass:
         """One pass over the pictures, prepared as the model wants them; the scores in the file."""
-        batches = self.batches(opened.checkpoint, pictures)
+        batches = self.batches([opened.checkpoint], pictures)
         return opened.scorer.run(batches, self.counted(len(batches)), file=file)
 
 

@@ -22,8 +22,9 @@ from imgcls.errors import CheckpointError, ConfigError
 from imgcls.jobs.early import check_checkpoint, check_folder
 from imgcls.storage.commit import beside, clear_leftovers
 from imgcls.storage.durable import TEMPORARY_PREFIX
+from imgcls.storage.ensembles import is_ensemble, member_runs, newest_with_checkpoint
 from imgcls.storage.pointers import find_checkpoint
-from imgcls.storage.runs import newest_run_with_checkpoint, results_folder
+from imgcls.storage.runs import results_folder
 
 DOCUMENT = "export.json"
 FORMAT = "imgcls-export"
@@ -52,7 +53,12 @@ def find_places(config: ExportConfig) -> Places:
     Raises CheckpointError, RunError, and ConfigError for a folder that is there already.
     """
     check_checkpoint(config.checkpoint)
-    path = config.checkpoint or newest_run_with_checkpoint(Path("outputs"))
+    path = config.checkpoint or newest_with_checkpoint(Path("outputs"))
+    if is_ensemble(path):
+        raise CheckpointError(
+            f"{path}: is an ensemble of several models, and a file holds one; name one of them, "
+            f"such as {member_runs(path)[0]}"
+        )
     folds = sorted(path.glob("fold_*"))
     if len(folds) > 1:
         raise CheckpointError(

@@ -23,6 +23,7 @@ from imgcls.output.plots.training import draw_training
 from imgcls.results.evaluation import PageReport
 from imgcls.storage.commit import recover
 from imgcls.storage.durable import READ_ONLY, why_not_written, write_bytes
+from imgcls.storage.ensembles import is_ensemble, member_runs, newest_with_checkpoint
 from imgcls.storage.evaluations import (
     METRICS,
     PAGE,
@@ -32,7 +33,6 @@ from imgcls.storage.evaluations import (
 from imgcls.storage.pointers import find_checkpoint
 from imgcls.storage.runs import (
     CONFIG,
-    newest_run_with_checkpoint,
     results_folder,
     run_of,
 )
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 def report(config: ReportConfig) -> PageReport:
     """Make the page of an evaluated split again. Raises RunError when it was never evaluated."""
-    path = config.run or newest_run_with_checkpoint(config.output)
+    path = config.run or newest_with_checkpoint(config.output)
     folder = _evaluated(config, path)
     into = folder
     if config.results_dir is not None and not folder.is_relative_to(config.results_dir):
@@ -134,7 +134,8 @@ def make_page(folder: Path, home: Path | None = None, into: Path | None = None) 
         evaluation, confusion, sidecar = read_evaluated(folder, home)
         saved, predictions = evaluation.report, evaluation.predictions
         drawings = _drawings(evaluation, confusion, sidecar)
-        run = run_of(home / CONFIG)
+        # of an ensemble each run has the same pictures
+        run = member_runs(home)[0] if is_ensemble(home) else run_of(home / CONFIG)
         galleries, notes = galleries_of(folder, saved, predictions, sidecar, run)
         if "sha256" not in saved:
             notes.append(

@@ -22,10 +22,10 @@ from imgcls.data.loading.stream import InputBatch
 from imgcls.engine.device.runtime import device_label
 from imgcls.engine.scoring.backends import RUNTIMES
 from imgcls.engine.scoring.scorer import Scorer
-from imgcls.errors import DeviceError, RequestError
+from imgcls.errors import ConfigError, DeviceError, RequestError
 from imgcls.jobs.backends import Backends, RunModel, check_backend
 from imgcls.jobs.predict.predictor import Predictor
-from imgcls.jobs.scorer import first_answers
+from imgcls.jobs.scorer import are_prepared_alike, first_answers
 from imgcls.metrics.predictions import Softmax
 from imgcls.storage.durable import strict_json
 from imgcls.storage.held_out import keep
@@ -92,6 +92,12 @@ class BackendChoice:
         """
         if backend not in ("torch", "auto"):
             check_backend(backend, self._predictor.compute)
+        if backend != "torch" and not are_prepared_alike(self._predictor.checkpoints):
+            why = "models whose pictures are prepared in different ways run by torch alone"
+            if backend != "auto":
+                raise ConfigError(f"--backend {backend}: {why}")
+            plain = self._predictor.joined(self._predictor.load())
+            return Chosen("torch", plain, f"--backend auto: torch; {why}")
         scorers = self._predictor.load()
         plain = self._predictor.joined(scorers)
         if backend == "torch" or not batches:

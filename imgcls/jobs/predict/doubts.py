@@ -203,7 +203,9 @@ class _Finder:
         with self._fitting(option, "--conformal 0.9"):
             self.say(f"{option}: scores the run's val pictures first{why}")
             plain = open_scorer(self.checkpoint, self.compute, self.temperature)
-            scorer = plain if config.tta == "none" else averaged([plain], config.tta)
+            scorer = (
+                plain if config.tta == "none" else averaged([plain], config.tta, [self.checkpoint])
+            )
             found = fit_validation(self._session, self.checkpoint, scorer, self.temperature)
         self._keep(VALIDATION, found.content(self.checkpoint.weights_sha256))
         return found

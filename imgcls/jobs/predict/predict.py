@@ -235,7 +235,7 @@ class _Run:
         tally = self.counts.tally if self.files is None else self.files.tally
         return PredictReport(
             checkpoint=one.path,
-            model_name=one.checkpoints[0].card["architecture"],
+            model_name=one.model_name,
             class_names=one.class_names,
             folds=tuple(checkpoint.fold for checkpoint in one.checkpoints),
             tta=config.tta,

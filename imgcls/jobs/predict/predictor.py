@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from imgcls.config.load import with_values
 from imgcls.config.predict import PredictConfig
 from imgcls.data.loading.stream import InputBatch, Read
 from imgcls.data.pixels.decode import DecodeSettings
@@ -23,15 +24,15 @@ from imgcls.engine.scoring.scorer import Scorer
 from imgcls.errors import CheckpointError
 from imgcls.jobs.checkpoint_config import decoding_of
 from imgcls.jobs.evaluate.ensemble import require_same_pictures
-from imgcls.jobs.evaluate.folds import fold_checkpoints
+from imgcls.jobs.evaluate.folds import member_checkpoints
 from imgcls.jobs.plan.compute import compute_settings
 from imgcls.jobs.predict.doubts import NO_DOUBTS, Doubts, OnProgress, Say, find_doubts
 from imgcls.jobs.scorer import averaged, first_answers, open_scorer, with_features
 from imgcls.metrics.predictions import Softmax
 from imgcls.results.prediction import PredictedRow, row_columns
+from imgcls.storage.ensembles import how_far_it_is, is_ensemble, newest_with_checkpoint
 from imgcls.storage.evaluations import digits
 from imgcls.storage.pointers import find_checkpoint
-from imgcls.storage.runs import how_far, newest_run_with_checkpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,11 @@ class Predictor:
     def class_names(self) -> tuple[str, ...]:
         """The classes in the order of the scores."""
         return self.checkpoints[0].class_names
+
+    @property
+    def model_name(self) -> str:
+        """The architecture, of an ensemble each one once."""
+        return " + ".join(dict.fromkeys(one.card["architecture"] for one in self.checkpoints))
 
     @property
     def shown(self) -> int:
@@ -103,7 +109,7 @@ class Predictor:
         """What answers for all of them, over the views of `--tta`."""
         if len(scorers) == 1 and self.config.tta == "none":
             return scorers[0]
-        return averaged(scorers, self.config.tta)
+        return averaged(scorers, self.config.tta, self.checkpoints)
 
     def scored(self, scorer: Scorer, batches: Iterable[InputBatch]) -> Iterator[ScoredBatch]:
         """The rows of each batch, in the order of its inputs, and its features where wanted.
@@ -177,12 +183,14 @@ def find_predictor(
     say, on_progress: see `find_doubts`. Raises as that does, CheckpointError, RunError and
     DeviceError.
     """
-    path = config.checkpoint or newest_run_with_checkpoint(Path("outputs"))
+    path = config.checkpoint or newest_with_checkpoint(Path("outputs"))
+    if is_ensemble(path):
+        config = with_values(config, {"ensemble": True})
     compute = compute_settings(
         config.device, config.amp, channels_last=config.channels_last is not False
     )
     if config.ensemble:
-        checkpoints = fold_checkpoints(path, "--ensemble")
+        checkpoints = member_checkpoints(path, "--ensemble")
         require_same_pictures(checkpoints)
     else:
         folds = sorted(path.glob("fold_*"))
@@ -193,7 +201,7 @@ def find_predictor(
             )
         checkpoints = [read_checkpoint(find_checkpoint(path))]
     kept = [None if config.calibrate == "none" else read_temperature(one) for one in checkpoints]
-    unfinished = how_far(path)
+    unfinished = how_far_it_is(path)
     predictor = Predictor(
         config,
         path if config.ensemble else checkpoints[0].folder,

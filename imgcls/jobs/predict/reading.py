@@ -47,7 +47,7 @@ class Reading:
     def _loader(self, inputs: Iterator[Input], workers: int | str) -> InputLoader:
         predictor = self._predictor
         return open_inputs(
-            predictor.checkpoints[0],
+            predictor.checkpoints,
             inputs,
             predictor.decoding,
             batch_size=predictor.config.batch_size,

@@ -4,6 +4,8 @@ outputs/
   <run>/               a row
   <study>/tune.yaml    a search of `imgcls tune`: a row for each of its trials
     trial-0000/ ...
+  <ensemble>/ensemble.yaml  of `--ensemble-models`: a row for each of its runs
+    resnet18/ ...
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from imgcls.results.runs import RunList, RunRow, Status
 from imgcls.storage.lock import is_in_use
 
 _CONFIG, _SPLITS, _STUDY = "config.yaml", "splits.csv", "tune.yaml"
+_ENSEMBLE = "ensemble.yaml"
 _TEXTS = {"name", "data", "model", "status"}
 
 
@@ -56,8 +59,11 @@ def candidates(folder: str, left_out: list[str]) -> Iterator[tuple[str, str | No
     """(name below the folder, study) of what may be a run; what is none is added to left_out."""
     for name in _folders(folder):
         place = f"{folder}/{name}"
+        if os.path.lexists(f"{place}/{_ENSEMBLE}"):
+            runs = [run for run in _folders(place) if os.path.lexists(f"{place}/{run}/{_CONFIG}")]
+            yield from ((f"{name}/{run}", name) for run in sorted(runs))
         # a study has the splits of its trials beside them
-        if os.path.lexists(f"{place}/{_STUDY}"):
+        elif os.path.lexists(f"{place}/{_STUDY}"):
             for trial in _folders(place):
                 yield f"{name}/{trial}", name
         elif any(os.path.lexists(f"{place}/{file}") for file in (_CONFIG, _SPLITS)):

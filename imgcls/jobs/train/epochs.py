@@ -9,6 +9,13 @@ from pathlib import Path
 
 from imgcls.config.run import TrainConfig
 from imgcls.errors import ConfigError, ImgclsError, RunError
+from imgcls.storage.ensembles import (
+    ensemble_of,
+    is_ensemble,
+    is_whole,
+    member_runs,
+    newest_first,
+)
 from imgcls.storage.lock import is_locked
 from imgcls.storage.pointers import (
     CHECKPOINTS,
@@ -24,7 +31,6 @@ from imgcls.storage.runs import (
     planned_folds,
     read_run_config,
     run_around,
-    runs_newest_first,
 )
 
 
@@ -47,28 +53,57 @@ def find_resumable(run: Path | None, output: Path, *, extend: bool) -> Resumable
     extend: a finished run is one to go on with too. Raises RunError when the named folder is no
     run, or a checkpoint that is not its fold's last.
     """
-    if run is None:
-        busy: list[Path] = []
-        unreadable: list[str] = []
-        for candidate in runs_newest_first(output):
-            try:
-                if not extend and _is_done(candidate):
-                    continue
-            except (ImgclsError, OSError) as error:
-                unreadable.append(str(error))
+    return _newest(output, extend=extend) if run is None else _named(run, extend=extend)
+
+
+def _newest(output: Path, *, extend: bool) -> Resumable:
+    busy: list[Path] = []
+    unreadable: list[str] = []
+    for candidate in newest_first(output):
+        try:
+            if not _has_more(candidate, extend=extend):
                 continue
-            if not is_locked(candidate):
-                return Resumable(candidate, tuple(busy), unreadable=tuple(unreadable))
-            busy.append(candidate)
-        return Resumable(None, tuple(busy), unreadable=tuple(unreadable))
+            locked = _is_locked(candidate)
+        except (ImgclsError, OSError) as error:
+            unreadable.append(str(error))
+            continue
+        if not locked:
+            return Resumable(candidate, tuple(busy), unreadable=tuple(unreadable))
+        busy.append(candidate)
+    return Resumable(None, tuple(busy), unreadable=tuple(unreadable))
+
+
+def _has_more(candidate: Path, *, extend: bool) -> bool:
+    """Whether there is something to train of a run or an ensemble."""
+    if is_ensemble(candidate):
+        return not (extend or is_whole(candidate))  # one run of it can be trained longer
+    return extend or not _is_done(candidate)
+
+
+def _named(run: Path, *, extend: bool) -> Resumable:
     if not run.is_dir() and run.parent.name != CHECKPOINTS:
         raise RunError(f"{run}: no such folder")
+    if is_ensemble(run):
+        if extend:
+            raise ConfigError(
+                f"--epochs: {run} is an ensemble of several runs; name the one to train longer"
+            )
+        return Resumable(None if is_whole(run) else run)
     named = run
     run = run_around(run) or run
     config = read_run_config(run)
     if named.parent.name == CHECKPOINTS:
         _require_last(named, config)
-    return Resumable(run if extend or not _is_done(run) else None)
+    if extend:
+        return Resumable(run)
+    whole = ensemble_of(run)  # its other runs and their average are to come
+    if whole is not None and not is_whole(whole):
+        return Resumable(whole)
+    return Resumable(None if _is_done(run) else run)
+
+
+def _is_locked(run: Path) -> bool:
+    return any(map(is_locked, member_runs(run) if is_ensemble(run) else [run]))
 
 
 def _is_done(run: Path) -> bool:

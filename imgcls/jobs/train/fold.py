@@ -70,7 +70,7 @@ def train_fold(
 
     assembly: parts that were built before, used where they are this fold's and not yet trained.
     The caller holds the run, which stays as it was where a request is refused. Raises as
-    `imgcls.jobs.train.train.train_run`.
+    `imgcls.jobs.train.trainer.train_run`.
     """
     start_s = time.monotonic()
     config, data, recipe, compute = plan.config, plan.data, plan.recipe, plan.compute

@@ -11,33 +11,11 @@ from imgcls.engine.training.interrupt import StopRequest
 from imgcls.errors import ConfigError
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.plan.tables import with_data_at
-from imgcls.jobs.train.epochs import find_trainable, is_trained_beyond
-from imgcls.jobs.train.train import train_run
+from imgcls.jobs.train.epochs import is_trained_beyond
+from imgcls.jobs.train.trainer import train_run
 from imgcls.results.training import TrainResult
 from imgcls.storage.runs import read_run_config, sidecar_of_run
 from imgcls.storage.splits import checked_at_s, read_splits
-
-
-def resume(
-    changes: ResumeConfig,
-    observers: Sequence[Observer] = (),
-    *,
-    on_reopened: Callable[[Plan, Path], None] = lambda _plan, _run: None,
-    on_signal: Callable[[int], None] | None = None,
-    stop: StopRequest | None = None,
-) -> TrainResult | None:
-    """Go on with the run that `changes` names, or the newest unfinished one: how it scored.
-
-    None where there is nothing to go on with, also where it has more epochs than `changes` wants.
-
-    Raises as `find_trainable`, `reopen_run` and `train_run`.
-    """
-    run = find_trainable(changes.run, changes.output, changes.epochs).run
-    if run is None:
-        return None
-    return resume_run(
-        run, changes, observers, on_reopened=on_reopened, on_signal=on_signal, stop=stop
-    )
 
 
 def resume_run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from imgcls.config.load import dump_yaml
@@ -18,10 +17,9 @@ from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly, assemble
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.choice.candidates import candidate_names
-from imgcls.jobs.train.choice.choose import choose_model
+from imgcls.jobs.train.choice.choose import Chosen, choose_model
 from imgcls.jobs.train.time_budget import fit_to_time
 from imgcls.models.hub import check_can_be_had
-from imgcls.results.models import ModelChoice
 from imgcls.storage.bad_images import add_bad_images
 from imgcls.storage.durable import write_text
 from imgcls.storage.runs import (
@@ -36,11 +34,15 @@ from imgcls.storage.tables import SPLIT_COLUMNS, write_csv, write_json
 
 @dataclass(frozen=True)
 class Begun:
-    """A run that is ready to train: its plan, its folder, and its first fold."""
+    """A run that is ready to train: its plan, its folder, and its first fold, if it is built.
+
+    ensemble: the folder of the runs that it is one of.
+    """
 
     plan: Plan
     run: Path
-    first: Assembly
+    first: Assembly | None = None
+    ensemble: Path | None = None
 
 
 def ignore_choice(_event: ChoiceEvent) -> None:
@@ -61,22 +63,37 @@ def begin(
     on_choice is told of the models that are compared.
     """
     end_where_main_is_run_again()
-    chosen: list[ModelChoice] = []
-    if config.model.name == AUTO:
-        candidate_names(config.model)  # what is wrong with them comes before any picture is read
-    plan = make_plan(
-        config,
-        split_rows,
-        choose=partial(_choose, on_choice, chosen),
-        on_picture=on_picture,
-    )
-    plan, first = _first_fold(plan)
+    plan, chosen = plan_new(config, split_rows, on_picture=on_picture, on_choice=on_choice)
+    plan, first = first_fold(plan)
 
     def write_choice(folder: Path) -> None:
-        for choice in chosen:
-            write_json(folder / MODEL_CHOICE, choice)
+        if chosen is not None:
+            write_json(folder / MODEL_CHOICE, chosen.choice)
 
     return Begun(plan, start_run(plan, write_choice), first)
+
+
+def plan_new(
+    config: TrainConfig,
+    split_rows: Sequence[Mapping[str, str]] | None = None,
+    *,
+    on_picture: Callable[[int, int], None] = lambda _done, _total: None,
+    on_choice: Callable[[ChoiceEvent], None] = ignore_choice,
+) -> tuple[Plan, Chosen | None]:
+    """The plan for a config, and what was chosen where it says `auto`: the plan is of the best.
+
+    As `begin`.
+    """
+    found: list[Chosen] = []
+
+    def choose(config: TrainConfig, data: DataPlan) -> TrainConfig:
+        found.append(choose_model(config, data, on_choice))
+        return found[0].configs[0]
+
+    if config.model.name == AUTO:
+        candidate_names(config.model)  # what is wrong with them comes before any picture is read
+    plan = make_plan(config, split_rows, choose=choose, on_picture=on_picture)
+    return plan, next(iter(found), None)
 
 
 def preview(
@@ -89,24 +106,13 @@ def preview(
     But for those of models that are compared. Raises the RequestErrors that `train` would, also for
     weights that cannot be had.
     """
-    plan = make_plan(config, choose=partial(_choose, on_choice, []), on_picture=on_picture)
+    plan, _ = plan_new(config, on_picture=on_picture, on_choice=on_choice)
     if plan.model.pretrained:
         check_can_be_had(plan.config.model.name)
-    return _first_fold(plan, load_weights=not plan.model.pretrained)
+    return first_fold(plan, load_weights=not plan.model.pretrained)
 
 
-def _choose(
-    on_choice: Callable[[ChoiceEvent], None],
-    kept: list[ModelChoice],
-    config: TrainConfig,
-    data: DataPlan,
-) -> TrainConfig:
-    chosen = choose_model(config, data, on_choice)
-    kept.append(chosen.choice)
-    return chosen.config
-
-
-def _first_fold(plan: Plan, *, load_weights: bool = True) -> tuple[Plan, Assembly]:
+def first_fold(plan: Plan, *, load_weights: bool = True) -> tuple[Plan, Assembly]:
     """The plan as it fits into its time, and its first fold ready to train."""
     # pictures that are decoded to measure the time need not be decoded again
     caches = RunCaches.of(plan)
@@ -119,17 +125,20 @@ def start_run(plan: Plan, also: Callable[[Path], None] = lambda _folder: None) -
 
     also: writes what else the run begins with into the folder that it is given.
     """
-    data, config = plan.data, plan.config
 
     def fill(folder: Path) -> None:
-        write_csv(folder / SPLITS, SPLIT_COLUMNS, rows_of(data.table, data.assignment))
-        if data.preflight is not None:
-            add_bad_images(folder, data.preflight.unreadable)
-            write_json(folder / PREFLIGHT, data.preflight)
-        write_text(folder / CONFIG, dump_yaml(config))
+        write_run(plan, folder)
         also(folder)
 
-    runtime = config.runtime
-    return create_run_folder(
-        runtime.output, runtime.experiment, data.table.name, config.model.name, fill
-    )
+    runtime, name = plan.config.runtime, plan.config.model.name
+    return create_run_folder(runtime.output, runtime.experiment, plan.data.table.name, name, fill)
+
+
+def write_run(plan: Plan, folder: Path) -> None:
+    """Write what a run begins with into its folder: its splits and its resolved config."""
+    data = plan.data
+    write_csv(folder / SPLITS, SPLIT_COLUMNS, rows_of(data.table, data.assignment))
+    if data.preflight is not None:
+        add_bad_images(folder, data.preflight.unreadable)
+        write_json(folder / PREFLIGHT, data.preflight)
+    write_text(folder / CONFIG, dump_yaml(plan.config))

@@ -1,20 +1,21 @@
-"""Train a run: plan, time budget, parts, folder, folds. All who train come through here."""
+"""Train new runs and go on with begun ones. All who train come through here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from imgcls.config.run import TrainConfig
+from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.engine.training.events import ChoiceEvent, Observer
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.jobs.plan.plan import Plan
-from imgcls.jobs.train.restore import require_as_begun
+from imgcls.jobs.train.choice.ensemble import begin_ensemble, train_ensemble
+from imgcls.jobs.train.epochs import find_trainable
+from imgcls.jobs.train.resume import resume_run
 from imgcls.jobs.train.start import Begun, begin, ignore_choice
-from imgcls.jobs.train.trainer import Trainer, in_charge
+from imgcls.jobs.train.trainer import Trainer, train_folds
 from imgcls.results.training import TrainResult
-from imgcls.storage.bad_images import count_bad_images
-from imgcls.storage.runs import read_model_choice
+from imgcls.storage.ensembles import is_ensemble
 
 
 def train(
@@ -30,10 +31,20 @@ def train(
 ) -> TrainResult:
     """Train a new run, as `imgcls train` does: where it lies, and how each fold scored.
 
-    split_rows, on_picture, on_choice: see `begin`. on_begun is told once the run's folder is there;
-    observers see the events of its folds. on_signal and stop, and what is raised: see `train_run`;
-    RequestErrors come before anything is written.
+    split_rows, on_picture, on_choice: see `begin`. on_begun is told once the run's folder is there,
+    of each run of an ensemble; observers see the events of its folds. on_signal and stop, and what
+    is raised: see `train_run`; RequestErrors come before anything is written.
     """
+    if config.model.ensemble_models is not None:
+        ensemble = begin_ensemble(config, split_rows, on_picture=on_picture, on_choice=on_choice)
+        return train_ensemble(
+            ensemble,
+            ResumeConfig(),
+            observers,
+            on_reopened=lambda plan, run: on_begun(Begun(plan, run, ensemble=ensemble)),
+            on_signal=on_signal,
+            stop=stop,
+        )
     begun = begin(config, split_rows, on_picture=on_picture, on_choice=on_choice)
     on_begun(begun)
     trainer = Trainer(begun.plan, begun.run, observers, first=begun.first)
@@ -42,47 +53,38 @@ def train(
     return train_folds(trainer, on_signal, stop=stop)
 
 
-def train_run(
-    plan: Plan,
-    run: Path,
+def resume(
+    changes: ResumeConfig,
     observers: Sequence[Observer] = (),
-    on_signal: Callable[[int], None] | None = None,
     *,
-    force: bool = False,
+    on_reopened: Callable[[Plan, Path], None] = lambda _plan, _run: None,
+    on_signal: Callable[[int], None] | None = None,
     stop: StopRequest | None = None,
-) -> TrainResult:
-    """Train all folds of a run that are not finished: how each scored, several summed up.
+) -> TrainResult | None:
+    """Go on with the run that `changes` names, or the newest unfinished one: how it scored.
 
-    force: go on from checkpoints whose data or config are not the plan's. stop: where the caller
-    asks for a stop.
+    None where there is nothing to go on with, also where it has more epochs than `changes` wants.
 
-    Raises InterruptedRunError after SIGINT, SIGTERM, SIGHUP, SIGUSR1 or the caller's request, with
-    everything saved, and the RunFailedErrors; whatever was saved before stays good.
+    Raises as `find_trainable` and `go_on`.
     """
-    trainer = Trainer(plan, run, observers, force=force)
-    return train_folds(trainer, on_signal, force=force, stop=stop)
+    run = find_trainable(changes.run, changes.output, changes.epochs).run
+    if run is None:
+        return None
+    return go_on(run, changes, observers, on_reopened=on_reopened, on_signal=on_signal, stop=stop)
 
 
-def train_folds(
-    trainer: Trainer,
-    on_signal: Callable[[int], None] | None = None,
+def go_on(
+    run: Path,
+    changes: ResumeConfig,
+    observers: Sequence[Observer] = (),
     *,
-    force: bool = False,
+    on_reopened: Callable[[Plan, Path], None] = lambda _plan, _run: None,
+    on_signal: Callable[[int], None] | None = None,
     stop: StopRequest | None = None,
 ) -> TrainResult:
-    """Train all folds of a trainer's run, as `train_run` does."""
-    plan, run = trainer.plan, trainer.run
-    with in_charge(run, on_signal, stop) as request, trainer.told_of_the_end():
-        if not force:
-            require_as_begun(plan.config, plan.data, run)
-        folds = tuple(trainer.train(fold, request) for fold in plan.data.folds)
-        summary = trainer.finish()
-    return TrainResult(
-        run,
-        plan.config.model.name,
-        plan.data.class_names,
-        folds,
-        summary,
-        count_bad_images(run),
-        read_model_choice(run),
-    )
+    """Go on with this run, or all runs of this ensemble: how it scored.
+
+    on_reopened is told before anything is trained, of each run. Raises as `resume_run`.
+    """
+    job = train_ensemble if is_ensemble(run) else resume_run
+    return job(run, changes, observers, on_reopened=on_reopened, on_signal=on_signal, stop=stop)

@@ -38,14 +38,16 @@ from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.fold import train_fold
+from imgcls.jobs.train.restore import require_as_begun
 from imgcls.jobs.train.start import begin
 from imgcls.output.observers import run_observers
-from imgcls.results.training import FoldResult
+from imgcls.results.training import FoldResult, TrainResult
+from imgcls.storage.bad_images import count_bad_images
 from imgcls.storage.caches import remove_features
 from imgcls.storage.durable import refused
 from imgcls.storage.lock import lock_run
 from imgcls.storage.pointers import CHECKPOINTS, last_of
-from imgcls.storage.runs import fold_folder, fold_is_finished, note_failure
+from imgcls.storage.runs import fold_folder, fold_is_finished, note_failure, read_model_choice
 from imgcls.storage.tracked import is_tracked_to_the_end
 
 
@@ -203,6 +205,52 @@ class Trainer:
         ours, device = self.plan.compute, device_of(model)
         same = device.type == ours.device.type
         return ComputeSettings(device, ours.precision if same else None)
+
+
+def train_run(
+    plan: Plan,
+    run: Path,
+    observers: Sequence[Observer] = (),
+    on_signal: Callable[[int], None] | None = None,
+    *,
+    force: bool = False,
+    stop: StopRequest | None = None,
+) -> TrainResult:
+    """Train all folds of a run that are not finished: how each scored, several summed up.
+
+    force: go on from checkpoints whose data or config are not the plan's. stop: where the caller
+    asks for a stop.
+
+    Raises InterruptedRunError after SIGINT, SIGTERM, SIGHUP, SIGUSR1 or the caller's request, with
+    everything saved, and the RunFailedErrors; whatever was saved before stays good.
+    """
+    trainer = Trainer(plan, run, observers, force=force)
+    return train_folds(trainer, on_signal, force=force, stop=stop)
+
+
+def train_folds(
+    trainer: Trainer,
+    on_signal: Callable[[int], None] | None = None,
+    *,
+    force: bool = False,
+    stop: StopRequest | None = None,
+) -> TrainResult:
+    """Train all folds of a trainer's run, as `train_run` does."""
+    plan, run = trainer.plan, trainer.run
+    with in_charge(run, on_signal, stop) as request, trainer.told_of_the_end():
+        if not force:
+            require_as_begun(plan.config, plan.data, run)
+        folds = tuple(trainer.train(fold, request) for fold in plan.data.folds)
+        summary = trainer.finish()
+    return TrainResult(
+        run,
+        plan.config.model.name,
+        plan.data.class_names,
+        folds,
+        summary,
+        count_bad_images(run),
+        read_model_choice(run),
+    )
 
 
 @contextlib.contextmanager

@@ -154,6 +154,12 @@ def _counts(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     return [row_table(rows[:_MOST_ROWS], f"Pictures of each class{some}")] if rows else []
 
 
+def _members(ensemble: Mapping[str, Any]) -> str:
+    if models := ensemble.get("models"):
+        return f"Models {', '.join(models)}"
+    return f"Folds {', '.join(map(str, ensemble['folds']))}"
+
+
 def _further(report: Mapping[str, Any], support: Mapping[str, int]) -> Iterator[Section]:
     """What was asked for beyond the headline."""
     pictures = report["metrics"]["samples"]
@@ -163,11 +169,10 @@ def _further(report: Mapping[str, Any], support: Mapping[str, int]) -> Iterator[
     if folds := report.get("cross_validation"):
         yield Section("Cross-validation", tables=[fold_table(folds, pictures)])
     if ensemble := report.get("ensemble"):
-        folds = ", ".join(map(str, ensemble["folds"]))
         caption = "The average (this) against the mean of its members (other)"
         yield Section(
             "Ensemble",
-            f"Folds {folds}; views of each picture: {ensemble['views']}.",
+            f"{_members(ensemble)}; views of each picture: {ensemble['views']}.",
             tables=[difference_table(ensemble["gain"], caption, ensemble.get("samples", pictures))]
             if ensemble["gain"]
             else [],

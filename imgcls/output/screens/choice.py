@@ -78,7 +78,7 @@ def choice_screens(choice: Mapping[str, Any]) -> Iterator[RenderableType]:
         if one["left_out"] is not None:
             left_out.append(one)
             continue
-        chosen = one["name"] == choice["chosen"]
+        chosen = one["name"] in (choice["chosen"], *choice["ensemble"])
         features_s = one["features_s"]
         table.add_row(
             one["name"],
@@ -91,7 +91,8 @@ def choice_screens(choice: Mapping[str, Any]) -> Iterator[RenderableType]:
             style="bold" if chosen else "",
         )
     yield table
-    yield prose(f"Chosen: {choice['chosen']}, {choice['reason']}")
+    names = " + ".join(choice["ensemble"]) or choice["chosen"]
+    yield prose(f"Chosen: {names}, {choice['reason']}")
     if choice["pictures"]:
         yield prose(
             f"By {choice['folds']}-fold cross-validation of a logistic regression on features of "

@@ -162,14 +162,15 @@ def _add_folds(facts: Table, report: EvalReport) -> None:
             )
     if ensemble is not None:
         several = len(ensemble.folds) > 1
-        parts = [f"{len(ensemble.folds)} folds"] if several else []
+        one = "fold" if ensemble.models is None else "model"
+        parts = [f"{len(ensemble.folds)} {one}s"] if several else []
         parts += [f"{ensemble.views} views"] if ensemble.views > 1 else []
         on = "" if ensemble.split is None else f" on {ensemble.split}"
         if any(ensemble.temperatures):
             facts.add_row("Calibrated", f"temperature {_temperatures(ensemble.temperatures)}")
         facts.add_row(
             "Averaged",
-            f"{' x '.join(parts)}{on}, against {'one fold' if several else 'one view'} alone:",
+            f"{' x '.join(parts)}{on}, against {f'one {one}' if several else 'one view'} alone:",
         )
         for name, title in (("balanced_accuracy", "balanced accuracy"), ("nll", "NLL")):
             row, written = ensemble.gain[name], metric_writer(name, ensemble.samples)

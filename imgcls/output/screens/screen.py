@@ -11,8 +11,8 @@ from rich.text import Text
 
 from imgcls.models.licences import licence_text
 from imgcls.output.console import Console
-from imgcls.output.metric_names import metric_title
-from imgcls.output.numbers import MISSING, percent, pictures_and_classes
+from imgcls.output.metric_names import metric_title, metric_writer
+from imgcls.output.numbers import MISSING, percent, pictures_and_classes, reach
 from imgcls.output.screens.epoch_table import between_in_words, deciding_numbers
 from imgcls.output.text import visible
 from imgcls.results.checkpoint import StartingWeights
@@ -34,6 +34,9 @@ def show_plan(console: Console, plan: PlanReport, *, is_result: bool = False) ->
 
 def show_train_result(console: Console, result: TrainResult) -> None:
     """Best epoch, where the files are, and what to type next."""
+    if result.members:
+        _show_ensemble(console, result)
+        return
     facts = facts_table()
     for fold in result.folds:
         best, val = fold.best_metrics, fold.val_pictures
@@ -75,6 +78,36 @@ def show_train_result(console: Console, result: TrainResult) -> None:
         console.path("Best weights", str(result.folds[0].best_checkpoint))
     several = " --fold all" if len(result.folds) > 1 else " --split test"
     console.path("Next", f"imgcls evaluate {shlex.quote(str(result.run))}{several}")
+
+
+def _show_ensemble(console: Console, result: TrainResult) -> None:
+    """Each model's validation, and how their average does on test."""
+    facts = facts_table()
+    for member in result.members:
+        for fold in member.folds:
+            best, val = fold.best_metrics, fold.val_pictures
+            which = f", fold {fold.fold}" if len(member.folds) > 1 else ""
+            facts.add_row(
+                f"{member.model_name}{which}",
+                f"validation: balanced accuracy {percent(best['val_balanced_accuracy'], val)}, "
+                f"loss {best['val_loss']:.4f}",
+            )
+    if (average := result.average) is not None and average.ensemble is not None:
+        for name, gain in average.ensemble.gain.items():
+            if name in ("balanced_accuracy", "nll"):
+                written = metric_writer(name, average.ensemble.samples)
+                within = reach(gain.interval, written)
+                facts.add_row(
+                    f"Average, {metric_title(name)}",
+                    f"{written(gain.this)} on {average.split}, change against one model alone "
+                    f"{written(gain.difference)}{within and f' ({within})'}",
+                )
+    folds = [fold for member in result.members for fold in member.folds]
+    facts.add_row("Time", duration(sum(fold.elapsed_s for fold in folds)))
+    console.result(result, panel("Trained", facts))
+    if average is not None and average.page is not None:
+        console.path("Report", str(average.page))
+    console.path("Next", f"imgcls predict photos --checkpoint {shlex.quote(str(result.run))}")
 
 
 def _plan_facts(plan: PlanReport) -> RenderableType:

@@ -50,6 +50,7 @@ class Start:
                 "candidates": None,
                 "max_params": None,
                 "max_latency_ms": None,
+                "ensemble_models": None,
             }
         )
 
@@ -113,11 +114,15 @@ def _require_folder(path: Path) -> None:
         )
 
 
-def none_left(left_out: Iterable[tuple[str, str | None]]) -> ModelError:
-    """The error for a list of which no model can be chosen."""
-    reasons = [f"{name}: {why}" for name, why in left_out]
+def too_few_left(models: Iterable[tuple[str, str | None]], left: int, wanted: int) -> ModelError:
+    """The error for a list of which fewer models can be taken than are wanted.
+
+    models: the names of all, each with why it is left out, None where it is not.
+    """
+    how_many = f"{left} of its models" if left else "none of its models"
+    instead = f", where --ensemble-models wants {wanted}" if wanted > 1 else ""
     return ModelError(
-        "--model auto: none of its models can be taken; give --weights FOLDER with files that are "
-        "named as they are, or name others with --models",
-        details=reasons,
+        f"--model auto: {how_many} can be taken{instead}; give --weights FOLDER with files that "
+        "are named as they are, or name others with --models",
+        details=list(dict.fromkeys(f"{name}: {why}" for name, why in models if why is not None)),
     )

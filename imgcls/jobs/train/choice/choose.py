@@ -28,7 +28,7 @@ from imgcls.engine.training.events import (
 )
 from imgcls.errors import DataError, ModelError
 from imgcls.jobs.plan.data import DataPlan
-from imgcls.jobs.train.choice.candidates import Start, find_starts, none_left
+from imgcls.jobs.train.choice.candidates import Start, find_starts, too_few_left
 from imgcls.jobs.train.choice.measuring import (
     Held,
     Pictures,
@@ -48,9 +48,9 @@ SHARE_OF_TIME = 0.25
 
 @dataclass(frozen=True)
 class Chosen:
-    """The config that trains the chosen model, and what it was chosen by."""
+    """The configs that train the chosen models, the best first, and what they were chosen by."""
 
-    config: TrainConfig
+    configs: tuple[TrainConfig, ...]
     choice: ModelChoice
 
 
@@ -59,7 +59,8 @@ def choose_model(
 ) -> Chosen:
     """Choose among the models of the config by the pictures that the run trains on.
 
-    Raises ModelError where none can be taken, DataError for pictures that tell nothing about a
+    One, or as many as the config's ensemble has. Raises ModelError where there are not as many that
+    can be taken, DataError for pictures that tell nothing about a
     model, and BadImageError.
     """
     begun_s = time.monotonic()
@@ -68,21 +69,25 @@ def choose_model(
     starts = {start.name: start for start in find_starts(config.model)}
     costs = [_cost(start, config, data, compute) for start in starts.values()]
     fit = sorted((one for one in costs if one.left_out is None), key=_cost_order)
-    if not fit:
-        raise none_left((one.name, one.left_out) for one in costs)
+    count = config.model.ensemble_models or 1
+    if len(fit) < count:
+        raise too_few_left(((one.name, one.left_out) for one in costs), len(fit), count)
     rows = np.unique(np.concatenate([data.rows("train", fold) for fold in data.folds]))
     seed = derive_seed(config.runtime.seed, "choice", 0)
     pictures = pictures_of(data.table, rows, MOST_PICTURES, seed)
-    if len(fit) > 1:
+    if len(fit) > count:
         emit(ChoiceStarted(tuple(one.name for one in fit), len(pictures.rows), len(rows)))
         measuring = _Measuring(config, pictures, compute, seed, emit, begun_s)
         tried = [measuring.tried(one, starts[one.name]) for one in fit]
         held = measuring.held
     else:
         tried, held = fit, {}
-    verdict = decide(tried, held, pictures)
+    if held and len(held) < count:
+        raise too_few_left(((one.name, one.left_out) for one in (*tried, *costs)), len(held), count)
+    verdict = decide(tried, held, pictures, count)
     choice = ModelChoice(
-        chosen=verdict.chosen,
+        chosen=verdict.chosen[0],
+        ensemble=verdict.chosen if count > 1 else (),
         reason=verdict.reason,
         candidates=(*verdict.candidates, *(one for one in costs if one.left_out is not None)),
         pictures=len(pictures.rows) if held else 0,
@@ -93,7 +98,8 @@ def choose_model(
         notes=(*_notes(verdict.candidates, starts, data),),
     )
     emit(ModelChosen(choice))
-    return Chosen(_chosen_config(config, starts[verdict.chosen], choice.elapsed_s), choice)
+    found = [_chosen_config(config, starts[name], choice.elapsed_s) for name in verdict.chosen]
+    return Chosen(tuple(found), choice)
 
 
 def _with_img_size(config: TrainConfig, data: DataPlan) -> TrainConfig:
@@ -242,6 +248,7 @@ def _notes(
 def _chosen_config(config: TrainConfig, start: Start, elapsed_s: float) -> TrainConfig:
     changes: dict[str, object] = {"model": start.config(config.model)}
     if (minutes := config.optim.max_minutes) is not None:
-        left = max(minutes - elapsed_s / 60, minutes * 0.01)
+        # the models of an ensemble share what is left
+        left = max(minutes - elapsed_s / 60, minutes * 0.01) / (config.model.ensemble_models or 1)
         changes["optim"] = config.optim.model_copy(update={"max_minutes": round(left, 2)})
     return config.model_copy(update=changes)

@@ -16,20 +16,24 @@ from imgcls.results.models import Candidate
 
 @dataclass(frozen=True)
 class Verdict:
-    """The name of the model to take, why in a sentence, and all of them."""
+    """The names of the models to take, the best first, why in a sentence, and all of them."""
 
-    chosen: str
+    chosen: tuple[str, ...]
     reason: str
     candidates: tuple[Candidate, ...]
 
 
 def decide(
-    candidates: Sequence[Candidate], held: Mapping[str, Held], pictures: Pictures
+    candidates: Sequence[Candidate], held: Mapping[str, Held], pictures: Pictures, count: int = 1
 ) -> Verdict:
-    """The model to take. candidates: cheapest first, scored; held: of those that were measured."""
+    """The models to take. candidates: cheapest first, scored; held: of those that were measured.
+
+    count: how many, of more than one those with the least log loss.
+    """
     if not held:
-        [only] = [one for one in candidates if one.left_out is None]
-        return Verdict(only.name, "the only one that can be taken", tuple(candidates))
+        fit = tuple(one.name for one in candidates if one.left_out is None)
+        why = "the only one that can be taken" if len(fit) == 1 else "all that can be taken"
+        return Verdict(fit, why, tuple(candidates))
     log_loss = {name: one.log_loss(pictures).value for name, one in held.items()}
     best = min(log_loss, key=log_loss.__getitem__)
     scored = [
@@ -38,8 +42,11 @@ def decide(
         else one
         for one in candidates
     ]
+    if count > 1:
+        ranked = sorted(log_loss, key=log_loss.__getitem__)[:count]
+        return Verdict(tuple(ranked), f"the {count} with the least log loss", tuple(scored))
     chosen = next(one for one in scored if one.behind is not None and _is_as_good(one.behind))
-    return Verdict(chosen.name, _reason(chosen, best, len(held)), tuple(scored))
+    return Verdict((chosen.name,), _reason(chosen, best, len(held)), tuple(scored))
 
 
 def _is_as_good(behind: Estimate) -> bool:
