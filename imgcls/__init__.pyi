@@ -675,6 +675,7 @@ def train(
     max_params: float | None = None,
     max_latency_ms: float | None = None,
     pretrained: bool | Literal['auto'] = 'auto',
+    ensemble_models: int | None = None,
     num_classes: int | None = None,
     in_chans: int = 3,
     dropout: float | Literal['auto'] = 'auto',
@@ -815,6 +816,9 @@ def train(
             by the median of timed single ones.
         pretrained: Start from weights trained on ImageNet, from timm's hub. auto: yes for pictures,
             no for the embedded digits and where --weights is given.
+        ensemble_models: With --model auto: train so many models, the best of those that are
+            compared, each a run of its own on the same split, and evaluate the average of their
+            probabilities.
         num_classes: Outputs of the classifier; taken from the data when not given.
         in_chans: Channels of the input: 1 grey, 3 RGB; 2 and 4 keep transparency as the last one.
             The weights of the first layer are adapted.
@@ -926,6 +930,7 @@ def tune(
     max_latency_ms: float | None = None,
     pretrained: bool | Literal['auto'] = 'auto',
     weights: str | PathLike[str] | None = None,
+    ensemble_models: int | None = None,
     num_classes: int | None = None,
     img_size: int | Literal['auto'] = 'auto',
     in_chans: int = 3,
@@ -1056,6 +1061,9 @@ def tune(
         weights: Start from this file instead of the hub: a safetensors file, a PyTorch state dict,
             or a checkpoint folder. The classifier is always new. With --model auto: a folder of
             files named as their models, NAME.safetensors, or of such folders.
+        ensemble_models: With --model auto: train so many models, the best of those that are
+            compared, each a run of its own on the same split, and evaluate the average of their
+            probabilities.
         num_classes: Outputs of the classifier; taken from the data when not given.
         img_size: Side of the input in pixels; auto takes what the weights were trained at.
         in_chans: Channels of the input: 1 grey, 3 RGB; 2 and 4 keep transparency as the last one.
@@ -1170,6 +1178,7 @@ class ImageClassifier(_ImageClassifier):
         max_params: float | None = None,
         max_latency_ms: float | None = None,
         pretrained: bool | Literal['auto'] = 'auto',
+        ensemble_models: int | None = None,
         num_classes: int | None = None,
         in_chans: int = 3,
         dropout: float | Literal['auto'] = 'auto',
@@ -1275,6 +1284,9 @@ class ImageClassifier(_ImageClassifier):
                 by the median of timed single ones.
             pretrained: Start from weights trained on ImageNet, from timm's hub. auto: yes for pictures,
                 no for the embedded digits and where --weights is given.
+            ensemble_models: With --model auto: train so many models, the best of those that are
+                compared, each a run of its own on the same split, and evaluate the average of their
+                probabilities.
             num_classes: Outputs of the classifier; taken from the data when not given.
             in_chans: Channels of the input: 1 grey, 3 RGB; 2 and 4 keep transparency as the last one.
                 The weights of the first layer are adapted.

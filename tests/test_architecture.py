@@ -70,7 +70,7 @@ MODULES_OF = {
     "metrics": 18,
     "data/sources": 14,
     "results": 14,
-    "storage": 17,
+    "storage": 18,
     "output/screens": 19,
     "jobs/evaluate": 15,
     "jobs/plan": 14,

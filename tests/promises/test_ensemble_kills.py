@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 
 NAMES = ("test_byobnet", "test_vit")
 ENSEMBLE, SAVING = "imgcls.jobs.train.choice.ensemble", "imgcls.engine.checkpoint.checkpointer"
-# where it is killed: (module, function, at which call), and whether there is something to go on with
+# what is killed: (module, function, at which call), and whether something is there then
 INSTANTS = {
     "between-two-models": (ENSEMBLE, "resume_run", 2, True),
     "while-beginning": ("imgcls.storage.runs", "publish_folder", 1, False),
     "inside-the-first-model": (SAVING, "point", 2, True),
-    "inside-the-second-model": (SAVING, "point", 7, True),
+    "inside-the-second-model": (SAVING, "point", 5, True),
     "before-the-average": (ENSEMBLE, "evaluate", 1, True),
     "before-the-summary": (ENSEMBLE, "write_json", 2, True),
 }
@@ -57,7 +57,7 @@ def straight(launcher, tmp_path_factory, arguments):
 @pytest.mark.parametrize(
     "instant",
     [
-        list(INSTANTS)[0],
+        next(iter(INSTANTS)),
         *(pytest.param(name, marks=pytest.mark.slow) for name in list(INSTANTS)[1:]),
     ],
 )
