@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from imgcls.errors import RunError
+from imgcls.storage.ensembles import is_ensemble, member_runs
 from imgcls.storage.runs import CONFIG, run_around, runs_newest_first
 
 
@@ -19,6 +20,9 @@ def find_run(run: Path | None, output: Path) -> Path:
             raise RunError(f"{output}: no run in it; `imgcls train` makes one")
         return newest
     for place in (run, output / run):
+        if is_ensemble(place):
+            runs = ", ".join(str(one) for one in member_runs(place))
+            raise RunError(f"{place}: is an ensemble of several runs; name one: {runs}")
         if place.exists() and (found := run_around(place)) is not None:
             return found
     if run.exists() or (output / run).exists():
