@@ -96,7 +96,7 @@ def test_what_evaluation_says_prediction_says(command, both, tta):
     assert compared == len(known)
 
 
-def test_the_newest_training_is_what_other_commands_take(command, both):
+def test_the_newest_training_is_what_other_commands_take(command, place, both):
     """Where one is an ensemble they average it, or say which of its runs they could take."""
     done = command("evaluate", "--no-report", "--json")
     assert json.loads(done.out)["model_name"] == "test_byobnet + test_vit"
@@ -113,7 +113,7 @@ def test_the_newest_training_is_what_other_commands_take(command, both):
         (("export",), "is an ensemble of several models, and a file holds one"),
         (("evaluate", both, "--fold", "all"), "is an ensemble of several models"),
         (("resume", both, "--epochs", "9"), "name the one to train longer"),
-        (("predict", "photos", "--checkpoint", both, "--features", "f.npy"), "--features"),
+        (("predict", place / "photos", "--checkpoint", both, "--features", "f.npy"), "--features"),
         (("evaluate", both, "--conformal", "0.9"), "--conformal"),
     ):
         done = command(*arguments)
