@@ -179,3 +179,10 @@ def test_a_training_peaks_at_what_was_announced(photos, tmp_path):
     announced_mib = int(said[1].replace(",", ""))
     peak_mib = float(done.stdout.split("PEAK")[1])
     assert announced_mib == pytest.approx(peak_mib, rel=0.15)
+
+
+@on_linux
+def test_what_was_taken_before_training_is_not_announced_away(plan, monkeypatch):
+    """The peak of a process is no less than what it has held already."""
+    monkeypatch.setattr("imgcls.jobs.plan.memory.peak_memory_mib", lambda _device: 1e6)
+    assert fresh(plan).peak_mib(8) == (1e6, "measured by a step")

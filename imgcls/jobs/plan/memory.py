@@ -23,6 +23,7 @@ from imgcls.engine.device.memory import (
     peak_of,
 )
 from imgcls.engine.device.runtime import release_freed_memory, training_apart
+from imgcls.engine.device.timing import peak_memory_mib
 from imgcls.engine.scoring.inference import predict
 from imgcls.engine.training.probe import noise_batch
 from imgcls.engine.training.step import train_step
@@ -100,6 +101,8 @@ class TrainingMemory:
         # of the process, beyond what it held before, by the pictures of a batch
         self._peaks_mib: dict[int, float] = {}
         self._too_large: set[int] = set()
+        # the peak before anything was measured
+        self._reached_mib = 0.0
         # of larger batches a line tells
         self._most_measured = 0
 
@@ -107,6 +110,14 @@ class TrainingMemory:
         """MiB that the process holds now, on cuda of the device's, without what it has freed."""
         release_freed_memory(self._compute.device)
         return held_memory_mib(self._compute.device)
+
+    def peak_mib(self, batch_size: int) -> tuple[float, str]:
+        """(what the process holds at the peak of such a training, how that is known).
+
+        No less than it has held before: choosing a precision takes models of its own.
+        """
+        use = self.of(batch_size)
+        return max(self.held_mib() + use.mib, self._reached_mib), use.known_by
 
     def of(self, batch_size: int) -> MemoryUse:
         """What training in batches of that size takes."""
@@ -168,6 +179,8 @@ class TrainingMemory:
             size in self._peaks_mib or size in self._too_large or size > self._most_measured
         ):
             return self._counted
+        if self._counted is None:
+            self._reached_mib = peak_memory_mib(self._compute.device) or 0.0
         if self._recipe.fits_head:
             # what fitting the classifier will load is not what training takes
             importlib.import_module("sklearn.linear_model")

@@ -28,8 +28,7 @@ def describe_plan(
     if assembly is not None:
         model = whole_model(assembly.parts.learner.model)
         trainable, total = count_parameters(model)
-        use = plan.memory.of(plan.pace.batch_size)
-        memory_mib, memory_by = plan.memory.held_mib() + use.mib, use.known_by
+        memory_mib, memory_by = plan.memory.peak_mib(plan.pace.batch_size)
     return PlanReport(
         data=config.data.source,
         splitter=plan.data.assignment.splitter,
