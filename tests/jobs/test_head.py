@@ -34,8 +34,9 @@ from imgcls.engine.training.interrupt import StopRequest
 from imgcls.errors import ConfigError, InterruptedRunError, ModelError
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train import features, head
+from imgcls.jobs.train.epochs import find_trainable
 from imgcls.jobs.train.logistic import fit_logistic
-from imgcls.jobs.train.resume import resume
+from imgcls.jobs.train.resume import resume_run
 from imgcls.jobs.train.train import train
 from imgcls.jobs.train.trainer import Trainer
 from imgcls.models.head import ClassifierAlone
@@ -147,7 +148,7 @@ def test_features_outlive_a_stop_wherever_it_comes(photos, weights, monkeypatch,
     kept = damaged.read_bytes()
     # as a power cut leaves it: half of a record at its end
     damaged.write_bytes(kept + kept[: len(kept) // 3])
-    found, rest = with_pictures(monkeypatch, lambda: resume(ResumeConfig(run=run)))
+    found, rest = with_pictures(monkeypatch, lambda: resume_run(run, ResumeConfig()))
     assert rest == total - sum(written)
     assert all(torch.equal(found[name], value) for name, value in straight.items())
     assert not (run / "features").exists()
@@ -172,7 +173,7 @@ def test_a_run_stopped_before_a_last_bad_picture_goes_on(photos, weights, monkey
         patched.setattr(features.FeatureFile, "append", stop)
         train(config)
     [run] = Path("outputs").iterdir()
-    _, pictures = with_pictures(monkeypatch, lambda: resume(ResumeConfig(run=run)))
+    _, pictures = with_pictures(monkeypatch, lambda: resume_run(run, ResumeConfig()))
     assert pictures == 0
 
 
@@ -190,7 +191,7 @@ def test_a_signal_ends_the_fit_at_once(photos, weights, monkeypatch):
     assert stopped.value.exit_code == 129
     [run] = Path("outputs").iterdir()
     assert f"go on with: imgcls resume {run}" in str(stopped.value)
-    _, pictures = with_pictures(monkeypatch, lambda: resume(ResumeConfig(run=run)))
+    _, pictures = with_pictures(monkeypatch, lambda: resume_run(run, ResumeConfig()))
     assert pictures == 0
 
 
@@ -220,7 +221,8 @@ def test_a_stop_while_the_fitted_head_is_scored_loses_nothing(photos, weights, t
     whole = train(config).folds[0]
     with pytest.raises(InterruptedRunError, match="before the first epoch; everything is saved"):
         train(config, [stop])
-    result = resume(ResumeConfig()).folds[0]
+    run = find_trainable(None, Path("outputs"), None).run
+    result = resume_run(run, ResumeConfig()).folds[0]
     assert (result.best_epoch, result.epochs_run) == (whole.best_epoch, whole.epochs_run)
     rows = [(fold.folder / "history.csv").read_text().splitlines() for fold in (whole, result)]
     assert [line.split(",")[:3] for line in rows[0]] == [line.split(",")[:3] for line in rows[1]]
