@@ -97,10 +97,10 @@ class EnsembleGain(Record):
     temperatures: tuple[float | None, ...]
     samples: int
     gain: dict[str, Difference]
-    models: tuple[str, ...] | None = field(default=None, metadata={"left_out": True})
     split: str | None = field(default=None, metadata={"left_out": True})
     metrics: dict[str, Any] | None = field(default=None, metadata={"left_out": True})
     intervals: dict[str, Interval] | None = field(default=None, metadata={"left_out": True})
+    models: tuple[str, ...] | None = field(default=None, metadata={"left_out": True})
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,13 @@ def test_the_cheapest_within_one_standard_error_is_taken():
     hard = np.random.default_rng(0).normal(2.0, 1.0, 100)
     noise = np.tile([0.1, -0.1], 50)
     close = verdict_on({"small": hard + 0.005 + noise, "large": hard})
-    assert close.chosen == "small"
+    assert close.chosen == ("small",)
     assert close.reason == (
         "the cheapest whose log loss is within one standard error of the least, large's: "
         "0.0050 ± 0.0101 above it"
     )
     clear = verdict_on({"small": hard + 0.02 + noise, "large": hard})
-    assert clear.chosen == "large"
+    assert clear.chosen == ("large",)
     assert clear.candidates[0].behind.value == pytest.approx(0.02)
     assert clear.candidates[0].behind.error == pytest.approx(0.1 / 99**0.5)
 
@@ -80,13 +80,13 @@ def test_pictures_of_one_group_count_as_one():
     """A difference that is clear over 100 pictures is not, where they are of four plants."""
     differences = np.repeat([0.1, -0.05, 0.1, -0.05], 25)
     losses = {"small": 1.0 + differences, "large": np.ones(100)}
-    assert verdict_on(losses).chosen == "large"
-    assert verdict_on(losses, units=np.repeat(np.arange(4), 25).tolist()).chosen == "small"
+    assert verdict_on(losses).chosen == ("large",)
+    assert verdict_on(losses, units=np.repeat(np.arange(4), 25).tolist()).chosen == ("small",)
 
 
 def test_of_the_same_losses_the_cheaper_model_is_taken():
     """Without any difference there is no error either."""
-    assert verdict_on({"small": np.ones(10), "large": np.ones(10)}).chosen == "small"
+    assert verdict_on({"small": np.ones(10), "large": np.ones(10)}).chosen == ("small",)
 
 
 def test_a_sample_keeps_rare_classes_and_as_many_groups_as_it_can():
@@ -161,8 +161,9 @@ def test_models_are_measured_cheapest_first_on_pictures_of_train(photos, weights
     assert len(measured) == 3
     assert one_of["test_vit"].left_out.endswith("model.safetensors: is empty")
     assert min(one.behind.value for one in measured) == 0
-    assert found.config.model.name == found.choice.chosen
-    assert found.config.model.weights == weights_in(weights, found.choice.chosen)
+    [config_of_chosen] = found.configs
+    assert config_of_chosen.model.name == found.choice.chosen
+    assert config_of_chosen.model.weights == weights_in(weights, found.choice.chosen)
     assert found.choice.of == found.choice.pictures == len(data.rows("train", 0))
     kinds = [type(event) for event in told]
     assert kinds[0] is ChoiceStarted
@@ -213,7 +214,7 @@ def test_what_does_not_fit_into_its_share_of_the_time_is_not_tried(photos, weigh
     assert found.choice.reason == "the only one that was measured"
     assert others[0].left_out == "not tried: choosing takes 25% of --max-minutes 0.0001 at most"
     found = chosen(photos, weights, optim={"max_minutes": 50})
-    assert 49 < found.config.optim.max_minutes < 50
+    assert 49 < found.configs[0].optim.max_minutes < 50
 
 
 def test_pictures_of_which_none_can_be_held_out_choose_nothing(tmp_path, crops, weights):
