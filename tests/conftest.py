@@ -7,6 +7,7 @@ import os
 # one thread: tests run beside each other, and tiny models lose more to waiting than they win
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -54,7 +55,10 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory, monkeypatch):
     """No test reads or fills the user's own caches."""
-    monkeypatch.setenv("IMGCLS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("IMGCLS_CACHE", str(cache))
+    yield
+    shutil.rmtree(cache, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
