@@ -16,10 +16,11 @@ import torch
 
 from imgcls.data.loading.handover import SharedBuffers, SharedMemoryWarning
 from imgcls.data.loading.loader import EvalLoader
-from imgcls.data.loading.workers import balanced_workers
+from imgcls.data.loading.workers import balanced_workers, starting_workers
 from imgcls.data.open import open_source
 from imgcls.data.pixels.transforms import eval_transform
 from imgcls.data.table import ImageStore
+from imgcls.engine.training.interrupt import SignalledError, end_on_signals
 from imgcls.errors import WorkerError
 
 FACTS = SimpleNamespace(
@@ -66,9 +67,9 @@ def many(tmp_path):
     return tmp_path / "many"
 
 
-def started(many, command, options=()):
+def started(many, command, options=(), before=""):
     process = subprocess.Popen(
-        [sys.executable, "-c", AT_WORK, command, str(many), *options],
+        [sys.executable, "-c", before + AT_WORK, command, str(many), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -116,6 +117,42 @@ def test_readers_end_with_the_main_process(many, command, number, to_group):
         assert process.returncode == 128 + number
         assert said.splitlines()[-1] == f"imgcls: stopped by {number.name}"
         assert "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_signal_while_readers_start_ends_them_too(many):
+    """The pool's own thread, which ends them, has not begun when the signal comes."""
+    late = """
+import time
+from concurrent.futures.process import _ExecutorManagerThread
+
+begin = _ExecutorManagerThread.start
+_ExecutorManagerThread.start = lambda thread: (time.sleep(2), begin(thread))
+"""
+    process, workers = started(many, "inspect", ("--workers", "2"), before=late)
+    assert len(workers) == 2
+    process.send_signal(signal.SIGHUP)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGHUP
+    assert said.splitlines()[-1] == "imgcls: stopped by SIGHUP"
+    assert not any(map(is_alive, workers))
+
+
+def test_signals_are_answered_when_processes_have_started():
+    """Each once, and as before from then on."""
+    heard = []
+    with end_on_signals():
+        with pytest.raises(SignalledError) as caught, starting_workers():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            heard.append("the rest of the block")
+        assert caught.value.signal_number == signal.SIGTERM
+        with pytest.raises(SignalledError):
+            signal.raise_signal(signal.SIGTERM)
+    assert heard == ["the rest of the block"]
+    with pytest.raises(KeyboardInterrupt), starting_workers():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def break_at(monkeypatch, name, error):

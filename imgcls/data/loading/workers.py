@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from types import FrameType
 
 # how a process ends that would start processes while it only runs its script to begin
 _UNGUARDED = 97
@@ -47,15 +48,55 @@ def balanced_workers(load_s: float, model_s: float, cores: int | None = None) ->
 def starting_workers() -> Iterator[None]:
     """Processes started in the block hear no signal before `follow_main_process` is called.
 
+    What the main process hears in the block it answers at its end: an error raised between the
+    start of a process and of what ends it would leave the process, and the exit waiting for it.
+
     SIGCHLD is left as it was. torch would raise its error about a loader process that died from a
     handler of it, anywhere in the main thread: inside an update, or while a checkpoint is written.
     Without the handler the error comes where a batch is waited for, within five seconds.
     """
     end_where_main_is_run_again()
-    if (
-        not hasattr(signal, "pthread_sigmask")
-        or threading.current_thread() is not threading.main_thread()
-    ):
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _answering_signals_later(), _unheard_by_children():
+        yield
+
+
+@contextlib.contextmanager
+def _answering_signals_later() -> Iterator[None]:
+    # blocking is not enough: a signal that another thread takes is answered in this one
+    answers = {
+        number: answer
+        for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGTERM")
+        if (number := getattr(signal, name, None)) is not None
+        and callable(answer := signal.getsignal(number))
+    }
+    waiting: list[int] = []
+    later = True
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if later:
+            waiting.append(number)
+        else:
+            # left in place because another signal's error came before it could be taken away
+            answers[number](number, frame)
+
+    try:
+        for number in answers:
+            signal.signal(number, hear)
+        yield
+    finally:
+        later = False
+        for number, answer in answers.items():
+            signal.signal(number, answer)
+        for number in dict.fromkeys(waiting):
+            signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def _unheard_by_children() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     on_child = signal.getsignal(signal.SIGCHLD)
