@@ -645,6 +645,7 @@ def train(
     model: str = 'resnet18',
     weights: str | PathLike[str] | None = None,
     img_size: int | Literal['auto'] = 'auto',
+    preset: Literal['fast', 'default', 'best'] = 'default',
     tune: str = 'auto',
     imbalance: Literal['none', 'balanced-sampler', 'weighted-loss', 'effective-number', 'focal', 'logit-adjust', 'balanced-softmax'] | Literal['auto'] = 'auto',
     lr: float | Literal['auto'] = 'auto',
@@ -751,6 +752,9 @@ def train(
             or a checkpoint folder. The classifier is always new. With --model auto: a folder of
             files named as their models, NAME.safetensors, or of such folders.
         img_size: Side of the input in pixels; auto takes what the weights were trained at.
+        preset: How much time the training is worth; the plan says how much it takes. fast: the
+            classifier alone (--tune head). best: --folds 5 of the --model auto, where none is
+            named, and the average of all folds evaluated on test, flipped too where training flips.
         tune: What is trained. head: the classifier alone, from features that are computed once.
             full: everything from the start. head+full: first the classifier, then everything.
             last:N: first the classifier, then it and the last N groups of layers. auto: head+full
@@ -937,6 +941,7 @@ def tune(
     dropout: float | Literal['auto'] = 'auto',
     drop_path_rate: float | Literal['auto'] = 'auto',
     freeze_backbone: bool = False,
+    preset: Literal['fast', 'default', 'best'] = 'default',
     tune: str = 'auto',
     head: Literal['linear', 'logistic'] | Literal['auto'] = 'auto',
     feature_views: int | Literal['auto'] = 'auto',
@@ -1073,6 +1078,9 @@ def tune(
         drop_path_rate: Stochastic depth; 0.1 to 0.3 is usual for long trainings of transformers.
             auto: the architecture's own, which is 0 for most (0.1 for swin).
         freeze_backbone: Leave the classifier as the only trainable part; --tune head does it.
+        preset: How much time the training is worth; the plan says how much it takes. fast: the
+            classifier alone (--tune head). best: --folds 5 of the --model auto, where none is
+            named, and the average of all folds evaluated on test, flipped too where training flips.
         tune: What is trained. head: the classifier alone, from features that are computed once.
             full: everything from the start. head+full: first the classifier, then everything.
             last:N: first the classifier, then it and the last N groups of layers. auto: head+full
@@ -1158,6 +1166,7 @@ class ImageClassifier(_ImageClassifier):
         model: str = 'resnet18',
         weights: str | PathLike[str] | None = None,
         img_size: int | Literal['auto'] = 'auto',
+        preset: Literal['fast', 'default', 'best'] = 'default',
         tune: str = 'auto',
         imbalance: Literal['none', 'balanced-sampler', 'weighted-loss', 'effective-number', 'focal', 'logit-adjust', 'balanced-softmax'] | Literal['auto'] = 'auto',
         lr: float | Literal['auto'] = 'auto',
@@ -1237,6 +1246,9 @@ class ImageClassifier(_ImageClassifier):
                 or a checkpoint folder. The classifier is always new. With --model auto: a folder of
                 files named as their models, NAME.safetensors, or of such folders.
             img_size: Side of the input in pixels; auto takes what the weights were trained at.
+            preset: How much time the training is worth; the plan says how much it takes. fast: the
+                classifier alone (--tune head). best: --folds 5 of the --model auto, where none is
+                named, and the average of all folds evaluated on test, flipped too where training flips.
             tune: What is trained. head: the classifier alone, from features that are computed once.
                 full: everything from the start. head+full: first the classifier, then everything.
                 last:N: first the classifier, then it and the last N groups of layers. auto: head+full

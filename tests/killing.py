@@ -107,11 +107,11 @@ def kill_until_done(
         inside_a_write += bool(list(folder.glob("outputs/*/fold_*/checkpoints/.tmp-step*")))
 
 
-def remains(run: Path) -> dict[str, object]:
-    """All that two equal runs must share: weights, state, history; times left out."""
+def remains(run: Path, fold: int = 0) -> dict[str, object]:
+    """All that a fold of two equal runs must share: weights, state, history; times left out."""
     found = {}
     for which in ("best", "last"):
-        checkpoint = read_checkpoint(find_checkpoint(run, 0, which))
+        checkpoint = read_checkpoint(find_checkpoint(run, fold, which))
         state = read_state(checkpoint)
         state["progress"].pop("elapsed_s")
         for row in state["history"]["rows"]:
@@ -123,7 +123,7 @@ def remains(run: Path) -> dict[str, object]:
             "metrics": metrics,
             "step": checkpoint.sidecar.step,
         }
-    with (run / "fold_0" / "history.csv").open(newline="") as stream:
+    with (run / f"fold_{fold}" / "history.csv").open(newline="") as stream:
         found["history"] = [
             {k: v for k, v in row.items() if k != "epoch_time"} for row in csv.DictReader(stream)
         ]

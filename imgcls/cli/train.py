@@ -41,7 +41,7 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
         if dry_run:
             plan, first = preview(config, on_picture, on_choice)
             bar.close()
-            show_plan(console, describe_plan(plan, assembly=first), is_result=True)
+            show_plan(console, describe_plan(plan, assembly=first, measure=True), is_result=True)
             return
 
         def on_begun(begun: Begun) -> None:
@@ -54,8 +54,9 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
                     f"is {made}"
                 )
             # what nobody reads need not be measured
-            first = None if common.quiet else begun.first
-            show_plan(console, describe_plan(begun.plan, begun.run, first))
+            measure = not common.quiet
+            first = begun.first if measure else None
+            show_plan(console, describe_plan(begun.plan, begun.run, first, measure=measure))
 
         with TrainingView(console) as view:
             result = job(

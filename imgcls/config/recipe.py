@@ -15,11 +15,21 @@ if TYPE_CHECKING:
 else:
     Imbalance = Literal[tuple(IMBALANCE_METHODS)]
 Head = Literal["linear", "logistic"]
+Preset = Literal["fast", "default", "best"]
 
 
 class RecipeConfig(Config):
     """How a pretrained model is tuned, and how training meets rare classes."""
 
+    preset: Preset = Field(
+        default="default",
+        description=(
+            "How much time the training is worth; the plan says how much it takes. fast: the "
+            "classifier alone (--tune head). best: --folds 5 of the --model auto, where none is "
+            "named, and the average of all folds evaluated on test, flipped too where training "
+            "flips."
+        ),
+    )
     tune: Annotated[str, Flag(metavar="head|full|head+full|last:N|auto")] = Field(
         default="auto",
         pattern=r"^(auto|head|full|head\+full|last:[1-9]\d*)$",

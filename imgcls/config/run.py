@@ -77,6 +77,7 @@ class TrainConfig(Config):
         "model.name",
         "model.weights",
         "model.img_size",
+        "recipe.preset",
         "recipe.tune",
         "recipe.imbalance",
         "augment.preset",
@@ -98,6 +99,11 @@ class TrainConfig(Config):
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
 
+    @property
+    def is_ensemble(self) -> bool:
+        """True where what is trained is averaged: several models, or the folds of one."""
+        return self.model.ensemble_models is not None or self.recipe.preset == "best"
+
     @model_validator(mode="after")
     def _groups_agree(self) -> TrainConfig:
         if self.data.folds == 1:
@@ -108,6 +114,11 @@ class TrainConfig(Config):
             raise ValueError(
                 f"data.fold (--fold): {self.data.fold} is out of range; with {self.data.folds} "
                 f"folds it is 0 to {self.data.folds - 1}, or all"
+            )
+        if self.recipe.preset == "best" and self.data.fold != "all":
+            raise ValueError(
+                f"data.fold (--fold): {self.data.fold} is one of the folds that --preset best "
+                "averages; leave it out"
             )
         if self.augment.auto_augment and self.model.in_chans in (2, 4):
             raise ValueError(

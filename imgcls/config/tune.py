@@ -67,7 +67,9 @@ def read_space(tree: dict[str, Any]) -> dict[str, Dimension]:
     Raises ValueError, in one line, for what is neither and for options that do not exist.
     """
     known = [
-        option.path for option in option_fields(TrainConfig) if option.path.startswith(_SEARCHABLE)
+        option.path
+        for option in option_fields(TrainConfig)
+        if option.path.startswith(_SEARCHABLE) and option.path != "recipe.preset"
     ]
     space: dict[str, Dimension] = {}
     for path, value in tree.items():
@@ -180,6 +182,15 @@ class TuneConfig(TrainConfig, _Search):
     )
 
     optim: _TrialOptimConfig = Field(default_factory=_TrialOptimConfig)
+
+    @model_validator(mode="after")
+    def _trials_are_single_runs(self) -> TuneConfig:
+        if self.recipe.preset == "best":
+            raise ValueError(
+                "recipe.preset (--preset): best trains an average of folds, and a search compares "
+                "single trainings; give --folds, or train its result with --preset best"
+            )
+        return self
 
     @model_validator(mode="after")
     def _trials_end_by_epochs(self) -> TuneConfig:

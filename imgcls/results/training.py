@@ -77,7 +77,8 @@ class PlanReport(Record):
     """What a training is going to do. Counts per class and split are those of the first fold.
 
     memory_mib: at the peak, of the process on a CPU, of the device on cuda; memory_by: how that is
-    known. They and parameters_* are None unless the model was built for the plan.
+    known. expected_s: about how long all folds take, with all their epochs. These are None unless
+    they were measured for the plan, and parameters_* unless the model was built for it.
     """
 
     data: str
@@ -110,6 +111,7 @@ class PlanReport(Record):
     workers: int
     memory_mib: float | None
     memory_by: str | None
+    expected_s: float | None
     output: Path
     reasons: tuple[str, ...] = ()
     preflight: PreflightReport | None = None

@@ -1,4 +1,6 @@
-"""Folders of several models' runs, trained on one split to be averaged. Loads no torch.
+"""Folders of runs that are trained to be averaged: of several models, or folds of one.
+
+Loads no torch.
 
 outputs/<ensemble>/
   run.json              when it began
@@ -14,6 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from imgcls.config.load import load_config
+from imgcls.config.model import AUTO
 from imgcls.config.run import TrainConfig
 from imgcls.errors import RunError
 from imgcls.storage.pointers import CHECKPOINTS, best_of
@@ -35,9 +38,15 @@ def is_ensemble(path: Path) -> bool:
     return (path / ENSEMBLE).is_file()
 
 
+def read_ensemble_config(ensemble: Path) -> TrainConfig:
+    """The config that trains the ensemble again. Raises ConfigError."""
+    return load_config(TrainConfig, ensemble / ENSEMBLE)
+
+
 def member_runs(ensemble: Path) -> list[Path]:
     """The runs of an ensemble, in their order. Raises ConfigError, RunError for a damaged one."""
-    names = load_config(TrainConfig, ensemble / ENSEMBLE).model.candidates or ()
+    model = read_ensemble_config(ensemble).model
+    names = (model.candidates or ()) if model.name == AUTO else (model.name,)
     runs = [ensemble / plain_name(name) for name in names]
     lost = next((run for run in runs if not (run / CONFIG).is_file()), None)
     if lost is not None:

@@ -16,7 +16,7 @@ from conftest import save_crops, tiny_config
 
 from imgcls.engine.device import timing
 from imgcls.engine.training.events import StepDone
-from imgcls.jobs.plan.memory import TrainingMemory
+from imgcls.jobs.plan.cost.memory import TrainingMemory
 from imgcls.jobs.plan.plan import make_plan
 from imgcls.jobs.train.describe import describe_plan
 from imgcls.jobs.train.train import train
@@ -79,7 +79,7 @@ def test_a_training_whose_memory_was_measured_ends_in_the_same_bits(config):
     told = []
 
     def describe(begun):
-        told.append(describe_plan(begun.plan, begun.run, begun.first))
+        told.append(describe_plan(begun.plan, begun.run, begun.first, measure=True))
 
     results = [train(config), train(config, on_begun=describe)]
     assert told[0].memory_mib > 0
@@ -98,8 +98,8 @@ def test_where_no_peak_can_be_told_it_is_a_guess(plan, monkeypatch):
 @on_linux
 def test_a_step_that_may_not_fit_is_not_made(plan, monkeypatch):
     """Running out of a machine's memory would end the process."""
-    monkeypatch.setattr("imgcls.jobs.plan.memory.available_memory_mib", lambda: 1.0)
-    monkeypatch.setattr("imgcls.jobs.plan.memory.train_step", pytest.fail)
+    monkeypatch.setattr("imgcls.jobs.plan.cost.memory.available_memory_mib", lambda: 1.0)
+    monkeypatch.setattr("imgcls.jobs.plan.cost.memory.train_step", pytest.fail)
     assert fresh(plan).of(16).is_guess
 
 
@@ -109,7 +109,7 @@ def test_the_largest_batch_that_fits_goes_by_the_measurement(memory, monkeypatch
     """A batch fits when what was measured of it, and a tenth, is free."""
     use = memory.of(8)
     free_mib = free * (use.mib + use.assembled_mib)
-    monkeypatch.setattr("imgcls.jobs.plan.memory.available_memory_mib", lambda: free_mib)
+    monkeypatch.setattr("imgcls.jobs.plan.cost.memory.available_memory_mib", lambda: free_mib)
     asked = copy.copy(memory)
     assert asked.fits(8) is fits
     assert asked.note(8).endswith(f"of {free_mib:,.0f} MiB, measured by a step")
@@ -117,7 +117,7 @@ def test_the_largest_batch_that_fits_goes_by_the_measurement(memory, monkeypatch
 
 def test_where_the_classifier_alone_is_fitted_no_update_is_measured(config, monkeypatch):
     """Its pictures pass through the model once; features and the fit on them are counted."""
-    monkeypatch.setattr("imgcls.jobs.plan.memory.train_step", pytest.fail)
+    monkeypatch.setattr("imgcls.jobs.plan.cost.memory.train_step", pytest.fail)
     groups = {"recipe": config.recipe.model_copy(update={"tune": "head"})}
     groups["augment"] = type(config.augment)()
     plan = make_plan(config.model_copy(update=groups))
@@ -184,5 +184,5 @@ def test_a_training_peaks_at_what_was_announced(photos, tmp_path):
 @on_linux
 def test_what_was_taken_before_training_is_not_announced_away(plan, monkeypatch):
     """The peak of a process is no less than what it has held already."""
-    monkeypatch.setattr("imgcls.jobs.plan.memory.peak_memory_mib", lambda _device: 1e6)
+    monkeypatch.setattr("imgcls.jobs.plan.cost.memory.peak_memory_mib", lambda _device: 1e6)
     assert fresh(plan).peak_mib(8) == (1e6, "measured by a step")

@@ -17,6 +17,8 @@ from imgcls.jobs.plan.tables import naming_the_way, recorded_table, training_tab
 from imgcls.results.training import PreflightReport
 from imgcls.storage.runs import planned_folds
 
+_FOLDS_OF_BEST = 5
+
 
 @dataclass(frozen=True)
 class DataPlan:
@@ -59,12 +61,22 @@ def new_data(config: TrainConfig, on_picture: Callable[[int, int], None]) -> Dat
 
     on_picture is told (pictures checked, pictures in all). Raises DataError and ConfigError.
     """
-    table, reason = of_one_depth(config, training_table(config), on_picture)
+    opened = training_table(config)
+    config = _of_preset(config, opened)
+    table, reason = of_one_depth(config, opened, on_picture)
     checked = preflight(config, table, on_picture)
     table = with_digests(table, checked)
     assignment = split_readable(config, table, checked)
     report = None if checked is None else preflight_report(checked, table, assignment)
     return DataPlan(table, assignment, _folds(config, assignment), report, reason)
+
+
+def _of_preset(config: TrainConfig, table: SampleTable) -> TrainConfig:
+    """The config with the folds of `--preset best`, where neither it nor the data have some."""
+    if config.recipe.preset != "best" or config.data.folds or table.folds is not None:
+        return config
+    data = config.data.model_copy(update={"folds": _FOLDS_OF_BEST})
+    return config.model_copy(update={"data": data})
 
 
 def recorded_data(

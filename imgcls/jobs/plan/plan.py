@@ -17,10 +17,10 @@ from imgcls.engine.device.runtime import get_device, use_deterministic_kernels
 from imgcls.errors import ConfigError
 from imgcls.jobs.early import check_trackers
 from imgcls.jobs.plan.compute import Choice, training_compute
+from imgcls.jobs.plan.cost.memory import TrainingMemory
 from imgcls.jobs.plan.data import DataPlan, new_data, recorded_data
 from imgcls.jobs.plan.idle import notes_on_idle
 from imgcls.jobs.plan.loading import Loading, plan_loading
-from imgcls.jobs.plan.memory import TrainingMemory
 from imgcls.jobs.plan.model import ModelPlan, plan_model
 from imgcls.jobs.plan.pace import Memory, Pace, plan_pace
 from imgcls.jobs.plan.recipe import Recipe, plan_recipe

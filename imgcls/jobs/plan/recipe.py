@@ -200,6 +200,14 @@ def _tune(config: TrainConfig, *, from_weights: bool) -> str:
         if tune not in ("auto", "head"):
             raise ConfigError(f"recipe.tune: {tune} does not go with model.freeze_backbone: true")
         return "head"
+    if tune == "auto" and config.recipe.preset == "fast":
+        if not from_weights:
+            raise ConfigError(
+                "recipe.preset (--preset): fast trains the classifier alone, on features of "
+                "pretrained weights, and this model starts from scratch; give --weights or "
+                "--pretrained, or leave --preset out"
+            )
+        return "head"
     if tune == "auto":
         return "head+full" if from_weights else "full"
     return tune

@@ -9,26 +9,33 @@ from imgcls.engine.scoring.features import whole_model
 from imgcls.jobs.plan.model import ModelPlan
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly
+from imgcls.jobs.train.time_budget import expected_s
 from imgcls.models.counting import count_parameters
 from imgcls.results.training import PlanReport
 
 
 def describe_plan(
-    plan: Plan, run: Path | None = None, assembly: Assembly | None = None
+    plan: Plan,
+    run: Path | None = None,
+    assembly: Assembly | None = None,
+    *,
+    measure: bool = False,
 ) -> PlanReport:
     """The plan as a record for screen and JSON.
 
-    assembly: the first fold, ready to train, to count its parameters; with it, the memory that
-    training takes is measured too, unless the plan has done so.
+    assembly: the first fold, ready to train, to count its parameters. measure: also the memory and
+    the time that training takes, from the first epoch on.
     """
     config, fold = plan.config, plan.data.folds[0]
     counts = {split: plan.data.class_counts(split, fold) for split in ("train", "val", "test")}
     steps = plan.pace.steps_per_epoch(int(counts["train"].sum()))
-    trainable = total = memory_mib = memory_by = None
+    trainable = total = memory_mib = memory_by = time_s = None
     if assembly is not None:
         model = whole_model(assembly.parts.learner.model)
         trainable, total = count_parameters(model)
+    if measure:
         memory_mib, memory_by = plan.memory.peak_mib(plan.pace.batch_size)
+        time_s = expected_s(plan)
     return PlanReport(
         data=config.data.source,
         splitter=plan.data.assignment.splitter,
@@ -63,6 +70,7 @@ def describe_plan(
         workers=plan.loading.workers,
         memory_mib=memory_mib,
         memory_by=memory_by,
+        expected_s=time_s,
         output=run or config.runtime.output,
         preflight=plan.data.preflight,
         reasons=plan.reasons,

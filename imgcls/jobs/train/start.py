@@ -12,6 +12,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.data.loading.workers import end_where_main_is_run_again
 from imgcls.data.splits.assign import split_rows as rows_of
 from imgcls.engine.training.events import ChoiceEvent
+from imgcls.errors import ConfigError
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly, assemble
@@ -63,6 +64,11 @@ def begin(
     on_choice is told of the models that are compared.
     """
     end_where_main_is_run_again()
+    if config.is_ensemble:
+        raise ConfigError(
+            "--ensemble-models and --preset best train a folder of runs, which `imgcls train` and "
+            "imgcls.train begin"
+        )
     plan, chosen = plan_new(config, split_rows, on_picture=on_picture, on_choice=on_choice)
     plan, first = first_fold(plan)
 
@@ -85,11 +91,17 @@ def plan_new(
     As `begin`.
     """
     found: list[Chosen] = []
+    named = config.model
 
     def choose(config: TrainConfig, data: DataPlan) -> TrainConfig:
+        if named.name != AUTO and not (data.table.defaults.pretrained or named.pretrained is True):
+            return config.model_copy(update={"model": named})  # from scratch all are alike
         found.append(choose_model(config, data, on_choice))
         return found[0].configs[0]
 
+    if config.recipe.preset == "best" and "name" not in named.model_fields_set:
+        model = named.model_copy(update={"name": AUTO})
+        config = config.model_copy(update={"model": model})
     if config.model.name == AUTO:
         candidate_names(config.model)  # what is wrong with them comes before any picture is read
     plan = make_plan(config, split_rows, choose=choose, on_picture=on_picture)

@@ -1,7 +1,7 @@
-"""`--max-minutes`: how many epochs fit, by the speed measured before the first.
+"""How long a training will take, and how many epochs fit into `--max-minutes`.
 
-The number of epochs is fixed then and kept in the run's config, without the minutes. So the
-schedule is shaped for it from the first update on, and the run repeats and resumes exactly.
+The number of epochs is fixed before the first and kept in the run's config, without the minutes. So
+the schedule is shaped for it from the first update on, and the run repeats and resumes exactly.
 """
 
 from __future__ import annotations
@@ -10,10 +10,15 @@ import time
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
+from threadpoolctl import threadpool_limits
+
 from imgcls.engine.scoring.inference import predict
 from imgcls.engine.training.parts import Parts
+from imgcls.engine.training.selection.interpolation import SHARES
 from imgcls.engine.training.step import train_step
 from imgcls.errors import ConfigError
+from imgcls.jobs.plan.cost.timing import PictureTimes, seconds
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.plan.recipe import Recipe
@@ -27,6 +32,8 @@ _VAL_BATCHES = 8
 # what is not left for building the model, checkpoints, and a machine that slows down when warm
 _SHARE = 0.9
 _MOST_EPOCHS = 10**6
+# of the classifier's fit with its inner cross-validation, on as many pictures as these or fewer
+_PRODUCTS, _MULTIPLIED = 2000, 2000
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,50 @@ def measure_epoch(plan: Plan, caches: RunCaches | None = None) -> EpochTime:
     val_s = _time_validation(parts)
     head_s = _feature_passes(data, plan.recipe) * val_s / len(data.rows("val", fold))
     return EpochTime(parts.train_batches.steps_per_epoch * step_s + val_s, steps, head_s)
+
+
+def expected_s(plan: Plan) -> float | None:
+    """About how many seconds all folds take, with all their epochs: None where nothing was timed.
+
+    By the few pictures that `TrainingMemory` trains on before the first epoch.
+    """
+    times = plan.memory.times
+    if times is None:
+        return None
+    data, recipe = plan.data, plan.recipe
+    train, val = (
+        sum(len(data.rows(split, fold)) for fold in data.folds) for split in ("train", "val")
+    )
+    scored_s = _with_loading(plan, times.scored_s, times.viewed_s)
+    total_s = _feature_passes(data, recipe) * scored_s + _fits_s(plan, times)
+    if recipe.from_features:
+        return total_s  # epochs of the classifier alone take next to nothing
+    trained_s = _with_loading(plan, times.trained_s, times.loaded_s)
+    validations = plan.epochs + (len(SHARES) if recipe.interpolates else 0)
+    return total_s + plan.epochs * train * trained_s + validations * val * scored_s
+
+
+def _with_loading(plan: Plan, device_s: float, core_s: float) -> float:
+    """Seconds of a picture that a core loads in core_s."""
+    workers = plan.loading.workers
+    if not workers:
+        return device_s + core_s
+    if plan.compute.device.type == "cpu":
+        return device_s + core_s / workers  # loading takes its share of the model's cores
+    return max(device_s, core_s / workers)
+
+
+def _fits_s(plan: Plan, times: PictureTimes) -> float:
+    """Seconds to fit the classifier of each fold, by the time of a product as it makes many."""
+    if not plan.recipe.fits_head:
+        return 0.0
+    rows = plan.recipe.feature_views * len(plan.data.rows("train", plan.data.folds[0]))
+    some = min(rows, _MULTIPLIED)
+    features = np.ones((some, min(times.features, rows)))
+    weights = np.ones((features.shape[1], len(plan.data.class_names)))
+    with threadpool_limits(1):
+        product_s = min(seconds(lambda: features @ weights) for _ in range(3))
+    return len(plan.data.folds) * _PRODUCTS * product_s * rows / some
 
 
 def _feature_passes(data: DataPlan, recipe: Recipe) -> int:

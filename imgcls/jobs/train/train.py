@@ -35,7 +35,7 @@ def train(
     of each run of an ensemble; observers see the events of its folds. on_signal and stop, and what
     is raised: see `train_run`; RequestErrors come before anything is written.
     """
-    if config.model.ensemble_models is not None:
+    if config.is_ensemble:
         ensemble = begin_ensemble(config, split_rows, on_picture=on_picture, on_choice=on_choice)
         return train_ensemble(
             ensemble,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 
 from rich.console import Group, RenderableType
@@ -16,6 +17,7 @@ from imgcls.output.numbers import MISSING, percent, pictures_and_classes, reach
 from imgcls.output.screens.epoch_table import between_in_words, deciding_numbers
 from imgcls.output.text import visible
 from imgcls.results.checkpoint import StartingWeights
+from imgcls.results.evaluation import EvalReport
 from imgcls.results.training import PlanReport, PreflightReport, TrainResult
 
 
@@ -99,15 +101,28 @@ def _show_ensemble(console: Console, result: TrainResult) -> None:
                 within = reach(gain.interval, written)
                 facts.add_row(
                     f"Average, {metric_title(name)}",
-                    f"{written(gain.this)} on {average.split}, change against one model alone "
-                    f"{written(gain.difference)}{within and f' ({within})'}",
+                    f"{written(gain.this)} on {average.split}{_views(average)}, change against one "
+                    f"model alone {written(gain.difference)}{within and f' ({within})'}",
                 )
+    elif average is None:
+        facts.add_row("Average", "not evaluated, since there is no test split")
     folds = [fold for member in result.members for fold in member.folds]
     facts.add_row("Time", duration(sum(fold.elapsed_s for fold in folds)))
     console.result(result, panel("Trained", facts))
     if average is not None and average.page is not None:
         console.path("Report", str(average.page))
-    console.path("Next", f"imgcls predict photos --checkpoint {shlex.quote(str(result.run))}")
+    tta = _tta(average)
+    console.path("Next", f"imgcls predict photos --checkpoint {shlex.quote(str(result.run))}{tta}")
+
+
+def _views(average: EvalReport) -> str:
+    return f" with{views}" if (views := _tta(average)) else ""
+
+
+def _tta(average: EvalReport | None) -> str:
+    """The option that scores as this average was scored, behind a space; or nothing."""
+    gain = None if average is None else average.ensemble
+    return "" if gain is None or gain.tta == "none" else f" --tta {gain.tta}"
 
 
 def _plan_facts(plan: PlanReport) -> RenderableType:
@@ -159,7 +174,26 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
         facts.add_row(
             "Memory", f"about {plan.memory_mib:,.0f} MiB {whose} at its peak ({plan.memory_by})"
         )
+    if plan.expected_s is not None:
+        facts.add_row("Time", f"about {_roughly(plan.expected_s)}{_with_all(plan)}")
     return facts
+
+
+def _roughly(seconds: float) -> str:
+    """An estimated time, to no more digits than it is good for."""
+    minutes = seconds / 60
+    if seconds < 60:  # noqa: PLR2004  seconds in a minute
+        return f"{max(math.ceil(seconds / 5) * 5, 5)} s"
+    if minutes < 90:  # noqa: PLR2004  what people still count in minutes
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} hours"
+
+
+def _with_all(plan: PlanReport) -> str:
+    folds = f"all {len(plan.folds)} folds" if len(plan.folds) > 1 else ""
+    early = "no early stop" if plan.epochs else ""
+    said = ", ".join(filter(None, [folds, early]))
+    return f", with {said}" if said else ""
 
 
 def _weights(weights: StartingWeights) -> str:

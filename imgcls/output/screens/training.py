@@ -59,6 +59,7 @@ class TrainingView:
         self._told: set[str] = set()
         self._history: Sequence[Mapping[str, float | None]] = ()
         self._between: list[Interpolated] = []
+        self._head: HeadFitted | None = None  # said below the heading of its fold
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +147,8 @@ class TrainingView:
         if isinstance(event, FeaturesDone):
             self._features(event)
         else:
-            self._head(event)
+            self._close_bars()
+            self._head = event
 
     def _features(self, event: FeaturesDone) -> None:
         if self._console.live:
@@ -161,8 +163,7 @@ class TrainingView:
             self._line_at_s = time.monotonic()
             self._console.say(f"features of {event.done:,} of {event.total:,} pictures")
 
-    def _head(self, event: HeadFitted) -> None:
-        self._close_bars()
+    def _say_head(self, event: HeadFitted) -> None:
         views = f" in {event.views} views" if event.views > 1 else ""
         chosen = (
             f"by {event.folds} inner folds"
@@ -199,6 +200,9 @@ class TrainingView:
         if len(event.folds) > 1:
             turn = event.folds.index(event.fold) + 1
             self._console.say(f"Fold {event.fold} ({turn} of {len(event.folds)})")
+        if self._head is not None:
+            self._say_head(self._head)
+            self._head = None
         if event.trained:
             self._console.say(f"Going on with fold {event.fold} behind its last epoch.")
         elif event.epoch or event.step_in_epoch:

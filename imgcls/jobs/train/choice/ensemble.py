@@ -1,17 +1,20 @@
-"""Several models trained on one split, and the average of their probabilities, evaluated.
+"""Several models trained on one split, or the folds of one, and their average, evaluated.
 
-Each is a run of its own in the ensemble's folder (`imgcls.storage.ensembles`), begun with all the
-others at once, so that what a kill leaves goes on as any run does, one behind the other.
+Each model is a run of its own in the ensemble's folder (`imgcls.storage.ensembles`), begun with all
+the others at once, so that what a kill leaves goes on as any run does, one behind the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from imgcls.config.augment import AugmentConfig
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.load import dump_yaml
+from imgcls.config.model import AUTO
 from imgcls.config.run import ResumeConfig, TrainConfig
 from imgcls.data.loading.workers import end_where_main_is_run_again
 from imgcls.data.splits.assign import split_rows as rows_of
@@ -21,12 +24,13 @@ from imgcls.engine.training.interrupt import StopRequest
 from imgcls.jobs.evaluate.evaluate import evaluate
 from imgcls.jobs.evaluate.pictures import has_split
 from imgcls.jobs.plan.plan import Plan, make_plan
+from imgcls.jobs.train.choice.choose import Chosen
 from imgcls.jobs.train.resume import resume_run
 from imgcls.jobs.train.start import first_fold, plan_new, write_run
 from imgcls.results.evaluation import EvalReport
 from imgcls.results.training import TrainResult
 from imgcls.storage.durable import write_text
-from imgcls.storage.ensembles import member_runs, trained_members
+from imgcls.storage.ensembles import member_runs, read_ensemble_config, trained_members
 from imgcls.storage.runs import (
     ENSEMBLE,
     MODEL_CHOICE,
@@ -53,34 +57,40 @@ def begin_ensemble(
     """
     end_where_main_is_run_again()
     plan, chosen = plan_new(config, split_rows, on_picture=on_picture, on_choice=on_choice)
-    assert chosen is not None
     rows = list(rows_of(plan.data.table, plan.data.assignment))
-    plans = [plan, *(make_plan(other, rows) for other in chosen.configs[1:])]
-    plans = [first_fold(one)[0] for one in plans]
+    others = () if chosen is None else chosen.configs[1:]
+    plans = [plan, *(make_plan(other, rows) for other in others)]
+    plans = [_of_one_run(first_fold(one)[0]) for one in plans]
 
     def fill(folder: Path) -> None:
         for one in plans:
             run = folder / plain_name(one.config.model.name)
             run.mkdir()
             write_run(one, run)
-        write_json(folder / MODEL_CHOICE, chosen.choice)
-        write_text(folder / ENSEMBLE, dump_yaml(_repeating(config, plan, chosen.choice.ensemble)))
+        if chosen is not None:
+            write_json(folder / MODEL_CHOICE, chosen.choice)
+        write_text(folder / ENSEMBLE, dump_yaml(_repeating(config, plan, chosen)))
 
     runtime, data = config.runtime, plan.data.table.name
     return create_run_folder(runtime.output, runtime.experiment, data, "ensemble", fill)
 
 
-def _repeating(config: TrainConfig, plan: Plan, names: tuple[str, ...]) -> TrainConfig:
+def _of_one_run(plan: Plan) -> Plan:
+    """The plan, with the config that repeats it without the others."""
+    recipe = plan.config.recipe.model_copy(update={"preset": "default"})
+    return replace(plan, config=plan.config.model_copy(update={"recipe": recipe}))
+
+
+def _repeating(config: TrainConfig, plan: Plan, chosen: Chosen | None) -> TrainConfig:
     """The config that trains the same models again, none of which is measured anew."""
     weights = config.model.weights
-    model = config.model.model_copy(
-        update={
-            "candidates": names,
-            "max_params": None,
-            "max_latency_ms": None,
-            "weights": None if weights is None else weights.expanduser().absolute(),
-        }
-    )
+    update: dict[str, Any] = {
+        "weights": None if weights is None else weights.expanduser().absolute()
+    }
+    if chosen is not None:
+        names = chosen.choice.ensemble or (chosen.choice.chosen,)
+        update |= {"name": AUTO, "candidates": names, "max_params": None, "max_latency_ms": None}
+    model = config.model.model_copy(update=update)
     return config.model_copy(
         update={"data": plan.config.data, "reading": plan.config.reading, "model": model}
     )
@@ -119,10 +129,11 @@ def train_ensemble(
 
 def _average(ensemble: Path) -> EvalReport | None:
     """The average's scores on test, evaluated as `imgcls evaluate` does; None without a test."""
-    first = read_checkpoint(trained_members(ensemble, "--ensemble-models")[0])
+    first = read_checkpoint(trained_members(ensemble, "--ensemble")[0])
     if not has_split(first, "test"):
         return None
     config = read_run_config(member_runs(ensemble)[0])
+    preset = read_ensemble_config(ensemble).recipe.preset
     return evaluate(
         EvaluateConfig(
             checkpoint=ensemble,
@@ -130,9 +141,17 @@ def _average(ensemble: Path) -> EvalReport | None:
             device=config.runtime.device,
             workers=config.runtime.workers,
             on_bad_image=config.data.on_bad_image,
+            tta=_flips(config.augment) if preset == "best" else "none",
         ),
         tell_trackers=False,
     )
+
+
+def _flips(augment: AugmentConfig) -> str:
+    """The views of `--tta` that training has shown the model too."""
+    if not augment.hflip:
+        return "none"
+    return "flips" if augment.vflip else "hflip"
 
 
 def _summary(members: Sequence[TrainResult], average: EvalReport | None) -> dict[str, Any]:

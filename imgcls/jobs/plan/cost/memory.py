@@ -25,11 +25,12 @@ from imgcls.engine.device.memory import (
 from imgcls.engine.device.runtime import release_freed_memory, training_apart
 from imgcls.engine.device.timing import peak_memory_mib
 from imgcls.engine.scoring.inference import predict
-from imgcls.engine.training.probe import noise_batch
+from imgcls.engine.training.probe import Noise, noise_batch
 from imgcls.engine.training.step import train_step
 from imgcls.errors import NonFiniteError
+from imgcls.jobs.plan.cost.footprint import Counted, count, guess
+from imgcls.jobs.plan.cost.timing import PictureTimes, seconds, time_pictures
 from imgcls.jobs.plan.data import DataPlan
-from imgcls.jobs.plan.footprint import Counted, count, guess
 from imgcls.jobs.plan.learner import Built, build_learner
 from imgcls.jobs.plan.pace import Pace
 from imgcls.jobs.plan.recipe import Recipe
@@ -89,6 +90,8 @@ class TrainingMemory:
         self._compute = compute
         self._cache_mib = cache_mib
         self._grad_accum = config.optim.grad_accum
+        # of more than one, the gradients of the first are there while the next passes through
+        self._batches = 1 if recipe.from_features else min(self._grad_accum, 2)
         self._compiles = config.runtime.compile
         uncompiled = config.runtime.model_copy(update={"compile": False})
         config = config.model_copy(update={"runtime": uncompiled})
@@ -105,6 +108,8 @@ class TrainingMemory:
         self._reached_mib = 0.0
         # of larger batches a line tells
         self._most_measured = 0
+        # of a picture, by what was measured last; None where nothing was
+        self.times: PictureTimes | None = None
 
     def held_mib(self) -> float:
         """MiB that the process holds now, on cuda of the device's, without what it has freed."""
@@ -197,15 +202,28 @@ class TrainingMemory:
         learner.trainable.begin_epoch(learner.model, _ALL_UNFROZEN)
         guessed_mib = guess(built, half=self._compute.precision is not None)
         step = self._step_of(built)
+        taken_s: dict[int, float] = {}
+
+        def timed(pictures: int) -> None:
+            spent_s = seconds(partial(step, pictures), device)
+            taken_s[pictures] = min(spent_s, taken_s.get(pictures, math.inf))
+
         try:
             for pictures in self._to_measure(step, size, guessed_mib):
                 if device.type == "cuda" and not fits_when_tried(step, pictures):
                     self._too_large.add(pictures)
                     break
-                peaks = [peak_of(partial(step, pictures), device) for _ in range(_UPDATES)]
+                peaks = [peak_of(partial(timed, pictures), device) for _ in range(_UPDATES)]
                 if None in peaks:
                     break
                 self._peaks_mib[pictures] = max(filter(None, peaks)) - held_mib
+            if taken_s:
+                most = max(taken_s)
+                each_s = taken_s[most] / (most * self._batches)
+                score = partial(self._score_of(built), most)
+                self.times = time_pictures(
+                    built, self._data, self._recipe, trained_s=each_s, score=score, pictures=most
+                )
         except NonFiniteError:
             pass  # where training meets it too, it says so
         except (RuntimeError, MemoryError) as error:
@@ -246,16 +264,19 @@ class TrainingMemory:
 
     def _step_of(self, built: Built) -> Callable[[int], object]:
         """A function that makes the run's most costly pass of so many pictures of noise."""
-        preprocessing, num_classes = built.preprocessing, len(self._data.class_names)
-        noise = partial(noise_batch, preprocessing.input_size, num_classes)
         if self._recipe.from_features:
-            normalizer = Normalizer(preprocessing.mean, preprocessing.std, self._compute)
-            return lambda pictures: predict(
-                built.whole, [noise(pictures)], normalizer, self._compute
-            )
-        # with more than one batch, the gradients of one are there while the next passes through
-        batches = min(self._grad_accum, 2)
-        return lambda pictures: train_step(built.learner, [noise(pictures)] * batches, 0)
+            return self._score_of(built)
+        noise = self._noise_of(built)
+        return lambda pictures: train_step(built.learner, [noise(pictures)] * self._batches, 0)
+
+    def _score_of(self, built: Built) -> Callable[[int], object]:
+        """A function that scores so many pictures of noise."""
+        preprocessing, noise = built.preprocessing, self._noise_of(built)
+        normalizer = Normalizer(preprocessing.mean, preprocessing.std, self._compute)
+        return lambda pictures: predict(built.whole, [noise(pictures)], normalizer, self._compute)
+
+    def _noise_of(self, built: Built) -> Callable[[int], Noise]:
+        return partial(noise_batch, built.preprocessing.input_size, len(self._data.class_names))
 
 
 def _seconds(step: Callable[[int], object], pictures: int) -> float:
