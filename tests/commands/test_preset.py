@@ -151,13 +151,20 @@ def test_best_takes_the_folds_that_the_data_bring(command, place, one, tmp_path)
     assert "1 is one of the folds that --preset best averages" in done.err
 
 
-@pytest.mark.parametrize("tune", ["--preset best", "--space space.yaml"])
-def test_a_search_varies_single_trainings(command, photos, tmp_path, tune):
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--preset=best", "a search compares single trainings"),
+        ("--config=space.yaml", "recipe.preset is not an option to search over"),
+    ],
+)
+def test_a_search_varies_single_trainings(command, photos, tmp_path, option, said):
     """Neither its trials nor its choices are presets."""
-    (tmp_path / "space.yaml").write_text("recipe.preset: [fast, default]\n")
-    done = command("tune", photos, *tune.split(), "--trials", "1", "--quiet")
+    (tmp_path / "space.yaml").write_text("search: {space: {recipe.preset: [fast, default]}}\n")
+    done = command("tune", photos, *option.split("="), "--trials", "1", "--quiet")
     assert done.code == 2
     assert done.err.count("\n") == 1
+    assert said in done.err
     assert not (tmp_path / "outputs").exists()
 
 
