@@ -836,7 +836,8 @@ def train(
             auto: logistic.
         feature_views: Views of each picture whose features train the classifier alone: the
             evaluation view, and beyond 1 randomly changed ones, which cost one pass through the
-            model each. auto: 1 for --tune head, which wants to be quick; else 4.
+            model each. auto: 1 for --tune head, which wants to be quick, and for more than 20,000
+            pictures, which do without; else 4.
         unfreeze_epochs: Gradual unfreezing: train the classifier alone for so many epochs, then one
             more group of layers every so many; 0 trains all groups from the start.
         norm_stats: Means and variances of batch norm layers while training: frozen as the weights
@@ -1090,7 +1091,8 @@ def tune(
             auto: logistic.
         feature_views: Views of each picture whose features train the classifier alone: the
             evaluation view, and beyond 1 randomly changed ones, which cost one pass through the
-            model each. auto: 1 for --tune head, which wants to be quick; else 4.
+            model each. auto: 1 for --tune head, which wants to be quick, and for more than 20,000
+            pictures, which do without; else 4.
         unfreeze_epochs: Gradual unfreezing: train the classifier alone for so many epochs, then one
             more group of layers every so many; 0 trains all groups from the start.
         norm_stats: Means and variances of batch norm layers while training: frozen as the weights
@@ -1312,7 +1314,8 @@ class ImageClassifier(_ImageClassifier):
                 auto: logistic.
             feature_views: Views of each picture whose features train the classifier alone: the
                 evaluation view, and beyond 1 randomly changed ones, which cost one pass through the
-                model each. auto: 1 for --tune head, which wants to be quick; else 4.
+                model each. auto: 1 for --tune head, which wants to be quick, and for more than 20,000
+                pictures, which do without; else 4.
             unfreeze_epochs: Gradual unfreezing: train the classifier alone for so many epochs, then one
                 more group of layers every so many; 0 trains all groups from the start.
             norm_stats: Means and variances of batch norm layers while training: frozen as the weights

@@ -59,6 +59,7 @@ ROOMS = {
         "runs",
         "train",
         "train/choice",
+        "train/head",
         "tune",
     ),
 }
@@ -74,7 +75,6 @@ MODULES_OF = {
     "storage": 18,
     "output/screens": 19,
     "jobs/evaluate": 15,
-    "jobs/train": 14,
 }
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in ALLOWED)
 

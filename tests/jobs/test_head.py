@@ -33,9 +33,9 @@ from imgcls.engine.training.events import (
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.errors import ConfigError, InterruptedRunError, ModelError
 from imgcls.jobs.plan.plan import make_plan
-from imgcls.jobs.train import features, head
 from imgcls.jobs.train.epochs import find_trainable
-from imgcls.jobs.train.logistic import fit_logistic
+from imgcls.jobs.train.head import features
+from imgcls.jobs.train.head.logistic import fit_logistic
 from imgcls.jobs.train.resume import resume_run
 from imgcls.jobs.train.train import train
 from imgcls.jobs.train.trainer import Trainer
@@ -186,7 +186,7 @@ def test_a_signal_ends_the_fit_at_once(photos, weights, monkeypatch):
         time.sleep(30)
 
     with monkeypatch.context() as patched, pytest.raises(InterruptedRunError) as stopped:
-        patched.setattr("imgcls.jobs.train.logistic._held_out_logits", long)
+        patched.setattr("imgcls.jobs.train.head.logistic._held_out_logits", long)
         train(config)
     assert stopped.value.exit_code == 129
     [run] = Path("outputs").iterdir()
@@ -456,7 +456,7 @@ def test_the_groups_of_the_data_choose_c(weights, photos, tmp_path, monkeypatch)
         asked.update(labels=list(labels), groups=groups)
         return fit_logistic(views, labels, *args, groups=groups, **options)
 
-    monkeypatch.setattr(head, "fit_logistic", fit)
+    monkeypatch.setattr("imgcls.jobs.train.head.fit.fit_logistic", fit)
     files = sorted(photos.glob("*/*.jpg"))
     rows = [f"{f},{f.parent.name},{f.parent.name}{int(f.stem) // 3}" for f in files]
     (tmp_path / "table.csv").write_text("\n".join(["path,label,group", *rows]))

@@ -82,11 +82,20 @@ class FeaturesDone:
 
 
 @dataclass(frozen=True)
+class HeadPassDone:
+    """The fit of the classifier has passed over its features so often, of `most` times at most."""
+
+    done: int
+    most: int
+
+
+@dataclass(frozen=True)
 class HeadFitted:
     """The classifier alone was fitted by logistic regression.
 
-    c: scikit-learn's C, chosen in `folds` inner folds. Of elapsed_s, features_s went into features;
-    0 when another fold had computed them. reason: why c is to be doubted, or None.
+    c: scikit-learn's C, chosen in `folds` inner folds, in 1 by a held-out tenth. Of elapsed_s,
+    features_s went into features; 0 when another fold had computed them. reason: why c is to be
+    doubted, or None.
     """
 
     pictures: int
@@ -215,6 +224,7 @@ Event = (
     | ImageSkipped
     | Resumed
     | FeaturesDone
+    | HeadPassDone
     | HeadFitted
     | StepDone
     | ValidationBatchDone

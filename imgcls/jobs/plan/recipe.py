@@ -19,6 +19,8 @@ from imgcls.metrics.registry import VALIDATION
 # below it, classes differ by what a stratified split does to them anyway
 UNBALANCED_FROM = 1.5
 AUTO_VIEWS = 4
+# so many pictures make up for views, whose features cost a pass each
+_FEW_PICTURES = 20_000
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def plan_recipe(
         head = "logistic" if tune != "full" and one_classifier else "linear"
     views = recipe.feature_views
     if views == "auto":
-        views = AUTO_VIEWS if head == "logistic" and tune != "head" else 1
+        few = class_counts.sum() <= _FEW_PICTURES
+        views = AUTO_VIEWS if head == "logistic" and tune != "head" and few else 1
     _check_head(tune, head, views)
     pictures, channels = int(class_counts.sum()), config.model.in_chans
     augment = augmentation(

@@ -14,7 +14,7 @@ from imgcls.data.pixels.transforms import Transform
 from imgcls.data.table import SampleTable
 from imgcls.jobs.plan.loading import CachePlan, cache_folder_of, slot_shape, whole_side
 from imgcls.jobs.plan.plan import Plan
-from imgcls.jobs.train.features import FeatureStore
+from imgcls.jobs.train.head.features import FeatureStore
 from imgcls.models.card import Preprocessing
 
 

@@ -20,6 +20,7 @@ from imgcls.engine.device.memory import is_out_of_memory
 from imgcls.engine.device.runtime import release_freed_memory, versions
 from imgcls.engine.training.events import (
     FeaturesDone,
+    HeadPassDone,
     ImageSkipped,
     Observer,
     Resumed,
@@ -40,7 +41,7 @@ from imgcls.jobs.plan.pace import Pace
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly, assemble
 from imgcls.jobs.train.caches import RunCaches
-from imgcls.jobs.train.head import fit_head
+from imgcls.jobs.train.head.fit import fit_head
 from imgcls.jobs.train.restore import inexact, machine, restore
 from imgcls.models.head import ClassifierAlone
 from imgcls.results.checkpoint import Sidecar, TrainedPrior
@@ -108,7 +109,7 @@ def train_fold(
         preprocessing=assembly.preprocessing,
         bad_images=assembly.bad_images,
         run=run,
-        on_batch=partial(_features_done, emit, stop),
+        on_batch=partial(_on_the_way, FeaturesDone, emit, stop),
     )
     settings = FitSettings(
         fold=fold,
@@ -128,6 +129,7 @@ def train_fold(
                     parts.learner,
                     features_of,
                     emit,
+                    on_pass=partial(_on_the_way, HeadPassDone, emit, stop),
                     imbalance=recipe.imbalance,
                     seed=config.runtime.seed,
                 )
@@ -252,8 +254,15 @@ def _memory_advice(pace: Pace, opt: str, device: torch.device, error: BaseExcept
     )
 
 
-def _features_done(emit: Observer, stop: StopRequest, done: int, total: int) -> None:
-    emit(FeaturesDone(done, total))
+def _on_the_way(
+    event: type[FeaturesDone | HeadPassDone],
+    emit: Observer,
+    stop: StopRequest,
+    done: int,
+    total: int,
+) -> None:
+    """Tell how much of what comes before the first epoch is done; a wish to stop ends it."""
+    emit(event(done, total))
     if stop:
         raise InterruptedRunError(
             f"stopped {stop.reason or 'by a signal'} before the first epoch",

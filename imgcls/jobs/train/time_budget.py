@@ -33,7 +33,7 @@ _VAL_BATCHES = 8
 _SHARE = 0.9
 _MOST_EPOCHS = 10**6
 # of the classifier's fit with its inner cross-validation, on as many pictures as these or fewer
-_PRODUCTS, _MULTIPLIED = 2000, 2000
+_PRODUCTS, _MULTIPLIED = 2500, 2000
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ def _fits_s(plan: Plan, times: PictureTimes) -> float:
         return 0.0
     rows = plan.recipe.feature_views * len(plan.data.rows("train", plan.data.folds[0]))
     some = min(rows, _MULTIPLIED)
-    features = np.ones((some, min(times.features, rows)))
-    weights = np.ones((features.shape[1], len(plan.data.class_names)))
+    features = np.ones((some, min(times.features, rows)), dtype=np.float32)
+    weights = np.ones((features.shape[1], len(plan.data.class_names)), dtype=np.float32)
     with threadpool_limits(1):
         product_s = min(seconds(lambda: features @ weights) for _ in range(3))
     return len(plan.data.folds) * _PRODUCTS * product_s * rows / some

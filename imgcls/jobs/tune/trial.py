@@ -19,6 +19,7 @@ from imgcls.engine.training.events import (
     Event,
     FeaturesDone,
     FoldStarted,
+    HeadPassDone,
     StepDone,
     ValidationBatchDone,
 )
@@ -183,7 +184,7 @@ class _Watch:
                 self._in_first_fold = event.fold == self._first_fold
                 for row in event.history:
                     self._report(row)
-            case FeaturesDone() | StepDone() | ValidationBatchDone():
+            case FeaturesDone() | HeadPassDone() | StepDone() | ValidationBatchDone():
                 if time.monotonic() >= self._deadline_s:
                     self._stop.reason = _TIME_IS_UP
             case EpochDone():

@@ -25,6 +25,7 @@ from imgcls.engine.training.events import (
     FeaturesDone,
     FoldStarted,
     HeadFitted,
+    HeadPassDone,
     ImageSkipped,
     Interpolated,
     Resumed,
@@ -76,7 +77,7 @@ class TrainingView:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         match event:
-            case FeaturesDone() | HeadFitted():
+            case FeaturesDone() | HeadPassDone() | HeadFitted():
                 self._fitting(event)
             case FoldStarted():
                 self._begin(event)
@@ -143,30 +144,35 @@ class TrainingView:
         elif self._skipped == _MOST_SKIPPED + 1:
             self._console.warn("more pictures cannot be read; bad_images.csv will list all")
 
-    def _fitting(self, event: FeaturesDone | HeadFitted) -> None:
+    def _fitting(self, event: FeaturesDone | HeadPassDone | HeadFitted) -> None:
         if isinstance(event, FeaturesDone):
-            self._features(event)
+            self._count("features", event.done, event.total, "pictures")
+        elif isinstance(event, HeadPassDone):
+            self._count("classifier", event.done, event.most, "passes over the features at most")
         else:
             self._close_bars()
             self._head = event
 
-    def _features(self, event: FeaturesDone) -> None:
+    def _count(self, what: str, done: int, total: int, unit: str) -> None:
+        """Show how much of what comes before the first epoch is done."""
         if self._console.live:
+            if self._bars is not None and what not in self._tasks:
+                self._close_bars()
             if self._bars is None:
                 self._bars = self._new_bars()
-                task = self._bars.add_task("features", total=event.total, note="pictures")
-                self._tasks = {"features": task}
+                self._tasks = {what: self._bars.add_task(what, total=total, note=unit)}
                 self._bars.start()
-            if "features" in self._tasks:
-                self._bars.update(self._tasks["features"], completed=event.done)
+            self._bars.update(self._tasks[what], completed=done)
         elif time.monotonic() - self._line_at_s >= _LINE_EVERY_S:
             self._line_at_s = time.monotonic()
-            self._console.say(f"features of {event.done:,} of {event.total:,} pictures")
+            self._console.say(f"{what} of {done:,} of {total:,} {unit}")
 
     def _say_head(self, event: HeadFitted) -> None:
         views = f" in {event.views} views" if event.views > 1 else ""
         chosen = (
             f"by {event.folds} inner folds"
+            if event.folds > 1
+            else "by a held-out tenth"
             if event.folds
             else "(scikit-learn's; no class has two pictures to choose it by)"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from imgcls.engine.device.memory import guess_training_memory_mib
+from imgcls.jobs.plan.cost.fitting import fits_whole
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.learner import Built
 from imgcls.jobs.plan.recipe import Recipe
@@ -18,6 +19,8 @@ _MIB = 2**20
 # what fit_logistic takes, of the features that it is given: 6.1 to 6.4 for 1,000 pictures and more,
 # and those once more
 _FIT_TIMES_FEATURES = 7.5
+# what fit_in_blocks takes: of L-BFGS's twenty-odd copies in float64, and for its blocks
+_FIT_TIMES_WEIGHTS, _FIT_IN_BLOCKS_MIB = 26, 120
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,13 @@ def _features_mib(built: Built, data: DataPlan, recipe: Recipe) -> tuple[float, 
     assert isinstance(weight, torch.Tensor)
     each_mib = recipe.feature_views * weight.shape[1] * 4 / _MIB
     trained = len(data.rows("train", data.folds[0]))
-    fit_mib = _FIT_TIMES_FEATURES * each_mib * trained if recipe.fits_head else 0.0
+    fit_mib = 0.0
+    if recipe.fits_head:
+        num_classes, width = weight.shape
+        if fits_whole(recipe.feature_views, trained, width, num_classes):
+            fit_mib = _FIT_TIMES_FEATURES * each_mib * trained
+        else:
+            fit_mib = _FIT_IN_BLOCKS_MIB + _FIT_TIMES_WEIGHTS * weight.numel() * 8 / _MIB
     return each_mib * int((data.assignment.split != "test").sum()), fit_mib
 
 

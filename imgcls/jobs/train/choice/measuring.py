@@ -21,7 +21,7 @@ from imgcls.engine.device.timing import seconds
 from imgcls.engine.scoring.backends import by_torch
 from imgcls.engine.scoring.features import extract_features
 from imgcls.jobs.train.choice.candidates import Start
-from imgcls.jobs.train.logistic import cross_validate_logistic, log_losses
+from imgcls.jobs.train.head.logistic import cross_validate_logistic, log_losses
 from imgcls.metrics.comparison import class_mean_with_error, mean_with_error
 from imgcls.metrics.resampling import unit_numbers
 from imgcls.models.build import create_model

@@ -20,6 +20,8 @@ _DEFAULT_C = 1.0
 _MOST_FOLDS = 4
 _MOST_ITERATIONS = 500
 _TOLERANCE = 1e-3
+# the bias of a class without pictures, which is never predicted
+NEVER = -1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ def fit_logistic(
         last.fit(inputs, labels, picture_weights, found.c)
     weight, bias = features.undo(last.coefficients, last.intercepts)
     bias = bias if shift is None else bias - shift
-    reason = _doubt(found.c, found.nll, np.bincount(labels, picture_weights))
+    reason = doubt(found.c, found.nll, np.bincount(labels, picture_weights))
     return FittedHead(
         weight.astype(np.float32), bias.astype(np.float32), found.c, found.nll, found.folds, reason
     )
@@ -126,7 +128,7 @@ def _cross_validate(
     # a group of several classes is spread by one of them
     strata = labels[np.unique(units, return_index=True)[1]]
     folds = int(np.clip(np.unique(strata, return_counts=True)[1].min(), 2, _MOST_FOLDS))
-    fold = _deal(strata, folds, seed)[units]
+    fold = deal(strata, folds, seed)[units]
     inner = [_Fit(num_classes, len(inputs)) for _ in range(folds)]
     best = HeldOut(_DEFAULT_C, math.nan, 0, np.full((len(labels), num_classes), np.nan))
     for candidate in _GRID:
@@ -141,12 +143,14 @@ def _cross_validate(
     return best
 
 
-def _doubt(c: float, nll: float, class_weight: np.ndarray) -> str | None:
-    """What to know of a C whose held-out loss is nll, or None."""
+def doubt(
+    c: float, nll: float, class_weight: np.ndarray, grid: Sequence[float] = _GRID
+) -> str | None:
+    """What to know of a C out of the grid whose held-out loss is nll, or None."""
     shares = class_weight[class_weight > 0] / class_weight.sum()
     if nll >= -(shares * np.log(shares)).sum():
         return "held-out pictures are told no better than by how common the classes are"
-    if c in (_GRID[0], _GRID[-1]):
+    if c in (grid[0], grid[-1]):
         return f"C is the {'smallest' if c == _GRID[0] else 'largest'} that is tried"
     return None
 
@@ -176,7 +180,9 @@ class _Standard:
 
     def apply(self, views: np.ndarray) -> np.ndarray:
         centred = (views - self.mean) / self.scale
-        return np.asarray(centred if self.basis is None else centred @ self.basis)
+        turned = centred if self.basis is None else centred @ self.basis
+        # twice as fast as in float64, and the loss is as low to four digits
+        return np.asarray(turned, dtype=np.float32)
 
     def undo(
         self, coefficients: np.ndarray, intercepts: np.ndarray
@@ -186,7 +192,7 @@ class _Standard:
         return weight, intercepts - weight @ self.mean
 
 
-def _deal(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+def deal(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """A fold for each label, each class spread as evenly as it can be: int64 [N]."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
@@ -252,7 +258,7 @@ class _Fit:
         width = inputs.shape[-1]
         present = np.unique(labels)
         self.coefficients = np.zeros((self.num_classes, width))
-        self.intercepts = np.full(self.num_classes, -1e4)
+        self.intercepts = np.full(self.num_classes, NEVER)
         if len(present) == 1:
             self.intercepts[present] = 0.0
             return

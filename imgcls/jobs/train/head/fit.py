@@ -11,8 +11,10 @@ from imgcls.data.loading.features import FeatureSet
 from imgcls.engine.device.runtime import derive_seed
 from imgcls.engine.training.events import Event, HeadFitted
 from imgcls.engine.training.step import Learner
+from imgcls.jobs.plan.cost.fitting import fits_whole
 from imgcls.jobs.plan.data import DataPlan
-from imgcls.jobs.train.logistic import fit_logistic
+from imgcls.jobs.train.head.in_blocks import fit_in_blocks
+from imgcls.jobs.train.head.logistic import FittedHead, fit_logistic
 from imgcls.models.head import ClassifierAlone, classifier_alone, set_classifier
 
 
@@ -23,12 +25,14 @@ def fit_head(
     features_of: Callable[[ClassifierAlone], FeatureSet],
     emit: Callable[[Event], None],
     *,
+    on_pass: Callable[[int, int], None],
     imbalance: str,
     seed: int,
 ) -> None:
     """Fit the fold's classifier by logistic regression, and give it to the model and its average.
 
-    features_of: the features that a classifier's backbone gives of the run's pictures. Raises
+    features_of: the features that a classifier's backbone gives of the run's pictures. on_pass is
+    told (passes over them, passes at most) where they are too many to be fitted whole. Raises
     ModelError when the classifier is not one linear layer behind the backbone.
     """
     start_s = time.monotonic()
@@ -37,14 +41,14 @@ def fit_head(
     features = features_of(alone)
     features_s = time.monotonic() - start_s
     rows = features.readable(data.rows("train", fold))
-    groups = data.table.groups
-    fitted = fit_logistic(
-        np.stack([features.of(rows, view) for view in range(len(features.values))]),
-        data.table.labels[rows],
-        len(data.class_names),
+    fitted = _fit(
+        data,
+        rows,
+        features,
+        alone,
+        on_pass,
         imbalance=imbalance,
         seed=derive_seed(seed, "head", fold),
-        groups=None if groups is None else [groups[row] for row in rows],
     )
     set_classifier(alone.classifier, fitted.weight, fitted.bias)
     if learner.average is not None:
@@ -59,4 +63,36 @@ def fit_head(
             elapsed_s=time.monotonic() - start_s,
             reason=fitted.reason,
         )
+    )
+
+
+def _fit(
+    data: DataPlan,
+    rows: np.ndarray,
+    features: FeatureSet,
+    alone: ClassifierAlone,
+    on_pass: Callable[[int, int], None],
+    *,
+    imbalance: str,
+    seed: int,
+) -> FittedHead:
+    """The fit to these rows of the table, whole or in blocks."""
+    labels, num_classes = data.table.labels[rows], len(data.class_names)
+    groups = None if data.table.groups is None else [data.table.groups[row] for row in rows]
+    views, _, width = features.values.shape
+    if fits_whole(views, len(rows), width, num_classes):
+        inputs = np.stack([features.of(rows, view) for view in range(views)])
+        return fit_logistic(
+            inputs, labels, num_classes, imbalance=imbalance, seed=seed, groups=groups
+        )
+    return fit_in_blocks(
+        features,
+        rows,
+        labels,
+        num_classes,
+        imbalance=imbalance,
+        seed=seed,
+        device=next(alone.classifier.parameters()).device,
+        groups=groups,
+        on_pass=on_pass,
     )

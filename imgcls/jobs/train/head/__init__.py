@@ -1,0 +1,1 @@
+"""The classifier alone: the features that it sees, and its fit to them."""
