@@ -70,8 +70,8 @@ def fit(file: Path, labels: np.ndarray, classes: int) -> None:
         return
     took_s = time.monotonic() - begun_s
     print(
-        f"{len(passes)} passes in {took_s:.0f} s, each {took_s / len(passes):.1f} s, C {found.c:g}, "
-        f"{most_mib - before_mib:,.0f} MiB beside the file of {file.stat().st_size / _MIB:,.0f}"
+        f"{len(passes)} passes in {took_s:.0f} s, each {took_s / len(passes):.1f} s; "
+        f"C {found.c:g}; {most_mib - before_mib:,.0f} MiB beside the file's {file.stat().st_size / _MIB:,.0f}"
     )
 
 
