@@ -69,9 +69,10 @@ def fit(file: Path, labels: np.ndarray, classes: int) -> None:
         print(f"stopped behind pass {len(passes)}", flush=True)
         return
     took_s = time.monotonic() - begun_s
+    file_mib, beside_mib = file.stat().st_size / _MIB, most_mib - before_mib
     print(
         f"{len(passes)} passes in {took_s:.0f} s, each {took_s / len(passes):.1f} s; "
-        f"C {found.c:g}; {most_mib - before_mib:,.0f} MiB beside the file's {file.stat().st_size / _MIB:,.0f}"
+        f"C {found.c:g}; {beside_mib:,.0f} MiB beside the file's {file_mib:,.0f}"
     )
 
 
