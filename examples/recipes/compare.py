@@ -73,7 +73,8 @@ def run(job: Job) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     task = Task(job.data, job.model, job.weights, job.img_size, seed=job.fold)
-    finding = run_imgcls(job, task.classes) if job.contestant in (DEFAULT, HEAD) else peer(job)
+    ours = job.contestant.split()[0] == DEFAULT
+    finding = run_imgcls(job, task.classes) if ours else peer(job)
     file = probabilities_file(job.out, *job.key)
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".unfinished.npz")
@@ -112,7 +113,7 @@ def run_imgcls(job: Job, classes: list[str]) -> Finding:
 
     imgcls = (sys.executable, "-m", "imgcls")
     begun = child_seconds()
-    options = ["--tune", "head"] if job.contestant == HEAD else []
+    options = job.contestant.split()[1:]
     trained = json.loads(
         output_of([
             *imgcls, "train", str(job.data), "--model", job.model, "--weights", str(job.weights),
@@ -210,6 +211,13 @@ def do(stage: list[Job], args: argparse.Namespace, results: Results) -> None:
             print(f"{time.monotonic() - start:.0f} s", *job.key, json.dumps(facts), file=sys.stderr)
 
 
+def known(contestant: str) -> str:
+    """The name of a contestant. Raises ArgumentTypeError for one that there is not."""
+    if contestant not in CONTESTANTS and not contestant.startswith(f"{DEFAULT} "):
+        raise argparse.ArgumentTypeError(f"{contestant!r} is none of {', '.join(CONTESTANTS)}")
+    return contestant
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path, help="the folder with the sets")
@@ -219,7 +227,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("outputs/compare"))
     parser.add_argument("--sets", nargs="+", help="all by default")
     parser.add_argument("--folds", nargs="+", type=int, default=range(FOLDS), choices=range(FOLDS))
-    parser.add_argument("--contestants", nargs="+", default=CONTESTANTS, choices=CONTESTANTS)
+    parser.add_argument(
+        "--contestants", nargs="+", default=CONTESTANTS, type=known, metavar="NAME",
+        help=f"all by default: {', '.join(CONTESTANTS)}; also 'imgcls OPTIONS' with any of train's",
+    )  # fmt: skip
     parser.add_argument("--budget-s", type=float, help="processor seconds; else as imgcls took")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     args = parser.parse_args()
@@ -229,7 +240,7 @@ def main() -> None:
         do(stage, args, results)
     from tables import tables
 
-    print(tables(args.work, results.rows, CONTESTANTS, DEFAULT))
+    print(tables(args.work, results.rows, args.contestants, DEFAULT))
 
 
 if __name__ == "__main__":
