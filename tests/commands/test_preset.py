@@ -13,6 +13,7 @@ import yaml
 from conftest import save_crops, tiny_config
 from safetensors.torch import save_file
 
+import imgcls
 from imgcls.cli.boundary import run as run_command
 from imgcls.errors import ConfigError
 from imgcls.jobs.plan.cost.timing import PictureTimes
@@ -121,7 +122,7 @@ def test_best_says_what_it_will_take_and_how_to_use_it(command, place, one, tmp_
     options = ("train", split, *QUICK, *one, "--preset", "best", "--no-preflight")
     done = command(*options, "--tune", "head")
     assert done.code == 0, done.err
-    assert "with all 5 folds" in done.out + done.err
+    assert "s for all 5 folds" in done.out + done.err
     assert "not evaluated, since there is no test split" in done.out
     assert "imgcls predict photos --checkpoint outputs" in done.out
 
@@ -135,6 +136,26 @@ def test_best_chooses_where_no_model_is_named(command, place):
     assert plan["k_folds"] == 5
     assert "Choosing among 2 models" in done.err
     assert json.loads(command("train", "digits", *options).out)["model_name"] == "resnet18"
+
+
+def test_best_from_python_is_loaded_as_one_model(place, tmp_path, monkeypatch):
+    """The model is chosen there too; what comes back predicts by all folds."""
+    monkeypatch.chdir(tmp_path)
+    result = imgcls.train(
+        place / "photos", preset="best", weights=place / "weights", folds=2, epochs=1, img_size=32,
+        batch_size=16, tune="head", device="cpu", workers=0,
+    )  # fmt: skip
+    [member] = result.members
+    assert member.model_name in (NAME, "test_vit")
+    assert [fold.fold for fold in member.folds] == [0, 1]
+    assert result.average.ensemble.tta == "none"  # the classifier alone saw nothing flipped
+    picture = next((place / "photos").glob("*/*.jpg"))
+    whole = imgcls.load(result.run, device="cpu").predict_proba([picture])
+    parts = [
+        imgcls.load(fold.best_checkpoint, device="cpu").predict_proba([picture])
+        for fold in member.folds
+    ]
+    assert whole == pytest.approx(np.mean(parts, axis=0), abs=1e-5)
 
 
 def test_best_takes_the_folds_that_the_data_bring(command, place, one, tmp_path):
@@ -177,7 +198,7 @@ def test_a_single_run_is_not_begun_for_an_average(photos):
 def test_the_plan_says_how_long_it_takes(command, place, one):
     """On the screen and in JSON; nobody waits for what nobody reads."""
     options = ("train", place / "photos", *QUICK, *one)
-    assert "Time        about 5 s, with no early stop" in command(*options, "--dry-run").out
+    assert "Time        about 5 s, if it does not stop early" in command(*options, "--dry-run").out
     assert json.loads(command(*options, "--dry-run", "--json").out)["expected_s"] > 0
 
 

@@ -175,7 +175,7 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
             "Memory", f"about {plan.memory_mib:,.0f} MiB {whose} at its peak ({plan.memory_by})"
         )
     if plan.expected_s is not None:
-        facts.add_row("Time", f"about {_roughly(plan.expected_s)}{_with_all(plan)}")
+        facts.add_row("Time", f"about {_roughly(plan.expected_s)}{_for_what(plan)}")
     return facts
 
 
@@ -189,11 +189,11 @@ def _roughly(seconds: float) -> str:
     return f"{minutes / 60:.1f} hours"
 
 
-def _with_all(plan: PlanReport) -> str:
-    folds = f"all {len(plan.folds)} folds" if len(plan.folds) > 1 else ""
-    early = "no early stop" if plan.epochs else ""
-    said = ", ".join(filter(None, [folds, early]))
-    return f", with {said}" if said else ""
+def _for_what(plan: PlanReport) -> str:
+    several = len(plan.folds) > 1
+    folds = f" for all {len(plan.folds)} folds" if several else ""
+    whole = f", if {'none stops' if several else 'it does not stop'} early" if plan.epochs else ""
+    return f"{folds}{whole}"
 
 
 def _weights(weights: StartingWeights) -> str:
