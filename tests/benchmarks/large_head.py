@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> None:
         labels = write_features(file, (pictures, width), classes)
         np.save(Path(place) / "labels.npy", labels)
         command = [sys.executable, __file__, "--fit", str(file), str(classes)]
-        print(f"a signal is waited for {stopped_after_s(command):.1f} s")
+        print(f"a signal is waited for {stopped_after_s(command):.1f} s", flush=True)
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         print(lines.splitlines()[-1])
 
