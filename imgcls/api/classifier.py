@@ -123,6 +123,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         place = self._new_folder()
         try:
             config = self._config(place, *write_table(place, pictures, labels))
+            _require_one_model(config)
             result: TrainResult = train(config, progress=bool(self.verbose))
             require_names(result.class_names, classes)
         except BaseException:
@@ -284,3 +285,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(part) for part in value]
     return str(value) if type(value).__module__ == "torch" else value
+
+
+def _require_one_model(config: TrainConfig) -> None:
+    if config.is_ensemble:
+        raise ValueError(
+            "an ImageClassifier is one model: leave out preset='best' and ensemble_models, or "
+            "train with imgcls.train and open what it returns with imgcls.load"
+        )

@@ -36,8 +36,9 @@ def tune(config: TuneConfig, common: Common) -> None:
 
     with console.progress("Checking") as on_picture:
         search, plan, first = open_search(config, on_picture)
-    # what nobody reads need not be measured
-    show_plan(console, describe_plan(plan, search.folder, None if common.quiet else first))
+    measure = not common.quiet  # what nobody reads need not be measured
+    described = describe_plan(plan, search.folder, first if measure else None, measure=measure)
+    show_plan(console, described)
     del first  # each trial builds its own
     records = search.study.records()
     show_search(console, search.space, search.settings.trials, search.study.begun())

@@ -114,20 +114,19 @@ class ModelConfig(Config):
         description="Leave the classifier as the only trainable part; --tune head does it.",
     )
 
-    @model_validator(mode="after")
-    def _only_auto_chooses(self) -> ModelConfig:
+    @property
+    def choosing(self) -> str | None:
+        """The option that is given and means nothing where no model is chosen."""
         given = {
             "--models": self.candidates,
             "--max-params": self.max_params,
             "--max-latency-ms": self.max_latency_ms,
             "--ensemble-models": self.ensemble_models,
         }
-        option = next((name for name, value in given.items() if value is not None), None)
-        if option is not None and self.name != AUTO:
-            raise ValueError(
-                f"{option} is for choosing a model, and --model {self.name} is chosen; leave it "
-                f"out, or give --model {AUTO}"
-            )
+        return next((name for name, value in given.items() if value is not None), None)
+
+    @model_validator(mode="after")
+    def _enough_are_named_once(self) -> ModelConfig:
         models = self.candidates or ()
         if self.ensemble_models is not None and 0 < len(models) < self.ensemble_models:
             raise ValueError(

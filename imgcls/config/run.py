@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from imgcls.config.augment import AugmentConfig
 from imgcls.config.base import Config, Flag
 from imgcls.config.data import DataConfig
-from imgcls.config.model import ModelConfig
+from imgcls.config.model import AUTO, ModelConfig
 from imgcls.config.optim import OptimConfig
 from imgcls.config.reading import OnBadImage, ReadingConfig
 from imgcls.config.recipe import RecipeConfig
@@ -100,6 +100,11 @@ class TrainConfig(Config):
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
 
     @property
+    def may_choose(self) -> bool:
+        """True for `--preset best` where no model is named: it takes that of `--model auto`."""
+        return self.recipe.preset == "best" and "name" not in self.model.model_fields_set
+
+    @property
     def is_ensemble(self) -> bool:
         """True where what is trained is averaged: several models, or the folds of one."""
         return self.model.ensemble_models is not None or self.recipe.preset == "best"
@@ -114,11 +119,6 @@ class TrainConfig(Config):
             raise ValueError(
                 f"data.fold (--fold): {self.data.fold} is out of range; with {self.data.folds} "
                 f"folds it is 0 to {self.data.folds - 1}, or all"
-            )
-        if self.recipe.preset == "best" and self.data.fold != "all":
-            raise ValueError(
-                f"data.fold (--fold): {self.data.fold} is one of the folds that --preset best "
-                "averages; leave it out"
             )
         if self.augment.auto_augment and self.model.in_chans in (2, 4):
             raise ValueError(
@@ -136,6 +136,28 @@ class TrainConfig(Config):
             raise ValueError(
                 f"optim.warmup_epochs (--warmup-epochs): {self.optim.warmup_epochs} is longer than "
                 f"optim.epochs (--epochs): {self.optim.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _models_and_folds_go_with_preset(self) -> TrainConfig:
+        name, option = self.model.name, self.model.choosing
+        if option is not None and name != AUTO and not self.may_choose:
+            raise ValueError(
+                f"{option} is for choosing a model, and --model {name} is chosen; leave it out, or "
+                f"give --model {AUTO}"
+            )
+        if self.recipe.preset != "best":
+            return self
+        if self.data.fold != "all":
+            raise ValueError(
+                f"data.fold (--fold): {self.data.fold} is one of the folds that --preset best "
+                "averages; leave it out"
+            )
+        if self.data.folds == 0 and "folds" in self.data.model_fields_set:
+            raise ValueError(
+                "data.folds (--folds): 0 leaves --preset best nothing to average; leave it out, or "
+                "give at least 2"
             )
         return self
 

@@ -16,10 +16,13 @@ from safetensors.torch import save_file
 import imgcls
 from imgcls.cli.boundary import run as run_command
 from imgcls.errors import ConfigError
+from imgcls.jobs.plan.cost import fitting
 from imgcls.jobs.plan.cost.timing import PictureTimes
 from imgcls.jobs.plan.plan import make_plan
+from imgcls.jobs.train import time_budget
 from imgcls.jobs.train.start import begin
 from imgcls.jobs.train.time_budget import expected_s
+from imgcls.jobs.train.train import train
 
 NAME = "test_resnet"
 QUICK = (
@@ -189,6 +192,68 @@ def test_a_search_varies_single_trainings(command, photos, tmp_path, option, sai
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "model", "said"),
+    [
+        (("--ensemble-models", "2", "--weights", "FOLDER"), "one of two", None),
+        (("--models", "test_vit", "--weights", "FOLDER"), "test_vit", None),
+        (("--no-pretrained",), "resnet18", None),
+        (("--model", "resnet18", "--models", "test_vit"), None, "--model resnet18 is chosen"),
+        (("--folds", "0"), None, "0 leaves --preset best nothing to average"),
+    ],
+)
+def test_best_beside_what_chooses_a_model(command, place, options, model, said):
+    """What is for choosing goes with it where no model is named, and only there."""
+    options = [place / "weights" if option == "FOLDER" else option for option in options]
+    done = command(
+        "train", place / "photos", *QUICK, "--preset", "best", *options, "--dry-run", "--json"
+    )
+    if said is not None:
+        assert done.code == 2
+        assert said in done.err
+        return
+    assert done.code == 0, done.err
+    plan = json.loads(done.out)
+    assert plan["k_folds"] == 5
+    assert plan["model_name"] in ((NAME, "test_vit") if model == "one of two" else (model,))
+    assert any("plan of the first" in note for note in plan["notes"]) is (model == "one of two")
+
+
+def test_a_file_of_weights_is_of_the_default_model(command, place, tmp_path):
+    """As without the preset; nothing is chosen."""
+    weights = tmp_path / "resnet18.safetensors"
+    save_file(timm.create_model("resnet18").state_dict(), weights)
+    options = ("--preset", "best", *QUICK, "--weights", weights, "--dry-run", "--json")
+    plan = json.loads(command("train", place / "photos", *options).out)
+    assert plan["model_name"] == "resnet18"
+
+
+def test_a_split_without_folds_gives_nothing_to_average(photos):
+    """Rows from Python are a split of their own."""
+    from imgcls.data.open import open_source
+
+    table = open_source(str(photos))
+    rows = [
+        {
+            "path": key,
+            "label": key.split("/")[0],
+            "split": "train" if number % 3 else "val",
+            "fold": "",
+        }
+        for number, key in enumerate(table.keys)
+    ]
+    with pytest.raises(ConfigError, match="best averages folds"):
+        train(tiny_config(photos, recipe={"preset": "best"}), split_rows=rows)
+
+
+def test_an_estimator_is_one_model(crops):
+    """Before anything is trained."""
+    pictures = [picture for some in crops.values() for picture in some[:4]]
+    labels = [name for name in crops for _ in range(4)]
+    with pytest.raises(ValueError, match="an ImageClassifier is one model"):
+        imgcls.ImageClassifier(model="test_resnet", preset="best").fit(pictures, labels)
+
+
 def test_a_single_run_is_not_begun_for_an_average(photos):
     """`Trainer.begin` is for one run."""
     with pytest.raises(ConfigError, match=r"imgcls\.train begin"):
@@ -202,17 +267,51 @@ def test_the_plan_says_how_long_it_takes(command, place, one):
     assert json.loads(command(*options, "--dry-run", "--json").out)["expected_s"] > 0
 
 
-@pytest.mark.parametrize(("workers", "cores"), [(0, 1), (2, 2)])
-def test_expected_time_is_that_of_all_pictures(photos, workers, cores):
-    """By hand, for 3 epochs of 2 folds from scratch; processes share the loading."""
+@pytest.mark.parametrize(
+    ("workers", "picture_s"),
+    [
+        (0, (0.5 + 0.25, 0.125 + 0.0625)),  # one behind the other
+        (1, (0.5 + 0.25 / 4, 0.125 + 0.0625 / 4)),  # loading takes its part of four cores
+    ],
+)
+def test_expected_time_is_that_of_all_pictures(photos, monkeypatch, workers, picture_s):
+    """By hand, for 3 epochs of 2 folds from scratch."""
+    monkeypatch.setattr(time_budget, "available_cores", lambda: 4)
     config = tiny_config(
         photos, data={"folds": 2}, optim={"epochs": 3}, runtime={"workers": workers}
     )
     plan = make_plan(config)
     assert expected_s(plan) is None
     plan.memory.times = PictureTimes(0.5, 0.125, loaded_s=0.25, viewed_s=0.0625, features=8)
-    train, val = (
+    train_count, val_count = (
         sum(len(plan.data.rows(split, fold)) for fold in (0, 1)) for split in ("train", "val")
     )
-    trained_s, scored_s = 0.5 + 0.25 / cores, 0.125 + 0.0625 / cores
-    assert expected_s(plan) == pytest.approx(3 * (train * trained_s + val * scored_s))
+    expected = 3 * (train_count * picture_s[0] + val_count * picture_s[1])
+    assert expected_s(plan) == pytest.approx(expected)
+
+
+def test_loading_that_is_slower_than_the_model_is_what_takes_the_time(photos):
+    """One process that loads keeps the model waiting."""
+    plan = make_plan(tiny_config(photos, optim={"epochs": 1}, runtime={"workers": 1}))
+    plan.memory.times = PictureTimes(0.01, 0.0, loaded_s=1.0, viewed_s=0.0, features=8)
+    assert expected_s(plan) == pytest.approx(len(plan.data.rows("train", 0)))
+
+
+@pytest.mark.parametrize("head", ["linear", "logistic"])
+def test_the_classifier_alone_takes_its_features(photos, head):
+    """Every picture passes the backbone once, however the classifier is trained then."""
+    plan = make_plan(tiny_config(photos, recipe={"tune": "head", "head": head}))
+    plan.memory.times = PictureTimes(9.0, 2.0, loaded_s=9.0, viewed_s=1.0, features=8)
+    pictures = sum(len(plan.data.rows(split, 0)) for split in ("train", "val"))
+    assert expected_s(plan) == pytest.approx(3 * pictures, rel=0.05)
+
+
+def test_a_fit_in_blocks_is_announced_by_its_passes(photos, monkeypatch):
+    """Not by those of scikit-learn, which nobody waits for there."""
+    plan = make_plan(tiny_config(photos, recipe={"tune": "head", "head": "logistic"}))
+    plan.memory.times = PictureTimes(0.0, 0.0, loaded_s=0.0, viewed_s=0.0, features=512)
+    monkeypatch.setattr(time_budget, "seconds", lambda *_arguments: 1.0)
+    rows = len(plan.data.rows("train", 0))
+    assert expected_s(plan) == pytest.approx(2500)
+    monkeypatch.setattr(fitting, "MOST_VALUES", rows)
+    assert expected_s(plan) == pytest.approx(2 * 160)

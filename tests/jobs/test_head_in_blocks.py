@@ -66,15 +66,16 @@ def test_it_is_as_good_as_scikit_learn(imbalance):
     assert 0.1 < ours.c / theirs.c < 10.1
 
 
-def test_without_bounds_it_finds_what_scikit_learn_finds(monkeypatch):
+@pytest.mark.parametrize("num_classes", [2, 10])
+def test_without_bounds_it_finds_what_scikit_learn_finds(monkeypatch, num_classes):
     """The same objective at the same C, to the digits of float32, in blocks that do not divide."""
     digits = load_digits()
-    inputs, labels = digits.data.astype(np.float32), digits.target
+    inputs, labels = digits.data.astype(np.float32), digits.target % num_classes
     monkeypatch.setattr(in_blocks, "_GRID", (1e-2,))
     monkeypatch.setattr(in_blocks, "_MOST_PASSES", 1000)
     monkeypatch.setattr(in_blocks, "_BLOCK", 64 * 100)
     views = np.stack([inputs, inputs[:, ::-1]])
-    ours = fitted(views, labels, 10)
+    ours = fitted(views, labels, num_classes)
     assert ours.c == 1e-2
     both = views.reshape(-1, 64)
     scale = np.sqrt(both.var(axis=0).mean())
@@ -83,6 +84,8 @@ def test_without_bounds_it_finds_what_scikit_learn_finds(monkeypatch):
     theirs.fit((both - both.mean(axis=0)) / scale, np.tile(labels, 2))
     logits = inputs @ ours.weight.T + ours.bias
     expected = ((inputs - both.mean(axis=0)) / scale) @ theirs.coef_.T + theirs.intercept_
+    if num_classes == 2:  # of which it gives the difference
+        expected = np.hstack([-expected, expected]) / 2
     # a constant of all classes together is none of the model's business
     logits -= logits.mean(axis=1, keepdims=True)
     expected -= expected.mean(axis=1, keepdims=True)
@@ -101,6 +104,17 @@ def test_a_class_without_pictures_is_never_predicted():
     alone = fitted(np.append(inputs, inputs[:1] + 9, axis=0)[None], single, 4)
     assert np.isfinite(alone.nll)
     assert (inputs @ alone.weight.T + alone.bias)[:, 2].max() > -1000
+
+
+def test_classes_without_pictures_change_nothing():
+    """Neither C nor the loss that chose it; they took probability from the others once."""
+    inputs, labels = make_classification(
+        1000, 20, n_informative=12, n_classes=5, n_clusters_per_class=1, flip_y=0.2, random_state=0
+    )
+    few, many = (fitted(inputs[None].astype(np.float32), labels, count) for count in (5, 200))
+    assert many.c == few.c
+    assert many.nll == pytest.approx(few.nll, rel=1e-3)
+    assert many.reason == few.reason
 
 
 def test_groups_are_held_out_whole():

@@ -11,6 +11,7 @@ import numpy as np
 from imgcls.config.run import TrainConfig
 from imgcls.data.splits.assign import SplitAssignment, assignment_from_rows
 from imgcls.data.table import SampleTable
+from imgcls.errors import ConfigError
 from imgcls.jobs.plan.bit_depth import of_one_depth
 from imgcls.jobs.plan.preflight import preflight, preflight_report, split_readable, with_digests
 from imgcls.jobs.plan.tables import naming_the_way, recorded_table, training_table
@@ -104,6 +105,10 @@ def recorded_data(
         workers=config.runtime.workers,
     )
     assignment = assignment_from_rows(table, split_rows, strict=strict)
+    if config.recipe.preset == "best" and not assignment.num_folds:
+        raise ConfigError(
+            "recipe.preset (--preset): best averages folds, and the rows of the split have none"
+        )
     found_out = (note for note in table.notes if note not in opened.notes)
     assignment = replace(assignment, notes=(*assignment.notes, *found_out))
     return DataPlan(table, assignment, _folds(config, assignment))

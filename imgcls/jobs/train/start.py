@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgcls.config.load import dump_yaml
@@ -17,7 +17,7 @@ from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.train.assemble import Assembly, assemble
 from imgcls.jobs.train.caches import RunCaches
-from imgcls.jobs.train.choice.candidates import candidate_names
+from imgcls.jobs.train.choice.candidates import candidate_names, is_one_model
 from imgcls.jobs.train.choice.choose import Chosen, choose_model
 from imgcls.jobs.train.time_budget import fit_to_time
 from imgcls.models.hub import check_can_be_had
@@ -94,12 +94,13 @@ def plan_new(
     named = config.model
 
     def choose(config: TrainConfig, data: DataPlan) -> TrainConfig:
-        if named.name != AUTO and not (data.table.defaults.pretrained or named.pretrained is True):
-            return config.model_copy(update={"model": named})  # from scratch all are alike
+        from_scratch = not (data.table.defaults.pretrained or named.pretrained is True)
+        if named.name != AUTO and from_scratch and named.weights is None:
+            return config.model_copy(update={"model": named})  # all are alike
         found.append(choose_model(config, data, on_choice))
         return found[0].configs[0]
 
-    if config.recipe.preset == "best" and "name" not in named.model_fields_set:
+    if config.may_choose and named.pretrained is not False and not is_one_model(named.weights):
         model = named.model_copy(update={"name": AUTO})
         config = config.model_copy(update={"model": model})
     if config.model.name == AUTO:
@@ -119,6 +120,9 @@ def preview(
     weights that cannot be had.
     """
     plan, _ = plan_new(config, on_picture=on_picture, on_choice=on_choice)
+    if (count := config.model.ensemble_models) is not None:
+        note = f"--ensemble-models {count}: this is the plan of the first, which the others follow"
+        plan = replace(plan, notes=(*plan.notes, note))
     if plan.model.pretrained:
         check_can_be_had(plan.config.model.name)
     return first_fold(plan, load_weights=not plan.model.pretrained)

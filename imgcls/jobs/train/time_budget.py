@@ -11,19 +11,23 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
+import torch
 from threadpoolctl import threadpool_limits
 
+from imgcls.data.loading.workers import available_cores
 from imgcls.engine.scoring.inference import predict
 from imgcls.engine.training.parts import Parts
 from imgcls.engine.training.selection.interpolation import SHARES
 from imgcls.engine.training.step import train_step
 from imgcls.errors import ConfigError
+from imgcls.jobs.plan.cost.fitting import fits_whole
 from imgcls.jobs.plan.cost.timing import PictureTimes, seconds
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.plan.recipe import Recipe
 from imgcls.jobs.train.assemble import assemble
 from imgcls.jobs.train.caches import RunCaches
+from imgcls.jobs.train.head.in_blocks import MOST_PASSES
 
 # the first steps load kernels and fill the loaders' queues
 _WARMUP_STEPS = 3
@@ -128,27 +132,37 @@ def _with_loading(plan: Plan, device_s: float, core_s: float) -> float:
     workers = plan.loading.workers
     if not workers:
         return device_s + core_s
-    if plan.compute.device.type == "cpu":
-        return device_s + core_s / workers  # loading takes its share of the model's cores
-    return max(device_s, core_s / workers)
+    # beside a model on the CPU, loading takes its share of all cores
+    shared_s = core_s / available_cores() if plan.compute.device.type == "cpu" else 0.0
+    return max(device_s + shared_s, core_s / workers)
 
 
 def _fits_s(plan: Plan, times: PictureTimes) -> float:
     """Seconds to fit the classifier of each fold, by the time of a product as it makes many."""
+    views, num_classes = plan.recipe.feature_views, len(plan.data.class_names)
+    pictures = len(plan.data.rows("train", plan.data.folds[0]))
     if not plan.recipe.fits_head:
         return 0.0
-    rows = plan.recipe.feature_views * len(plan.data.rows("train", plan.data.folds[0]))
+    rows = views * pictures
     some = min(rows, _MULTIPLIED)
-    features = np.ones((some, min(times.features, rows)), dtype=np.float32)
-    weights = np.ones((features.shape[1], len(plan.data.class_names)), dtype=np.float32)
-    with threadpool_limits(1):
-        product_s = min(seconds(lambda: features @ weights) for _ in range(3))
-    return len(plan.data.folds) * _PRODUCTS * product_s * rows / some
+    if fits_whole(views, pictures, times.features, num_classes):
+        features = np.ones((some, min(times.features, rows)), dtype=np.float32)
+        weights = np.ones((features.shape[1], num_classes), dtype=np.float32)
+        with threadpool_limits(1):
+            product_s = min(seconds(lambda: features @ weights) for _ in range(3))
+        products = _PRODUCTS
+    else:
+        device = plan.compute.device
+        block = torch.ones(some, times.features, device=device)
+        classifier = torch.ones(times.features, num_classes, device=device)
+        product_s = min(seconds(lambda: block @ classifier, device) for _ in range(3))
+        products = 2 * MOST_PASSES  # there and back
+    return len(plan.data.folds) * products * product_s * rows / some
 
 
 def _feature_passes(data: DataPlan, recipe: Recipe) -> int:
     """Passes of a picture through the backbone before the first epoch, in all folds together."""
-    if not recipe.fits_head:
+    if not (recipe.fits_head or recipe.from_features):
         return 0
     split = data.assignment.split
     return recipe.feature_views * int((split == "train").sum()) + int((split == "val").sum())

@@ -105,9 +105,16 @@ def candidate_names(model: ModelConfig) -> Sequence[str]:
     return found
 
 
+def is_one_model(weights: Path | None) -> bool:
+    """Whether a `--weights` is of one model, and no folder of several models'."""
+    if weights is None:
+        return False
+    path = weights.expanduser()
+    return path.is_file() or (path / "model.safetensors").is_file()
+
+
 def _require_folder(path: Path) -> None:
-    is_one = path.is_file() or (path / "model.safetensors").is_file()
-    if is_one:
+    if is_one_model(path):
         raise ModelError(
             f"--weights {path}: is of one model, and --model auto chooses from several; give the "
             "folder that it lies in, or the --model that it is of"

@@ -69,7 +69,7 @@ def begin_ensemble(
             write_run(one, run)
         if chosen is not None:
             write_json(folder / MODEL_CHOICE, chosen.choice)
-        write_text(folder / ENSEMBLE, dump_yaml(_repeating(config, plan, chosen)))
+        write_text(folder / ENSEMBLE, dump_yaml(_repeating(config, plans, chosen)))
 
     runtime, data = config.runtime, plan.data.table.name
     return create_run_folder(runtime.output, runtime.experiment, data, "ensemble", fill)
@@ -81,19 +81,24 @@ def _of_one_run(plan: Plan) -> Plan:
     return replace(plan, config=plan.config.model_copy(update={"recipe": recipe}))
 
 
-def _repeating(config: TrainConfig, plan: Plan, chosen: Chosen | None) -> TrainConfig:
+def _repeating(config: TrainConfig, plans: Sequence[Plan], chosen: Chosen | None) -> TrainConfig:
     """The config that trains the same models again, none of which is measured anew."""
+    first = plans[0].config
+    if len(plans) == 1:
+        recipe = first.recipe.model_copy(update={"preset": config.recipe.preset})
+        return first.model_copy(update={"recipe": recipe})
+    assert chosen is not None  # there is no other way to several
     weights = config.model.weights
-    update: dict[str, Any] = {
-        "weights": None if weights is None else weights.expanduser().absolute()
-    }
-    if chosen is not None:
-        names = chosen.choice.ensemble or (chosen.choice.chosen,)
-        update |= {"name": AUTO, "candidates": names, "max_params": None, "max_latency_ms": None}
-    model = config.model.model_copy(update=update)
-    return config.model_copy(
-        update={"data": plan.config.data, "reading": plan.config.reading, "model": model}
+    model = config.model.model_copy(
+        update={
+            "name": AUTO,
+            "candidates": chosen.choice.ensemble,
+            "max_params": None,
+            "max_latency_ms": None,
+            "weights": None if weights is None else weights.expanduser().absolute(),
+        }
     )
+    return config.model_copy(update={"data": first.data, "reading": first.reading, "model": model})
 
 
 def train_ensemble(

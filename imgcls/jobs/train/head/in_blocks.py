@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from imgcls.config.imbalance import IMBALANCE_METHODS
 from imgcls.data.loading.features import FeatureSet
+from imgcls.engine.device.runtime import exact_float32
 from imgcls.jobs.train.head.logistic import NEVER, FittedHead, deal, doubt
 from imgcls.metrics.resampling import Units, unit_numbers
 
@@ -20,6 +22,7 @@ _GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 _PARTS = 10
 # gradients for each value, and for the last fit to all pictures
 _MOST_PASSES = 20
+MOST_PASSES = (len(_GRID) + 1) * _MOST_PASSES
 # past the valley of held-out losses there is nothing to find
 _RISE = 1.01
 # numbers in a block of features, or of logits
@@ -42,9 +45,9 @@ def fit_in_blocks(
     """Logistic regression as `fit_logistic` has it, in bounded memory and so many passes at most.
 
     rows, labels int64 [N], groups [N]: those of the pictures. C is chosen by a held-out tenth, and
-    each is fitted by scipy's L-BFGS from where the one before ended, in float32 on the device but
-    for the sums. Beyond the features themselves it takes a block of them and some twenty times the
-    classifier's weights. on_pass is told (passes over the features, passes at most).
+    each is fitted by scipy's L-BFGS from where the one before ended, in exact float32 on the device
+    but for the sums. Beyond the features themselves it takes a block of them and some twenty times
+    the classifier's weights. on_pass is told (passes over the features, passes at most).
     """
     counts = np.bincount(labels, minlength=num_classes)
     method = IMBALANCE_METHODS[imbalance]
@@ -56,17 +59,18 @@ def fit_in_blocks(
     known = held_out & np.isin(labels, labels[~held_out])
     tried = _GRID if known.any() else ()
     fit = _Fit(features, rows, labels, weights, num_classes, device=device)
-    told = _Passes(on_pass, (len(tried) + 1) * (_MOST_PASSES + 1))
-    c, nll, best = 1.0, math.nan, fit.solution
-    for candidate in tried:
-        fit.run(~held_out, candidate, told)
-        loss = fit.loss(known)
-        if loss > nll * _RISE:
-            break
-        if not loss >= nll:  # the first is better than nan
-            c, nll, best = candidate, loss, fit.solution
-    fit.solution = best
-    fit.run(np.ones(len(labels), dtype=bool), c, told)
+    told = _Passes(on_pass, (len(tried) + 1) * _MOST_PASSES)
+    with exact_float32(device):
+        c, nll, best = 1.0, math.nan, fit.solution
+        for candidate in tried:
+            fit.run(~held_out, candidate, told)
+            loss = fit.loss(known)
+            if loss > nll * _RISE:
+                break
+            if not loss >= nll:  # the first is better than nan
+                c, nll, best = candidate, loss, fit.solution
+        fit.solution = best
+        fit.run(np.ones(len(labels), dtype=bool), c, told)
     weight, bias = fit.classifier()
     bias[counts == 0] = NEVER
     if shift is not None:
@@ -75,6 +79,15 @@ def fit_in_blocks(
     return FittedHead(
         weight.astype(np.float32), bias.astype(np.float32), c, nll, int(bool(tried)), reason
     )
+
+
+class _EnoughError(Exception):
+    """A fit has made as many passes as it may."""
+
+
+def _sum(values: torch.Tensor) -> float:
+    """The sum in float64, which not every device has."""
+    return float(values.cpu().double().sum())
 
 
 class _Passes:
@@ -87,7 +100,7 @@ class _Passes:
 
     def one_more(self) -> None:
         self._done += 1
-        self._tell(min(self._done, self._most), self._most)
+        self._tell(self._done, self._most)
 
 
 class _Fit:
@@ -115,6 +128,7 @@ class _Fit:
         self._size = max(_BLOCK // max(self._width, num_classes), 1)
         self._mean, self._scale = self._measure()
         self.solution = np.zeros(num_classes * (self._width + 1))
+        self._absent = np.zeros(num_classes, dtype=bool)
 
     def run(self, which: np.ndarray, c: float, passes: _Passes) -> None:
         """Fit to the pictures of a mask, at an inverse regularisation C."""
@@ -122,27 +136,34 @@ class _Fit:
 
         positions = np.flatnonzero(which)
         # views repeat pictures; together they count as one
-        total = float(self._weights[positions].sum()) * self._views
-        penalty = 1 / (c * total / self._views)
-        absent = np.bincount(self._labels[positions], minlength=self._num_classes) == 0
+        weight = float(self._weights[positions].sum())
+        counts = np.bincount(self._labels[positions], minlength=self._num_classes)
+        self._absent = counts == 0
+        # of two classes scikit-learn penalises their difference alone, which is twice as large
+        penalty = (2 if np.count_nonzero(counts) == 2 else 1) / (c * weight)  # noqa: PLR2004
+        best = math.inf, self.solution
+        made = 0
 
         def objective(solution: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = self._sums(solution, positions, absent)
+            nonlocal best, made
+            if made == _MOST_PASSES:
+                raise _EnoughError
+            made += 1
+            value, gradient = self._sums(solution, positions)
             passes.one_more()
             table = solution.reshape(self._num_classes, -1)
-            slopes = gradient / total
+            slopes = gradient / (weight * self._views)
             slopes[:, :-1] += penalty * table[:, :-1]
-            value = value / total + penalty / 2 * float((table[:, :-1] ** 2).sum())
+            value = value / (weight * self._views)
+            value += penalty / 2 * float((table[:, :-1] ** 2).sum())
+            if value < best[0]:
+                best = value, solution.copy()
             return value, slopes.ravel()
 
-        found = minimize(
-            objective,
-            self.solution,
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxfun": _MOST_PASSES, "maxiter": _MOST_PASSES, "gtol": 1e-6},
-        )
-        self.solution = found.x
+        # it bounds its steps, but not the passes that a step takes
+        with contextlib.suppress(_EnoughError):
+            minimize(objective, self.solution, jac=True, method="L-BFGS-B", options={"gtol": 1e-6})
+        self.solution = best[1]
 
     def loss(self, which: np.ndarray) -> float:
         """The weighted mean loss of the pictures of a mask, in view 0."""
@@ -151,7 +172,7 @@ class _Fit:
         with torch.inference_mode():
             for inputs, labels, weights in self._blocks(positions, views=1):
                 losses = cross_entropy(inputs @ weight.T + bias, labels, reduction="none")
-                total += float((losses.double() * weights).sum())
+                total += _sum(losses * weights)
         return total / float(self._weights[positions].sum())
 
     def classifier(self) -> tuple[np.ndarray, np.ndarray]:
@@ -160,37 +181,34 @@ class _Fit:
         weight = table[:, :-1] / self._scale
         return weight, table[:, -1] - weight @ self._mean
 
-    def _sums(
-        self, solution: np.ndarray, positions: np.ndarray, absent: np.ndarray
-    ) -> tuple[float, np.ndarray]:
+    def _sums(self, solution: np.ndarray, positions: np.ndarray) -> tuple[float, np.ndarray]:
         """The sums over pictures and views of the loss, and of its gradient [C, D + 1]."""
         weight, bias = self._placed(solution)
-        bias = bias.masked_fill(torch.from_numpy(absent).to(self._device), NEVER)
         value = 0.0
-        slopes = torch.zeros_like(weight, dtype=torch.float32)
-        heights = torch.zeros(self._num_classes, dtype=torch.float64, device=self._device)
+        slopes = torch.zeros_like(weight)
+        heights = torch.zeros(self._num_classes, dtype=torch.float64)
         with torch.inference_mode():
             for inputs, labels, weights in self._blocks(positions, self._views):
                 log_shares = torch.log_softmax(inputs @ weight.T + bias, dim=1)
                 own = log_shares.gather(1, labels[:, None]).squeeze(1)
-                value -= float((own.double() * weights).sum())
+                value -= _sum(own * weights)
                 # of the loss by the logits: the shares, less one for the picture's own class
                 by_logits = log_shares.exp_()
                 by_logits[torch.arange(len(labels), device=self._device), labels] -= 1
-                by_logits *= weights[:, None].float()
+                by_logits *= weights[:, None]
                 slopes += by_logits.T @ inputs
-                heights += by_logits.double().sum(dim=0)
-        together = torch.cat([slopes.double(), heights[:, None]], dim=1)
-        return value, together.cpu().numpy()
+                heights += by_logits.sum(dim=0).cpu().double()
+        return value, torch.cat([slopes.cpu().double(), heights[:, None]], dim=1).numpy()
 
     def _placed(self, solution: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         table = torch.from_numpy(solution.reshape(self._num_classes, -1)).float()
-        return table[:, :-1].contiguous().to(self._device), table[:, -1].to(self._device)
+        bias = table[:, -1].masked_fill(torch.from_numpy(self._absent), NEVER)
+        return table[:, :-1].contiguous().to(self._device), bias.to(self._device)
 
     def _blocks(
         self, positions: np.ndarray, views: int
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Inputs float32 [B, D], labels [B] and weights float64 [B] of those pictures, placed."""
+        """Inputs float32 [B, D], labels [B] and weights float32 [B] of those pictures, placed."""
         for view in range(views):
             for begin in range(0, len(positions), self._size):
                 some = positions[begin : begin + self._size]
@@ -198,7 +216,7 @@ class _Fit:
                 yield (
                     torch.from_numpy(inputs.astype(np.float32)).to(self._device),
                     torch.from_numpy(self._labels[some]).to(self._device),
-                    torch.from_numpy(self._weights[some]).to(self._device),
+                    torch.from_numpy(self._weights[some].astype(np.float32)).to(self._device),
                 )
 
     def _measure(self) -> tuple[np.ndarray, np.float32]:

@@ -151,7 +151,7 @@ def doubt(
     if nll >= -(shares * np.log(shares)).sum():
         return "held-out pictures are told no better than by how common the classes are"
     if c in (grid[0], grid[-1]):
-        return f"C is the {'smallest' if c == _GRID[0] else 'largest'} that is tried"
+        return f"C is the {'smallest' if c == grid[0] else 'largest'} that is tried"
     return None
 
 
