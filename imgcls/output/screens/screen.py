@@ -85,6 +85,7 @@ def show_train_result(console: Console, result: TrainResult) -> None:
 def _show_ensemble(console: Console, result: TrainResult) -> None:
     """Each model's validation, and how their average does on test."""
     facts = facts_table()
+    part = "model" if len(result.members) > 1 else "fold"
     for member in result.members:
         for fold in member.folds:
             best, val = fold.best_metrics, fold.val_pictures
@@ -102,7 +103,7 @@ def _show_ensemble(console: Console, result: TrainResult) -> None:
                 facts.add_row(
                     f"Average, {metric_title(name)}",
                     f"{written(gain.this)} on {average.split}{_views(average)}, change against one "
-                    f"model alone {written(gain.difference)}{within and f' ({within})'}",
+                    f"{part} alone {written(gain.difference)}{within and f' ({within})'}",
                 )
     elif average is None:
         facts.add_row("Average", "not evaluated, since there is no test split")
