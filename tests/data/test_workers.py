@@ -138,6 +138,17 @@ _ExecutorManagerThread.start = lambda thread: (time.sleep(2), begin(thread))
     assert not any(map(is_alive, workers))
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a process of one core")
+def test_more_processes_than_cores_are_not_talked_about(photos):
+    """Containers and Slurm often give one core; warnings are errors here."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert len(list(eval_batches(open_source(str(photos)), 2))) > 1
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def test_signals_are_answered_when_processes_have_started():
     """Each once, and as before from then on."""
     heard = []

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -86,6 +87,14 @@ class Readable(NamedTuple):
     bad: tuple[BadImage, ...]
 
 
+@contextlib.contextmanager
+def _as_many_as_asked_for() -> Iterator[None]:
+    """A block in which torch does not warn of more loader processes than cores."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        yield
+
+
 class Pipeline:
     """One DataLoader whose processes live as long as it does."""
 
@@ -106,18 +115,19 @@ class Pipeline:
         pinned = device_type == "cuda"
         # pinning makes a copy of its own
         sender = Sender(reuse=not pinned) if workers else None
-        self._loader: DataLoader[Loaded] = DataLoader(
-            dataset,
-            batch_sampler=self._batches,
-            num_workers=workers,
-            collate_fn=Collate(even=even, sender=sender),
-            pin_memory=pinned,
-            multiprocessing_context=_START_METHOD if workers else None,
-            worker_init_fn=_start_worker,
-            persistent_workers=workers > 0,
-            # the loader draws a seed for its workers, which need none
-            generator=torch.Generator(),
-        )
+        with _as_many_as_asked_for():
+            self._loader: DataLoader[Loaded] = DataLoader(
+                dataset,
+                batch_sampler=self._batches,
+                num_workers=workers,
+                collate_fn=Collate(even=even, sender=sender),
+                pin_memory=pinned,
+                multiprocessing_context=_START_METHOD if workers else None,
+                worker_init_fn=_start_worker,
+                persistent_workers=workers > 0,
+                # the loader draws a seed for its workers, which need none
+                generator=torch.Generator(),
+            )
 
     def run(self, batches: Iterable[list[Any]]) -> Iterator[Readable]:
         """The batches of these items of the dataset. Raises BadImageError and WorkerError."""
@@ -134,7 +144,7 @@ class Pipeline:
             if self._loader.num_workers:
                 # what the queues are made of; where it fails torch adds a traceback of its own
                 multiprocessing.Lock()
-            with starting_workers():
+            with starting_workers(), _as_many_as_asked_for():
                 loaded = iter(self._loader)
         except OSError as error:
             raise WorkerError(
