@@ -88,6 +88,9 @@ def test_it_finds_better_settings_and_trains_them_again(command, search_file, tm
     """The planted case through the command; best.yaml repeats the best trial bit for bit."""
     done = command("tune", "--config", search_file)
     assert done.code == 0, done.err
+    # of one trial, before the first
+    assert re.search(r"^Memory +about .* MiB", done.out + done.err, re.MULTILINE)
+    assert re.search(r"^Time +about \d+ s", done.out + done.err, re.MULTILINE)
     study = tmp_path / "outputs" / "tune-photos-test_resnet"
     with (study / "trials.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
