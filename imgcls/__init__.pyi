@@ -646,7 +646,6 @@ def train(
     weights: str | PathLike[str] | None = None,
     img_size: int | Literal['auto'] = 'auto',
     preset: Literal['fast', 'default', 'best'] = 'default',
-    tune: str = 'auto',
     imbalance: Literal['none', 'balanced-sampler', 'weighted-loss', 'effective-number', 'focal', 'logit-adjust', 'balanced-softmax'] | Literal['auto'] = 'auto',
     lr: float | Literal['auto'] = 'auto',
     epochs: int | Literal['auto'] = 10,
@@ -682,6 +681,7 @@ def train(
     dropout: float | Literal['auto'] = 'auto',
     drop_path_rate: float | Literal['auto'] = 'auto',
     freeze_backbone: bool = False,
+    tune: str = 'auto',
     head: Literal['linear', 'logistic'] | Literal['auto'] = 'auto',
     feature_views: int | Literal['auto'] = 'auto',
     unfreeze_epochs: int = 0,
@@ -752,13 +752,9 @@ def train(
             or a checkpoint folder. The classifier is always new. With --model auto: a folder of
             files named as their models, NAME.safetensors, or of such folders.
         img_size: Side of the input in pixels; auto takes what the weights were trained at.
-        preset: How much time the training is worth; the plan says how much it takes. fast: the
-            classifier alone (--tune head). best: --folds 5 of the --model auto, where none is
-            named, and the average of all folds evaluated on test, flipped too where training flips.
-        tune: What is trained. head: the classifier alone, from features that are computed once.
-            full: everything from the start. head+full: first the classifier, then everything.
-            last:N: first the classifier, then it and the last N groups of layers. auto: head+full
-            from pretrained weights, full from scratch.
+        preset: How much time it is worth; the plan says how much it takes. fast: the classifier
+            alone (--tune head). best: --folds 5 of the --model auto, where none is named, and the
+            average of all folds evaluated on test, flipped too where training flips.
         imbalance: What is done for rare classes, each as its paper has it (examples/recipes). auto:
             logit-adjust where the largest class has 1.5 times the pictures of the smallest or more,
             else none.
@@ -831,6 +827,10 @@ def train(
         drop_path_rate: Stochastic depth; 0.1 to 0.3 is usual for long trainings of transformers.
             auto: the architecture's own, which is 0 for most (0.1 for swin).
         freeze_backbone: Leave the classifier as the only trainable part; --tune head does it.
+        tune: What is trained. head: the classifier alone, from features that are computed once.
+            full: everything from the start. head+full: first the classifier, then everything.
+            last:N: first the classifier, then it and the last N groups of layers. auto: head+full
+            from pretrained weights, full from scratch.
         head: How the classifier alone is trained. logistic: scikit-learn's logistic regression, its
             regularisation chosen by inner cross-validation. linear: by epochs like everything else.
             auto: logistic.
@@ -1079,9 +1079,9 @@ def tune(
         drop_path_rate: Stochastic depth; 0.1 to 0.3 is usual for long trainings of transformers.
             auto: the architecture's own, which is 0 for most (0.1 for swin).
         freeze_backbone: Leave the classifier as the only trainable part; --tune head does it.
-        preset: How much time the training is worth; the plan says how much it takes. fast: the
-            classifier alone (--tune head). best: --folds 5 of the --model auto, where none is
-            named, and the average of all folds evaluated on test, flipped too where training flips.
+        preset: How much time it is worth; the plan says how much it takes. fast: the classifier
+            alone (--tune head). best: --folds 5 of the --model auto, where none is named, and the
+            average of all folds evaluated on test, flipped too where training flips.
         tune: What is trained. head: the classifier alone, from features that are computed once.
             full: everything from the start. head+full: first the classifier, then everything.
             last:N: first the classifier, then it and the last N groups of layers. auto: head+full
@@ -1169,7 +1169,6 @@ class ImageClassifier(_ImageClassifier):
         weights: str | PathLike[str] | None = None,
         img_size: int | Literal['auto'] = 'auto',
         preset: Literal['fast', 'default', 'best'] = 'default',
-        tune: str = 'auto',
         imbalance: Literal['none', 'balanced-sampler', 'weighted-loss', 'effective-number', 'focal', 'logit-adjust', 'balanced-softmax'] | Literal['auto'] = 'auto',
         lr: float | Literal['auto'] = 'auto',
         epochs: int | Literal['auto'] = 10,
@@ -1195,6 +1194,7 @@ class ImageClassifier(_ImageClassifier):
         dropout: float | Literal['auto'] = 'auto',
         drop_path_rate: float | Literal['auto'] = 'auto',
         freeze_backbone: bool = False,
+        tune: str = 'auto',
         head: Literal['linear', 'logistic'] | Literal['auto'] = 'auto',
         feature_views: int | Literal['auto'] = 'auto',
         unfreeze_epochs: int = 0,
@@ -1248,13 +1248,9 @@ class ImageClassifier(_ImageClassifier):
                 or a checkpoint folder. The classifier is always new. With --model auto: a folder of
                 files named as their models, NAME.safetensors, or of such folders.
             img_size: Side of the input in pixels; auto takes what the weights were trained at.
-            preset: How much time the training is worth; the plan says how much it takes. fast: the
-                classifier alone (--tune head). best: --folds 5 of the --model auto, where none is
-                named, and the average of all folds evaluated on test, flipped too where training flips.
-            tune: What is trained. head: the classifier alone, from features that are computed once.
-                full: everything from the start. head+full: first the classifier, then everything.
-                last:N: first the classifier, then it and the last N groups of layers. auto: head+full
-                from pretrained weights, full from scratch.
+            preset: How much time it is worth; the plan says how much it takes. fast: the classifier
+                alone (--tune head). best: --folds 5 of the --model auto, where none is named, and the
+                average of all folds evaluated on test, flipped too where training flips.
             imbalance: What is done for rare classes, each as its paper has it (examples/recipes). auto:
                 logit-adjust where the largest class has 1.5 times the pictures of the smallest or more,
                 else none.
@@ -1309,6 +1305,10 @@ class ImageClassifier(_ImageClassifier):
             drop_path_rate: Stochastic depth; 0.1 to 0.3 is usual for long trainings of transformers.
                 auto: the architecture's own, which is 0 for most (0.1 for swin).
             freeze_backbone: Leave the classifier as the only trainable part; --tune head does it.
+            tune: What is trained. head: the classifier alone, from features that are computed once.
+                full: everything from the start. head+full: first the classifier, then everything.
+                last:N: first the classifier, then it and the last N groups of layers. auto: head+full
+                from pretrained weights, full from scratch.
             head: How the classifier alone is trained. logistic: scikit-learn's logistic regression, its
                 regularisation chosen by inner cross-validation. linear: by epochs like everything else.
                 auto: logistic.

@@ -79,7 +79,6 @@ add_command(
         "imgcls train photos",
         "imgcls train photos --model convnext_tiny --epochs 20",
         "imgcls train photos --model auto --max-latency-ms 30",
-        "imgcls train photos --preset best",
         "imgcls train photos.csv --folds 5 --imbalance logit-adjust",
     ),
     with_file=True,

@@ -24,7 +24,7 @@ class RecipeConfig(Config):
     preset: Preset = Field(
         default="default",
         description=(
-            "How much time the training is worth; the plan says how much it takes. fast: the "
+            "How much time it is worth; the plan says how much it takes. fast: the "
             "classifier alone (--tune head). best: --folds 5 of the --model auto, where none is "
             "named, and the average of all folds evaluated on test, flipped too where training "
             "flips."

@@ -78,7 +78,6 @@ class TrainConfig(Config):
         "model.weights",
         "model.img_size",
         "recipe.preset",
-        "recipe.tune",
         "recipe.imbalance",
         "augment.preset",
         "optim.epochs",

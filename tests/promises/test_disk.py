@@ -78,7 +78,7 @@ def test_a_read_only_run_is_not_resumed(command, photos, tmp_path):
 
 FEATURES = """
 import sys
-from imgcls.jobs.train import features
+from imgcls.jobs.train.head import features
 features._MOST_IN_MEMORY_BYTES = 0
 values = features._new_array((1, 100, int(sys.argv[1])))
 values[:] = 1

@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 import re
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ from imgcls.data.loading.dataset import (
 from imgcls.data.loading.handover import Reader, Sender
 from imgcls.data.loading.sampling import EpochSampler
 from imgcls.data.loading.workers import (
+    as_many_as_asked_for,
     available_cores,
     follow_main_process,
     guard_needed,
@@ -87,14 +87,6 @@ class Readable(NamedTuple):
     bad: tuple[BadImage, ...]
 
 
-@contextlib.contextmanager
-def _as_many_as_asked_for() -> Iterator[None]:
-    """A block in which torch does not warn of more loader processes than cores."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        yield
-
-
 class Pipeline:
     """One DataLoader whose processes live as long as it does."""
 
@@ -115,7 +107,7 @@ class Pipeline:
         pinned = device_type == "cuda"
         # pinning makes a copy of its own
         sender = Sender(reuse=not pinned) if workers else None
-        with _as_many_as_asked_for():
+        with as_many_as_asked_for():
             self._loader: DataLoader[Loaded] = DataLoader(
                 dataset,
                 batch_sampler=self._batches,
@@ -144,7 +136,7 @@ class Pipeline:
             if self._loader.num_workers:
                 # what the queues are made of; where it fails torch adds a traceback of its own
                 multiprocessing.Lock()
-            with starting_workers(), _as_many_as_asked_for():
+            with starting_workers(), as_many_as_asked_for():
                 loaded = iter(self._loader)
         except OSError as error:
             raise WorkerError(

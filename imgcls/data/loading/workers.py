@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
@@ -107,6 +108,14 @@ def _unheard_by_children() -> Iterator[None]:
         if on_child is not None:
             signal.signal(signal.SIGCHLD, on_child)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def as_many_as_asked_for() -> Iterator[None]:
+    """A block in which torch does not warn of more loader processes than cores."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        yield
 
 
 def end_where_main_is_run_again() -> None:
