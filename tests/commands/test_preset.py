@@ -139,6 +139,8 @@ def test_best_chooses_where_no_model_is_named(command, place):
     assert plan["k_folds"] == 5
     assert "Choosing among 2 models" in done.err
     assert json.loads(command("train", "digits", *options).out)["model_name"] == "resnet18"
+    asked = ("--models", "test_vit", "--no-pretrained")
+    assert json.loads(command("train", "digits", *options, *asked).out)["model_name"] == "test_vit"
 
 
 def test_best_from_python_is_loaded_as_one_model(place, tmp_path, monkeypatch):
@@ -198,6 +200,8 @@ def test_a_search_varies_single_trainings(command, photos, tmp_path, option, sai
         (("--ensemble-models", "2", "--weights", "FOLDER"), "one of two", None),
         (("--models", "test_vit", "--weights", "FOLDER"), "test_vit", None),
         (("--no-pretrained",), "resnet18", None),
+        (("--no-pretrained", "--models", "test_vit"), "test_vit", None),
+        (("--no-pretrained", "--ensemble-models", "2"), None, "none of its models can be taken"),
         (("--model", "resnet18", "--models", "test_vit"), None, "--model resnet18 is chosen"),
         (("--folds", "0"), None, "0 leaves --preset best nothing to average"),
     ],

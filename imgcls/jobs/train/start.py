@@ -91,16 +91,18 @@ def plan_new(
     As `begin`.
     """
     found: list[Chosen] = []
-    named = config.model
+    named, implied = config.model, config.may_choose
 
     def choose(config: TrainConfig, data: DataPlan) -> TrainConfig:
         from_scratch = not (data.table.defaults.pretrained or named.pretrained is True)
-        if named.name != AUTO and from_scratch and named.weights is None:
+        if implied and from_scratch and named.weights is None and named.choosing is None:
             return config.model_copy(update={"model": named})  # all are alike
         found.append(choose_model(config, data, on_choice))
         return found[0].configs[0]
 
-    if config.may_choose and named.pretrained is not False and not is_one_model(named.weights):
+    # what starts from scratch or from one file has nothing to choose from, if nobody asks for it
+    has_choice = named.pretrained is not False and not is_one_model(named.weights)
+    if implied and (has_choice or named.choosing is not None):
         model = named.model_copy(update={"name": AUTO})
         config = config.model_copy(update={"model": model})
     if config.model.name == AUTO:

@@ -15,13 +15,14 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from imgcls.data.loading.workers import available_cores
+from imgcls.engine.device.timing import seconds
 from imgcls.engine.scoring.inference import predict
 from imgcls.engine.training.parts import Parts
 from imgcls.engine.training.selection.interpolation import SHARES
 from imgcls.engine.training.step import train_step
 from imgcls.errors import ConfigError
 from imgcls.jobs.plan.cost.fitting import fits_whole
-from imgcls.jobs.plan.cost.timing import PictureTimes, seconds
+from imgcls.jobs.plan.cost.timing import PictureTimes
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.plan.recipe import Recipe
@@ -38,6 +39,7 @@ _SHARE = 0.9
 _MOST_EPOCHS = 10**6
 # of the classifier's fit with its inner cross-validation, on as many pictures as these or fewer
 _PRODUCTS, _MULTIPLIED = 2500, 2000
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def _fits_s(plan: Plan, times: PictureTimes) -> float:
         features = np.ones((some, min(times.features, rows)), dtype=np.float32)
         weights = np.ones((features.shape[1], num_classes), dtype=np.float32)
         with threadpool_limits(1):
-            product_s = min(seconds(lambda: features @ weights) for _ in range(3))
+            product_s = min(seconds(lambda: features @ weights, _CPU) for _ in range(3))
         products = _PRODUCTS
     else:
         device = plan.compute.device

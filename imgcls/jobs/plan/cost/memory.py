@@ -23,13 +23,13 @@ from imgcls.engine.device.memory import (
     peak_of,
 )
 from imgcls.engine.device.runtime import release_freed_memory, training_apart
-from imgcls.engine.device.timing import peak_memory_mib
+from imgcls.engine.device.timing import peak_memory_mib, seconds
 from imgcls.engine.scoring.inference import predict
 from imgcls.engine.training.probe import Noise, noise_batch
 from imgcls.engine.training.step import train_step
 from imgcls.errors import NonFiniteError
 from imgcls.jobs.plan.cost.footprint import Counted, count, guess
-from imgcls.jobs.plan.cost.timing import PictureTimes, seconds, time_pictures
+from imgcls.jobs.plan.cost.timing import PictureTimes, time_pictures
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.learner import Built, build_learner
 from imgcls.jobs.plan.pace import Pace
@@ -251,7 +251,7 @@ class TrainingMemory:
             return
         # the first makes the optimizer's state, and loads kernels
         step(2)
-        each_s = min(_seconds(step, 2) for _ in range(2)) / 2
+        each_s = min(_unshared_s(step, 2) for _ in range(2)) / 2
         most = _MOST_PICTURES
         while most > _FEWEST_PICTURES and 1.25 * most * _UPDATES * each_s > _LONGEST_S:
             most //= 2
@@ -279,7 +279,7 @@ class TrainingMemory:
         return partial(noise_batch, built.preprocessing.input_size, len(self._data.class_names))
 
 
-def _seconds(step: Callable[[int], object], pictures: int) -> float:
+def _unshared_s(step: Callable[[int], object], pictures: int) -> float:
     """How long a step takes on a CPU that has nothing else to do."""
     start_s = time.process_time()
     step(pictures)

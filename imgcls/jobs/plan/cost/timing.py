@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ import torch
 from imgcls.data.pixels.decode import UnreadableImageError
 from imgcls.data.pixels.transforms import Transform, eval_transform, train_transform
 from imgcls.data.table import SampleTable
-from imgcls.engine.device.runtime import synchronize
+from imgcls.engine.device.timing import seconds
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.plan.learner import Built
 from imgcls.jobs.plan.recipe import Recipe
@@ -23,6 +22,7 @@ from imgcls.jobs.plan.recipe import Recipe
 # pictures that are loaded to be timed
 _LOADED = 12
 _REPEATS = 2
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,10 @@ def time_pictures(
     )
 
 
-def seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
-    """How long the work takes, on the wall's clock."""
-    start_s = time.perf_counter()
-    work()
-    if device is not None:
-        synchronize(device)
-    return time.perf_counter() - start_s
-
-
 def _load_s(table: SampleTable, rows: np.ndarray, transform: Transform) -> float:
     def load() -> None:
         for row in rows:
             with contextlib.suppress(UnreadableImageError):  # whoever trains with it says so
                 transform.read(partial(table.images.open_crop, int(row)))
 
-    return min(seconds(load) for _ in range(_REPEATS)) / len(rows)
+    return min(seconds(load, _CPU) for _ in range(_REPEATS)) / len(rows)
