@@ -80,7 +80,7 @@ class Dies(torch.utils.data.Dataset):
 @relies_on("torch", "2.14.1", "data/loading/loader.py")
 def test_the_loader_names_the_processes_that_died():
     """In the text alone."""
-    from imgcls.data.loading.loader import dead_workers
+    from imgcls.data.loading.pipeline import dead_workers
 
     with pytest.raises(RuntimeError) as caught:
         list(torch.utils.data.DataLoader(Dies(), num_workers=1))

@@ -14,6 +14,7 @@ from typing import Any, cast
 import typer
 
 from imgcls.cli.hints import instead_of, too_many, verb_instead_of
+from imgcls.engine.device.launch import are_several
 from imgcls.engine.training.interrupt import SignalledError, end_on_signals
 from imgcls.errors import ImgclsError
 from imgcls.output.text import visible
@@ -23,7 +24,18 @@ _STOPPED = 128 + signal.SIGINT
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line and return its exit code. `--debug` shows tracebacks."""
+    """Run the command line and return its exit code. `--debug` shows tracebacks.
+
+    Of several processes that were started together one runs it, and the others serve that one.
+    """
+    if not are_several():
+        return _run_alone(arguments)
+    from imgcls.cli.together import run_together
+
+    return run_together(arguments, _run_alone)
+
+
+def _run_alone(arguments: Sequence[str]) -> int:
     from imgcls.cli.app import app_for
 
     debug = "--debug" in arguments

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from imgcls.cli.options import Common, add_command, new_app
+from imgcls.cli.several import launch_if_several
 from imgcls.config.run import ResumeConfig
 
 app = new_app()
@@ -42,8 +43,14 @@ def resume(config: ResumeConfig, common: Common) -> None:
     from imgcls.jobs.train.describe import describe_plan
     from imgcls.jobs.train.train import go_on
     from imgcls.output.screens.screen import show_plan, show_train_result
+    from imgcls.storage.ensembles import is_ensemble, read_ensemble_config
+    from imgcls.storage.runs import read_run_config
     from imgcls.output.screens.training import TrainingView
 
+    began = read_ensemble_config(run) if is_ensemble(run) else read_run_config(run)
+    launch_if_several(
+        config.devices or began.runtime.devices, config.device or began.runtime.device
+    )
     keep_freed_memory()
 
     def on_reopened(plan: Plan, run: Path) -> None:

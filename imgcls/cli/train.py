@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from imgcls.cli.options import Common, add_command, flag_parameter, new_app
+from imgcls.cli.several import launch_if_several
 from imgcls.config.run import TrainConfig
 
 app = new_app()
@@ -25,6 +26,7 @@ def train(config: TrainConfig, common: Common, *, dry_run: bool) -> None:
     check_folder("--output", config.runtime.output)
     check_trackers(config.runtime.log)
     console.say("Loading torch ...")
+    launch_if_several(config.runtime.devices, config.runtime.device)
     from imgcls.engine.device.runtime import keep_freed_memory
     from imgcls.jobs.train.describe import describe_plan
     from imgcls.jobs.train.start import Begun, preview

@@ -14,7 +14,7 @@ from imgcls.config.model import AUTO, ModelConfig
 from imgcls.config.optim import OptimConfig
 from imgcls.config.reading import OnBadImage, ReadingConfig
 from imgcls.config.recipe import RecipeConfig
-from imgcls.config.runtime import Amp, DeviceField, Log, RuntimeConfig, Workers
+from imgcls.config.runtime import Amp, DeviceField, Devices, Log, RuntimeConfig, Workers
 from imgcls.metrics.registry import MONITORS
 
 # the checker of types reads no table
@@ -179,6 +179,13 @@ class ResumeConfig(Config):
     )
     device: DeviceField | None = Field(
         default=None, description="Go on with another device than the run began with."
+    )
+    devices: Devices | None = Field(
+        default=None,
+        description=(
+            "Go on with so many GPUs, or all; on a CPU, in so many processes. By default with as "
+            "many as the run began with."
+        ),
     )
     workers: Annotated[Workers | None, Flag(short="-j")] = Field(
         default=None, description="Processes that load pictures; never changes results."

@@ -12,6 +12,7 @@ from imgcls.config.base import Config, Flag
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
 Workers = Annotated[int, Field(ge=0)] | Literal["auto"]
+Devices = Annotated[int, Field(ge=1)] | Literal["all"]
 WorkersField = Annotated[Workers, Flag(short="-j")]
 
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?|mps)$"
@@ -81,6 +82,20 @@ class RuntimeConfig(Config):
     )
     compile: bool = Field(
         default=False, description="torch.compile the model: slow to start, faster on long runs."
+    )
+    devices: Devices | None = Field(
+        default=None,
+        description=(
+            "Train on so many GPUs of this machine, or all; on a CPU, in so many processes. The "
+            "batch is divided among them, so the results are those of one, but for rounding."
+        ),
+    )
+    grad_compression: Literal["none", "bf16"] = Field(
+        default="none",
+        description=(
+            "How gradients travel between several processes: bf16 halves what a slow network has "
+            "to carry, and rounds them."
+        ),
     )
     deterministic: bool = Field(
         default=False,

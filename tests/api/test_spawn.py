@@ -14,7 +14,7 @@ import types
 
 import imgcls
 import imgcls.data.audit.scan as scan
-import imgcls.data.loading.loader as loader
+import imgcls.data.loading.pipeline as loader
 
 # as on macOS and Windows
 loader._START_METHOD = "spawn"

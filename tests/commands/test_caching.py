@@ -21,7 +21,7 @@ from sklearn.datasets import load_sample_images
 from imgcls.config.augment import PRESETS
 from imgcls.config.run import ResumeConfig
 from imgcls.data.loading import cache as pixel_cache
-from imgcls.data.loading import loader
+from imgcls.data.loading import pipeline
 from imgcls.data.loading.cache import CachedImages, PixelSlots, Squeezed
 from imgcls.data.pixels.decode import DecodeSettings, decode_crop
 from imgcls.data.pixels.transforms import train_transform
@@ -214,7 +214,7 @@ def test_room_is_taken_where_the_file_system_cannot_allocate(tmp_path, monkeypat
 def test_cached_pictures_reach_processes_that_inherit_nothing(photos, monkeypatch, cache):
     """As on macOS and Windows, where processes are spawned: the same pixels, kept for all."""
     here = batches(photos, cache, workers=0, epochs=(0,))
-    monkeypatch.setattr(loader, "_START_METHOD", "spawn")
+    monkeypatch.setattr(pipeline, "_START_METHOD", "spawn")
     for one, two in zip(here, batches(photos, cache, workers=1, epochs=(0,)), strict=True):
         assert_same(one, two)
 

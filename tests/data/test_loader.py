@@ -17,7 +17,7 @@ from timm.data import create_transform
 from imgcls.config.augment import PRESETS
 from imgcls.data.loading.bad_images import BadImage, BadImages
 from imgcls.data.loading.loader import EvalLoader, TrainLoader, resolve_workers
-from imgcls.data.loading.sampling import EpochSampler, square_root_draw
+from imgcls.data.loading.sampling import EpochSampler, Share, square_root_draw
 from imgcls.data.open import open_source
 from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.errors import BadImageError, ConfigError
@@ -108,7 +108,7 @@ def test_an_epoch_deals_every_picture_once(count, batch_size, grad_accum, even):
     sampler = EpochSampler(
         count, batch_size=batch_size, grad_accum=grad_accum, seed=1, even_batches=even
     )
-    steps = sampler.micro_batches(0)
+    steps = list(sampler.micro_batches(0))
     assert len(steps) == sampler.steps_per_epoch
     dealt = [i for step in steps for batch in step for i in batch]
     assert len(dealt) == len(set(dealt)) == (count // 2 * 2 if even else count)
@@ -118,6 +118,20 @@ def test_an_epoch_deals_every_picture_once(count, batch_size, grad_accum, even):
         assert all(size % 2 == 0 for size in sizes)
     per_step = [sum(map(len, step)) for step in steps]
     assert max(per_step) - min(per_step) <= (2 if even else 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 70), st.integers(1, 6), st.booleans())
+def test_the_shares_of_a_batch_are_the_batch(size, processes, paired):
+    """Each picture is in one share; with mixup's pairs, flipping a share is flipping the batch."""
+    size -= size % 2 if paired else 0
+    shares = [Share(number, processes).rows(size, paired=paired) for number in range(processes)]
+    assert sorted(np.concatenate(shares).tolist()) == list(range(size))
+    lengths = [len(rows) for rows in shares]
+    assert max(lengths) - min(lengths) <= (2 if paired else 1)
+    if paired:
+        for rows in shares:
+            assert (rows[::-1] == size - 1 - rows).all()
 
 
 def test_evaluation_keeps_the_order_and_timms_pixels(photos):

@@ -24,12 +24,24 @@ from imgcls.errors import ImgclsError, WorkerError
 
 
 class Batch(NamedTuple):
-    """images: uint8 [B, C, H, W]; labels: int64 [B]; keys: B names; valid: bool [B]."""
+    """images: uint8 [B, C, H, W]; labels: int64 [B]; keys: B names; valid: bool [B].
+
+    rows: int64 [B], where these pictures stand in the whole batch, of `whole_size`, that other
+    processes load the rest of, or whose others cannot be read; None where they are the whole.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
     keys: tuple[str, ...]
     valid: torch.Tensor
+    rows: np.ndarray | None = None
+    whole_size: int | None = None
+
+    @classmethod
+    def without_pictures(cls, whole_size: int) -> Batch:
+        """The part of a batch that has none."""
+        nothing = torch.empty(0, dtype=torch.int64)
+        return cls(nothing, nothing, (), nothing.bool(), np.arange(0), whole_size)
 
 
 class Sample(NamedTuple):
@@ -160,12 +172,14 @@ class Stacked(NamedTuple):
     """Pictures of a batch as a loader gives them.
 
     images: uint8 [B, H, W, C], a tensor, or an array where it came through a pipe; labels: int64
-    [B]. in_buffer: the pictures lie in shared memory that waits to be used again.
+    [B]. in_buffer: the pictures lie in shared memory that waits to be used again. kept: int64 [B],
+    which of those asked for they are.
     """
 
     images: torch.Tensor | np.ndarray
     labels: np.ndarray
     keys: tuple[str, ...]
+    kept: np.ndarray
     in_buffer: bool = False
 
 
@@ -193,10 +207,11 @@ class Collate:
         for sample in samples:
             if isinstance(sample, Failure):
                 return Loaded(None, (), sample)
-        good = [sample for sample in samples if isinstance(sample, Sample)]
+        kept = [place for place, sample in enumerate(samples) if isinstance(sample, Sample)]
         bad = tuple(sample for sample in samples if isinstance(sample, BadImage))
-        if self._even and len(good) % 2:
-            good.pop()
+        if self._even and len(kept) % 2:
+            kept.pop()
+        good = [sample for sample in map(samples.__getitem__, kept) if isinstance(sample, Sample)]
         if not good:
             return Loaded(None, bad)
         # one copy of whole rows of pixels: the batch is channels last in memory
@@ -208,4 +223,5 @@ class Collate:
         except Exception as error:  # noqa: BLE001  raised where it is one line for a person
             return Loaded(None, (), failure_of(f"the batch with {good[0].key}", error))
         labels = np.array([sample.label for sample in good], dtype=np.int64)
-        return Loaded(Stacked(images, labels, tuple(s.key for s in good), in_buffer), bad)
+        keys = tuple(sample.key for sample in good)
+        return Loaded(Stacked(images, labels, keys, np.array(kept), in_buffer), bad)

@@ -1,44 +1,23 @@
-"""From rows to batches, in this process or in others, with the same result."""
+"""From rows to batches, each the same whatever process it is loaded in."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import re
-import sys
-from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Sampler
 
 from imgcls.data.loading.bad_images import BadImage, BadImages, nothing_left
-from imgcls.data.loading.dataset import (
-    Batch,
-    Collate,
-    ImageDataset,
-    Loaded,
-    Stacked,
-    WatchedDataset,
-)
-from imgcls.data.loading.handover import Reader, Sender
-from imgcls.data.loading.sampling import EpochSampler
-from imgcls.data.loading.workers import (
-    as_many_as_asked_for,
-    available_cores,
-    follow_main_process,
-    guard_needed,
-    starting_workers,
-)
+from imgcls.data.loading.dataset import Batch, ImageDataset
+from imgcls.data.loading.pipeline import Pipeline, Readable
+from imgcls.data.loading.sampling import EpochSampler, Share
+from imgcls.data.loading.workers import available_cores
 from imgcls.data.pixels.transforms import PixelReader, Transform
 from imgcls.data.table import SampleTable
-from imgcls.errors import ImgclsError, WorkerError
 
 _MOST_AUTO_WORKERS = 8
-# forked processes have the table already; elsewhere forking is not safe
-_START_METHOD = "fork" if sys.platform == "linux" else "spawn"
+WHOLE = Share()
 
 
 def resolve_workers(workers: int | str, *, in_memory: bool, device_type: str) -> int:
@@ -56,147 +35,11 @@ def resolve_workers(workers: int | str, *, in_memory: bool, device_type: str) ->
     return min(_MOST_AUTO_WORKERS, available_cores())
 
 
-class _BatchList(Sampler[list[Any]]):
-    """The batches of the pass about to begin; refilled between passes."""
-
-    def __init__(self) -> None:
-        self.batches: Iterable[list[Any]] = ()
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        return iter(self.batches)
-
-
-def _start_worker(_worker: int) -> None:
-    torch.set_num_threads(1)
-    follow_main_process()
-    sys.excepthook = _quiet_about_lost_connections
-
-
-def _quiet_about_lost_connections(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    # handing a batch over to a training process that ends just then; that one says why
-    if not issubclass(kind, ConnectionError):
-        sys.__excepthook__(kind, error, trace)
-
-
-class Readable(NamedTuple):
-    """A batch of what could be read, None when nothing could, and what could not."""
-
-    batch: Batch | None
-    bad: tuple[BadImage, ...]
-
-
-class Pipeline:
-    """One DataLoader whose processes live as long as it does."""
-
-    def __init__(
-        self,
-        dataset: WatchedDataset,
-        workers: int,
-        device_type: str,
-        bad_images: BadImages | None,
-        *,
-        even: bool = False,
-    ) -> None:
-        self._dataset = dataset
-        self._batches = _BatchList()
-        self._bad_images = bad_images or BadImages(may_skip=False)
-        dataset.show_in_hand(workers)
-        self._reader = Reader()
-        pinned = device_type == "cuda"
-        # pinning makes a copy of its own
-        sender = Sender(reuse=not pinned) if workers else None
-        with as_many_as_asked_for():
-            self._loader: DataLoader[Loaded] = DataLoader(
-                dataset,
-                batch_sampler=self._batches,
-                num_workers=workers,
-                collate_fn=Collate(even=even, sender=sender),
-                pin_memory=pinned,
-                multiprocessing_context=_START_METHOD if workers else None,
-                worker_init_fn=_start_worker,
-                persistent_workers=workers > 0,
-                # the loader draws a seed for its workers, which need none
-                generator=torch.Generator(),
-            )
-
-    def run(self, batches: Iterable[list[Any]]) -> Iterator[Readable]:
-        """The batches of these items of the dataset. Raises BadImageError and WorkerError."""
-        self._batches.batches = batches
-        self._dataset.prepare()
-        for batch, bad, failure in self._loaded():
-            if failure is not None:
-                raise failure.error from RuntimeError(failure.trace)
-            self._bad_images.meet(bad)
-            yield Readable(None if batch is None else self._own(batch), bad)
-
-    def _loaded(self) -> Iterator[Loaded]:
-        try:
-            if self._loader.num_workers:
-                # what the queues are made of; where it fails torch adds a traceback of its own
-                multiprocessing.Lock()
-            with starting_workers(), as_many_as_asked_for():
-                loaded = iter(self._loader)
-        except OSError as error:
-            raise WorkerError(
-                f"loader processes cannot be started ({error.strerror}; is /dev/shm full?); "
-                f"{_ADVICE}"
-            ) from error
-        while True:
-            with self._naming_what_failed(loaded):
-                batch = next(loaded, None)
-            if batch is None:
-                return
-            yield batch
-
-    def _own(self, stacked: Stacked) -> Batch:
-        images = self._reader.own(stacked.images, in_buffer=stacked.in_buffer)
-        return Batch(
-            images.movedim(-1, 1),
-            torch.from_numpy(stacked.labels),
-            stacked.keys,
-            torch.ones(len(stacked.keys), dtype=torch.bool),
-        )
-
-    @contextlib.contextmanager
-    def _naming_what_failed(self, loaded: Iterator[Loaded]) -> Iterator[None]:
-        """Turn what torch raises about a loader process into a WorkerError of one line."""
-        try:
-            yield
-        except Exception as error:
-            # what the pictures themselves bring about comes as a Failure
-            told = isinstance(error, (torch.OutOfMemoryError, ImgclsError))
-            if not self._loader.num_workers or told:
-                raise
-            dead = dead_workers(error)
-            if not dead:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-                raise WorkerError(f"{_CUT_OFF} ({reason}); {_ADVICE}") from error
-            processes = getattr(loaded, "_workers", ())
-            if needed := guard_needed(process.exitcode for process in processes):
-                raise WorkerError(needed) from None
-            files = self._dataset.in_hand_of(dead)
-            at = f" at {', '.join(files)}" if files else ""
-            raise WorkerError(
-                f"a process that loads pictures died{at}, often for want of memory; {_ADVICE}"
-            ) from error
-
-
-def dead_workers(error: BaseException) -> list[int]:
-    """The numbers of the processes whose death torch's DataLoader tells; none in other errors."""
-    found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", str(error))
-    return [int(number) for number in found[1].split(",")] if found else []
-
-
-_CUT_OFF = "a process that loads pictures could not hand them over"
-_ADVICE = "try --workers 0, for a run by `imgcls resume --workers 0`"
-
-
 class TrainLoader:
     """Training batches: lists of micro-batches, one list an update.
 
-    balanced: rare classes come more often, by square_root_draw.
+    balanced: rare classes come more often, by square_root_draw. share: what of each batch is loaded
+    here; the order, and what changes at random, are the same for any.
     """
 
     def __init__(
@@ -213,7 +56,10 @@ class TrainLoader:
         even_batches: bool,
         balanced: bool = False,
         bad_images: BadImages | None = None,
+        share: Share = WHOLE,
     ) -> None:
+        self._share = share
+        self._even = even_batches
         self._sampler = EpochSampler(
             len(indices),
             batch_size=batch_size,
@@ -238,18 +84,36 @@ class TrainLoader:
     def steps(self, epoch: int, start_step: int = 0) -> Iterator[list[Batch]]:
         """The epoch's updates from `start_step` on. Raises BadImageError and WorkerError.
 
-        Pictures that are left out make their batch smaller; no other takes their place.
+        Pictures that are left out make their batch smaller; no other takes their place. Where the
+        batches are shared, a part may be without any.
         """
-        steps = self._sampler.micro_batches(epoch, start_step)
+        wanted, steps = itertools.tee(self._sampler.micro_batches(epoch, start_step))
         batches = self._pipeline.run(
-            [[(epoch, position) for position in batch] for step in steps for batch in step]
+            [(epoch, position) for position in part[self._rows(len(part))].tolist()]
+            for step in wanted
+            for part in step
         )
         for step in steps:
             loaded = [next(batches) for _ in step]
-            readable = [part.batch for part in loaded if part.batch is not None]
-            if not readable:
-                raise nothing_left([bad for part in loaded for bad in part.bad], "its batch")
-            yield readable
+            parts = [
+                self._part(one, len(whole)) for one, whole in zip(loaded, step, strict=True)
+            ]
+            if self._share.of == 1:
+                parts = [part for part in parts if len(part.labels)]
+                if not parts:
+                    raise nothing_left([bad for one in loaded for bad in one.bad], "its batch")
+            yield parts
+
+    def _rows(self, size: int) -> np.ndarray:
+        return self._share.rows(size, paired=self._even)
+
+    def _part(self, loaded: Readable, whole_size: int) -> Batch:
+        if loaded.batch is None:
+            return Batch.without_pictures(whole_size)
+        if len(loaded.kept) == whole_size:
+            return loaded.batch
+        rows = self._rows(whole_size)[loaded.kept]
+        return loaded.batch._replace(rows=rows, whole_size=whole_size)
 
 
 class EvalLoader:
@@ -257,6 +121,7 @@ class EvalLoader:
 
     seed: for a transform with random changes, which are those of the first epoch under that seed.
     is_rest: others of the same pass were read before, so that these may be few, and all be bad.
+    share: which of the batches are loaded here.
     """
 
     def __init__(
@@ -271,29 +136,46 @@ class EvalLoader:
         bad_images: BadImages | None = None,
         seed: int | None = None,
         is_rest: bool = False,
+        share: Share = WHOLE,
     ) -> None:
         self._is_rest = is_rest
-        positions = [(0, position) for position in range(len(indices))]
-        self._batches = [
-            positions[start : start + batch_size] for start in range(0, len(positions), batch_size)
-        ]
+        self._pictures = len(indices)
+        self._batch_size = batch_size
+        first, behind = share.bounds(-(-len(indices) // batch_size))
+        self._numbers = range(first, behind)
         self._pipeline = Pipeline(
             ImageDataset(table, indices, transform, seed),
             min(workers, len(indices)),
             device_type,
             bad_images,
         )
+        self.part_of = partial(
+            EvalLoader,
+            table,
+            indices,
+            transform,
+            batch_size=batch_size,
+            workers=workers,
+            device_type=device_type,
+            seed=seed,
+            is_rest=True,
+        )
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._numbers)
 
     def __iter__(self) -> Iterator[Batch]:
         bad: list[BadImage] = []
         some = self._is_rest
-        for loaded in self._pipeline.run(self._batches):
+        for loaded in self._pipeline.run(map(self._items, self._numbers)):
             bad.extend(loaded.bad)
             if loaded.batch is not None:
                 some = True
                 yield loaded.batch
         if bad and not some:
             raise nothing_left(bad, "the split")
+
+    def _items(self, number: int) -> list[tuple[int, int]]:
+        first = number * self._batch_size
+        behind = min(first + self._batch_size, self._pictures)
+        return [(0, position) for position in range(first, behind)]

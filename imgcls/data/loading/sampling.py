@@ -3,8 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Share(NamedTuple):
+    """Which part of every batch is loaded here: that of process `number`, from 0, `of` so many."""
+
+    number: int = 0
+    of: int = 1
+
+    def bounds(self, count: int) -> tuple[int, int]:
+        """The first of `count` things that are this process's, and the one behind its last."""
+        return count * self.number // self.of, count * (self.number + 1) // self.of
+
+    def rows(self, size: int, *, paired: bool = False) -> np.ndarray:
+        """The positions in a batch of `size` pictures that are this process's: int64.
+
+        paired: each comes with its partner, the one as far from the batch's other end, in the order
+        in which flipping these positions is flipping the batch. `size` is even then.
+        """
+        if not paired:
+            return np.arange(*self.bounds(size))
+        first, behind = self.bounds(size // 2)
+        return np.concatenate([np.arange(first, behind), np.arange(size - behind, size - first)])
 
 
 def sample_seed(seed: int, epoch: int, key: str, repeat: int = 0) -> int:
@@ -83,8 +107,8 @@ class EpochSampler:
         """Updates in one epoch."""
         return -(-self._num_samples // (self._batch_size * self._grad_accum))
 
-    def micro_batches(self, epoch: int, start_step: int = 0) -> list[list[list[int]]]:
-        """The epoch's updates from `start_step` on, each a list of micro-batches of positions."""
+    def micro_batches(self, epoch: int, start_step: int = 0) -> Iterator[list[np.ndarray]]:
+        """The epoch's updates from `start_step` on, each as the positions of its micro-batches."""
         generator = np.random.default_rng([self._seed, epoch])
         order = (
             generator.permutation(self._num_samples)
@@ -92,13 +116,14 @@ class EpochSampler:
             else square_root_draw(self._balance_by, generator)
         )
         if self._even_batches:
-            pairs = order[: len(order) // 2 * 2].reshape(-1, 2)
-            steps = np.array_split(pairs, self.steps_per_epoch)
-        else:
-            steps = np.array_split(order, self.steps_per_epoch)
-        return [self._split_step(step) for step in steps[start_step:]]
+            order = order[: len(order) // 2 * 2].reshape(-1, 2)
+        # as np.array_split has it, whose list of views would grow with the epoch
+        size, larger = divmod(len(order), self.steps_per_epoch)
+        for step in range(start_step, self.steps_per_epoch):
+            first = step * size + min(step, larger)
+            yield self._split_step(order[first : first + size + (step < larger)])
 
-    def _split_step(self, step: np.ndarray) -> list[list[int]]:
+    def _split_step(self, step: np.ndarray) -> list[np.ndarray]:
         units_per_batch = self._batch_size // 2 if self._even_batches else self._batch_size
         count = max(1, -(-len(step) // max(units_per_batch, 1)))
-        return [part.ravel().tolist() for part in np.array_split(step, count) if len(part)]
+        return [part.ravel() for part in np.array_split(step, count) if len(part)]

@@ -13,7 +13,7 @@ import torch
 from imgcls.data.inputs import Input
 from imgcls.data.loading.bad_images import BadImage, BadImages
 from imgcls.data.loading.dataset import Failure, Sample, WatchedDataset, failure_of
-from imgcls.data.loading.loader import Pipeline
+from imgcls.data.loading.pipeline import Pipeline
 from imgcls.data.pixels.decode import DecodeSettings, UnreadableImageError, decode_crop
 from imgcls.data.pixels.transforms import PixelReader
 from imgcls.data.places import PlaceReader

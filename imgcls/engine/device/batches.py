@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
 from imgcls.config.augment import Augmentation
+from imgcls.engine.device.runtime import derive_seed, set_seed
 
 
 class Images(Protocol):
@@ -31,6 +33,18 @@ class Batch(Images, Protocol):
 
     @property
     def labels(self) -> torch.Tensor: ...  # noqa: D102
+
+
+class TrainBatch(Batch, Protocol):
+    """One loaded batch, or the part of it that this process has.
+
+    rows: int64 [B], where the pictures stand in the whole batch of `whole_size`; None for all.
+    """
+
+    @property
+    def rows(self) -> np.ndarray | None: ...  # noqa: D102
+    @property
+    def whole_size(self) -> int | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -110,12 +124,22 @@ class TrainBatcher:
             else None
         )
 
-    def prepare(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def prepare(self, batch: TrainBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """(images, targets): float32 [B, C, H, W]; int64 [B], or float32 [B, classes] if mixed."""
         images = self._normalizer.images(batch)
         targets = self._normalizer.labels(batch)
         if self._erase is not None:
-            images = self._erase(images)
+            self._erase_each(images, batch)
         if self._mix is not None:
             images, targets = self._mix(images, targets)
         return images, targets
+
+    def _erase_each(self, images: torch.Tensor, batch: TrainBatch) -> None:
+        """Erase in place, each picture by a seed of its own: the same whatever it is loaded with."""
+        assert self._erase is not None
+        update = torch.initial_seed()
+        places = range(len(images)) if batch.rows is None else batch.rows.tolist()
+        for image, place, key in zip(images, places, batch.keys, strict=True):
+            set_seed(derive_seed(update, "erase", place, key))
+            self._erase(image)
+        set_seed(derive_seed(update, "erased"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeVar
@@ -116,6 +116,18 @@ def predict(
         temperature=temperature,
         batch_times_s=tuple(times_s),
         batch_sizes=tuple(len(part) for part in labels),
+    )
+
+
+def joined_passes(parts: Sequence[InferencePass]) -> InferencePass:
+    """The passes over parts of the same pictures as one, in the parts' order."""
+    return InferencePass(
+        keys=tuple(key for part in parts for key in part.keys),
+        logits=np.concatenate([part.logits for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        temperature=parts[0].temperature,
+        batch_times_s=tuple(each for part in parts for each in part.batch_times_s),
+        batch_sizes=tuple(each for part in parts for each in part.batch_sizes),
     )
 
 

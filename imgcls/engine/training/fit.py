@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from imgcls.engine.checkpoint.checkpointer import Checkpointer
 from imgcls.engine.device.runtime import derive_seed, set_seed
 from imgcls.engine.training.events import (
     EpochDone,
@@ -17,7 +16,7 @@ from imgcls.engine.training.events import (
     Stopped,
 )
 from imgcls.engine.training.interrupt import StopRequest
-from imgcls.engine.training.parts import FitSettings, Parts
+from imgcls.engine.training.parts import Checkpoints, FitSettings, Parts
 from imgcls.engine.training.selection.validation import (
     choose_weights,
     epoch_under_way,
@@ -32,7 +31,7 @@ from imgcls.errors import BadImageError, ReadError, RunFailedError, WorkerError
 def fit(
     parts: Parts,
     settings: FitSettings,
-    checkpointer: Checkpointer,
+    checkpointer: Checkpoints,
     emit: Callable[[Event], None],
     stop: StopRequest,
 ) -> None:
@@ -74,7 +73,7 @@ def fit(
 def _epoch(
     parts: Parts,
     settings: FitSettings,
-    checkpointer: Checkpointer,
+    checkpointer: Checkpoints,
     emit: Callable[[Event], None],
     stop: StopRequest,
 ) -> None:
@@ -95,6 +94,8 @@ def _epoch(
     }
     if trains:
         progress.complete_epoch()
+        if parts.learner.parallel is not None:
+            parts.learner.parallel.require_same(parts.eval_model)
     row = {"epoch": progress.epoch, **row}
     history.append(row)
     improved = parts.tracker.update(progress.epoch, row)
@@ -108,7 +109,7 @@ def _epoch(
 def _train_rest_of_epoch(
     parts: Parts,
     settings: FitSettings,
-    checkpointer: Checkpointer,
+    checkpointer: Checkpoints,
     emit: Callable[[Event], None],
     stop: StopRequest,
 ) -> None:
@@ -157,7 +158,7 @@ def _fold_started(parts: Parts, settings: FitSettings) -> FoldStarted:
 
 @contextlib.contextmanager
 def _saving_when_loaders_fail(
-    parts: Parts, settings: FitSettings, checkpointer: Checkpointer, stop: StopRequest
+    parts: Parts, settings: FitSettings, checkpointer: Checkpoints, stop: StopRequest
 ) -> Iterator[None]:
     """Save when pictures cannot be loaded: batches are waited for between two whole updates.
 

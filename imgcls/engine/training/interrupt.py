@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+# a signal's number, or the reason of the job that runs a training
+Wish = tuple[int | None, str | None]
+
 _ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1")
 # `timeout -s INT` sends its signal to the process and to the group: twice, and no second wish
 _SAME_WISH_S = 0.25
@@ -37,6 +40,15 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         return self.signal_number is not None or self.reason is not None
+
+    def wish(self) -> Wish | None:
+        """What was heard, for other processes."""
+        return (self.signal_number, self.reason) if self else None
+
+    def take(self, wish: Wish | None) -> None:
+        """Take over what another process has heard."""
+        if wish is not None:
+            self.signal_number, self.reason = wish
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import nn
 
-from imgcls.engine.device.batches import Batch, Normalizer
+from imgcls.engine.device.batches import Batch, Normalizer, TrainBatch
 from imgcls.engine.scoring.features import whole_model
 from imgcls.engine.training.optim import OptimizerState
 from imgcls.engine.training.selection.interpolation import Interpolation
@@ -25,8 +25,32 @@ class TrainBatches(Protocol):
     def steps_per_epoch(self) -> int:
         """Updates in one epoch."""
 
-    def steps(self, epoch: int, start_step: int = 0) -> Iterator[Sequence[Batch]]:
+    def steps(self, epoch: int, start_step: int = 0) -> Iterator[Sequence[TrainBatch]]:
         """The epoch's lists from update `start_step` on, the same on every machine."""
+
+
+class Checkpoints(Protocol):
+    """What decides when the parts are saved, and saves them."""
+
+    def after_step(self, progress: Progress, history: History) -> None:
+        """Save inside an epoch, where it is time."""
+
+    def after_epoch(
+        self,
+        progress: Progress,
+        history: History,
+        *,
+        improved: bool,
+        share: float | None = None,
+        metrics: Mapping[str, float | None] | None = None,
+    ) -> None:
+        """Save behind an epoch, where it is wanted."""
+
+    def save(self, progress: Progress, history: History, *, is_best: bool) -> None:
+        """Save now."""
+
+    def wait(self) -> None:
+        """Return when what was saved is on disk."""
 
 
 class EvalBatches(Protocol):

@@ -50,6 +50,8 @@ class Noise(NamedTuple):
     labels: torch.Tensor
     keys: tuple[str, ...]
     valid: torch.Tensor
+    rows: None = None
+    whole_size: None = None
 
 
 def noise_batch(input_size: tuple[int, int, int], num_classes: int, pictures: int) -> Noise:

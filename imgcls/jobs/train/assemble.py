@@ -9,8 +9,8 @@ from typing import Any
 
 from imgcls.data.loading.bad_images import BadImages
 from imgcls.data.loading.features import FeatureEvalLoader, FeatureSet, FeatureTrainLoader
-from imgcls.data.loading.loader import EvalLoader, TrainLoader
-from imgcls.data.loading.sampling import smallest_batch
+from imgcls.data.loading.loader import WHOLE, EvalLoader, TrainLoader
+from imgcls.data.loading.sampling import Share, smallest_batch
 from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.data.splits.groups import has_groups
 from imgcls.engine.device.runtime import derive_seed, set_seed
@@ -97,6 +97,15 @@ def assemble(
     return Assembly(fold, parts, preprocessing, card, bad_images, caches, built.weights)
 
 
+def shared_loaders(
+    plan: Plan, assembly: Assembly, share: Share
+) -> tuple[TrainLoader, EvalLoader]:
+    """(what this process trains on, what it validates on) of a fold that several train."""
+    of = (plan, assembly.fold, assembly.preprocessing, assembly.bad_images)
+    pictures = assembly.caches.pictures
+    return _train_loader(*of, pictures, share), _val_loader(*of, pictures, share)
+
+
 def _val_groups(data: DataPlan, fold: int) -> dict[str, str] | None:
     table = data.table
     if table.groups is None or not has_groups(table):
@@ -120,7 +129,12 @@ def _require_trains_on_one(
 
 
 def _train_loader(
-    plan: Plan, fold: int, preprocessing: Preprocessing, bad_images: BadImages, cache: PictureCache
+    plan: Plan,
+    fold: int,
+    preprocessing: Preprocessing,
+    bad_images: BadImages,
+    cache: PictureCache,
+    share: Share = WHOLE,
 ) -> TrainLoader:
     """The pictures that a fold trains on, changed at random."""
     augment = plan.recipe.augment
@@ -136,11 +150,17 @@ def _train_loader(
         even_batches=augment.mixes,
         balanced=plan.recipe.imbalance_method.balances_sampler,
         bad_images=bad_images,
+        share=share,
     )
 
 
 def _val_loader(
-    plan: Plan, fold: int, preprocessing: Preprocessing, bad_images: BadImages, cache: PictureCache
+    plan: Plan,
+    fold: int,
+    preprocessing: Preprocessing,
+    bad_images: BadImages,
+    cache: PictureCache,
+    share: Share = WHOLE,
 ) -> EvalLoader:
     """The pictures that a fold is validated on, in evaluation order."""
     rows = plan.data.rows("val", fold)
@@ -155,6 +175,7 @@ def _val_loader(
         workers=plan.loading.workers,
         device_type=plan.compute.device.type,
         bad_images=bad_images,
+        share=share,
     )
 
 

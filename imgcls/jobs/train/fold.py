@@ -42,6 +42,7 @@ from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly, assemble
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.head.fit import fit_head
+from imgcls.jobs.train.in_parallel import trained_together
 from imgcls.jobs.train.restore import inexact, machine, restore
 from imgcls.models.head import ClassifierAlone
 from imgcls.results.checkpoint import Sidecar, TrainedPrior
@@ -137,7 +138,8 @@ def train_fold(
             release_freed_memory(compute.device)
         elif isinstance(parts.learner.model, ClassifierAlone) and not parts.progress.finished:
             features_of(parts.learner.model)
-        fit(parts, settings, checkpointer, emit, stop)
+        with trained_together(plan, assembly, settings, stop) as (shared, wish):
+            fit(shared, settings, checkpointer, emit, wish)
     return _result(settings, parts, len(data.rows("val", fold)), start_s), assembly
 
 

@@ -12,6 +12,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.data.splits.assign import split_rows
 from imgcls.engine.checkpoint.folder import Checkpoint, load_weights, read_state
 from imgcls.engine.device.runtime import device_label, versions
+from imgcls.engine.device.world import world
 from imgcls.engine.training.parts import Parts
 from imgcls.errors import CheckpointError, reason_of
 from imgcls.jobs.plan.data import DataPlan
@@ -48,6 +49,8 @@ _FREE = (
     "optim.epochs",
     "runtime.amp",
     "runtime.device",
+    "runtime.devices",
+    "runtime.grad_compression",
     "runtime.workers",
     "runtime.output",
     "runtime.experiment",
@@ -116,7 +119,12 @@ def machine(device: torch.device) -> dict[str, Any]:
     """What, beyond the config, the bits of a training depend on."""
     # how a sum is divided among threads decides how it is rounded
     threads = torch.get_num_threads() if device.type == "cpu" else None
-    return {"device": device_label(device).partition(",")[0], "threads": threads}
+    return {
+        "device": device_label(device).partition(",")[0],
+        "threads": threads,
+        # in which order their sums are added up decides too
+        "processes": world().size,
+    }
 
 
 def inexact(

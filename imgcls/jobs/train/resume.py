@@ -46,7 +46,7 @@ def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
     if changes.epochs is not None and is_trained_beyond(run, config, changes.epochs):
         raise ConfigError(f"--epochs {changes.epochs}: {run} has more epochs trained already")
     for group, names in {
-        "runtime": ("device", "workers", "amp", "log"),
+        "runtime": ("device", "devices", "workers", "amp", "log"),
         "optim": ("epochs",),
         "data": ("batch_size", "on_bad_image", "cache"),
     }.items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from imgcls.engine.checkpoint.checkpointer import Checkpointer
 from imgcls.engine.device.runtime import derive_seed, set_seed, set_tf32
-from imgcls.engine.scoring.inference import predict
+from imgcls.engine.scoring.inference import InferencePass, predict
+from imgcls.engine.training.data_parallel import BreakOff
 from imgcls.engine.training.events import Event, Interpolated, ValidationBatchDone
 from imgcls.engine.training.interrupt import StopRequest
-from imgcls.engine.training.parts import FitSettings, Parts
+from imgcls.engine.training.parts import Checkpoints, FitSettings, Parts
 from imgcls.engine.training.selection.choice import Validated, first_as_good
 from imgcls.engine.training.selection.interpolation import SHARES
 from imgcls.engine.training.step import calmer, rates
@@ -23,7 +23,7 @@ from imgcls.metrics.resampling import unit_numbers
 def choose_weights(
     parts: Parts,
     settings: FitSettings,
-    checkpointer: Checkpointer,
+    checkpointer: Checkpoints,
     emit: Callable[[Event], None],
     stop: StopRequest,
 ) -> Interpolated | None:
@@ -62,31 +62,50 @@ def choose_weights(
 def scores(
     parts: Parts,
     settings: FitSettings,
-    checkpointer: Checkpointer,
+    checkpointer: Checkpoints,
     emit: Callable[[Event], None],
     stop: StopRequest,
 ) -> Validated:
     """What the weights score as they are; a stop is heard between two batches."""
     epoch = epoch_under_way(parts, settings)
 
+    parallel = parts.learner.parallel
+
     def after_batch(samples: int) -> None:
         emit(ValidationBatchDone(epoch, samples))
+        if parallel is not None and parallel.heard:
+            raise BreakOff
+        stop_here()
+
+    def stop_here() -> None:
         if stop:
             save_now(parts, checkpointer)
             raise interrupted(epoch, stop)
 
     set_seed(derive_seed(settings.seed, "validation", settings.fold, parts.progress.epoch))
-    return validate_epoch(parts, after_batch)
+    if parallel is None:
+        return validate_epoch(parts, after_batch)
+    result = parallel.joined(lambda: _pass_over_val(parts, after_batch))
+    stop_here()
+    validated: Validated = parallel.world.from_main(lambda: _validated(parts, result))
+    return validated
 
 
 def validate_epoch(
     parts: Parts, on_batch: Callable[[int], None] = lambda _samples: None
 ) -> Validated:
     """Score the validation pictures with the weights as they are now."""
+    return _validated(parts, _pass_over_val(parts, on_batch))
+
+
+def _pass_over_val(parts: Parts, on_batch: Callable[[int], None]) -> InferencePass | None:
+    """The scores of the validation pictures, or of the part that this process has; None if none."""
+    if not len(parts.val_batches):
+        return None
     # as the epochs are, whatever was scored in this process since
     set_tf32(parts.learner.compute.device, allowed=True)
     try:
-        result = predict(
+        return predict(
             parts.eval_model, parts.val_batches, parts.normalizer, parts.learner.compute, on_batch
         )
     except NonFiniteError as error:
@@ -95,6 +114,10 @@ def validate_epoch(
             f"after step {progress.step} ({rates(learner, progress.lr)}) {error}; the last "
             f"checkpoint is as it was; {calmer(learner)}"
         ) from error
+
+
+def _validated(parts: Parts, result: InferencePass | None) -> Validated:
+    assert result is not None
     predictions, of = result.predictions, parts.val_groups
     metrics = validation_metrics(predictions)
     groups = None if of is None else [of[key] for key in predictions.keys]
@@ -120,7 +143,7 @@ def epoch_under_way(parts: Parts, settings: FitSettings) -> int:
     return parts.progress.epoch + 1
 
 
-def save_now(parts: Parts, checkpointer: Checkpointer) -> None:
+def save_now(parts: Parts, checkpointer: Checkpoints) -> None:
     checkpointer.save(parts.progress, parts.history, is_best=False)
     checkpointer.wait()
 

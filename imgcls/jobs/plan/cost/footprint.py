@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,7 +52,11 @@ def guess(built: Built, *, half: bool) -> Callable[[int], float]:
     fixed_mib = 2 * one - two
     if average is not None:
         fixed_mib += _tensors_mib(average.model.state_dict())
-    return lambda pictures: fixed_mib + (two - one) * pictures
+    return partial(_on_line, fixed_mib, two - one)
+
+
+def _on_line(fixed_mib: float, each_mib: float, pictures: int) -> float:
+    return fixed_mib + each_mib * pictures
 
 
 def count(

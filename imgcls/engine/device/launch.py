@@ -1,0 +1,83 @@
+"""One command as several processes on this machine, by torch's elastic launcher. Loads no torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from imgcls.errors import ConfigError
+
+# the main process saves before it ends, however long that takes
+_SAVING_S = 24 * 3600
+_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"
+
+
+def are_several() -> bool:
+    """True in a process that torchrun, or `launch`, has started beside others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def launch(devices: int | Literal["all"], device: str, arguments: Sequence[str]) -> int | None:
+    """Run the command of these arguments in one process a device, and return its exit code.
+
+    None where one process will do: this one. Raises ConfigError for devices that there are not.
+    """
+    if are_several() or devices == 1:
+        return None
+    count = _count(devices, device)
+    if count == 1:
+        return None
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # on a CPU all of them would otherwise take all cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(_cores()) // count)))
+    # what ends a process is told by it, in one line
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=f"imgcls-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        signals_to_handle=_SIGNALS,
+        shutdown_timeout=_SAVING_S,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "imgcls", *arguments)
+    except ChildFailedError as error:
+        codes = {failure.local_rank: failure.exitcode for failure in error.failures.values()}
+        code = codes.get(0) or next(iter(codes.values()))
+        return code if code > 0 else 128 - code
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
+
+
+def _count(devices: int | Literal["all"], device: str) -> int:
+    import torch
+
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if devices == "all":
+        if not gpus:
+            raise ConfigError(
+                "--devices all: this machine has no GPU that --device names; on a CPU give a number"
+            )
+        return gpus
+    if gpus and devices > gpus:
+        raise ConfigError(f"--devices {devices}: this machine has {gpus}")
+    if device.startswith("cuda:") or device == "mps":
+        raise ConfigError(f"--devices {devices}: --device {device} names a single one")
+    return devices
+
+
+def _cores() -> Sequence[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(os.sched_getaffinity(0))
+    return range(os.cpu_count() or 1)

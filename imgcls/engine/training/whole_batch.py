@@ -1,0 +1,151 @@
+"""A model's forward pass over a part of a batch, as it would be over the whole.
+
+Masks of dropout and stochastic depth are drawn for the whole batch, and the part's rows taken from
+them, so that a picture has the same ones however many processes share the batch. Batch norms that
+are trained take mean and variance of all processes' pictures (SyncBN: Peng et al., "MegDet", CVPR
+2018, arXiv:1711.07240). Both for any layer that goes by torch's own functions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F  # noqa: N812  torch's own name for it
+from torch.overrides import TorchFunctionMode
+
+_DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+
+SumTensor = Callable[[torch.Tensor], torch.Tensor]
+
+
+@contextlib.contextmanager
+def part_of_batch(
+    rows: np.ndarray | None, whole_size: int | None, sum_tensor: SumTensor | None
+) -> Iterator[None]:
+    """A block in which a model is given the rows, int64 [B], of a batch of `whole_size` pictures.
+
+    rows: None for the whole batch. sum_tensor: the sum over all processes, in place; None where
+    norm layers go by this part alone.
+    """
+    if rows is None and sum_tensor is None:
+        yield
+        return
+    with _PartOfBatch(rows, whole_size or 0, sum_tensor):
+        yield
+
+
+class _PartOfBatch(TorchFunctionMode):
+    def __init__(self, rows: np.ndarray | None, size: int, sum_tensor: SumTensor | None) -> None:
+        super().__init__()
+        self._rows = None if rows is None else torch.from_numpy(rows)
+        self._size = size
+        self._sum_tensor = sum_tensor
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        del types
+        named = kwargs or {}
+        if func in _DROPOUTS:
+            return self._dropout(func, *args, **named)
+        if func is torch.Tensor.bernoulli_:
+            return self._bernoulli_(*args, **named)
+        if func is F.batch_norm and self._sum_tensor is not None:
+            return self._batch_norm(*args, **named)
+        return func(*args, **named)
+
+    def _dropout(
+        self, func: Any, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Any:
+        if not training or p == 0 or self._rows is None:
+            return func(input, p, training, inplace)
+        kept = self._of_whole(input, lambda whole: func(whole.fill_(1.0), p, True))
+        return input.mul_(kept) if inplace else input * kept
+
+    def _bernoulli_(self, tensor: torch.Tensor, p: Any = 0.5, *, generator: Any = None) -> Any:
+        if self._rows is None or isinstance(p, torch.Tensor):
+            return tensor.bernoulli_(p, generator=generator)
+        return tensor.copy_(
+            self._of_whole(tensor, lambda whole: whole.bernoulli_(p, generator=generator))
+        )
+
+    def _of_whole(
+        self, part: torch.Tensor, drawn: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """The part's rows of what is drawn for the whole batch; rows of a picture lie together."""
+        assert self._rows is not None
+        # a part without pictures is computed with one that counts for nothing
+        rows = self._rows if len(self._rows) else torch.zeros(1, dtype=torch.int64)
+        each = part.shape[0] // len(rows)
+        layout = (
+            torch.channels_last
+            if part.ndim == 4 and part.is_contiguous(memory_format=torch.channels_last)  # noqa: PLR2004
+            else torch.contiguous_format
+        )
+        whole = torch.empty(
+            (self._size * each, *part.shape[1:]),
+            dtype=part.dtype,
+            device=part.device,
+            memory_format=layout,
+        )
+        own = (rows[:, None] * each + torch.arange(each)).flatten().to(part.device)
+        return drawn(whole).index_select(0, own)
+
+    def _batch_norm(
+        self,
+        input: torch.Tensor,
+        running_mean: torch.Tensor | None,
+        running_var: torch.Tensor | None,
+        weight: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> torch.Tensor:
+        if not training:
+            return F.batch_norm(
+                input, running_mean, running_var, weight, bias, training, momentum, eps
+            )
+        dims = [0, *range(2, input.ndim)]
+        channels = [1, -1, *[1] * (input.ndim - 2)]
+        values = input.float()
+        counted = values if self._rows is None or len(self._rows) else values[:0]
+        count = torch.full_like(values[0].flatten()[:1], counted.numel() / values.shape[1])
+        total = self._sum(torch.cat([counted.sum(dims), count]))
+        number = total[-1]
+        mean = total[:-1] / number
+        squares = self._sum((counted - mean.view(channels)).square().sum(dims))
+        variance = squares / number
+        if running_mean is not None and running_var is not None:
+            with torch.no_grad():
+                running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+                unbiased = squares / (number - 1).clamp_min(1)
+                running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+        found = (values - mean.view(channels)) * (variance + eps).rsqrt().view(channels)
+        if weight is not None:
+            found = found * weight.view(channels)
+        if bias is not None:
+            found = found + bias.view(channels)
+        return found.to(input.dtype)
+
+    def _sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        assert self._sum_tensor is not None
+        found: torch.Tensor = _Sum.apply(tensor, self._sum_tensor)
+        return found
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, sum_tensor: SumTensor) -> torch.Tensor:
+        ctx.sum_tensor = sum_tensor
+        return sum_tensor(tensor.clone())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.sum_tensor(gradients[0].contiguous().clone()), None
