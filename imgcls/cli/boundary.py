@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     if not are_several():
         return _run_alone(arguments)
-    from imgcls.cli.together import run_together
+    from imgcls.cli.processes.serve import run_together
 
     return run_together(arguments, _run_alone)
 

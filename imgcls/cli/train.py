@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from imgcls.cli.options import Common, add_command, flag_parameter, new_app
-from imgcls.cli.several import launch_if_several
+from imgcls.cli.processes.launch import launch_if_several
 from imgcls.config.run import TrainConfig
 
 app = new_app()

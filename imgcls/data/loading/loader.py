@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -150,15 +150,18 @@ class EvalLoader:
             bad_images,
         )
         self.part_of = partial(
-            EvalLoader,
-            table,
-            indices,
-            transform,
-            batch_size=batch_size,
-            workers=workers,
-            device_type=device_type,
-            seed=seed,
-            is_rest=True,
+            _part_of_batches,
+            partial(
+                EvalLoader,
+                table,
+                indices,
+                transform,
+                batch_size=batch_size,
+                workers=workers,
+                device_type=device_type,
+                seed=seed,
+                is_rest=True,
+            ),
         )
 
     def __len__(self) -> int:
@@ -179,3 +182,7 @@ class EvalLoader:
         first = number * self._batch_size
         behind = min(first + self._batch_size, self._pictures)
         return [(0, position) for position in range(first, behind)]
+
+
+def _part_of_batches(make: Callable[..., EvalLoader], number: int, of: int) -> EvalLoader:
+    return make(share=Share(number, of))

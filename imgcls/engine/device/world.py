@@ -8,8 +8,10 @@ planned, printed, written or fitted is so once, and only what takes part in a ta
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
+import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -67,14 +69,6 @@ class World:
     def is_usable(self) -> bool:
         """False where a process has left in the middle of what they did together."""
         return not self._lost
-
-    def device(self, device: torch.device) -> torch.device:
-        """This process's own device of that kind: on cuda one each, in turn where they are few."""
-        if self.size == 1 or device.type != "cuda":
-            return device
-        own = torch.device("cuda", self.local_rank % torch.cuda.device_count())
-        torch.cuda.set_device(own)
-        return own
 
     def agree(
         self,
@@ -172,17 +166,19 @@ class World:
             return
         if self._lost:
             raise LostProcessError(_LOST)
-        self._broadcast((task, given))
+        self._broadcast(_packed((task, given)))
         with self._met():
             yield
 
     def serve(self) -> None:
         """Run the tasks of the main process until that has ended."""
         while True:
-            task, given = self._broadcast(None)
-            if task is None:
+            packed = self._broadcast(None)
+            if packed is None:
                 dist.destroy_process_group()
                 return
+            task, given = _unpacked(packed, _own_gpu(self.local_rank))
+            del packed
             with contextlib.suppress(_ToldError), self._met():
                 task(*given)
 
@@ -190,7 +186,7 @@ class World:
         """Let the others end: the main process does."""
         if self.size > 1 and self.is_main and not self._lost:
             with contextlib.suppress(LostProcessError):
-                self._broadcast((None, ()))
+                self._broadcast(None)
                 dist.destroy_process_group()
 
     @contextlib.contextmanager
@@ -256,6 +252,7 @@ def join() -> World:
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     backend = "gloo"
     if torch.cuda.is_available():
+        torch.cuda.set_device(_own_gpu(local_rank))
         shared = local_size > torch.cuda.device_count()
         backend = f"cpu:gloo,cuda:{'gloo' if shared else 'nccl'}"
     try:
@@ -266,6 +263,40 @@ def join() -> World:
         ) from error
     _world = World(rank, size, local_rank, local_size)
     return _world
+
+
+def _own_gpu(local_rank: int) -> torch.device | None:
+    """One each, in turn where they are few; None where there is none."""
+    count = torch.cuda.device_count()
+    return torch.device("cuda", local_rank % count) if count else None
+
+
+def _packed(value: Any) -> bytes:
+    """Any value, with its tensors, as bytes for processes of this same command."""
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+def _unpacked(packed: bytes, own_gpu: torch.device | None) -> Any:
+    """What was packed; whatever was on a GPU, and every word of one, is on this process's own."""
+    own = own_gpu or torch.device("cpu")
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) == ("torch", "device"):
+                return lambda *of: own if of[0] == "cuda" else torch.device(*of)
+            return super().find_class(module, name)
+
+    pickler = types.SimpleNamespace(Unpickler=Unpickler, load=pickle.load, __name__="pickle")
+    return torch.load(
+        io.BytesIO(packed),
+        map_location=lambda storage, place: (
+            storage.cuda(own_gpu) if own_gpu and place.startswith("cuda") else storage
+        ),
+        pickle_module=pickler,
+        weights_only=False,
+    )
 
 
 def _pickled(error: BaseException | None) -> bytes | None:

@@ -119,11 +119,18 @@ def predict(
     )
 
 
-def joined_passes(parts: Sequence[InferencePass]) -> InferencePass:
-    """The passes over parts of the same pictures as one, in the parts' order."""
+def joined_passes(
+    parts: Sequence[InferencePass], *, logits: np.ndarray | None = None
+) -> InferencePass:
+    """The passes over parts of the same pictures as one, in the parts' order.
+
+    logits: of all of them, where they are together already.
+    """
+    if logits is None:
+        logits = np.concatenate([part.logits for part in parts])
     return InferencePass(
         keys=tuple(key for part in parts for key in part.keys),
-        logits=np.concatenate([part.logits for part in parts]),
+        logits=logits,
         labels=np.concatenate([part.labels for part in parts]),
         temperature=parts[0].temperature,
         batch_times_s=tuple(each for part in parts for each in part.batch_times_s),

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.device.world import world
 from imgcls.engine.scoring.inference import BatchT, InferencePass, Scores, predict, scores_of
+from imgcls.engine.scoring.together import Divisible, predict_together
 from imgcls.storage.scores import ScoreFile
 
 
@@ -40,7 +42,20 @@ class Scorer:
         *,
         file: ScoreFile | None = None,
     ) -> InferencePass:
-        """All scores of labelled batches in one pass, with the times it took; see `predict`."""
+        """All scores of labelled batches in one pass, with the times it took; see `predict`.
+
+        Where several processes run the command, each scores a part.
+        """
+        if world().size > 1 and isinstance(batches, Divisible):
+            return predict_together(
+                self.model,
+                batches,
+                self.normalizer,
+                self.compute,
+                on_batch,
+                file=file,
+                temperature=self.temperature,
+            )
         return predict(
             self.model,
             batches,

@@ -75,8 +75,7 @@ def trained_together(
 def _train_beside(task: FoldTask) -> None:
     """Train a fold as one of the processes that do, and save nothing."""
     here = world()
-    device = here.device(task.plan.compute.device)
-    plan = replace(task.plan, compute=replace(task.plan.compute, device=device))
+    plan = task.plan
     assembly = assemble(plan, task.settings.fold, load_weights=False)
     state = assembly.parts.train_state()
     state.weights.load_state_dict(task.weights)

@@ -1,0 +1,98 @@
+"""A pass over pictures that all processes of a command make, each over a part of the batches.
+
+The batches are those of a single process, so that each picture is scored in the same company and
+its logits are the same; none is filled up and none comes twice. Nothing is exchanged before all
+have done their part, and then once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sized
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
+from imgcls.engine.device.world import World, world
+from imgcls.engine.scoring.inference import InferencePass, joined_passes, predict
+from imgcls.errors import ImgclsError
+from imgcls.storage.scores import ScoreFile
+
+
+class Batches(Sized, Iterable[Batch], Protocol):
+    """Batches of known number."""
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """Batches that other processes can load a part of.
+
+    part_of(number, of): the part of process `number`, from 0, of so many, in order; it can be sent
+    to another process.
+    """
+
+    @property
+    def part_of(self) -> Callable[[int, int], Batches]: ...  # noqa: D102
+
+
+def predict_together(
+    model: nn.Module,
+    batches: Divisible,
+    normalizer: Normalizer,
+    compute: ComputeSettings,
+    on_batch: Callable[[int], None],
+    *,
+    file: ScoreFile | None,
+    temperature: float,
+) -> InferencePass:
+    """What `predict` gives, from all processes.
+
+    on_batch is called behind each batch of this process, and for the others' when they are there.
+    The logits are held in memory until all are, then in `file` where one is given.
+    """
+    here = world()
+    asked = (model, batches.part_of, normalizer, compute, temperature)
+    with here.everywhere(_predict_beside, *asked):
+        found = _parts(here, *asked, on_batch)
+    for part in found[1:]:
+        for size in part.batch_sizes:
+            on_batch(size)
+    if file is None:
+        return joined_passes(found)
+    for part in found:
+        file.append(part.logits)
+    return joined_passes(found, logits=file.mapped())
+
+
+def _predict_beside(
+    model: nn.Module,
+    part_of: Callable[[int, int], Batches],
+    normalizer: Normalizer,
+    compute: ComputeSettings,
+    temperature: float,
+) -> None:
+    asked = (model, part_of, normalizer, compute, temperature)
+    _parts(world(), *asked, lambda _pictures: None)
+
+
+def _parts(
+    here: World,
+    model: nn.Module,
+    part_of: Callable[[int, int], Batches],
+    normalizer: Normalizer,
+    compute: ComputeSettings,
+    temperature: float,
+    on_batch: Callable[[int], None],
+) -> list[InferencePass]:
+    """Do this process's part; all of them in order, in the main process, [] in others."""
+    error, own = None, None
+    try:
+        batches = part_of(here.rank, here.size)
+        if len(batches):
+            own = predict(
+                model, batches, normalizer, compute, on_batch, temperature=temperature
+            )
+    except ImgclsError as failed:
+        error = failed
+    here.agree(error=error)
+    return [part for part in here.gather(own) if part is not None]
