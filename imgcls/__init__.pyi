@@ -601,6 +601,7 @@ def resume(
     data: str | PathLike[str] | None = None,
     root: str | PathLike[str] | None = None,
     device: str | torch.device | None = None,
+    devices: int | Literal['all'] | None = None,
     workers: int | Literal['auto'] | None = None,
     epochs: int | None = None,
     amp: Literal['auto', 'off', 'bf16', 'fp16'] | None = None,
@@ -623,6 +624,8 @@ def resume(
             content, or by its content alone.
         root: With a table: the folder that its paths start from now.
         device: Go on with another device than the run began with.
+        devices: Go on with so many GPUs, or all; on a CPU, in so many processes. By default with as
+            many as the run began with.
         workers: Processes that load pictures; never changes results.
         epochs: Train to this many epochs in all, also a finished run; the schedule goes on as if
             the run had been begun with them.
@@ -719,6 +722,8 @@ def train(
     channels_last: bool | Literal['auto'] = 'auto',
     grad_checkpointing: bool = False,
     compile: bool = False,
+    devices: int | Literal['all'] | None = None,
+    grad_compression: Literal['none', 'bf16'] = 'none',
     deterministic: bool = False,
     experiment: str | None = None,
     log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
@@ -892,6 +897,10 @@ def train(
         grad_checkpointing: Compute activations again in the backward pass instead of keeping them:
             less memory, about a third more time.
         compile: torch.compile the model: slow to start, faster on long runs.
+        devices: Train on so many GPUs of this machine, or all; on a CPU, in so many processes. The
+            batch is divided among them, so the results are those of one, but for rounding.
+        grad_compression: How gradients travel between several processes: bf16 halves what a slow
+            network has to carry, and rounds them.
         deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
         experiment: Name of the run's folder; by default data, model and time.
         log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
@@ -984,6 +993,8 @@ def tune(
     channels_last: bool | Literal['auto'] = 'auto',
     grad_checkpointing: bool = False,
     compile: bool = False,
+    devices: int | Literal['all'] | None = None,
+    grad_compression: Literal['none', 'bf16'] = 'none',
     deterministic: bool = False,
     log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
     progress: bool | None = None,
@@ -1156,6 +1167,10 @@ def tune(
         grad_checkpointing: Compute activations again in the backward pass instead of keeping them:
             less memory, about a third more time.
         compile: torch.compile the model: slow to start, faster on long runs.
+        devices: Train on so many GPUs of this machine, or all; on a CPU, in so many processes. The
+            batch is divided among them, so the results are those of one, but for rounding.
+        grad_compression: How gradients travel between several processes: bf16 halves what a slow
+            network has to carry, and rounds them.
         deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
         log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
             the pages and pictures of evaluations. One that fails never stops a training.
@@ -1228,6 +1243,8 @@ class ImageClassifier(_ImageClassifier):
         channels_last: bool | Literal['auto'] = 'auto',
         grad_checkpointing: bool = False,
         compile: bool = False,
+        devices: int | Literal['all'] | None = None,
+        grad_compression: Literal['none', 'bf16'] = 'none',
         deterministic: bool = False,
         log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
         verbose: 'bool' = False,
@@ -1365,6 +1382,10 @@ class ImageClassifier(_ImageClassifier):
             grad_checkpointing: Compute activations again in the backward pass instead of keeping them:
                 less memory, about a third more time.
             compile: torch.compile the model: slow to start, faster on long runs.
+            devices: Train on so many GPUs of this machine, or all; on a CPU, in so many processes. The
+                batch is divided among them, so the results are those of one, but for rounding.
+            grad_compression: How gradients travel between several processes: bf16 halves what a slow
+                network has to carry, and rounds them.
             deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
             log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
                 the pages and pictures of evaluations. One that fails never stops a training.

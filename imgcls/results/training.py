@@ -78,7 +78,8 @@ class PlanReport(Record):
 
     memory_mib: at the peak, of the process on a CPU, of the device on cuda; memory_by: how that is
     known. expected_s: about how long all folds take, with all their epochs. These are None unless
-    they were measured for the plan, and parameters_* unless the model was built for it.
+    they were measured for the plan, and parameters_* unless the model was built for it. processes:
+    among how many each batch is divided.
     """
 
     data: str
@@ -116,6 +117,7 @@ class PlanReport(Record):
     reasons: tuple[str, ...] = ()
     preflight: PreflightReport | None = None
     notes: tuple[str, ...] = ()
+    processes: int = 1
 
 
 @dataclass(frozen=True)

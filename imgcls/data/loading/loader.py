@@ -88,31 +88,22 @@ class TrainLoader:
         batches are shared, a part may be without any.
         """
         wanted, steps = itertools.tee(self._sampler.micro_batches(epoch, start_step))
-        batches = self._pipeline.run(
-            [(epoch, position) for position in part[self._rows(len(part))].tolist()]
-            for step in wanted
-            for part in step
-        )
+        batches = self._pipeline.run(_items(wanted, epoch, self._share, even=self._even))
         for step in steps:
             loaded = [next(batches) for _ in step]
-            parts = [
-                self._part(one, len(whole)) for one, whole in zip(loaded, step, strict=True)
-            ]
+            parts = [self._part(one, len(whole)) for one, whole in zip(loaded, step, strict=True)]
             if self._share.of == 1:
                 parts = [part for part in parts if len(part.labels)]
                 if not parts:
                     raise nothing_left([bad for one in loaded for bad in one.bad], "its batch")
             yield parts
 
-    def _rows(self, size: int) -> np.ndarray:
-        return self._share.rows(size, paired=self._even)
-
     def _part(self, loaded: Readable, whole_size: int) -> Batch:
         if loaded.batch is None:
             return Batch.without_pictures(whole_size)
         if len(loaded.kept) == whole_size:
             return loaded.batch
-        rows = self._rows(whole_size)[loaded.kept]
+        rows = self._share.rows(whole_size, paired=self._even)[loaded.kept]
         return loaded.batch._replace(rows=rows, whole_size=whole_size)
 
 
@@ -170,7 +161,8 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         bad: list[BadImage] = []
         some = self._is_rest
-        for loaded in self._pipeline.run(map(self._items, self._numbers)):
+        batches = _items_in_order(self._numbers, self._batch_size, self._pictures)
+        for loaded in self._pipeline.run(batches):
             bad.extend(loaded.bad)
             if loaded.batch is not None:
                 some = True
@@ -178,10 +170,28 @@ class EvalLoader:
         if bad and not some:
             raise nothing_left(bad, "the split")
 
-    def _items(self, number: int) -> list[tuple[int, int]]:
-        first = number * self._batch_size
-        behind = min(first + self._batch_size, self._pictures)
-        return [(0, position) for position in range(first, behind)]
+
+# functions, since what the pipeline holds must not hold the loader: in a circle, loader processes
+# that are forked later would come upon it and find themselves in charge of the others
+
+
+def _items(
+    updates: Iterator[list[np.ndarray]], epoch: int, share: Share, *, even: bool
+) -> Iterator[list[tuple[int, int]]]:
+    """What to load of each micro-batch: (epoch, position) of this process's pictures."""
+    for update in updates:
+        for positions in update:
+            own = positions[share.rows(len(positions), paired=even)]
+            yield [(epoch, position) for position in own.tolist()]
+
+
+def _items_in_order(
+    numbers: range, batch_size: int, pictures: int
+) -> Iterator[list[tuple[int, int]]]:
+    """What to load of the batches of these numbers, of pictures in their order."""
+    for number in numbers:
+        first = number * batch_size
+        yield [(0, position) for position in range(first, min(first + batch_size, pictures))]
 
 
 def _part_of_batches(make: Callable[..., EvalLoader], number: int, of: int) -> EvalLoader:

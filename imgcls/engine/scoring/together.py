@@ -89,9 +89,7 @@ def _parts(
     try:
         batches = part_of(here.rank, here.size)
         if len(batches):
-            own = predict(
-                model, batches, normalizer, compute, on_batch, temperature=temperature
-            )
+            own = predict(model, batches, normalizer, compute, on_batch, temperature=temperature)
     except ImgclsError as failed:
         error = failed
     here.agree(error=error)

@@ -80,6 +80,14 @@ def takes_momentum(opt: str) -> bool:
         return True
 
 
+def is_second_order(opt: str) -> bool:
+    """Whether a timm optimizer differentiates gradients; False for one that timm has not."""
+    try:
+        return bool(get_optimizer_info(opt.lower()).second_order)
+    except ValueError:
+        return False
+
+
 class OptimizerState:
     """An optimizer's state, with the generators it draws from, which its own state leaves out.
 

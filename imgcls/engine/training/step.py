@@ -152,9 +152,7 @@ def _non_finite_gradient(
     ]
     of = f" of {broken[-1]}" if broken else ""
     keys = [key for batch in batches for key in batch.keys]
-    error = NonFiniteError(
-        _diverged(f"the gradient{of} became inf or nan", step, keys, learner)
-    )
+    error = NonFiniteError(_diverged(f"the gradient{of} became inf or nan", step, keys, learner))
     if learner.parallel is not None:
         learner.parallel.world.settle()
     return error

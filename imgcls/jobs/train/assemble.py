@@ -97,9 +97,7 @@ def assemble(
     return Assembly(fold, parts, preprocessing, card, bad_images, caches, built.weights)
 
 
-def shared_loaders(
-    plan: Plan, assembly: Assembly, share: Share
-) -> tuple[TrainLoader, EvalLoader]:
+def shared_loaders(plan: Plan, assembly: Assembly, share: Share) -> tuple[TrainLoader, EvalLoader]:
     """(what this process trains on, what it validates on) of a fold that several train."""
     of = (plan, assembly.fold, assembly.preprocessing, assembly.bad_images)
     pictures = assembly.caches.pictures

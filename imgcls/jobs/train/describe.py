@@ -9,6 +9,7 @@ from imgcls.engine.scoring.features import whole_model
 from imgcls.jobs.plan.model import ModelPlan
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly
+from imgcls.jobs.train.in_parallel import processes_of
 from imgcls.jobs.train.time_budget import expected_s
 from imgcls.models.counting import count_parameters
 from imgcls.results.training import PlanReport
@@ -75,6 +76,7 @@ def describe_plan(
         preflight=plan.data.preflight,
         reasons=plan.reasons,
         notes=(*plan.model.notes, *plan.data.assignment.notes, *plan.notes),
+        processes=processes_of(plan),
     )
 
 

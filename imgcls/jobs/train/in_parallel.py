@@ -15,6 +15,7 @@ from imgcls.engine.device.world import World, world
 from imgcls.engine.training.data_parallel import DataParallel
 from imgcls.engine.training.fit import fit
 from imgcls.engine.training.interrupt import StopRequest, stop_on_signals
+from imgcls.engine.training.optim import is_second_order
 from imgcls.engine.training.parts import FitSettings, Parts
 from imgcls.engine.training.state import History, Progress
 from imgcls.errors import ConfigError
@@ -35,11 +36,25 @@ class FoldTask:
     state: Mapping[str, Any]
 
 
+def processes_of(plan: Plan) -> int:
+    """Among how many processes of this command each batch of the training is divided.
+
+    A training on features alone, which lie in one process, is that one's.
+    """
+    return world().size if plan.epochs and not plan.recipe.from_features else 1
+
+
 def require_divisible(plan: Plan) -> None:
     """Raise ConfigError for a training that the processes of this command cannot share."""
     here = world()
-    if here.size == 1 or plan.recipe.from_features or not plan.epochs:
+    if processes_of(plan) == 1:
         return
+    opt = plan.config.optim.opt
+    if is_second_order(opt):
+        raise ConfigError(
+            f"optim.opt (--opt) {opt}: takes second derivatives, which torch's data parallel "
+            "training does not add up; train in one process, or with another --opt"
+        )
     batch_size, grad_accum = plan.pace.batch_size, plan.pace.grad_accum
     for fold in plan.data.folds:
         smallest = smallest_batch(len(plan.data.rows("train", fold)), batch_size, grad_accum)
@@ -55,12 +70,9 @@ def require_divisible(plan: Plan) -> None:
 def trained_together(
     plan: Plan, assembly: Assembly, settings: FitSettings, stop: StopRequest
 ) -> Iterator[tuple[Parts, StopRequest]]:
-    """The parts to train with and the wish to stop that all share, while all others train too.
-
-    A training on features alone, which lie in this process, is this process's.
-    """
+    """The parts to train with and the wish to stop that all share, while all others train too."""
     here = world()
-    if here.size == 1 or plan.recipe.from_features or assembly.parts.progress.trained:
+    if processes_of(plan) == 1 or assembly.parts.progress.trained:
         yield assembly.parts, stop
         return
     state = assembly.parts.train_state()

@@ -12,6 +12,7 @@ from imgcls.errors import ConfigError
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.plan.tables import with_data_at
 from imgcls.jobs.train.epochs import is_trained_beyond
+from imgcls.jobs.train.in_parallel import require_divisible
 from imgcls.jobs.train.trainer import train_run
 from imgcls.results.training import TrainResult
 from imgcls.storage.runs import read_run_config, sidecar_of_run
@@ -32,6 +33,7 @@ def resume_run(
     on_reopened is told before anything is trained. Raises as `reopen_run` and `train_run`.
     """
     plan = reopen_run(run, changes)
+    require_divisible(plan)
     on_reopened(plan, run)
     return train_run(plan, run, observers, on_signal, force=changes.force, stop=stop)
 

@@ -151,9 +151,11 @@ def _plan_facts(plan: PlanReport) -> RenderableType:
     facts.add_row("Recipe", plan.recipe)
     if plan.epochs:
         accumulated = f" x {plan.grad_accum} batches" if plan.grad_accum > 1 else ""
+        divided = f" in {plan.processes} processes" if plan.processes > 1 else ""
         facts.add_row(
             "Training",
-            f"{plan.opt}, lr {plan.lr:.3g}, batch {plan.batch_size}{accumulated}, {plan.epochs} "
+            f"{plan.opt}, lr {plan.lr:.3g}, batch {plan.batch_size}{divided}{accumulated}, "
+            f"{plan.epochs} "
             f"epoch{'s' * (plan.epochs != 1)} of {plan.steps_per_epoch} "
             f"step{'s' * (plan.steps_per_epoch != 1)}",
         )
