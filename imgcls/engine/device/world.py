@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import pickle
 import types
@@ -170,6 +171,16 @@ class World:
         with self._met():
             yield
 
+    @contextlib.contextmanager
+    def kept(self, value: Any) -> Iterator[Kept]:
+        """A block in which the other processes hold a copy of the value, for several tasks."""
+        number = next(_NUMBERS)
+        with self.everywhere(_keep, number, value):
+            pass
+        yield Kept(number)
+        with self.everywhere(_drop, number):
+            pass
+
     def serve(self) -> None:
         """Run the tasks of the main process until that has ended."""
         while True:
@@ -198,6 +209,11 @@ class World:
         except BaseException as error:
             if self._lost:
                 raise
+            if not isinstance(error, Exception):
+                # a signal or Ctrl-C may have come in the middle of anything: this process ends, and
+                # the others with it
+                self._lost = True
+                raise
             if not self._settled:
                 self.agree(error=error)
             if self.is_main:
@@ -224,6 +240,31 @@ class World:
             raise LostProcessError(_LOST) from error
 
 
+class Kept:
+    """A value that all processes hold; sent to another, it is that one's."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __reduce__(self) -> tuple[Callable[[int], Any], tuple[int]]:
+        return _kept_value, (self._number,)
+
+
+_kept: dict[int, Any] = {}
+
+
+def _kept_value(number: int) -> Any:
+    return _kept[number]
+
+
+def _keep(number: int, value: Any) -> None:
+    _kept[number] = value
+
+
+def _drop(number: int) -> None:
+    _kept.pop(number, None)
+
+
 class _ToldError(Exception):
     """An error that the main process has heard of and tells."""
 
@@ -232,8 +273,8 @@ _LOST = (
     "another process of this command has ended; what it said stands above, and what was saved is "
     "intact"
 )
-ALONE = World()
-_world = ALONE
+_NUMBERS = itertools.count()
+_world = World()
 
 
 def world() -> World:
@@ -291,9 +332,7 @@ def _unpacked(packed: bytes, own_gpu: torch.device | None) -> Any:
     pickler = types.SimpleNamespace(Unpickler=Unpickler, load=pickle.load, __name__="pickle")
     return torch.load(
         io.BytesIO(packed),
-        map_location=lambda storage, place: (
-            storage.cuda(own_gpu) if own_gpu and place.startswith("cuda") else storage
-        ),
+        map_location={f"cuda:{number}": str(own) for number in range(torch.cuda.device_count())},
         pickle_module=pickler,
         weights_only=False,
     )
