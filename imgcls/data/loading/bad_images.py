@@ -79,5 +79,5 @@ def nothing_left(images: Sequence[BadImage], what: str) -> BadImageError:
     )
 
 
-def _policy(skip: bool, may_skip: bool) -> BadImages:  # noqa: FBT001  unpickled
+def _policy(skip: bool, may_skip: bool) -> BadImages:
     return BadImages(skip=skip, may_skip=may_skip)

@@ -51,6 +51,7 @@ _FREE = (
     "runtime.device",
     "runtime.devices",
     "runtime.grad_compression",
+    "runtime.parallel_folds",
     "runtime.workers",
     "runtime.output",
     "runtime.experiment",
