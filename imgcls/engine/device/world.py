@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import pickle
+import signal
 import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +20,25 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+from torch.serialization import default_restore_location
 
-from imgcls.errors import ConfigError, ImgclsError, RunFailedError, reason_of
+from imgcls.errors import (
+    ConfigError,
+    ImgclsError,
+    InterruptedRunError,
+    RunFailedError,
+    reason_of,
+)
 
 T = TypeVar("T")
 
 # process 0 may check, measure and fit for hours while the others wait; one that has died is known
 # at once, by its closed connection
 _TIMEOUT = timedelta(days=2)
+# whoever starts them has been there before them; the other processes may take their time
+_MEETING_TIMEOUT = timedelta(minutes=10)
 
 
 class LostProcessError(RunFailedError):
@@ -37,11 +49,11 @@ class LostProcessError(RunFailedError):
 class Agreement:
     """What all processes know behind a common point.
 
-    sums: of the values that each one gave. stop: the first process's wish to stop, where there is
+    total: of the values that each one gave. stop: the first process's wish to stop, where there is
     one. news: what each process had to tell, by rank; () where none had.
     """
 
-    sums: tuple[float, ...]
+    total: float
     stop: Any = None
     news: tuple[Any, ...] = ()
 
@@ -59,6 +71,7 @@ class World:
     local_size: int = 1
     _settled: bool = field(default=True, repr=False)
     _lost: bool = field(default=False, repr=False)
+    _at_work: bool = field(default=False, repr=False)
 
     @property
     def is_main(self) -> bool:
@@ -70,31 +83,37 @@ class World:
         """False where a process has left in the middle of what they did together."""
         return not self._lost
 
+    @property
+    def is_at_work(self) -> bool:
+        """True while this process does its part of a task; else it waits for the main one."""
+        return self._at_work
+
     def agree(
         self,
-        *values: float,
+        value: float = 0.0,
+        *,
         error: BaseException | None = None,
         stop: Any = None,
         news: Any = None,
     ) -> Agreement:
-        """Meet all other processes: the sums of what each one gives, and what any has to tell.
+        """Meet all other processes: the sum of what each one gives, and what any has to tell.
 
         Raises the error that the first process with one has met, in all of them.
         """
         if self.size == 1:
             if error is not None:
                 raise error
-            return Agreement(values, stop, () if news is None else (news,))
+            return Agreement(value, stop, () if news is None else (news,))
         self._settled = False
         told = error is not None or stop is not None or news is not None
-        sums = torch.tensor([*values, float(told)], dtype=torch.float64)
-        with self._connected():
-            dist.all_reduce(sums)
-        found = tuple(sums.tolist())
-        if not found[-1]:
-            return Agreement(found[:-1])
+        # of one size at every point: one process may be at another, with an error
+        sums = torch.tensor([value, float(told)], dtype=torch.float64)
         everyone: list[Any] = [None] * self.size
-        with self._connected():
+        with self._in_step():
+            dist.all_reduce(sums)
+            total, telling = sums.tolist()
+            if not telling:
+                return Agreement(total)
             dist.all_gather_object(everyone, (_pickled(error), stop, news))
         errors = [(rank, one) for rank, (one, _, _) in enumerate(everyone) if one is not None]
         stops = [one for _, one, _ in everyone if one is not None]
@@ -105,14 +124,14 @@ class World:
                 raise error
             raise _unpickled(first, rank)
         self._settled = bool(stops)
-        return Agreement(found[:-1], next(iter(stops), None), tuple(one for *_, one in everyone))
+        return Agreement(total, next(iter(stops), None), tuple(one for *_, one in everyone))
 
     def gather(self, value: T) -> list[T]:
         """What each process gives, by rank, in the main one; [] in the others."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        with self._connected():
+        with self._in_step():
             dist.gather_object(value, found if self.is_main else None)
         return found if self.is_main else []
 
@@ -136,19 +155,23 @@ class World:
     def sum_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum of all processes' tensors, in place."""
         if self.size > 1:
-            with self._connected():
+            with self._in_step():
                 dist.all_reduce(tensor)
         return tensor
 
     @contextlib.contextmanager
     def inseparable(self) -> Iterator[None]:
         """A block that no process can leave by an error without leaving the others waiting."""
+        if self.size == 1:
+            yield
+            return
         try:
-            with self._connected():
-                yield
-        except BaseException:
-            self._lost = self._lost or (self.size > 1 and not self._settled)
-            raise
+            yield
+        except BaseException as error:
+            if self._settled:
+                raise
+            self._lost = True
+            raise _as_lost(error) from error
 
     def settle(self) -> None:
         """Say that every process raises an error at this very place: it leaves none waiting."""
@@ -180,7 +203,11 @@ class World:
             task, given = _unpacked(packed, _own_gpu(self.local_rank))
             del packed
             with contextlib.suppress(_ToldError), self._met():
-                task(*given)
+                self._at_work = True
+                try:
+                    task(*given)
+                finally:
+                    self._at_work = False
 
     def end(self) -> None:
         """Let the others end: the main process does."""
@@ -208,20 +235,18 @@ class World:
 
     def _broadcast(self, value: Any) -> Any:
         held = [value]
-        with self._connected():
+        with self._in_step():
             dist.broadcast_object_list(held)
         return held[0]
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[None]:
-        """Turn what torch says of a lost connection into one line."""
+    def _in_step(self) -> Iterator[None]:
+        """A block of collectives: whatever ends it early leaves the others at one of them."""
         try:
             yield
-        except RuntimeError as error:
-            if self.size == 1 or not _is_of_connection(error):
-                raise
+        except BaseException as error:
             self._lost = True
-            raise LostProcessError(_LOST) from error
+            raise _as_lost(error) from error
 
 
 class _ToldError(Exception):
@@ -229,8 +254,8 @@ class _ToldError(Exception):
 
 
 _LOST = (
-    "another process of this command has ended; what it said stands above, and what was saved is "
-    "intact"
+    "another process of this command has ended; why stands above where it could say so; what was "
+    "saved is intact, and `imgcls resume` goes on with a run"
 )
 ALONE = World()
 _world = ALONE
@@ -256,7 +281,15 @@ def join() -> World:
         shared = local_size > torch.cuda.device_count()
         backend = f"cpu:gloo,cuda:{'gloo' if shared else 'nccl'}"
     try:
-        dist.init_process_group(backend, timeout=_TIMEOUT)
+        store, _, _ = next(rendezvous("env://", timeout=_MEETING_TIMEOUT))
+        store.set_timeout(_TIMEOUT)
+        dist.init_process_group(
+            backend,
+            store=PrefixStore("imgcls", store),
+            rank=rank,
+            world_size=size,
+            timeout=_TIMEOUT,
+        )
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"the {size} processes of this command cannot meet: {reason_of(error)}"
@@ -291,8 +324,8 @@ def _unpacked(packed: bytes, own_gpu: torch.device | None) -> Any:
     pickler = types.SimpleNamespace(Unpickler=Unpickler, load=pickle.load, __name__="pickle")
     return torch.load(
         io.BytesIO(packed),
-        map_location=lambda storage, place: (
-            storage.cuda(own_gpu) if own_gpu and place.startswith("cuda") else storage
+        map_location=lambda storage, place: default_restore_location(  # type: ignore[no-untyped-call]
+            storage, str(own_gpu) if own_gpu and place.startswith("cuda") else "cpu"
         ),
         pickle_module=pickler,
         weights_only=False,
@@ -303,7 +336,10 @@ def _pickled(error: BaseException | None) -> bytes | None:
     if error is None:
         return None
     told = error
-    if not isinstance(error, ImgclsError):
+    number = getattr(error, "signal_number", None)
+    if number is not None:
+        told = InterruptedRunError(f"stopped by {signal.Signals(number).name}", number)
+    elif not isinstance(error, ImgclsError):
         said = " ".join(str(error).split()) or type(error).__name__
         told = RunFailedError(f"{type(error).__name__}: {said}")
     details: Sequence[str] = getattr(told, "details", ())
@@ -319,8 +355,9 @@ def _unpickled(error: bytes, rank: int) -> ImgclsError:
     return found
 
 
-def _is_of_connection(error: RuntimeError) -> bool:
-    if isinstance(error, dist.DistError):
-        return True
-    said = str(error).lower()
-    return any(word in said for word in ("gloo", "nccl", "connection", "store"))
+def _as_lost(error: BaseException) -> BaseException:
+    """The error, or what torch says of a lost connection as one line."""
+    said = str(error).lower() if isinstance(error, RuntimeError) else ""
+    of_connection = any(word in said for word in ("gloo", "nccl", "connection", "store"))
+    lost = isinstance(error, dist.DistError) or of_connection
+    return LostProcessError(_LOST) if lost else error
