@@ -92,19 +92,22 @@ def trained_together(
 
 def _train_beside(task: FoldTask) -> None:
     """Train a fold as one of the processes that do, and save nothing."""
-    here = world()
-    plan = task.plan
+    heard = StopRequest()
+    with stop_on_signals(request=heard):
+        _fit_beside(task, heard)
+
+
+def _fit_beside(task: FoldTask, heard: StopRequest) -> None:
+    here, plan = world(), task.plan
     assembly = assemble(plan, task.settings.fold, load_weights=False)
     state = assembly.parts.train_state()
     state.weights.load_state_dict(task.weights)
     state.load_state_dict(task.state)
     met: list[BadImage] = []
     assembly.bad_images.tell(met.append)
-    heard = StopRequest()
     here.agree()
-    with stop_on_signals(request=heard):
-        parts, stop = _shared(here, plan, assembly, heard, met)
-        fit(parts, task.settings, _NoCheckpoints(), lambda _event: None, stop)
+    parts, stop = _shared(here, plan, assembly, heard, met)
+    fit(parts, task.settings, _NoCheckpoints(), lambda _event: None, stop)
 
 
 def _shared(
