@@ -46,9 +46,13 @@ def run_world(folder: str, processes: int, patches: list[str], arguments: list[s
     pids = []
     for rank in range(processes):
         environment = {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
-            "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
-        }  # fmt: skip
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "localhost",
+            "MASTER_PORT": str(port),
+        }
         pid = os.fork()
         if pid == 0:
             run_process(folder, environment, patches, arguments)
@@ -73,7 +77,7 @@ def run_world(folder: str, processes: int, patches: list[str], arguments: list[s
 def main() -> None:
     # everything a command needs is imported here, once, and no thread has been started yet
     import sklearn.metrics
-    import sklearn.model_selection
+    import sklearn.model_selection  # noqa: F401
     import torch._dynamo  # noqa: F401
 
     import imgcls.jobs.evaluate.evaluate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import json
 import os
 import subprocess
@@ -61,11 +62,11 @@ class Worlds:
         self._server.wait(30)
 
 
-def record_steps() -> None:
+def record_steps(fit=None) -> None:
     """Let this process write down what it trains on, and the losses; see `recorded`."""
-    from imgcls.engine.training import fit
-
-    rank, real = os.environ.get("RANK", "0"), fit.train_step
+    fit = fit or importlib.import_module("imgcls.engine.training.fit")
+    rank, sitting = os.environ.get("RANK", "0"), os.environ.get("IMGCLS_SITTING", "0")
+    real = fit.train_step
 
     def recording(learner, micro_batches, step):
         found = real(learner, micro_batches, step)
@@ -78,7 +79,7 @@ def record_steps() -> None:
             ]
             parts.append([list(each) for each in zip(rows, batch.keys, pixels, strict=True)])
         line = {"step": step, "parts": parts, "loss": found[0] / found[1], "pictures": found[1]}
-        with Path(f"steps-{rank}.jsonl").open("a") as stream:
+        with Path(f"steps-{sitting}-{rank}.jsonl").open("a") as stream:
             stream.write(json.dumps(line) + "\n")
         return found
 
@@ -95,25 +96,35 @@ class Step:
 
 def recorded(folder: Path) -> list[list[Step]]:
     """What all processes together trained on, by step; each time that a step was made."""
-    by_rank = [
-        [json.loads(line) for line in path.read_text().splitlines()]
-        for path in sorted(folder.glob("steps-*.jsonl"))
-    ]
+    by_rank = [_lines(path) for path in sorted(folder.glob("steps-0-*.jsonl"))]
     assert len({len(lines) for lines in by_rank}) == 1, "some process has made fewer steps"
     found: list[list[Step]] = []
     for lines in zip(*by_rank, strict=True):
         step, loss, pictures = {(one["step"], one["loss"], one["pictures"]) for one in lines}.pop()
         assert all((one["step"], one["loss"]) == (step, loss) for one in lines)
-        seen = [
-            (micro, *picture)
-            for one in lines
-            for micro, part in enumerate(one["parts"])
-            for picture in part
-        ]
+        seen = [picture for one in lines for picture in _pictures(one)]
         assert len(seen) == pictures
         found += [[] for _ in range(step + 1 - len(found))]
         found[step].append(Step(tuple(sorted(seen)), loss))
     return found
+
+
+def made_in(folder: Path, sitting: int) -> dict[int, list[list[tuple[int, int, str, str]]]]:
+    """What each process that got so far trained on at each step of a sitting, which was cut off."""
+    found: dict[int, list[list[tuple[int, int, str, str]]]] = {}
+    for path in folder.glob(f"steps-{sitting}-*.jsonl"):
+        for line in _lines(path):
+            found.setdefault(line["step"], []).append(_pictures(line))
+    return found
+
+
+def _lines(path: Path) -> list[dict]:
+    # what was cut off by a kill is no line
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def _pictures(line: dict) -> list[tuple[int, int, str, str]]:
+    return [(micro, *picture) for micro, part in enumerate(line["parts"]) for picture in part]
 
 
 def history(run: Path, fold: int = 0) -> list[dict[str, float]]:

@@ -195,8 +195,8 @@ class Collate:
     """Makes the batch of some samples.
 
     even: mixup pairs the first with the last, and so on; the partner of one that cannot be read is
-    left out too, so that the other pairs are the same in any part of the batch. sender: how a loader
-    process hands pictures over; None where there is none.
+    left out too, so that the other pairs are the same in any part of the batch. sender: how a
+    loader process hands pictures over; None where there is none.
     """
 
     def __init__(self, *, even: bool = False, sender: Sender | None = None) -> None:
