@@ -3,7 +3,8 @@
 Prints a line when it is ready. Reads one JSON list a line: [folder, processes, patches,
 argument, ...], and forks that many processes with torch in memory already, which meet on loopback.
 One that fails ends the others, as torch's launcher sees to. Prints their exit codes as a JSON list.
-patches: functions "module:name" that each process calls before it begins.
+patches: functions "module:name" that each process calls before it runs the command, where there is
+one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def run_process(folder: str, environment: dict[str, str], patches: list[str], ar
         for patch in patches:
             module, name = patch.split(":")
             getattr(importlib.import_module(module), name)()
-        code = run(arguments)
+        code = run(arguments) if arguments else 0
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -17,19 +17,12 @@ import psutil
 import pytest
 from conftest import save_crops
 from killing import differences, only_run, remains, wait_for
-from worlds import Worlds, made_in, recorded
+from worlds import made_in, recorded
 
 TESTS = Path(__file__).parents[1]
 # how many kills; the record of a release is made with 50
 KILLS = int(os.environ.get("IMGCLS_TEST_KILLS", "6"))
 LONG_S = 300
-
-
-@pytest.fixture(scope="module")
-def worlds():
-    started = Worlds()
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")
