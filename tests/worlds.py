@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
-import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import psutil
+from killing import wait_for
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,48 @@ class Ended:
     @property
     def error_lines(self) -> list[str]:
         return [line for line in self.said.splitlines() if line.startswith("imgcls: ")]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A command that was begun: its process id, and its exit code once it has ended."""
+
+    pid: int
+    folder: Path
+    code: Callable[[], int | None]
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "log.txt").read_text(errors="replace")
+
+    @property
+    def error_lines(self) -> list[str]:
+        return [line for line in self.said.splitlines() if line.startswith("imgcls: ")]
+
+    def sessions(self) -> list[int]:
+        """The process ids of the command and, behind it, of those that it has started."""
+        # one that has just begun may not have written its line to the end
+        return [int(line) for line in (self.folder / "pids.txt").read_text().split("\n")[:-1]]
+
+    def workers(self) -> list[int]:
+        """The process ids of those that it has started, by rank; [] before they are there."""
+        return [pid for pid in self.sessions() if pid != self.pid]
+
+    def alive(self) -> list[int]:
+        """All processes of the command that still run, and all that these have started."""
+        sessions, found = set(self.sessions()), []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                ours = os.getsid(process.pid) in sessions
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.pid)
+        return found
+
+    def wait(self, timeout_s: float = 300) -> int:
+        """The exit code, once the command and all that it has started have ended."""
+        wait_for(lambda: self.code() is not None, timeout_s)
+        wait_for(lambda: not self.alive(), timeout_s)
+        return self.code()
 
 
 class Worlds:
@@ -44,11 +91,21 @@ class Worlds:
         """Run a command in so many processes, from `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "log.txt").unlink(missing_ok=True)
-        asked = [str(folder), processes, patches, *map(str, arguments)]
-        self._server.stdin.write(json.dumps(asked) + "\n")
-        self._server.stdin.flush()
-        codes = json.loads(self._server.stdout.readline())
+        codes = self._ask("run", str(folder), processes, patches, [*map(str, arguments)])
         return Ended(codes, (folder / "log.txt").read_text(errors="replace"))
+
+    def launch(self, folder: Path, *arguments: object, patches: tuple[str, ...] = ()) -> Launched:
+        """Begin a command as it is typed, from `folder`; `--devices N` comes last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("log.txt", "pids.txt"):
+            (folder / name).unlink(missing_ok=True)
+        pid = self._ask("launch", str(folder), patches, [*map(str, arguments)])
+        return Launched(pid, folder, partial(self._ask, "ended", pid))
+
+    def _ask(self, *what: object) -> object:
+        self._server.stdin.write(json.dumps(what) + "\n")
+        self._server.stdin.flush()
+        return json.loads(self._server.stdout.readline())
 
     def done(self, folder: Path, processes: int, *arguments: object, **patches) -> Ended:
         """Run a command that must not fail."""
@@ -62,10 +119,13 @@ class Worlds:
         self._server.wait(30)
 
 
-def record_steps(fit=None) -> None:
+def record_steps() -> None:
     """Let this process write down what it trains on, and the losses; see `recorded`."""
-    fit = fit or importlib.import_module("imgcls.engine.training.fit")
-    rank, sitting = os.environ.get("RANK", "0"), os.environ.get("IMGCLS_SITTING", "0")
+    from imgcls.engine.training import fit
+
+    # a folder's number of sittings so far is in a file
+    number = Path("sitting.txt")
+    rank, sitting = os.environ.get("RANK", "0"), number.read_text() if number.exists() else "0"
     real = fit.train_step
 
     def recording(learner, micro_batches, step):

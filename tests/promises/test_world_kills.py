@@ -8,18 +8,15 @@ import os
 import random
 import signal
 import subprocess
-import sys
-import uuid
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 import pytest
 from conftest import save_crops
 from killing import differences, only_run, remains, wait_for
-from worlds import made_in, recorded
+from worlds import Launched, Worlds, made_in, recorded
 
-TESTS = Path(__file__).parents[1]
 # how many kills; the record of a release is made with 50
 KILLS = int(os.environ.get("IMGCLS_TEST_KILLS", "6"))
 LONG_S = 300
@@ -44,104 +41,67 @@ def arguments(photos, epochs):
 class Sittings:
     """A run whose processes are started again and again, until it has ended."""
 
+    worlds: Worlds
     folder: Path
     train: list[str]
     rng: random.Random
-    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     sitting: int = 0
     victims: list[str] = field(default_factory=list)
 
-    def begin(self, processes: int) -> subprocess.Popen:
+    def begin(self, processes: int) -> Launched:
         """Start the next sitting in so many processes."""
         self.sitting += 1
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "sitting.txt").write_text(str(self.sitting))
         begun = (self.folder / "outputs/r/config.yaml").exists()
         command = ["resume"] if begun else ["train", *self.train]
         if not begun:
             subprocess.run(["rm", "-rf", str(self.folder / "outputs")], check=True)
-        path = os.pathsep.join([str(TESTS / "recording"), str(TESTS), str(TESTS.parent)])
-        with (self.folder / f"log-{self.sitting}.txt").open("w") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "imgcls", *command, "--devices", str(processes)],
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                env={
-                    **os.environ,
-                    "OMP_NUM_THREADS": "1",
-                    "PYTHONPATH": path,
-                    "IMGCLS_SITTING": str(self.sitting),
-                    "IMGCLS_TEST_MARK": self.mark,
-                },
-            )
+        return self.worlds.launch(
+            self.folder, *command, "--devices", processes, patches=("worlds:record_steps",)
+        )
 
-    def log(self) -> str:
-        return (self.folder / f"log-{self.sitting}.txt").read_text(errors="replace")
-
-    def alive(self) -> list[psutil.Process]:
-        """All processes of this run, whosever children they are by now."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                ours = process.environ().get("IMGCLS_TEST_MARK") == self.mark
-                if ours and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
-
-    def steps_made(self) -> int:
-        return max(made_in(self.folder, self.sitting), default=-1)
-
-    def kill_one(self, launcher: subprocess.Popen, processes: int, victim: str) -> None:
-        """At some moment, kill one process that trains, or the launcher; all must have ended then.
+    def kill_one(self, running: Launched, processes: int, victim: str) -> None:
+        """At some moment, kill one process that trains, or the launcher; all must end then.
 
         A moment is one of the start, or behind some steps.
         """
         if self.rng.random() < 0.2:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                launcher.wait(self.rng.uniform(0.1, 8))
+            wait_for((self.folder / "pids.txt").exists, LONG_S)
+            time.sleep(self.rng.uniform(0, 3))
         else:
-            first: list[int] = []
-            more = self.rng.randrange(1, 12)
-
-            def is_far_enough() -> bool:
-                made = self.steps_made()
-                if made >= 0 and not first:
-                    first.append(made)
-                return launcher.poll() is not None or (bool(first) and made >= first[0] + more)
-
-            wait_for(is_far_enough, LONG_S)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                launcher.wait(self.rng.uniform(0, 0.2))
-        ids = {process.pid for process in self.alive()}
-        training = [launcher.pid]
-        if processes > 1 and victim != "launcher":
-            with contextlib.suppress(psutil.Error):
-                training = [c.pid for c in psutil.Process(launcher.pid).children()] or training
-        pid = self.rng.choice(training)
-        self.victims.append("launcher" if pid == launcher.pid and processes > 1 else "process")
+            behind = self.rng.randrange(1, 12)
+            wait_for(lambda: running.code() is not None or len(self._newest()) >= behind, LONG_S)
+            time.sleep(self.rng.uniform(0, 0.2))
+        alive = running.alive()
+        workers = running.workers()
+        pid = self.rng.choice(workers) if workers and victim == "process" else running.pid
+        self.victims.append("launcher" if workers and pid == running.pid else "process")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        code = launcher.wait(LONG_S)
-        # a process may have found out about another's end before it was itself
-        wait_for(lambda: not self.alive(), LONG_S)
-        if pid != launcher.pid and code != 0:
-            assert code == 1, (code, self.log())
-            lines = [line for line in self.log().splitlines() if line.startswith("imgcls: ")]
-            assert 1 <= len(lines) <= 2, self.log()
-            assert "Traceback" not in self.log()
-        left = [path.name for path in Path("/dev/shm").iterdir()]
-        assert not [
-            name for name in left if set(name.replace("-", "_").split("_")) & set(map(str, ids))
-        ]
+        code = running.wait(LONG_S)
+        assert "Traceback" not in running.said
+        if pid != running.pid and code != 0:
+            assert code == 1, (code, running.said)
+            assert 1 <= len(running.error_lines) <= 2, running.said
+        shared = {part for path in Path("/dev/shm").iterdir() for part in _words(path.name)}
+        assert not shared & set(map(str, alive))
+        with (self.folder / "kills.txt").open("a") as stream:
+            stream.write(f"{self.sitting} of {processes}: {self.victims[-1]}, exit code {code}\n")
 
-    def go_through(self, worlds: list[int], victims: list[str]) -> None:
+    def _newest(self) -> list[str]:
+        """The lines of the steps made in this sitting, by the process that has made the most."""
+        paths = self.folder.glob(f"steps-{self.sitting}-*.jsonl")
+        return max((path.read_text().splitlines() for path in paths), key=len, default=[])
+
+    def go_through(self, sizes: list[int], victims: list[str]) -> None:
         """Be killed once for each victim, then end; the numbers of processes in turn."""
-        sizes = itertools.cycle(worlds)
+        turn = itertools.cycle(sizes)
         for victim in victims:
-            processes = next(sizes)
+            processes = next(turn)
             self.kill_one(self.begin(processes), processes, victim)
-        last = self.begin(next(sizes))
-        assert last.wait(LONG_S) == 0, self.log()
-        wait_for(lambda: not self.alive(), LONG_S)
+        last = self.begin(next(turn))
+        assert last.wait(LONG_S) == 0, last.said
 
     def require_same_samples(self, reference) -> None:
         """Each step of each sitting was made of the pictures of the same step of a run left alone.
@@ -166,6 +126,10 @@ class Sittings:
         assert behind == len(reference)
 
 
+def _words(name: str) -> list[str]:
+    return name.replace("-", "_").split("_")
+
+
 def left_alone(worlds, folder, photos, epochs, processes):
     worlds.done(
         folder, processes, "train", *arguments(photos, epochs), patches=("worlds:record_steps",)
@@ -177,26 +141,24 @@ def test_one_killed_process_and_a_killed_launcher_change_nothing(tmp_path, photo
     """Two processes, killed twice: the weights are those of two that were left alone."""
     reference = left_alone(worlds, tmp_path / "alone", photos, 6, 2)
     killed = tmp_path / "killed"
-    killed.mkdir()
-    sittings = Sittings(killed, arguments(photos, 6), random.Random(3))
+    sittings = Sittings(worlds, killed, arguments(photos, 6), random.Random(3))
     sittings.go_through([2], ["process", "launcher"])
     sittings.require_same_samples(reference)
     assert not differences(remains(only_run(tmp_path / "alone")), remains(only_run(killed)))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("sizes", [[2], [2, 1, 3, 2]], ids=["two", "changing"])
 def test_kills_at_random_moments_change_nothing(tmp_path, photos, worlds, sizes):
     """Whatever is killed whenever, however many go on: the samples, and of two all bits."""
     epochs = 4 + 2 * KILLS
     reference = left_alone(worlds, tmp_path / "alone", photos, epochs, 2)
     killed = tmp_path / "killed"
-    killed.mkdir()
     rng = random.Random(18)
-    sittings = Sittings(killed, arguments(photos, epochs), rng)
+    sittings = Sittings(worlds, killed, arguments(photos, epochs), rng)
     victims = [rng.choice(["process", "process", "launcher"]) for _ in range(KILLS)]
     sittings.go_through(sizes, victims)
     sittings.require_same_samples(reference)
-    print(f"{len(sittings.victims)} kills: {sittings.victims}")
     if sizes == [2]:
         assert not differences(remains(only_run(tmp_path / "alone")), remains(only_run(killed)))
