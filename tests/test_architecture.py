@@ -37,7 +37,7 @@ VERBS_BELOW["import_"] = {"train", *VERBS_BELOW["train"]}
 VERBS_BELOW["tune"] = {"train", *VERBS_BELOW["train"]}
 # the rooms; a new one is a decision
 ROOMS = {
-    "cli": (),
+    "cli": ("processes",),
     "api": (),
     "config": (),
     "metrics": (),
@@ -45,7 +45,14 @@ ROOMS = {
     "storage": (),
     "data": ("audit", "loading", "pixels", "sources", "splits"),
     "models": ("catalog", "explain", "export"),
-    "engine": ("checkpoint", "device", "scoring", "training", "training/selection"),
+    "engine": (
+        "checkpoint",
+        "device",
+        "scoring",
+        "training",
+        "training/parallel",
+        "training/selection",
+    ),
     "output": ("pages", "plots", "screens", "trackers"),
     "jobs": (
         "benchmark",
@@ -60,6 +67,7 @@ ROOMS = {
         "train",
         "train/choice",
         "train/head",
+        "train/several",
         "tune",
     ),
 }

@@ -12,11 +12,11 @@ from torch import nn
 
 from imgcls.engine.device.batches import ComputeSettings, TrainBatch, TrainBatcher
 from imgcls.engine.device.runtime import autocast, set_tf32, to_host
-from imgcls.engine.training.data_parallel import DataParallel
 from imgcls.engine.training.ema import WeightAverage
+from imgcls.engine.training.parallel.data_parallel import DataParallel
+from imgcls.engine.training.parallel.whole_batch import part_of_batch
 from imgcls.engine.training.schedule import Schedule
 from imgcls.engine.training.trainable import Trainable
-from imgcls.engine.training.whole_batch import part_of_batch
 from imgcls.errors import BadImageError, NonFiniteError
 
 

@@ -12,10 +12,10 @@ import torch
 from imgcls.data.loading.bad_images import BadImage
 from imgcls.data.loading.sampling import Share, smallest_batch
 from imgcls.engine.device.world import World, world
-from imgcls.engine.training.data_parallel import DataParallel
 from imgcls.engine.training.fit import fit
 from imgcls.engine.training.interrupt import StopRequest, stop_on_signals
 from imgcls.engine.training.optim import is_second_order
+from imgcls.engine.training.parallel.data_parallel import DataParallel
 from imgcls.engine.training.parts import FitSettings, Parts
 from imgcls.engine.training.state import History, Progress
 from imgcls.errors import ConfigError

@@ -24,7 +24,7 @@ from imgcls.engine.device.batches import TrainBatch
 from imgcls.engine.device.world import World
 from imgcls.engine.scoring.inference import InferencePass, joined_passes
 from imgcls.engine.training.interrupt import StopRequest
-from imgcls.engine.training.whole_batch import BLANK, part_of_batch
+from imgcls.engine.training.parallel.whole_batch import BLANK, part_of_batch
 from imgcls.errors import ImgclsError, RunFailedError
 
 
