@@ -94,7 +94,7 @@ class FitFile:
             return None
         check_regular(self._file)
         try:
-            with np.load(self._file, allow_pickle=False) as found:
+            with self._file.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
                 arrays = dict(found)
             is_same = str(arrays.pop(_MADE_BY)) == made_by
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -133,7 +133,8 @@ def stopped_after_s(command: list[str]) -> float:
     assert process.stdout is not None
     next(line for line in process.stdout if line.startswith("pass 1 "))
     begun_s = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    # not SIGINT, which a shell lets its background jobs ignore
+    process.send_signal(signal.SIGTERM)
     said = process.stdout.read()
     process.wait()
     assert "stopped behind" in said, said
