@@ -29,7 +29,7 @@ from imgcls.jobs.train.head.in_blocks import fit_in_blocks
 from imgcls.jobs.train.head.logistic import fit_logistic, log_losses
 from imgcls.jobs.train.resume import resume_run
 from imgcls.jobs.train.train import train
-from imgcls.storage.caches import FitFile
+from imgcls.storage.caches import FeatureFile, FitFile
 
 CPU = torch.device("cpu")
 
@@ -307,5 +307,5 @@ def test_it_is_stopped_at_once_and_its_features_are_kept(config, monkeypatch, by
         train(config, [end], stop=stop)
     assert time.monotonic() - begun_s < 25
     [run] = Path("outputs").iterdir()
-    monkeypatch.setattr(features.FeatureFile, "append", None)
+    monkeypatch.setattr(FeatureFile, "append", None)
     assert resume_run(run, ResumeConfig()).folds[0].epochs_run == 0

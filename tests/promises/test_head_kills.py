@@ -16,7 +16,7 @@ from conftest import save_crops
 from killing import Launcher, differences, kill_until_done, only_run, remains
 from safetensors.torch import save_file
 
-from imgcls.storage.caches import FeatureFile
+from imgcls.storage.caches import feature_files
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,6 @@ def straight(launcher, crops, tmp_path_factory):
     found = SimpleNamespace(options=options, ended=ended)
     run = killed(launcher, found, tmp_path_factory.mktemp("fitted"), *FITTED, 1)
     found.batches, found.fits = batches_kept(run), fits_kept(run)
-    assert len(found.batches) == 2
     assert min([*found.batches, found.fits]) > 2
     return found
 
@@ -67,8 +66,8 @@ def fits_kept(run):
 
 def batches_kept(run):
     """Those of each view that are whole."""
-    files = sorted((run / "features").glob("view-*"))
-    return [len(list(FeatureFile(file).read())) for file in files]
+    views = [feature_files(run / "features", view) for view in range(2)]
+    return [sum(len(list(file.read())) for _, file in files) for files in views]
 
 
 def killed(launcher, straight, folder, *where):
