@@ -4,8 +4,8 @@ Run by hand: `python tests/benchmarks/large_head.py [PICTURES WIDTH CLASSES]`, b
 pictures of 1,280 synthetic features in 1,000 classes, in a file as those of a training.
 It prints how long a signal is waited for: a real one, and the longest time in the whole fit in
 which none would be heard; what a pass takes and all take together; the most memory beyond the
-file's; the loss of pictures that were not there, a tenth as many; and what one that goes on takes
-when all fits are kept.
+file's; the loss of pictures that were not there, a tenth as many; and what a fit takes that goes on
+when all of it is kept.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def fit(place: Path, classes: int) -> None:
     labels = np.load(place / "labels.npy")
     values = np.load(place / "features.npy", mmap_mode="r")
     features = FeatureSet(np.arange(len(labels)), values)
-    before_mib, begun_s = anonymous_mib(), time.monotonic()
+    before_mib, begun_s, begun_cpu_s = anonymous_mib(), time.monotonic(), time.process_time()
     passes = []
 
     def told(done: int, most: int) -> None:
@@ -102,11 +102,12 @@ def fit(place: Path, classes: int) -> None:
     except SignalledError:
         print(f"stopped behind pass {len(passes)}", flush=True)
         return
-    took_s = time.monotonic() - begun_s
+    took_s, took_cpu_s = time.monotonic() - begun_s, time.process_time() - begun_cpu_s
     if passes:
         print(
-            f"{len(passes)} passes in {took_s:.0f} s on {torch.get_num_threads()} threads, "
-            f"each {took_s / len(passes):.1f} s; C {found.c:.3g}; held-out loss {found.nll:.4f}, "
+            f"{len(passes)} passes in {took_s:.0f} s on {torch.get_num_threads()} threads, each "
+            f"{took_cpu_s / len(passes):.2f} s of the CPU; C {found.c:.3g}; held-out loss "
+            f"{found.nll:.4f}, "
             f"of others {loss_of_others(place, found):.4f}; "
             f"{watched.most_mib - before_mib:,.0f} MiB beside the features' "
             f"{values.nbytes / _MIB:,.0f}; a signal is heard after {watched.deaf_s:.1f} s at most"
@@ -114,7 +115,10 @@ def fit(place: Path, classes: int) -> None:
         np.save(place / "weight.npy", found.weight)
     else:
         same = np.array_equal(np.load(place / "weight.npy"), found.weight)
-        print(f"gone on from what is kept in {took_s:.0f} s, {'the same' if same else 'OTHER'}")
+        print(
+            f"gone on from what is kept in {took_cpu_s:.0f} s of the CPU: weights "
+            f"{'are the same' if same else 'DIFFER'}"
+        )
 
 
 def loss_of_others(place: Path, found: FittedHead) -> float:

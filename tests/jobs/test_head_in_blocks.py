@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from imgcls.config.run import ResumeConfig
 from imgcls.data.loading.features import FeatureSet
 from imgcls.engine.training.events import HeadFitted, HeadPassDone
 from imgcls.engine.training.interrupt import SignalledError, StopRequest, stop_on_signals
-from imgcls.errors import InterruptedRunError
+from imgcls.errors import InterruptedRunError, ModelError
 from imgcls.jobs.plan.cost import fitting
 from imgcls.jobs.train.head import features, in_blocks, loss_in_blocks
 from imgcls.jobs.train.head.in_blocks import fit_in_blocks
@@ -262,6 +263,31 @@ def test_a_signal_is_heard_between_any_two_blocks(tmp_path, digits, monkeypatch)
             stopped_at(number)
         assert len(read) == number
         assert max(read) <= 300
+
+
+def test_a_signal_is_heard_while_axes_are_sought(digits, monkeypatch):
+    """Their search is one call of seconds; the one who waits for it is let go."""
+    called = threading.Event()
+
+    def long(_matrix):
+        called.set()
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(np.linalg, "eigh", long)
+    stop = StopRequest()
+    with pytest.raises(SignalledError), stop_on_signals(request=stop), stop.at_once():
+        fitted(*digits, 10)
+    assert called.is_set()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_that_are_no_numbers_are_refused(digits, bad):
+    """A classifier would be fitted to nothing."""
+    inputs, labels = digits
+    inputs[0, 5, 7] = bad
+    with pytest.raises(ModelError, match=r"not all finite numbers; use --amp off"):
+        fitted(inputs, labels, 10)
 
 
 @pytest.fixture

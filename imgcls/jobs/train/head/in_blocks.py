@@ -52,10 +52,11 @@ def fit_in_blocks(
 
     rows, labels int64 [N], groups [N]: those of the pictures. C is chosen by a held-out tenth, and
     each is fitted by scipy's L-BFGS from where the one before ended, in exact float32 on the device
-    but for the sums. Beyond the features themselves it takes a block of them and some
-    twenty-five times the classifier's weights in float64. on_pass is told (passes over the
+    but for the sums. Beyond the features themselves it takes some 200 MiB and forty
+    times the classifier's weights in float64. on_pass is told (passes over the
     features, passes at most). keep: where every fit is kept that has ended, for one that goes on
-    after a stop or a kill and gives the same bits.
+    after a stop or a kill and gives the same bits. Raises ModelError for features that are not
+    finite.
     """
     counts = np.bincount(labels, minlength=num_classes)
     method = IMBALANCE_METHODS[imbalance]

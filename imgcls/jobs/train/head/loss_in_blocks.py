@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from imgcls.data.loading.features import FeatureSet
+from imgcls.errors import ModelError
 from imgcls.jobs.train.head.logistic import NEVER
 
 # numbers in a block of features, or of logits: a signal is heard between two
@@ -36,6 +38,7 @@ class LossInBlocks:
 
     A table is for features with a mean of 0 and a mean variance of 1, as `fit_logistic` has them,
     and turned into the axes of their covariance, along which their variance is `spread` [D].
+    Raises ModelError where they are not all finite.
     """
 
     def __init__(
@@ -136,7 +139,12 @@ class LossInBlocks:
                 squares += np.square(block).sum(axis=0)
         count = self.views * len(self._rows)
         mean = total / count
-        variance = float(np.maximum(squares / count - mean**2, 0.0).mean())
+        with np.errstate(invalid="ignore"):  # of inf
+            variance = float(np.maximum(squares / count - mean**2, 0.0).mean())
+        if not math.isfinite(variance):
+            raise ModelError(
+                "the model's features are not all finite numbers; use --amp off, or other weights"
+            )
         return mean.astype(np.float32), np.float32(math.sqrt(variance) or 1.0)
 
     def _covariance_axes(self) -> tuple[np.ndarray, list[tuple[slice, np.ndarray]]]:
@@ -153,10 +161,23 @@ class LossInBlocks:
         spread, axes = [], []
         for group, product in zip(groups, products, strict=True):
             covariance = product.double().numpy() / (self.views * len(self._rows))
-            variances, directions = np.linalg.eigh(covariance)
+            variances, directions = _eigh(covariance)
             spread.append(np.maximum(variances, 0.0))
             axes.append((group, directions))
         return np.concatenate(spread), axes
+
+
+def _eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues and eigenvectors.
+
+    It is one call of seconds. In a thread, for which the main one waits, that hears signals.
+    """
+    found = []
+    thread = threading.Thread(target=lambda: found.append(np.linalg.eigh(matrix)), daemon=True)
+    thread.start()
+    thread.join()
+    [(values, vectors)] = found
+    return values, vectors
 
 
 def _sum(values: torch.Tensor) -> float:
