@@ -139,6 +139,7 @@ def train_fold(
                     on_pass=partial(_on_the_way, HeadPassDone, emit, stop),
                     imbalance=recipe.imbalance,
                     seed=config.runtime.seed,
+                    run=run,
                 )
             # its large blocks are of other sizes than those of training, which would not fill them
             release_freed_memory(compute.device)
