@@ -227,20 +227,23 @@ def evaluation() -> None:
     merged = MEASURED["merge"]
     # examples/evaluation.md: 540.6 s of one core for 500,000 x 20,000
     metrics_s_per_score = 540.6 / (500_000 * 20_000)
-    print(f"{'pictures':>10}{'scores':>10}{'gathered':>11}{'written':>11}{'metrics':>10}")
+    batch = GLOBAL_BATCHES[1]
+    alone_s = epoch_s(step_of("resnet50", 1, batch, NVLINK, bf16=True, cores=CORES_PER_GPU), batch)
+    print(
+        f"{'pictures':>10}{'scores':>10}{'gathered':>11}{'written':>10}{'metrics':>10}"
+        f"{'as an epoch of resnet50 on':>38}"
+    )
     for pictures in (50_000, VAL_PICTURES, round(0.15 * PICTURES)):
         scores = pictures * CLASSES
         size = 4 * scores
+        gather_s, write_s = size / merged["gather"], size / merged["write"]
+        metrics_s = scores * metrics_s_per_score
         print(
-            f"{pictures:>10,}{size / 1e9:>7,.0f} GB{size / merged['gather']:>9,.0f} s"
-            f"{size / merged['write']:>9,.0f} s{scores * metrics_s_per_score:>8,.0f} s"
+            f"{pictures:>10,}{size / 1e9:>7,.0f} GB{gather_s:>9,.0f} s{write_s:>8,.0f} s"
+            f"{metrics_s:>8,.0f} s{alone_s / gather_s:>10,.0f} GPUs to gather,"
+            f"{alone_s / (gather_s + write_s + metrics_s):>6,.0f} for all"
         )
-    print("an epoch of resnet50, batch 32,768, bf16, InfiniBand, enough cores")
-    for gpus in GPUS:
-        one = step_of(
-            "resnet50", gpus, 32_768, network_of(gpus, NETWORKS[0]), bf16=True, cores=1000
-        )
-        print(f"{gpus:>10} GPUs{epoch_s(one, 32_768):>9,.0f} s")
+    print(f"an epoch of resnet50: {alone_s:,.0f} s on one GPU, {alone_s / 512:,.0f} s on 512")
 
 
 def checkpoints() -> None:

@@ -26,6 +26,7 @@ GPUS = (1, 8, 64, 512)
 GPU_HOURS_BETWEEN_FAILURES = {"Llama 3": 54 * 24 * 16_384 / 419, "OPT-175B": 12 * 992}
 BURSTS = 0.7  # Weibull's shape: 0.7 to 0.8 in Schroeder & Gibson 2006 (DSN), nodes of 22 clusters
 STALLS, STALL_STEPS = 1e-4, 20.0
+MOST_MISFIT = 0.1  # of a curve to be called one, as a share of its height
 RUNS = 200
 
 
@@ -123,27 +124,29 @@ def daly_overhead(job: Job, mean_h: float) -> float:
 def best_interval_h(
     job: Job, mean_h: float, near_h: float, shape: float = 1.0
 ) -> tuple[float, float]:
-    """The cheapest interval of the simulation from near_h / 4 to 16 near_h, and its overhead.
+    """The cheapest interval of the simulation, looked for from one near it, and its overhead.
 
-    A first search in steps of 1.4; then, since the curve is flat there and its points have noise,
-    the least of a / t + b t + c through points around, which is exact for Young's costs. Where the
-    least is a corner and no such curve, the cheapest point.
+    First in steps of 1.4 for as long as it gets cheaper; then, since the curve is flat there and
+    its points have noise, the least of a / t + b t + c through points around, which is exact for
+    Young's costs. Where the least is a corner and no such curve, the cheapest point.
     """
 
     def cost(interval_h: float) -> float:
         return overhead(replace(job, interval_h=interval_h), mean_h, shape=shape)[0]
 
-    coarse = {near_h * 2 ** (k / 2): 0.0 for k in range(-4, 9)}
-    coarse = {interval_h: cost(interval_h) for interval_h in coarse}
-    middle_h = min(coarse, key=coarse.__getitem__)
-    factors = np.exp(np.linspace(-0.7, 0.7, 9))
+    middle_h, least = near_h, cost(near_h)
+    for factor in (math.sqrt(2), math.sqrt(0.5)):
+        while (next_cost := cost(middle_h * factor)) < least:
+            middle_h, least = middle_h * factor, next_cost
+    factors = np.exp(np.linspace(-0.7, 0.7, 7))
     costs = np.array([cost(float(middle_h * factor)) for factor in factors])
     terms = np.stack([1 / factors, factors, np.ones_like(factors)], axis=1)
     (save, lost, rest), *_ = np.linalg.lstsq(terms, costs, rcond=None)
     misfit = float(np.abs(terms @ (save, lost, rest) - costs).max())
-    if save <= 0 or lost <= 0 or misfit > 0.1 * float(np.ptp(costs)):
-        return float(middle_h * factors[int(np.argmin(costs))]), float(costs.min())
-    return math.sqrt(save / lost) * middle_h, float(2 * math.sqrt(save * lost) + rest)
+    found_h = float(middle_h * factors[int(np.argmin(costs))])
+    if save > 0 and lost > 0 and misfit < MOST_MISFIT * float(np.ptp(costs)):
+        found_h = math.sqrt(save / lost) * middle_h
+    return found_h, cost(found_h)
 
 
 def expected_max(ranks: int, deviation: float) -> float:

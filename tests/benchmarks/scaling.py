@@ -25,28 +25,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from two_processes import CLASSES, best_s, in_two_processes
+
 HERE = Path(__file__).parent
 # of ImageNet-21k, whose files have 91.6 kB on average: 1.3 TB
-PICTURES, CLASSES = 14_197_122, 21_841
+PICTURES = 14_197_122
 MODELS = ("mobilenetv3_small_100", "resnet50", "vit_base_patch16_224", "vit_large_patch16_224")
 STEPPED = ("mobilenetv3_small_100", "resnet18")
-REDUCED_BYTES = (4, 4 << 10, 64 << 10, 1 << 20, 25 << 20, 100 << 20)
-REPEATS = 7
 Figures = dict[str, Any]
-
-
-def best_s(action: Callable[[], object], repeats: int = REPEATS, clock=time.perf_counter) -> float:
-    taken = []
-    for _ in range(repeats):
-        start_s = clock()
-        action()
-        taken.append(clock() - start_s)
-    return min(taken)
 
 
 def loading(folder: Path) -> Figures:
@@ -130,45 +120,6 @@ def all_reduce(_folder: Path) -> Figures:
     }
 
 
-def in_two_processes(task: str, *given: str) -> dict[str, Any]:
-    """What process 0 of two prints, each with one thread."""
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-        *(str(Path(__file__)), "--worker", task, *given),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, check=True, text=True, env=environment, timeout=500
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def reduce_worker() -> Figures:
-    import torch
-    import torch.distributed as dist
-
-    def timed(tensor: torch.Tensor, repeats: int) -> float:
-        dist.all_reduce(tensor)
-        taken = []
-        for _ in range(repeats):
-            dist.barrier()
-            start_s = time.perf_counter()
-            dist.all_reduce(tensor)
-            taken.append(time.perf_counter() - start_s)
-        return min(taken)
-
-    seconds = {
-        size: timed(torch.zeros(size // 4), 200 if size <= 64 << 10 else 40)
-        for size in REDUCED_BYTES
-    }
-    gradient = torch.zeros(max(REDUCED_BYTES) // 4)
-    return {
-        "seconds": seconds,
-        "bf16_all_reduce_s": timed(gradient.bfloat16(), 40),
-        "bf16_cast_s": best_s(lambda: gradient.copy_(gradient.bfloat16())),
-    }
-
-
 def checkpoint(folder: Path) -> Figures:
     """resnet50 with 21,841 classes and AdamW's moments, as each checkpoint of its training.
 
@@ -224,37 +175,6 @@ def merge(folder: Path) -> Figures:
     return {name: found["bytes"] / found[f"{name}_s"] for name in ("gather", "order", "write")}
 
 
-def merge_worker(folder: Path) -> Figures:
-    import numpy as np
-    import torch
-    import torch.distributed as dist
-
-    from imgcls.storage.scores import ScoreFile
-
-    rank, count = dist.get_rank(), 4000
-    own = torch.randn(count // 2, CLASSES)
-    parts = [torch.empty_like(own) for _ in range(2)] if rank == 0 else None
-    dist.barrier()
-    gather_s = best_s(lambda: dist.gather(own, parts), 5)
-    if parts is None:
-        return {}
-    # process r has the pictures r, r + 2, r + 4, ...
-    merged = np.empty((count, CLASSES), np.float32)
-
-    def order():
-        for number, part in enumerate(parts):
-            merged[np.arange(number, count, 2)] = part.numpy()
-
-    def write():
-        with ScoreFile(folder / "scores.npy", count) as file:
-            file.append(merged)
-            file.mapped()
-
-    order_s = best_s(order, 5, time.process_time)
-    return {"bytes": merged.nbytes, "gather_s": gather_s, "order_s": order_s,
-            "write_s": best_s(write, 5)}  # fmt: skip
-
-
 def table(folder: Path) -> Figures:
     """A .csv of 100,000 rows and their files, empty, and the order of an epoch of all 14.2 million.
 
@@ -296,17 +216,6 @@ def table(folder: Path) -> Figures:
 PARTS = {part.__name__: part for part in (loading, step, all_reduce, checkpoint, merge, table)}
 
 
-def worker(task: str, *given: str) -> None:
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo")
-    found = {"reduce": reduce_worker, "merge": lambda: merge_worker(Path(given[0]))}[task]()
-    if dist.get_rank() == 0:
-        print(json.dumps(found), flush=True)
-    dist.barrier()
-    dist.destroy_process_group()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
@@ -334,7 +243,4 @@ def rounded(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        worker(*sys.argv[2:])
-    else:
-        main()
+    main()
