@@ -53,7 +53,7 @@ class Network:
 
 NVLINK = Network("NVLink in a node", 200e9)  # NVIDIA/nccl-tests issue 149: 8 A100
 NETWORKS = (
-    Network("InfiniBand, 8 x 400 Gb/s", 180e9),  # NVIDIA/nccl issue 1031: 4 nodes of 8 H100
+    Network("8 x 400 Gb/s a node", 180e9),  # NVIDIA/nccl issue 1031: 4 nodes of 8 H100
     Network("100 Gb/s a node", 12.5e9),  # line rate, which is not reached
     Network("10 Gb/s a node", 1.25e9),  # line rate
 )
