@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import SupportsIndex, overload
 
 import numpy as np
 
@@ -21,12 +21,12 @@ class Numbered(Sequence[str]):
         return len(self._numbers)
 
     @overload
-    def __getitem__(self, index: int) -> str: ...
+    def __getitem__(self, index: SupportsIndex) -> str: ...
 
     @overload
     def __getitem__(self, index: slice) -> Numbered: ...
 
-    def __getitem__(self, index: int | slice) -> str | Numbered:
+    def __getitem__(self, index: SupportsIndex | slice) -> str | Numbered:
         if isinstance(index, slice):
             return Numbered(self._words[index], self._numbers[index])
         return f"{self._words[index]}{self._numbers[index]}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import overload
 
 import numpy as np
 
-from imgcls.columns.texts import BLOCK, Texts
+from imgcls.columns.texts import BLOCK, Texts, alike
 
 Row = Mapping[str, str]
 
@@ -23,13 +24,19 @@ class TextRows(Sequence[Row]):
         self.columns = columns
 
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> TextRows:
-        """These rows by column; "" where a row lacks a column that others have."""
-        if isinstance(rows, TextRows):
-            return rows
-        every = list(rows)
-        titles = dict.fromkeys(title for row in every for title in row)
-        return cls({t: Texts.of(row.get(t) or "" for row in every) for t in titles})
+    def of(cls, rows: Iterable[Row], needed: Sequence[str] = ()) -> TextRows:
+        """These rows by column; "" where a row lacks a column that others have, or has None there.
+
+        Raises KeyError where it lacks one that is needed, TypeError for what is no text.
+        """
+        if not isinstance(rows, TextRows):
+            every = list(rows)
+            for row in every:
+                _check(row, needed)
+            titles = dict.fromkeys([*needed, *(title for row in every for title in row)])
+            rows = cls({t: Texts.of(row.get(t) or "" for row in every) for t in titles})
+        _check(rows.columns, needed)
+        return rows
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -70,3 +77,46 @@ class TextRows(Sequence[Row]):
     def sorted_by(self, title: str) -> TextRows:
         """The rows in the order of a column's texts, equal ones in their order."""
         return self.select(self.columns[title].order())
+
+
+def _check(row: Mapping[str, object], needed: Sequence[str]) -> None:
+    for title in needed:
+        if not isinstance(row[title], (str, Texts, type(None))):
+            raise TypeError(f"{title} is {row[title]!r}, no text")
+
+
+def last_of_paths(rows: TextRows) -> TextRows:
+    """The rows with the last one of each path alone, at the place of its first."""
+    paths = rows.columns["path"]
+    at = np.arange(len(rows))
+    repeats = []
+    for same in alike(paths, len(paths)):
+        first: dict[str, int] = {}
+        for row in same.tolist():
+            place = first.setdefault(paths[row], row)
+            at[place] = row
+            if place != row:
+                repeats.append(row)
+    return rows.select(np.delete(at, repeats)) if repeats else rows
+
+
+def matches(wanted: Texts, among: Texts) -> np.ndarray:
+    """The row of `among` that has each wanted text, -1 where none has it: int64 [len(wanted)].
+
+    No text comes twice in either.
+    """
+    if wanted == among:
+        return np.arange(len(wanted))
+    places, found = array("q"), array("q")
+    order, other = wanted.order(), among.order()
+    theirs = enumerate(among.select(other))
+    row, text = next(theirs, (-1, None))
+    for place, own in enumerate(wanted.select(order)):
+        while text is not None and text < own:
+            row, text = next(theirs, (-1, None))
+        if text == own:
+            places.append(place)
+            found.append(row)
+    rows = np.full(len(wanted), -1)
+    rows[order[np.array(places, np.int64)]] = other[np.array(found, np.int64)]
+    return rows

@@ -51,7 +51,8 @@ def _arrange(
 def _runs(fresh: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Those of these places that are in a run of two or more."""
     last = np.append(fresh[1:], True)
-    return places[~(fresh[places] & last[places])]
+    runs: np.ndarray = places[~(fresh[places] & last[places])]
+    return runs
 
 
 def _still_tied(

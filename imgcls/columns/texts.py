@@ -6,7 +6,7 @@ import itertools
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Texts(Sequence[str]):
         self._data = data
         self._ends = ends
         self._codes = codes
-        self._view = memoryview(data)
+        self._view = memoryview(data.data)
         self._kept_words: list[str] | None = None
 
     @classmethod
@@ -46,8 +46,7 @@ class Texts(Sequence[str]):
     @classmethod
     def numbered(cls, codes: np.ndarray, words: Sequence[str]) -> Texts:
         """The texts words[codes[i]]; codes: integers [N]."""
-        held = _plain(words)
-        return cls(held._data, held._ends, codes.astype(code_type(len(words)), copy=False))
+        return cls(*packed(words), codes.astype(code_type(len(words)), copy=False))
 
     @classmethod
     def repeated(cls, text: str, count: int) -> Texts:
@@ -57,6 +56,7 @@ class Texts(Sequence[str]):
     @classmethod
     def joined(cls, parts: Sequence[Texts]) -> Texts:
         """The texts of all parts, one behind the other."""
+        parts = [part for part in parts if len(part)] or list(parts[:1])
         if len(parts) == 1:
             return parts[0]
         packer = Packer()
@@ -69,12 +69,12 @@ class Texts(Sequence[str]):
         return len(self._ends) - 1 if self._codes is None else len(self._codes)
 
     @overload
-    def __getitem__(self, index: int) -> str: ...
+    def __getitem__(self, index: SupportsIndex) -> str: ...
 
     @overload
     def __getitem__(self, index: slice) -> Texts: ...
 
-    def __getitem__(self, index: int | slice) -> str | Texts:
+    def __getitem__(self, index: SupportsIndex | slice) -> str | Texts:
         if isinstance(index, slice):
             first, last, step = index.indices(len(self))
             if step != 1:
@@ -88,7 +88,7 @@ class Texts(Sequence[str]):
         if not 0 <= row < len(self):
             raise IndexError("row out of range")
         if self._codes is not None:
-            return self._words()[self._codes[row]]
+            return self._words()[int(self._codes[row])]
         return str(self._view[int(self._ends[row]) : int(self._ends[row + 1])], "utf-8", ERRORS)
 
     def __iter__(self) -> Iterator[str]:
@@ -158,6 +158,14 @@ class Texts(Sequence[str]):
             data[begin:end] = self._data[at]
         return Texts(data, ends)
 
+    def picked(self, rows: np.ndarray) -> Texts:
+        """The texts of these rows, integers [K]; "" where one is below 0."""
+        none = np.flatnonzero(rows < 0)
+        if len(none) == len(rows):
+            return Texts.repeated("", len(rows))
+        chosen = self.select(np.maximum(rows, 0))
+        return chosen.replaced(none, Texts.repeated("", len(none))) if len(none) else chosen
+
     def mapped(self, change: Callable[[str], str]) -> Texts:
         """Each text as `change` makes it; this very column where none is made another."""
         if self._codes is not None:
@@ -173,6 +181,19 @@ class Texts(Sequence[str]):
             if packer is not None:
                 packer.extend(changed)
         return self if packer is None else Texts(*packer.arrays())
+
+    def replaced(self, rows: np.ndarray, texts: Texts) -> Texts:
+        """The column with other texts in these rows, integers [K]."""
+        at = np.arange(len(self))
+        at[rows] = len(self) + np.arange(len(texts))
+        return Texts.joined([self, texts]).select(at)
+
+    def equal(self, text: str) -> np.ndarray:
+        """Which rows have this text: bool [N]."""
+        if self._codes is None:
+            return np.fromiter((own == text for own in self), bool, len(self))
+        equal: np.ndarray = np.array([word == text for word in self._words()], bool)[self._codes]
+        return equal
 
     def empty_rows(self) -> np.ndarray:
         """The rows whose text is "", rising: int64."""
@@ -195,7 +216,7 @@ class Texts(Sequence[str]):
         distinct = sorted({words[code] for code in present.tolist()})
         number = {word: place for place, word in enumerate(distinct)}
         renumbered = np.array([number.get(word, 0) for word in words], code_type(len(distinct)))
-        return renumbered[self._codes], _plain(distinct)
+        return renumbered[self._codes], Texts(*packed(distinct))
 
     def distinct(self) -> list[str]:
         """The texts that occur, each once, sorted."""
@@ -225,11 +246,6 @@ class Texts(Sequence[str]):
         return self._kept_words
 
 
-def _plain(words: Iterable[str]) -> Texts:
-    """Texts that are not numbered, however often they repeat."""
-    return Texts(*packed(words))
-
-
 def _is_all(rows: np.ndarray, count: int) -> bool:
     """True for 0 to count - 1 in their order."""
     if len(rows) != count:
@@ -239,3 +255,19 @@ def _is_all(rows: np.ndarray, count: int) -> bool:
         np.array_equal(rows[at : at + BLOCK], np.arange(at, min(at + BLOCK, count)))
         for at in blocks
     )
+
+
+def alike(texts: Iterable[str], count: int) -> Iterator[np.ndarray]:
+    """Rows, rising, that may have the same text, two and more at a time: integers [K].
+
+    All equal texts come together, perhaps with others of the same hash. count: how many there are.
+    """
+    hashes = np.fromiter(map(hash, texts), np.int64, count)
+    order = np.argsort(hashes, kind="stable")
+    hashes = hashes[order]
+    same = np.append(hashes[1:] == hashes[:-1], False)
+    # the first of each run, and the first behind it
+    starts = np.flatnonzero(same & ~np.append(False, same[:-1]))
+    stops = np.flatnonzero(~same & np.append(False, same[:-1])) + 1
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        yield order[start:stop]
