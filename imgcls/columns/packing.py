@@ -41,17 +41,14 @@ class Packer:
                 self._append([words[code] for code in block.tolist()])
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """(uint8 of all texts, int64 [D + 1] where each ends, which of the D each row is or None).
+        """(uint8 of all texts, [D + 1] where each ends, which of the D each row is or None).
 
         Of the texts so far; nothing can be taken in any more.
         """
         if self._numbers is not None:
             codes = np.concatenate([np.empty(0, np.uint8), *self._codes])
             return *packed(self._numbers), codes
-        ends = np.zeros(self._count + 1, np.int64)
-        np.concatenate(self._lengths, out=ends[1:])
-        np.cumsum(ends, out=ends)
-        return array_of(self._data), ends, None
+        return array_of(self._data), ends_of(np.concatenate(self._lengths)), None
 
     def _append(self, texts: Sequence[str]) -> None:
         whole = "".join(texts)
@@ -64,9 +61,17 @@ class Packer:
 
 
 def packed(words: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8 of all texts, int64 [D + 1] where each ends), however often they repeat."""
+    """(uint8 of all texts, [D + 1] where each ends), however often they repeat."""
     encoded = [word.encode("utf-8", ERRORS) for word in words]
-    return array_of(b"".join(encoded)), np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return array_of(b"".join(encoded)), ends_of(np.array([*map(len, encoded)], np.int64))
+
+
+def ends_of(lengths: np.ndarray) -> np.ndarray:
+    """Where texts of so many bytes, integers [D], end: [D + 1] from 0, uint32 below 4 GiB."""
+    kind = np.uint32 if int(lengths.sum(dtype=np.int64)) < 2**32 else np.int64
+    ends = np.zeros(len(lengths) + 1, kind)
+    np.cumsum(lengths, out=ends[1:], dtype=kind)
+    return ends
 
 
 def array_of(data: bytes | bytearray) -> np.ndarray:

@@ -11,8 +11,8 @@ _ROWS = 2**18
 def sorted_rows(data: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(the rows sorted by their texts, bool [N]: is it another text than the one before).
 
-    data: uint8 of all texts' UTF-8, whose order is that of code points; ends: int64 [N + 1]. Equal
-    texts stay in their order. About 60 bytes a row are needed meanwhile.
+    data: uint8 of all texts' UTF-8, whose order is that of code points; ends: [N + 1]. Equal
+    texts stay in their order. About 50 bytes a row are needed meanwhile.
     """
     count = len(ends) - 1
     kind = np.int32 if count < 2**31 else np.int64
@@ -73,7 +73,7 @@ def _words(data: np.ndarray, ends: np.ndarray, rows: np.ndarray, begin: int) -> 
     words = np.zeros(len(rows), np.uint64)
     for first in range(0, len(rows), _ROWS):
         part = rows[first : first + _ROWS]
-        at, stop = ends[part] + begin, ends[part + 1]
+        at, stop = ends[part].astype(np.int64) + begin, ends[part + 1].astype(np.int64)
         word = np.zeros(len(part), np.uint64)
         for _ in range(_WORD):
             own = data[np.minimum(at, len(data) - 1)].astype(np.uint64) if len(data) else word

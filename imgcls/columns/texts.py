@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
-from imgcls.columns.packing import ERRORS, Packer, code_type, packed
+from imgcls.columns.packing import ERRORS, Packer, code_type, ends_of, packed
 from imgcls.columns.sorting import sorted_rows
 
 # rows that are Python objects at once
@@ -21,7 +21,8 @@ _SHOWN = 5
 class Texts(Sequence[str]):
     """N texts, never changed, and equal to the tuple of them.
 
-    They lie as UTF-8 in one buffer, text i from byte ends[i] to ends[i + 1]. Of texts that repeat
+    They lie as UTF-8 in one buffer, text i from byte ends[i] to ends[i + 1], which are uint32 below
+    4 GiB and int64 above. Of texts that repeat
     the buffer holds each distinct one once, and row i is the one of number codes[i].
     """
 
@@ -148,14 +149,15 @@ class Texts(Sequence[str]):
             return self
         if self._codes is not None:
             return Texts(self._data, self._ends, self._codes[rows])
-        starts, lengths = self._ends[rows], self._ends[rows + 1] - self._ends[rows]
-        ends = np.concatenate([[0], np.cumsum(lengths)])
+        lengths = np.diff(self._ends)[rows]
+        ends = ends_of(lengths)
         data = np.empty(int(ends[-1]), np.uint8)
         for first in range(0, len(rows), BLOCK):
             part = slice(first, first + BLOCK)
             begin, end = int(ends[first]), int(ends[min(first + BLOCK, len(rows))])
-            at = np.repeat(starts[part] - ends[:-1][part], lengths[part]) + np.arange(begin, end)
-            data[begin:end] = self._data[at]
+            # how far each text is moved
+            by = self._ends[rows[part]].astype(np.int64) - ends[:-1][part]
+            data[begin:end] = self._data[np.repeat(by, lengths[part]) + np.arange(begin, end)]
         return Texts(data, ends)
 
     def picked(self, rows: np.ndarray) -> Texts:

@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
 def read_cells(file: Path, spec: str) -> Cells:
     """What a .csv, .tsv or .jsonl says. Raises DataError, which begins with `spec`."""
-    lines = array("q")
+    lines = array("I")
     columns: dict[str, Packer] = {}
     with open_table(file, spec) as (titles, rows):
         columns.update((title, Packer()) for title in titles)
@@ -69,7 +69,7 @@ def read_cells(file: Path, spec: str) -> Cells:
             for title, packer in columns.items():
                 packer.extend([row.cells.get(title, "") for row in block])
             lines.extend(row.line for row in block)
-    places = Numbered(Texts.repeated(LINE, len(lines)), np.array(lines, np.int64))
+    places = Numbered(Texts.repeated(LINE, len(lines)), np.array(lines, np.uint32))
     return Cells({title: Texts(*packer.arrays()) for title, packer in columns.items()}, places)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import unicodedata
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,13 +76,15 @@ def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) 
         columns={title: values.select(once) for title, values in columns.items()},
         notes=(*label_notes, *located.notes, *notes),
     )
-    return sample_table(
-        spec,
-        file.stem,
-        rows,
-        lambda _order, keys: FileImages(root, keys, why_missing=located.missing),
-        reading,
-    )
+    is_lost = np.zeros(len(paths), bool)
+    is_lost[located.lost] = True
+
+    def images(order: np.ndarray, keys: Texts) -> FileImages:
+        missing = np.flatnonzero(is_lost[once][order]).astype(np.int64)
+        rows = array("q", missing.tobytes())
+        return FileImages(root, keys, missing=rows, why_missing=located.missing)
+
+    return sample_table(spec, file.stem, rows, images, reading)
 
 
 def _labels(

@@ -37,10 +37,12 @@ _MOST_FOLDERS = 1000
 class Located(NamedTuple):
     """Where each path leads: below the root with forward slashes, or elsewhere as it is.
 
-    notes: what was read otherwise than written. missing: why the rest leads to no file.
+    lost: the rows, int64, that lead to no file. notes: what was read otherwise than written.
+    missing: why the lost ones lead nowhere.
     """
 
     keys: Texts
+    lost: np.ndarray
     notes: tuple[str, ...]
     missing: str
 
@@ -68,7 +70,7 @@ def locate(spec: str, root: Path, paths: Sequence[str]) -> Located:
         missing = (
             f"they are absolute, as on another machine, and none of their ends is below {root}"
         )
-    return Located(keys, tuple(notes), f"paths that lead to no file ({missing})")
+    return Located(keys, lost, tuple(notes), f"paths that lead to no file ({missing})")
 
 
 def rows_of(rows: Iterable[int]) -> np.ndarray:

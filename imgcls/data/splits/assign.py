@@ -22,6 +22,7 @@ from imgcls.data.splits.groups import (
     deal_group_folds,
     has_groups,
     hash_order,
+    split_array,
     split_codes,
     take_group_share,
 )
@@ -79,7 +80,7 @@ def assign_splits(
     Raises DataError when a class has nothing to train on, nothing can be validated, a class has
     fewer pictures than there are folds, or what the source gives divides a group.
     """
-    split = _splits_of(table.splits or Texts.repeated("train", len(table)))
+    split = split_array(table.splits or Texts.repeated("train", len(table)))
     fold = np.full(len(table), -1, dtype=np.int64)
     notes = table.notes
     take = take_group_share if has_groups(table) else _take_share
@@ -101,12 +102,6 @@ def assign_splits(
     return assignment
 
 
-def _splits_of(texts: Texts) -> np.ndarray:
-    codes, words = texts.factorized()
-    split: np.ndarray = np.array(words, dtype="<U5")[codes]
-    return split
-
-
 def _splitter(table: SampleTable, folds: int) -> str:
     """How a table is divided, in words."""
     how = "stratified by hash" + (", by whole groups" if has_groups(table) else "")
@@ -126,8 +121,7 @@ def assignment_from_rows(
     """The assignment that a run's splits.csv holds, matched by key.
 
     Raises DataError for damaged rows, and when pictures have gone, come, or changed their class
-    since; without `strict`
-    new pictures belong to no split and the others keep theirs.
+    since; without `strict` new pictures belong to no split and the others keep theirs.
     """
     try:
         recorded = last_of_paths(TextRows.of(rows, _NEEDED)).columns
@@ -143,7 +137,7 @@ def assignment_from_rows(
     split = np.full(len(table), "", dtype="<U5")
     fold = np.full(len(table), -1, dtype=np.int64)
     if found.any():
-        split[found] = _splits_of(recorded["split"].select(row_of[found]))
+        split[found] = split_array(recorded["split"].select(row_of[found]))
         codes, texts = recorded["fold"].select(row_of[found]).factorized()
         fold[found] = np.array([fold_of[text] for text in texts], np.int64)[codes]
     return SplitAssignment(split, fold, _splitter(table, int(fold.max(initial=-1)) + 1))
@@ -194,8 +188,7 @@ def split_rows(table: SampleTable, assignment: SplitAssignment) -> TextRows:
 
 
 def _hash_order(table: SampleTable, rows: np.ndarray, seed: int) -> np.ndarray:
-    ordered: np.ndarray = rows[hash_order(table.keys.select(rows), seed)]
-    return ordered
+    return np.asarray(rows[hash_order(table.keys.select(rows), seed)])
 
 
 def _take_share(
@@ -208,10 +201,9 @@ def _take_share(
     # all at once: a pass over the table for each of many classes takes hours
     by_class = pool[np.argsort(table.labels[pool], kind="stable")]
     ends = np.cumsum(table.class_counts(pool))
-    parts = zip(table.class_counts().tolist(), np.split(by_class, ends[:-1]), strict=True)
-    for own, part in parts:
+    for own, part in zip(table.class_counts(), np.split(by_class, ends[:-1]), strict=True):
         rows = _hash_order(table, part, seed)
-        whole = own if table.splits is None else len(rows)
+        whole = int(own) if table.splits is None else len(rows)
         # a class of three or more is seen in every split; the last picture stays in train
         count = max(round(whole * share), 1 if whole >= 3 else 0)  # noqa: PLR2004
         split[rows[: min(count, len(rows) - 1)]] = name

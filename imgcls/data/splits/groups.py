@@ -19,6 +19,12 @@ _SHOWN = 10
 _SPLITS = 3
 
 
+def split_array(splits: Texts) -> np.ndarray:
+    """The split of each row: <U5 [N]."""
+    codes, words = splits.factorized()
+    return np.asarray(np.array(words, dtype="<U5")[codes])
+
+
 def split_codes(split: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """(each row's number among the splits, int16 [N], and their names)."""
     names = ["", "train", "val", "test"]
@@ -111,6 +117,39 @@ def _named(table: SampleTable, rows: np.ndarray) -> tuple[np.ndarray, Texts]:
     return groups.factorized()
 
 
+class _Shares:
+    """How far each class is from its share of a split, and what it has left in train.
+
+    left: int64 [C]; missing: float64 [C], in pictures; weight: float64 [C].
+    """
+
+    def __init__(self, groups: Groups, left: np.ndarray, whole: np.ndarray, share: float) -> None:
+        self._groups = groups
+        self._left = left
+        self._missing = share * whole
+        self._weight = 1.0 / np.maximum(whole, 1) ** 2
+
+    def cost(self, group: int) -> float:
+        """How much farther they get when a group moves; inf where that would use one up."""
+        classes, counts = self._groups.classes_of(group)
+        if len(classes) == 1:  # as most of very many have: the same without arrays
+            only, count = int(classes[0]), int(counts[0])
+            now, then = float(self._missing[only]), float(self._missing[only]) - count
+            if self._left[only] <= count:
+                return float("inf")
+            return (then * then - now * now) * float(self._weight[only])
+        if (self._left[classes] <= counts).any():
+            return float("inf")
+        before, after = self._missing[classes], self._missing[classes] - counts
+        return float(((after**2 - before**2) * self._weight[classes]).sum())
+
+    def move(self, group: int) -> None:
+        """Take note of a group that moves."""
+        classes, counts = self._groups.classes_of(group)
+        self._left[classes] -= counts
+        self._missing[classes] -= counts
+
+
 def take_group_share(
     table: SampleTable, split: np.ndarray, name: str, share: float, *, seed: int
 ) -> None:
@@ -121,34 +160,23 @@ def take_group_share(
     """
     if share == 0.0:
         return
-    groups = groups_in_hash_order(table, np.flatnonzero(split == "train"), seed)
-    pool = np.arange(len(table)) if table.splits is None else np.flatnonzero(split == "train")
-    whole = table.class_counts(pool)
-    left = table.class_counts(np.flatnonzero(split == "train"))
-    missing = share * whole
-    weight = 1.0 / np.maximum(whole, 1) ** 2
-
-    def cost(group: int) -> float:
-        """How much farther the classes get from their shares; inf where one would be used up."""
-        classes, counts = groups.classes_of(group)
-        if (left[classes] <= counts).any():
-            return float("inf")
-        before, after = missing[classes], missing[classes] - counts
-        return float(((after**2 - before**2) * weight[classes]).sum())
+    pool = trained = np.flatnonzero(split == "train")
+    groups = groups_in_hash_order(table, trained, seed)
+    if table.splits is None:
+        pool = np.arange(len(table))
+    shares = _Shares(groups, table.class_counts(trained), table.class_counts(pool), share)
 
     def take(group: int) -> None:
-        classes, counts = groups.classes_of(group)
         split[groups.rows_of(group)] = name
-        left[classes] -= counts
-        missing[classes] -= counts
+        shares.move(group)
 
     for group in range(len(groups)):
-        if cost(group) < 0:
+        if shares.cost(group) < 0:
             take(group)
     for label in np.flatnonzero(_groups_of_classes(table, pool) >= _SPLITS):
         own = np.searchsorted(groups.at, np.flatnonzero(groups.classes == label), "right") - 1
         if not (split[groups.rows[groups.starts[own]]] == name).any():
-            costs = [(cost(group), group) for group in own.tolist()]
+            costs = [(shares.cost(group), group) for group in own.tolist()]
             best = min(costs, default=(float("inf"), -1))
             if best[0] < float("inf"):
                 take(best[1])
