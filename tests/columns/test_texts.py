@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from imgcls.columns import packing, texts
 from imgcls.columns.numbered import Numbered
-from imgcls.columns.rows import TextRows
+from imgcls.columns.rows import TextRows, last_of_paths, matches
 from imgcls.columns.texts import Texts
 
 # halves of surrogate pairs and NULs too: names of files and cells hold what they hold
@@ -35,7 +35,7 @@ def small_blocks(request, monkeypatch):
 
 @pytest.mark.usefixtures("small_blocks")
 @given(COLUMNS)
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_a_column_is_the_tuple_of_its_texts(words):
     """Length, rows, slices, iteration, membership, equality, hash, and after pickling."""
     column, plain = Texts.of(words), tuple(words)
@@ -60,7 +60,7 @@ def test_a_column_is_the_tuple_of_its_texts(words):
 
 @pytest.mark.usefixtures("small_blocks")
 @given(COLUMNS, st.data())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_columns_select_and_sort_as_python_does(words, data):
     """Rows by an array, the sorted order with ties in place, the distinct texts, empty rows."""
     column = Texts.of(words)
@@ -82,7 +82,7 @@ def test_columns_select_and_sort_as_python_does(words, data):
 
 
 @given(st.lists(st.text("ab\0", max_size=30), max_size=60))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_long_equal_beginnings_are_told_apart(words):
     """The order goes eight bytes at a time; these differ behind the eighth, or by a NUL."""
     column = Texts(*packing.packed(words))
@@ -104,6 +104,46 @@ def test_rows_are_the_list_of_their_dicts(rows):
     assert held[1:] == rows[1:]
     assert held.sorted_by("path") == sorted(rows, key=lambda row: row["path"])
     assert TextRows.of(held) is held
+
+
+def test_columns_of_more_than_four_gib_have_longer_ends():
+    """Of such a column the ends are int64; all else is the same."""
+    words = ["b", "", "ab", "a\0", "b"]
+    data, ends = packing.packed(words)
+    assert ends.dtype == np.uint32
+    assert packing.ends_of(np.array([2**31, 2**31], np.uint32)).tolist() == [0, 2**31, 2**32]
+    long = Texts(data, ends.astype(np.int64))
+    assert long == tuple(words)
+    assert long.order().tolist() == sorted(range(5), key=words.__getitem__)
+    assert long.select(np.array([4, 2, 1])) == ("b", "ab", "")
+    assert pickle.loads(pickle.dumps(long[1:4])) == tuple(words[1:4])
+
+
+def test_rows_that_lack_what_is_needed_are_refused():
+    """As a program may give them; None and a lacking cell that is not needed are empty."""
+    rows = [{"path": "a", "fold": None}, {"path": "b", "fold": "1", "site": "x"}]
+    held = TextRows.of(rows, ("path", "fold"))
+    assert list(held.columns["site"]) == ["", "x"]
+    assert list(held.columns["fold"]) == ["", "1"]
+    with pytest.raises(KeyError, match="label"):
+        TextRows.of(rows, ("path", "label"))
+    with pytest.raises(TypeError, match="fold is 1, no text"):
+        TextRows.of([{"path": "a", "fold": 1}], ("path", "fold"))
+
+
+@given(st.lists(WORDS, unique=True, max_size=20), st.lists(WORDS, unique=True, max_size=20))
+def test_texts_are_found_in_another_column(wanted, among):
+    """The row of each, or -1."""
+    found = matches(Texts.of(wanted), Texts.of(among))
+    place = {text: row for row, text in enumerate(among)}
+    assert found.tolist() == [place.get(text, -1) for text in wanted]
+
+
+@given(st.lists(FEW, min_size=1, max_size=20))
+def test_of_rows_with_one_path_the_last_counts(paths):
+    """At the place of the first, as in a dict."""
+    rows = [{"path": path, "label": str(number)} for number, path in enumerate(paths)]
+    assert list(last_of_paths(TextRows.of(rows))) == list({r["path"]: r for r in rows}.values())
 
 
 def test_numbered_texts_are_made_when_asked_for():
