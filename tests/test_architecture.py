@@ -15,9 +15,10 @@ import imgcls
 PACKAGE = Path(imgcls.__file__).parent
 ALLOWED = {
     "errors": set(),
-    "results": {"errors"},
-    "metrics": {"results", "errors"},
-    "config": {"metrics", "results", "errors"},
+    "columns": {"errors"},
+    "results": {"columns", "errors"},
+    "metrics": {"results", "columns", "errors"},
+    "config": {"metrics", "results", "columns", "errors"},
 }
 ALLOWED["storage"] = {"config", *ALLOWED["config"]}
 for _room in ("engine", "data", "models"):
@@ -40,6 +41,7 @@ ROOMS = {
     "cli": ("processes",),
     "api": (),
     "config": (),
+    "columns": (),
     "metrics": (),
     "results": (),
     "storage": (),
