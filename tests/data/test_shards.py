@@ -17,9 +17,9 @@ from PIL import Image
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.open import open_source
 from imgcls.data.pixels.decode import UnreadableImageError
-from imgcls.data.sources import parquet as parquet_source
+from imgcls.data.sources import parquet_images
 from imgcls.data.sources.files import expand_braces
-from imgcls.data.sources.tar import base_and_suffix
+from imgcls.data.sources.tar_index import base_and_suffix
 from imgcls.errors import DataError
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -100,7 +100,7 @@ def test_row_groups_are_read_when_needed_and_few_are_kept(tmp_path, monkeypatch)
     write_parquet(tmp_path / "a.parquet", range(40), [v % 2 for v in range(40)])
     table = open_source(str(tmp_path / "a.parquet"))
     assert not table.images._kept
-    monkeypatch.setattr(parquet_source, "_CACHE_BYTES", 3 * 3 * len(png(0)))
+    monkeypatch.setattr(parquet_images, "CACHE_BYTES", 3 * 3 * len(png(0)))
     rng = np.random.default_rng(0)
     for row in rng.integers(0, 40, 200):
         assert table.images.content(int(row)) == png(int(row))

@@ -1,14 +1,22 @@
-"""Pictures in files of their own, and the files that a pattern with braces names."""
+"""Pictures in files of their own, on disk or behind URLs, and what a pattern with braces names."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from imgcls.data.pixels.decode import read_content
+from imgcls.data.pixels.decode import (
+    LARGEST_FILE_BYTES,
+    UnreadableImageError,
+    read_content,
+    too_large,
+    why_unreadable,
+)
+from imgcls.data.remote.fetching import RemoteState
+from imgcls.data.remote.files import RemoteFile, read_range
+from imgcls.data.remote.urls import outlives_fork
 from imgcls.data.table import FileState, ImageStore
 
 _NUMBERS = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
@@ -53,6 +61,44 @@ class FileImages(ImageStore):
         return file_state(self._root / self._paths[index])
 
 
+class RemoteImages(ImageStore):
+    """Pictures in files of their own below a URL, or, by a whole URL, anywhere.
+
+    A process asks the server once for the state of each, and again only when it has begun anew.
+    """
+
+    def __init__(self, root: RemoteFile, paths: tuple[str, ...]) -> None:
+        self._root = root
+        self._paths = paths
+        self._states: dict[int, RemoteState] = {}
+        self.outlives_fork = outlives_fork([root.url])
+
+    def content(self, index: int) -> bytes:
+        """The picture's file."""
+        return self.head(index, -1)
+
+    def head(self, index: int, size: int) -> bytes:
+        """The first bytes of the picture's file; all of it where `size` is -1."""
+        file = self._root.below(self._paths[index])
+        try:
+            if index not in self._states:
+                self._states[index] = file.state()
+            state = self._states[index]
+            whole = LARGEST_FILE_BYTES if state.size is None else state.size
+            if size < 0 and whole > LARGEST_FILE_BYTES:
+                raise UnreadableImageError(too_large(whole))
+            return read_range(file.url, state, 0, whole if size < 0 else size)
+        except (OSError, MemoryError) as error:
+            raise why_unreadable(error, file.url) from error
+
+    def location(self, index: int) -> str:
+        """The picture's URL."""
+        return self._root.below(self._paths[index]).url
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_states": {}}
+
+
 def file_state(file: Path) -> FileState | None:
     """A file's size and when it last changed, None for one that is not there.
 
@@ -64,12 +110,6 @@ def file_state(file: Path) -> FileState | None:
     except OSError:
         return None
     return FileState(found.st_size, max(found.st_mtime, found.st_ctime))
-
-
-def below_shared_folder(paths: Sequence[Path]) -> tuple[Path, list[str]]:
-    """The deepest folder that the files share, and their names below it with forward slashes."""
-    shared = Path(os.path.commonpath([path.parent for path in paths]))
-    return shared, [path.relative_to(shared).as_posix() for path in paths]
 
 
 def expand_braces(pattern: str) -> list[str]:

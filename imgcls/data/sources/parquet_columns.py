@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from imgcls.data.remote.files import StoredFile
 from imgcls.data.rows import column
 from imgcls.errors import DataError
 
@@ -22,7 +22,7 @@ class PictureColumn(NamedTuple):
     names: str | None
 
 
-def picture_column(spec: str, path: Path, schema: Any, wanted: str | None) -> PictureColumn:
+def picture_column(spec: str, path: StoredFile, schema: Any, wanted: str | None) -> PictureColumn:
     """The column of a file's pictures, by its name. Raises DataError where there is none."""
     from pyarrow import types
 
@@ -48,7 +48,7 @@ def is_bytes(kind: Any) -> bool:
     )
 
 
-def column_texts(path: Path, title: str, values: Any) -> list[str]:
+def column_texts(path: StoredFile, title: str, values: Any) -> list[str]:
     """A column as texts. Raises DataError for one that has no values Python could hold."""
     from pyarrow import ArrowException, string
 

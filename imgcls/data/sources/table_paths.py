@@ -8,6 +8,7 @@ something is told.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shlex
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from imgcls.data.names import shortened
+from imgcls.data.remote.files import RemoteFile
+from imgcls.data.remote.urls import HTTP, check_url, is_remote, protocol_of, without_query
+from imgcls.data.rows import refuse
 from imgcls.data.sources.tree import is_picture
 from imgcls.errors import DataError
 
@@ -66,6 +70,29 @@ def locate(spec: str, root: Path, paths: Sequence[str]) -> Located:
             f"they are absolute, as on another machine, and none of their ends is below {root}"
         )
     return Located(keys, tuple(notes), f"paths that lead to no file ({missing})")
+
+
+def locate_urls(spec: str, root: RemoteFile, paths: Sequence[str]) -> Located:
+    """The files of a table behind a URL, below its folder or by URLs of their own.
+
+    Whether they are there, reading them tells. Raises DataError for paths of another machine, and
+    for URLs that cannot be read.
+    """
+    keys = []
+    for path in paths:
+        plain = path.strip().replace("\\", "/")
+        if is_remote(plain):
+            check_url(plain)
+            inside = plain.removeprefix(f"{root.url}/")
+            if inside == plain or without_query(plain) != plain:
+                keys.append(plain)
+                continue
+            # a URL of http has its characters quoted, as a name below the root has not
+            keys.append(unquote(inside) if protocol_of(plain) in HTTP else inside)
+        else:
+            keys.append(posixpath.normpath(plain))
+    refuse(spec, f"absolute paths, where those below {root} are read", filter(_is_foreign, keys))
+    return Located(keys, (), "")
 
 
 def _plain(root: Path, path: str) -> str:
