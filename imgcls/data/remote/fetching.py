@@ -27,6 +27,8 @@ _PASSING = (408, 425, 429)
 _NO_ACCESS = (401, 403)
 _GONE = (404, 410)
 _SERVER_FAULT = 500
+# of fewer bytes than were announced, aiohttp says 400 behind the first
+_CUT = {"_CutError", "ClientPayloadError", "IncompleteRead"}
 # what file systems call the state of a content, or when it got it
 _MARKS = (
     "ETag", "etag", "Content-MD5", "Digest", "md5Hash", "generation", "blob_id", "sha256",
@@ -196,12 +198,14 @@ def _why(url: str, error: Exception) -> RemoteError:
     if isinstance(error, RemoteError):
         return error
     chain = list(_chain(error))
+    names = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    if names & _CUT:
+        return RemoteError(url, "the answer was cut off", passing=True)
     statuses = [status for one in chain if (status := _status(one)) is not None]
     if statuses:
         return _by_status(url, statuses[0])
     # fsspec's http says so of whatever goes wrong, with what it was behind it
     innermost = chain[-1] if isinstance(error, FileNotFoundError) else error
-    names = {kind.__name__ for one in chain for kind in type(one).__mro__}
     return _in_passing(url, innermost, names) or _for_good(url, innermost, names)
 
 
@@ -209,8 +213,6 @@ def _in_passing(url: str, error: BaseException, names: set[str]) -> RemoteError 
     """What may be over soon; names: of the classes of the error and of what has led to it."""
     if any("Timeout" in name for name in names):
         return RemoteError(url, "timed out", passing=True)
-    if names & {"_CutError", "ClientPayloadError", "IncompleteRead"}:
-        return RemoteError(url, "the answer was cut off", passing=True)
     told = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
     if (isinstance(error, OSError) and not isinstance(error, told)) or any(
         word in name for name in names for word in ("Connection", "Disconnect", "Endpoint")
@@ -249,7 +251,8 @@ def _status(error: BaseException) -> int | None:
         found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     else:
         found = getattr(response, "status_code", None)
-    for value in (found, getattr(error, "status", None), getattr(error, "code", None)):
+    code = getattr(error, "code", None) if type(error).__name__ == "HttpError" else None
+    for value in (found, getattr(error, "status", None), code):
         if isinstance(value, int) and value >= 400:  # noqa: PLR2004  HTTP's errors begin here
             return value
     return None

@@ -52,8 +52,9 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
-        """What stands behind the last slash."""
-        return posixpath.basename(without_query(self.url))
+        """What stands behind the last slash; a bucket's name, but not a server's."""
+        host, _, path = without_query(self.url).partition("://")[2].partition("/")
+        return posixpath.basename(path) or ("" if protocol_of(self.url) in HTTP else host)
 
     @property
     def stem(self) -> str:

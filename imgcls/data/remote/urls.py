@@ -67,6 +67,8 @@ def check_url(url: str) -> None:
             "https, http"
         )
     try:
+        if protocol in HTTP:
+            import aiohttp  # noqa: F401
         fsspec.get_filesystem_class(protocol)
     except ImportError as error:
         package = _PACKAGES.get(protocol)

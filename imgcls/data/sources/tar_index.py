@@ -22,7 +22,7 @@ from imgcls.data.remote.fetching import RemoteState
 from imgcls.data.remote.files import RemoteFile, StoredFile, open_stored
 from imgcls.data.sources.cells import json_cells
 from imgcls.data.sources.tree import is_system_path
-from imgcls.errors import DataError
+from imgcls.errors import DataError, ImgclsError
 from imgcls.storage.kept_files import SHARDS, KeptFiles, cache_folder
 
 # another one for each change of what is in an index
@@ -60,10 +60,11 @@ def index_of(shard: StoredFile, texts: Collection[str]) -> ShardIndex:
             found = json.loads(content)
             return ShardIndex(found["members"], found["cells"], _remote(state))
         members, cells = _read(shard, state, texts)
-        if key is not None and _is_settled(state) and _state(shard) == state:
+        unchanged = key is not None and _key(shard, _state(shard), texts) == key
+        if key is not None and unchanged and _is_settled(state):
             document = {"members": members, "cells": cells}
             kept.write(key, json.dumps(document, separators=(",", ":")).encode())
-    except DataError:
+    except ImgclsError:
         raise
     except OSError as error:
         raise DataError(f"{shard}: cannot be read ({error.strerror or error})") from error
