@@ -42,80 +42,82 @@ class Faults:
         return [path for method, path, _ in self.asked if method == "GET"]
 
 
+class Handler(BaseHTTPRequestHandler):
+    """Answers from `folder`, with what `faults` says."""
+
+    folder: Path
+    faults: Faults
+    protocol_version = "HTTP/1.1"
+    # head and body in one packet, or the client's system waits before it says that it has one
+    wbufsize = 2**16
+
+    def log_message(self, *_):
+        """Nothing."""
+
+    def do_HEAD(self):
+        self.answer(with_body=False)
+
+    def do_GET(self):
+        self.answer(with_body=True)
+
+    def answer(self, *, with_body):
+        faults = self.faults
+        faults.asked.append((self.command, self.path, self.headers.get("Range")))
+        file = self.folder / unquote(urlsplit(self.path).path).lstrip("/")
+        time.sleep(faults.silent_s)
+        fault = faults.next()
+        if fault == "slow":
+            time.sleep(0.3)
+        status = faults.status or (500 if fault == "500" else 0 if file.is_file() else 404)
+        if status:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        content = self.begin(file.read_bytes(), file.stat().st_mtime_ns)
+        if with_body and fault == "cut":
+            self.close_connection = True
+            self.wfile.write(content[: len(content) // 2])
+        elif with_body:
+            self.wfile.write(content)
+
+    def begin(self, content, mark):
+        """Send the head; the part that was asked for."""
+        size, wanted = len(content), self.headers.get("Range")
+        if wanted is not None and self.faults.ranges:
+            start, end = (int(n) for n in wanted.removeprefix("bytes=").split("-"))
+            content = content[start : end + 1]
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{min(end, size - 1)}/{size}")
+        else:
+            self.send_response(200)
+        if self.faults.marks:
+            self.send_header("ETag", f'"{mark:x}-{size:x}"')
+            self.send_header("Last-Modified", formatdate(mark / 1e9, usegmt=True))
+        if self.faults.lengths:
+            self.send_header("Content-Length", str(len(content)))
+        else:
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        return content
+
+
+class Server(ThreadingHTTPServer):
+    """A client that was killed is none of its faults."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """Nothing."""
+
+
 @contextmanager
 def served(folder: Path):
     """(the folder's URL, its Faults), while the block runs."""
     faults = Faults()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        # head and body in one packet, or the client's system waits before it says that it has one
-        wbufsize = 2**16
-
-        def log_message(self, *_):
-            pass
-
-        def do_HEAD(self):
-            self.answer(with_body=False)
-
-        def do_GET(self):
-            self.answer(with_body=True)
-
-        def answer(self, *, with_body):
-            wanted = self.headers.get("Range")
-            faults.asked.append((self.command, self.path, wanted))
-            file = folder / unquote(urlsplit(self.path).path).lstrip("/")
-            if faults.silent_s:
-                time.sleep(faults.silent_s)
-            if faults.status:
-                self.fail(faults.status)
-                return
-            fault = faults.next()
-            if fault == "500":
-                self.fail(500)
-                return
-            if fault == "slow":
-                time.sleep(0.3)
-            if not file.is_file():
-                self.fail(404)
-                return
-            content, size, mark = file.read_bytes(), file.stat().st_size, file.stat().st_mtime_ns
-            partly = wanted is not None and faults.ranges
-            if partly:
-                start, end = (int(n) for n in wanted.removeprefix("bytes=").split("-"))
-                end = min(end, size - 1)
-                content = content[start : end + 1]
-            self.send_response(206 if partly else 200)
-            if partly:
-                self.send_header("Content-Range", f"bytes {start}-{end}/{size}")
-            if faults.marks:
-                self.send_header("ETag", f'"{mark:x}-{size:x}"')
-                self.send_header("Last-Modified", formatdate(mark / 1e9, usegmt=True))
-            if faults.lengths:
-                self.send_header("Content-Length", str(len(content)))
-            else:
-                self.close_connection = True
-                self.send_header("Connection", "close")
-            self.end_headers()
-            if with_body and fault == "cut":
-                self.wfile.write(content[: len(content) // 2])
-                self.wfile.flush()
-                self.close_connection = True
-            elif with_body:
-                self.wfile.write(content)
-
-        def fail(self, status):
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_):
-            """A client that was killed is none of the server's faults."""
-
-    server = Server(("127.0.0.1", 0), Handler)
+    handler = type("FolderHandler", (Handler,), {"folder": folder, "faults": faults})
+    server = Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

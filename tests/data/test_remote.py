@@ -169,8 +169,10 @@ def test_without_a_mark_nothing_is_kept(server):
     """Neither blocks nor an index, which might be of an older content."""
     url, faults = server
     faults.marks = False
-    first = everything(open_source(f"{url}/s-0.tar"))
-    assert everything(open_source(f"{url}/s-0.tar")) == first
+    table = open_source(f"{url}/s-0.tar")
+    assert "neither an ETag nor a date" in table.notes[0]
+    assert open_source(f"{url}/p-0.parquet").notes == table.notes
+    assert everything(open_source(f"{url}/s-0.tar")) == everything(table)
     kept = Path(os.environ["IMGCLS_CACHE"])
     assert not [file for file in kept.rglob("*") if file.is_file()]
     assert len(faults.gets()) > 24
@@ -371,6 +373,13 @@ def test_the_pictures_of_a_remote_table_may_lie_on_disk(packed, server):
     table = open_source(f"{url}/t.csv", ReadingConfig(root=packed))
     assert everything(table) == everything(open_source(f"{packed}/t.csv"))
     assert len(faults.gets()) == 1
+
+
+def test_a_root_behind_a_url_is_refused(packed, command):
+    """With the URL as it was typed, and not below the current folder."""
+    done = command("train", packed / "t.csv", "--root", "s3://bucket/photos")
+    assert done.code == 2
+    assert "--root s3://bucket/photos: is a URL" in done.error_lines[0]
 
 
 def test_a_missing_picture_is_a_bad_one_and_a_failing_server_is_not(packed, server):

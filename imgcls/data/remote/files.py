@@ -14,7 +14,7 @@ import itertools
 import math
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -158,6 +158,18 @@ def named_files(name: str) -> list[StoredFile]:
     path = os.path.expanduser(name)  # noqa: PTH111  has globs
     files = sorted(glob.glob(path)) if glob.has_magic(path) else [path]  # noqa: PTH207  any root
     return [Path(file).absolute() for file in files]
+
+
+def notes_on(states: Iterable[RemoteState | None]) -> tuple[str, ...]:
+    """What the user should know of files that were seen in these states; None: on disk."""
+    unmarked = sum(state is not None and not state.mark for state in states)
+    if not unmarked:
+        return ()
+    what = "1 file" if unmarked == 1 else f"{unmarked:,} files"
+    return (
+        f"the server gives {what} neither an ETag nor a date, so nothing of them is kept on disk: "
+        "each start and each epoch fetches them again",
+    )
 
 
 def read_range(url: str, state: RemoteState, start: int, stop: int) -> bytes:

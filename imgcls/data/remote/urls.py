@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from imgcls.errors import DataError, reason_of
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 HTTP = ("http", "https")
+_CUT_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 # of this computer's own files, which have paths
 _LOCAL = ("file", "local")
 _SECRET = re.compile(
@@ -28,6 +30,17 @@ _GIVE_BY = {
 def is_remote(spec: str) -> bool:
     """True for a URL."""
     return _URL.match(spec) is not None
+
+
+def refuse_url(option: str, path: Path | None) -> None:
+    """Raise DataError where a path is a URL that has lost a slash on its way through `Path`."""
+    if path is not None and _CUT_URL.match(path.as_posix()):
+        protocol, _, rest = path.as_posix().partition(":/")
+        refuse_credentials(url := f"{protocol}://{rest.lstrip('/')}")
+        raise DataError(
+            f"{option} {url}: is a URL, and only a folder on disk can be named so; a table on a "
+            "server names its pictures from its own folder there"
+        )
 
 
 def protocol_of(url: str) -> str:

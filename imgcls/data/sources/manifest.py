@@ -16,7 +16,7 @@ from pathlib import Path
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import shortened
 from imgcls.data.remote.files import RemoteFile, StoredFile, stored
-from imgcls.data.remote.urls import check_url
+from imgcls.data.remote.urls import check_url, refuse_url
 from imgcls.data.rows import Rows, column, refuse, sample_table, titled
 from imgcls.data.sources.cells import SUFFIXES, Cells, read_cells
 from imgcls.data.sources.files import FileImages, RemoteImages
@@ -75,6 +75,7 @@ def manifest_table(
         "rows without a path",
         (p for p, path in zip(cells.places, paths, strict=True) if not path),
     )
+    refuse_url("--root", reading.root)
     place = reading.root or file.parent
     if isinstance(place, RemoteFile):
         located = locate_urls(spec, place, paths)

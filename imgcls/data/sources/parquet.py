@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import shortened
 from imgcls.data.remote.fetching import RemoteError, RemoteState
-from imgcls.data.remote.files import StoredFile, below_shared, named_files
+from imgcls.data.remote.files import StoredFile, below_shared, named_files, notes_on
 from imgcls.data.remote.urls import is_remote, without_query
 from imgcls.data.rows import Rows, column, sample_table
 from imgcls.data.sources.cells import Cells
@@ -196,7 +196,7 @@ def _embedded_table(
         else [s for s, f in zip(splits, shards, strict=True) for _ in f.names],
         columns,
         class_names,
-        _row_group_note(largest, total),
+        (*_row_group_note(largest, total), *notes_on(shard.state for shard in shards)),
     )
     files = [ParquetFileAt(shard.path, shard.metadata, shard.state) for shard in shards]
     leaf = shards[0].leaf or ""

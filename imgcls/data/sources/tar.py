@@ -24,6 +24,7 @@ from imgcls.data.remote.files import (
     StoredFile,
     below_shared,
     named_files,
+    notes_on,
     read_range,
 )
 from imgcls.data.remote.urls import outlives_fork, without_query
@@ -145,6 +146,7 @@ class TarSource:
                 for title in titles
                 if title != label
             },
+            notes=notes_on(states),
         )
         return sample_table(
             spec,
