@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 # between tries, each shortened by chance, so that many processes do not come back at once
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+# these try again by themselves before they tell
+_PATIENT = {"s3", "s3a", "gs", "gcs"}
 _SILENT_S = 20.0
 _LONGEST_S = 300.0
 # a longer answer would be lost as a whole where it is cut
@@ -166,8 +168,9 @@ def _trying(url: str, ask: Callable[[], T]) -> T:
     """What `ask` gives, asked again where that may help. Raises RemoteError."""
     # libraries draw their own pauses from the state that a picture's changes come from
     randomness = random.getstate()
+    pauses_s = _PAUSES_S[-1:] if protocol_of(url) in _PATIENT else _PAUSES_S
     try:
-        for pause_s in _PAUSES_S:
+        for pause_s in pauses_s:
             told = _asked(url, ask)
             if not isinstance(told, RemoteError):
                 return told
@@ -176,7 +179,7 @@ def _trying(url: str, ask: Callable[[], T]) -> T:
     finally:
         random.setstate(randomness)
     if isinstance(told, RemoteError):
-        tries = len(_PAUSES_S) + 1
+        tries = len(pauses_s) + 1
         raise RemoteError(url, f"{told.strerror}, {tries} times in a row") from told.__cause__
     return told
 

@@ -166,10 +166,11 @@ def notes_on(states: Iterable[RemoteState | None]) -> tuple[str, ...]:
     if not unmarked:
         return ()
     what = "1 file" if unmarked == 1 else f"{unmarked:,} files"
-    return (
+    note = (
         f"the server gives {what} neither an ETag nor a date, so nothing of them is kept on disk: "
-        "each start and each epoch fetches them again",
+        "each start and each epoch fetches them again"
     )
+    return (note,)
 
 
 def read_range(url: str, state: RemoteState, start: int, stop: int) -> bytes:
