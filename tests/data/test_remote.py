@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import fsspec
 import numpy as np
 import pytest
+from conftest import OFFLINE
 from packing import ODD, SPECS, pack, png
 from serving import served
 
@@ -165,6 +166,23 @@ def test_a_replaced_file_is_fetched_anew(packed, tmp_path):
         assert after.keys[0] == "s-0.tar/0012.png"
 
 
+def test_a_file_that_changes_under_a_run_stops_it(packed, tmp_path, monkeypatch):
+    """What is read then would be of another content; nothing of it is kept."""
+    monkeypatch.setattr(files, "_BLOCK_BYTES", 64)
+    monkeypatch.setattr(files, "_BUFFER_BYTES", 512)
+    shutil.copy(packed / "s-0.tar", tmp_path)
+    with served(tmp_path) as (url, _):
+        table = open_source(f"{url}/s-0.tar")
+        shutil.rmtree(Path(os.environ["IMGCLS_CACHE"], "remote"))
+        table.images.content(0)
+        kept = len(list(Path(os.environ["IMGCLS_CACHE"], "remote").iterdir()))
+        (tmp_path / "s-0.tar").write_bytes((packed / "s-1.tar").read_bytes())
+        monkeypatch.setattr(files, "_CHECK_EVERY_S", 0.0)
+        with pytest.raises(ReadError, match="has changed since it was opened"):
+            table.images.content(5)
+        assert len(list(Path(os.environ["IMGCLS_CACHE"], "remote").iterdir())) == kept
+
+
 def test_without_a_mark_nothing_is_kept(server):
     """Neither blocks nor an index, which might be of an older content."""
     url, faults = server
@@ -227,6 +245,24 @@ def test_any_range_is_what_lies_there(tmp_path, monkeypatch):
             assert stream.read() == content
             stream.seek(-10, os.SEEK_END)
             assert stream.read(4) == content[-10:-6]
+
+
+def test_the_commands_take_urls(server, command):
+    """Training, evaluation of the run's own and of other pictures, audit, and what is recorded."""
+    url, _ = server
+    options = ("--epochs", "1", "--device", "cpu", "--experiment", "r", *OFFLINE)
+    assert command("train", f"{url}/t.csv", *options).code == 0
+    config = Path("outputs/r/config.yaml").read_text()
+    assert f"source: {url}/t.csv\n" in config
+    shards = f"{url}/s-{{0..1}}.tar"
+    for arguments in (
+        ("evaluate", "outputs/r", "--device", "cpu", "--no-report"),
+        ("evaluate", "outputs/r", "--data", shards, "--device", "cpu", "--no-report"),
+        ("resume", "outputs/r", "--data", shards, "--epochs", "2"),
+        ("inspect", f"{url}/p-0.parquet"),
+    ):
+        done = command(*arguments, "--workers", "0")
+        assert done.code == 0, done.err
 
 
 ERRORS = [

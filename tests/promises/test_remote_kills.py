@@ -89,7 +89,7 @@ def spec_of(kind):
     return "p-0.parquet" if kind == "parquet" else SPECS[kind]
 
 
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("kind", ["tar", "parquet", pytest.param("table", marks=pytest.mark.slow)])
 def test_killed_while_a_server_fails_it_ends_as_on_disk(
     without_cache, on_disk, packed, tmp_path, kind
 ):

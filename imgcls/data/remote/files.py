@@ -14,6 +14,7 @@ import itertools
 import math
 import os
 import posixpath
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +23,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from imgcls.config.files import open_file, read_bytes
-from imgcls.data.remote.fetching import RemoteState, fetch, matches, state_of
+from imgcls.data.remote.fetching import RemoteError, RemoteState, fetch, matches, state_of
 from imgcls.data.remote.urls import (
     HTTP,
     check_url,
@@ -39,6 +40,10 @@ _USUAL_GIB = 20.0
 _BLOCK_BYTES = 256 * 2**10
 # what a reader of headers or columns fetches at once
 _BUFFER_BYTES = 4 * _BLOCK_BYTES
+_CHECK_EVERY_S = 60.0
+_MOST_CHECKED = 10_000
+# when this process asked last whether a file is as it was
+_checked_s: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,9 @@ class RemoteFile:
 
     def state(self) -> RemoteState:
         """The file's size and the mark of its content, asked anew. Raises RemoteError."""
-        return state_of(self.url)
+        state = state_of(self.url)
+        _note_checked(self.url)
+        return state
 
     def open(self, state: RemoteState | None = None) -> BinaryIO:
         """The file, open for reading as bytes, in the state that it was seen in. Raises OSError."""
@@ -183,7 +190,9 @@ def read_range(url: str, state: RemoteState, start: int, stop: int) -> bytes:
     kept = _kept_blocks()
     # without a mark nobody could tell that a kept block is of an older content
     if not (state.mark and kept.usable):
-        return fetch(url, state.size, start, stop)
+        content = fetch(url, state.size, start, stop)
+        _check_unchanged(url, state)
+        return content
     name = hashlib.sha256(f"{url}\0{state.size}\0{state.mark}".encode()).hexdigest()[:40]
     numbers = range(start // _BLOCK_BYTES, (stop - 1) // _BLOCK_BYTES + 1)
     blocks = {number: kept.read(f"{name}-{number}") for number in numbers}
@@ -192,12 +201,28 @@ def read_range(url: str, state: RemoteState, start: int, stop: int) -> bytes:
         begin = run[0] * _BLOCK_BYTES
         end = min((run[-1] + 1) * _BLOCK_BYTES, state.size)
         content = fetch(url, state.size, begin, end)
+        _check_unchanged(url, state)
         for number in run:
             at = number * _BLOCK_BYTES - begin
             blocks[number] = content[at : at + _BLOCK_BYTES]
             kept.write(f"{name}-{number}", content[at : at + _BLOCK_BYTES])
     whole = b"".join(block or b"" for block in blocks.values())
     return whole[start - first : stop - first]
+
+
+def _check_unchanged(url: str, state: RemoteState) -> None:
+    """Raise RemoteError where the file has another content by now; asked once a minute at most."""
+    if time.monotonic() - _checked_s.get(url, -math.inf) < _CHECK_EVERY_S:
+        return
+    if state_of(url) != state:
+        raise RemoteError(url, "has changed since it was opened")
+    _note_checked(url)
+
+
+def _note_checked(url: str) -> None:
+    if len(_checked_s) >= _MOST_CHECKED:
+        _checked_s.clear()
+    _checked_s[url] = time.monotonic()
 
 
 def _runs(numbers: Sequence[int]) -> list[range]:

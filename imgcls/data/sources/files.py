@@ -22,6 +22,7 @@ from imgcls.data.table import FileState, ImageStore
 _NUMBERS = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
 _LETTERS = re.compile(r"([a-z])\.\.([a-z])|([A-Z])\.\.([A-Z])")
 _MOST_NAMES = 1_000_000
+_MOST_STATES = 100_000
 
 
 class FileImages(ImageStore):
@@ -64,7 +65,7 @@ class FileImages(ImageStore):
 class RemoteImages(ImageStore):
     """Pictures in files of their own below a URL, or, by a whole URL, anywhere.
 
-    A process asks the server once for the state of each, and again only when it has begun anew.
+    A process asks the server for the state of each, and keeps those of the last 100,000 at most.
     """
 
     def __init__(self, root: RemoteFile, paths: tuple[str, ...]) -> None:
@@ -81,9 +82,11 @@ class RemoteImages(ImageStore):
         """The first bytes of the picture's file; all of it where `size` is -1."""
         file = self._root.below(self._paths[index])
         try:
-            if index not in self._states:
-                self._states[index] = file.state()
-            state = self._states[index]
+            state = self._states.get(index)
+            if state is None:
+                if len(self._states) >= _MOST_STATES:
+                    self._states.clear()
+                state = self._states[index] = file.state()
             whole = LARGEST_FILE_BYTES if state.size is None else state.size
             if size < 0 and whole > LARGEST_FILE_BYTES:
                 raise UnreadableImageError(too_large(whole))
