@@ -116,13 +116,11 @@ class TarSource:
         """The samples of all shards. Raises DataError when they cannot be used."""
         shards = shards_of(spec)
         root, names = below_shared(spec, shards)
-        indexes = _indexes(shards, reading)
-        samples = [
-            sample
-            for number, (index, name) in enumerate(zip(indexes, names, strict=True))
-            for sample in _samples(number, shards[number], name, index, reading)
-        ]
-        states = [index.state for index in indexes]
+        samples: list[_Sample] = []
+        states = []
+        for number, index in enumerate(_indexes(shards, reading)):
+            samples += _samples(number, shards[number], names[number], index, reading)
+            states.append(index.state)
         if not samples:
             wanted = reading.path_col or " ".join(sorted(s[1:] for s in IMAGE_SUFFIXES))
             raise DataError(f"{spec}: no pictures in it; looked for members with {wanted}")
@@ -191,14 +189,15 @@ def shards_of(spec: str) -> list[StoredFile]:
     return shards
 
 
-def _indexes(shards: Sequence[StoredFile], reading: ReadingConfig) -> list[ShardIndex]:
-    """The shards' indexes; those of a server, which is waited for, several at once."""
+def _indexes(shards: Sequence[StoredFile], reading: ReadingConfig) -> Iterator[ShardIndex]:
+    """The shards' indexes, one after the other; those of a server, which is waited for, at once."""
     named = (reading.label_col, reading.split_col, reading.group_col, reading.fold_col)
     texts = {"cls", "txt", *(suffix for suffix in named if suffix)}
     if not any(isinstance(shard, RemoteFile) for shard in shards):
-        return [index_of(shard, texts) for shard in shards]
+        yield from (index_of(shard, texts) for shard in shards)
+        return
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(index_of, shards, [texts] * len(shards)))
+        yield from pool.map(index_of, shards, [texts] * len(shards))
 
 
 def _samples(
