@@ -139,7 +139,7 @@ def _source_on_disk(spec: str) -> Source:
 
 def _remote_source(spec: str) -> Source:
     """The source for a URL, by its ending. Raises DataError; asks no server."""
-    for part in filter(is_remote, spec.split("::")):
+    for part in filter(is_remote, _parts(spec)):
         check_url(part)
     for source in (ManifestSource(), ParquetSource(), TarSource()):
         if source.matches(spec):
@@ -189,8 +189,12 @@ def absolute_spec(spec: str) -> str:
     """The same data by an absolute path, which holds from every folder, or by its URL as it is."""
     if DigitsSource().matches(spec):
         return spec
-    # several shards are written one behind the other
-    parts = spec.split("::") if TarSource().matches(spec) else [spec]
     return "::".join(
-        part if is_remote(part) else str(Path(part).expanduser().absolute()) for part in parts
+        part if is_remote(part) else str(Path(part).expanduser().absolute())
+        for part in _parts(spec)
     )
+
+
+def _parts(spec: str) -> list[str]:
+    # several shards are written one behind the other
+    return spec.split("::") if TarSource().matches(spec) else [spec]

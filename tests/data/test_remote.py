@@ -25,7 +25,7 @@ from imgcls.data.pixels.decode import UnreadableImageError
 from imgcls.data.pixels.transforms import train_transform
 from imgcls.data.remote import fetching, files
 from imgcls.data.remote.files import RemoteFile, read_range
-from imgcls.data.remote.urls import is_remote
+from imgcls.data.remote.urls import has_pattern, is_remote
 from imgcls.errors import ConfigError, DataError, ReadError
 
 KINDS = list(SPECS)
@@ -377,6 +377,8 @@ def test_a_url_is_recorded_as_it_was_typed():
     for spec in ("s3://b/x.csv", "https://h/a.tar::https://h/b.tar", "hf://datasets/u/n/*.parquet"):
         assert absolute_spec(spec) == spec
         assert is_remote(spec)
+    assert has_pattern("https://h/s-*.tar")
+    assert not has_pattern("https://[::1]/s.csv?x=1")
     assert not is_remote("C:\\photos")
     assert not is_remote("photos/x.csv")
 
@@ -418,10 +420,12 @@ def test_a_root_behind_a_url_is_refused(packed, command):
     assert "--root s3://bucket/photos: is a URL" in done.error_lines[0]
 
 
-def test_a_missing_picture_is_a_bad_one_and_a_failing_server_is_not(packed, server):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_picture_is_a_bad_one_and_a_failing_server_is_not(server, kind):
     """What is left out for good is told apart from what a server could not give today."""
     url, faults = server
-    table = open_source(f"{url}/t.csv")
+    table = open_source(spec_below(url, kind))
+    shutil.rmtree(os.environ["IMGCLS_CACHE"])
     faults.status = 404
     with pytest.raises(UnreadableImageError, match="there is no such file"):
         table.images.content(0)

@@ -121,4 +121,7 @@ def by_other_means(protocol: str) -> str:
 
 def has_pattern(url: str) -> bool:
     """True where * or [ stand for several files; a ? is a query's or a name's."""
-    return "*" in url or "[" in url
+    path = url.partition("://")[2]
+    if protocol_of(url) in HTTP:
+        path = path.partition("/")[2]  # a server's number may stand in brackets
+    return "*" in path or "[" in path
