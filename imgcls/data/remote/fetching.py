@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from imgcls.data.remote.urls import HTTP, by_other_means, is_remote, protocol_of
-from imgcls.errors import ImgclsError, reason_of
+from imgcls.errors import reason_of
 
 T = TypeVar("T")
 
@@ -188,8 +188,6 @@ def _asked(url: str, ask: Callable[[], T]) -> T | RemoteError:
     """What `ask` gives, or what failed in passing. Raises RemoteError for all else."""
     try:
         return ask()
-    except ImgclsError:  # a signal that is answered here
-        raise
     except Exception as error:
         told = _why(url, error)
         told.__cause__ = error
