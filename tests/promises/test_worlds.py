@@ -25,8 +25,9 @@ VIT = ("--model", "test_vit", "--no-pretrained", *SGD)
 RESNET = ("--model", "test_resnet", "--no-pretrained", *SGD)
 # all that is drawn at random
 RANDOM = (
-    "--augment", "heavy", "--dropout", "0.2", "--drop-path-rate", "0.2", "--reprob", "0.5",
-    "--mixup", "0.2", "--cutmix", "1.0", "--batch-size", "8",
+    "--augment", "light", "--vflip", "0.5", "--smoothing", "0.1", "--reprob", "0.5",
+    "--mixup", "0.2", "--cutmix", "1.0", "--dropout", "0.2", "--drop-path-rate", "0.2",
+    "--batch-size", "8",
 )  # fmt: skip
 
 

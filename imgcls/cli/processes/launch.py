@@ -8,7 +8,7 @@ from typing import Literal
 from imgcls.engine.device.launch import launch
 
 
-class CommandEnded(BaseException):  # noqa: N818  it need not be an error
+class CommandEnded(BaseException):
     """The command was run by other processes, which have said all there is to say."""
 
     def __init__(self, exit_code: int) -> None:
