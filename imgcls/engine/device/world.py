@@ -150,6 +150,12 @@ class World:
             self._lost = self._lost or (self.size > 1 and not self._settled)
             raise
 
+    def tell(self, error: BaseException) -> None:
+        """Make an error that this process has met known to all, where it is not: all raise it."""
+        if self.size > 1 and not self._settled:
+            with contextlib.suppress(ImgclsError):
+                self.agree(error=error)
+
     def settle(self) -> None:
         """Say that every process raises an error at this very place: it leaves none waiting."""
         self._settled = True

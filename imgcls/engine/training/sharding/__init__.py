@@ -1,0 +1,1 @@
+"""Training with weights, gradients and optimizer state divided among processes."""
