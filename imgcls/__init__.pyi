@@ -174,6 +174,7 @@ def evaluate(
     ci_samples: int = 1000,
     seed: int = 0,
     batch_size: int = 32,
+    devices: int | Literal['all'] | None = None,
     amp: Literal['auto', 'off', 'bf16', 'fp16'] = 'off',
     workers: int | Literal['auto'] = 'auto',
     on_bad_image: Literal['error', 'skip'] = 'error',
@@ -234,6 +235,8 @@ def evaluate(
         ci_samples: Resamples for --ci; 1000 settle both ends to about two digits.
         seed: Of the resamples; the same one repeats them.
         batch_size: Pictures per batch; changes speed, not results.
+        devices: Score on so many GPUs of this machine, or all; on a CPU, in so many processes. Each
+            picture is scored once, in the batches of one process, so the scores are its own.
         amp: Mixed precision; off by default, so that scores are exact.
         workers: Processes that load pictures; never changes results.
         on_bad_image: What to do about a picture that cannot be read: stop and name it, or leave it
@@ -508,6 +511,7 @@ def predict(
     copy: bool = False,
     features: str | PathLike[str] | None = None,
     on_bad_image: Literal['error', 'skip'] = 'skip',
+    devices: int | Literal['all'] | None = None,
     amp: Literal['auto', 'off', 'bf16', 'fp16'] = 'off',
     channels_last: bool | Literal['auto'] = 'auto',
     workers: int | Literal['auto'] = 'auto',
@@ -556,6 +560,8 @@ def predict(
             with FILE.csv of their paths; rows of nan for what cannot be read.
         on_bad_image: What to do about a picture that cannot be read: write the reason into its row,
             or stop there.
+        devices: Score on so many GPUs of this machine, or all; on a CPU, in so many processes. Each
+            picture is scored once, in the batches of one process, so the scores are its own.
         amp: Mixed precision; off by default, so that scores are exact.
         channels_last: Memory layout that is faster for most convolutions. auto: yes.
         workers: Processes that load pictures; never changes results.
@@ -723,6 +729,7 @@ def train(
     grad_checkpointing: bool = False,
     compile: bool = False,
     devices: int | Literal['all'] | None = None,
+    parallel_folds: bool = False,
     grad_compression: Literal['none', 'bf16'] = 'none',
     deterministic: bool = False,
     experiment: str | None = None,
@@ -899,6 +906,8 @@ def train(
         compile: torch.compile the model: slow to start, faster on long runs.
         devices: Train on so many GPUs of this machine, or all; on a CPU, in so many processes. The
             batch is divided among them, so the results are those of one, but for rounding.
+        parallel_folds: With --folds and --devices: train folds side by side, one on each device, in
+            place of all devices on each fold.
         grad_compression: How gradients travel between several processes: bf16 halves what a slow
             network has to carry, and rounds them.
         deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
@@ -994,6 +1003,7 @@ def tune(
     grad_checkpointing: bool = False,
     compile: bool = False,
     devices: int | Literal['all'] | None = None,
+    parallel_folds: bool = False,
     grad_compression: Literal['none', 'bf16'] = 'none',
     deterministic: bool = False,
     log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
@@ -1169,6 +1179,8 @@ def tune(
         compile: torch.compile the model: slow to start, faster on long runs.
         devices: Train on so many GPUs of this machine, or all; on a CPU, in so many processes. The
             batch is divided among them, so the results are those of one, but for rounding.
+        parallel_folds: With --folds and --devices: train folds side by side, one on each device, in
+            place of all devices on each fold.
         grad_compression: How gradients travel between several processes: bf16 halves what a slow
             network has to carry, and rounds them.
         deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
@@ -1244,6 +1256,7 @@ class ImageClassifier(_ImageClassifier):
         grad_checkpointing: bool = False,
         compile: bool = False,
         devices: int | Literal['all'] | None = None,
+        parallel_folds: bool = False,
         grad_compression: Literal['none', 'bf16'] = 'none',
         deterministic: bool = False,
         log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
@@ -1384,6 +1397,8 @@ class ImageClassifier(_ImageClassifier):
             compile: torch.compile the model: slow to start, faster on long runs.
             devices: Train on so many GPUs of this machine, or all; on a CPU, in so many processes. The
                 batch is divided among them, so the results are those of one, but for rounding.
+            parallel_folds: With --folds and --devices: train folds side by side, one on each device, in
+                place of all devices on each fold.
             grad_compression: How gradients travel between several processes: bf16 halves what a slow
                 network has to carry, and rounds them.
             deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.

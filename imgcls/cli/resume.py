@@ -43,9 +43,9 @@ def resume(config: ResumeConfig, common: Common) -> None:
     from imgcls.jobs.train.describe import describe_plan
     from imgcls.jobs.train.train import go_on
     from imgcls.output.screens.screen import show_plan, show_train_result
+    from imgcls.output.screens.training import TrainingView
     from imgcls.storage.ensembles import is_ensemble, read_ensemble_config
     from imgcls.storage.runs import read_run_config
-    from imgcls.output.screens.training import TrainingView
 
     began = read_ensemble_config(run) if is_ensemble(run) else read_run_config(run)
     launch_if_several(

@@ -90,6 +90,13 @@ class RuntimeConfig(Config):
             "batch is divided among them, so the results are those of one, but for rounding."
         ),
     )
+    parallel_folds: bool = Field(
+        default=False,
+        description=(
+            "With --folds and --devices: train folds side by side, one on each device, in place of "
+            "all devices on each fold."
+        ),
+    )
     grad_compression: Literal["none", "bf16"] = Field(
         default="none",
         description=(

@@ -130,6 +130,7 @@ class EvalLoader:
         share: Share = WHOLE,
     ) -> None:
         self._is_rest = is_rest
+        self.bad_images = bad_images or BadImages(may_skip=False)
         self._pictures = len(indices)
         self._batch_size = batch_size
         first, behind = share.bounds(-(-len(indices) // batch_size))
@@ -138,7 +139,7 @@ class EvalLoader:
             ImageDataset(table, indices, transform, seed),
             min(workers, len(indices)),
             device_type,
-            bad_images,
+            self.bad_images,
         )
         self.part_of = partial(
             _part_of_batches,
@@ -150,6 +151,7 @@ class EvalLoader:
                 batch_size=batch_size,
                 workers=workers,
                 device_type=device_type,
+                bad_images=self.bad_images,
                 seed=seed,
                 is_rest=True,
             ),

@@ -8,11 +8,9 @@ planned, printed, written or fitted is so once, and only what takes part in a ta
 from __future__ import annotations
 
 import contextlib
-import io
+import itertools
 import os
-import pickle
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -20,7 +18,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from imgcls.errors import ConfigError, ImgclsError, RunFailedError, reason_of
+from imgcls.engine.device.messages import packed, packed_error, unpacked, unpacked_error
+from imgcls.errors import ConfigError, RunFailedError, reason_of
 
 T = TypeVar("T")
 
@@ -95,7 +94,7 @@ class World:
             return Agreement(found[:-1])
         everyone: list[Any] = [None] * self.size
         with self._connected():
-            dist.all_gather_object(everyone, (_pickled(error), stop, news))
+            dist.all_gather_object(everyone, (packed_error(error), stop, news))
         errors = [(rank, one) for rank, (one, _, _) in enumerate(everyone) if one is not None]
         stops = [one for _, one, _ in everyone if one is not None]
         if errors:
@@ -103,7 +102,7 @@ class World:
             rank, first = errors[0]
             if rank == self.rank and error is not None:
                 raise error
-            raise _unpickled(first, rank)
+            raise unpacked_error(first, rank)
         self._settled = bool(stops)
         return Agreement(found[:-1], next(iter(stops), None), tuple(one for *_, one in everyone))
 
@@ -172,19 +171,39 @@ class World:
             return
         if self._lost:
             raise LostProcessError(_LOST)
-        self._broadcast(_packed((task, given)))
+        self._broadcast(packed((task, given)))
         with self._met():
             yield
+
+    @contextlib.contextmanager
+    def kept(self, value: Any) -> Iterator[Kept]:
+        """A block in which the other processes hold a copy of the value, for several tasks."""
+        number = next(_NUMBERS)
+        with self.everywhere(_keep, number, value):
+            pass
+        yield Kept(number)
+        with self.everywhere(_drop, number):
+            pass
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """A block in which this process computes as if it were the only one."""
+        global _world  # noqa: PLW0603  see `join`
+        together, _world = _world, World()
+        try:
+            yield
+        finally:
+            _world = together
 
     def serve(self) -> None:
         """Run the tasks of the main process until that has ended."""
         while True:
-            packed = self._broadcast(None)
-            if packed is None:
+            sent = self._broadcast(None)
+            if sent is None:
                 dist.destroy_process_group()
                 return
-            task, given = _unpacked(packed, _own_gpu(self.local_rank))
-            del packed
+            task, given = unpacked(sent, _own_gpu(self.local_rank))
+            del sent
             with contextlib.suppress(_ToldError), self._met():
                 task(*given)
 
@@ -203,6 +222,11 @@ class World:
             yield
         except BaseException as error:
             if self._lost:
+                raise
+            if not isinstance(error, Exception):
+                # a signal or Ctrl-C may have come in the middle of anything: this process ends, and
+                # the others with it
+                self._lost = True
                 raise
             if not self._settled:
                 self.agree(error=error)
@@ -230,6 +254,31 @@ class World:
             raise LostProcessError(_LOST) from error
 
 
+class Kept:
+    """A value that all processes hold; sent to another, it is that one's."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __reduce__(self) -> tuple[Callable[[int], Any], tuple[int]]:
+        return _kept_value, (self._number,)
+
+
+_kept: dict[int, Any] = {}
+
+
+def _kept_value(number: int) -> Any:
+    return _kept[number]
+
+
+def _keep(number: int, value: Any) -> None:
+    _kept[number] = value
+
+
+def _drop(number: int) -> None:
+    _kept.pop(number, None)
+
+
 class _ToldError(Exception):
     """An error that the main process has heard of and tells."""
 
@@ -238,8 +287,8 @@ _LOST = (
     "another process of this command has ended; what it said stands above, and what was saved is "
     "intact"
 )
-ALONE = World()
-_world = ALONE
+_NUMBERS = itertools.count()
+_world = World()
 
 
 def world() -> World:
@@ -275,54 +324,6 @@ def _own_gpu(local_rank: int) -> torch.device | None:
     """One each, in turn where they are few; None where there is none."""
     count = torch.cuda.device_count()
     return torch.device("cuda", local_rank % count) if count else None
-
-
-def _packed(value: Any) -> bytes:
-    """Any value, with its tensors, as bytes for processes of this same command."""
-    stream = io.BytesIO()
-    torch.save(value, stream)
-    return stream.getvalue()
-
-
-def _unpacked(packed: bytes, own_gpu: torch.device | None) -> Any:
-    """What was packed; whatever was on a GPU, and every word of one, is on this process's own."""
-    own = own_gpu or torch.device("cpu")
-
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            if (module, name) == ("torch", "device"):
-                return lambda *of: own if of[0] == "cuda" else torch.device(*of)
-            return super().find_class(module, name)
-
-    pickler = types.SimpleNamespace(Unpickler=Unpickler, load=pickle.load, __name__="pickle")
-    return torch.load(
-        io.BytesIO(packed),
-        map_location=lambda storage, place: (
-            storage.cuda(own_gpu) if own_gpu and place.startswith("cuda") else storage
-        ),
-        pickle_module=pickler,
-        weights_only=False,
-    )
-
-
-def _pickled(error: BaseException | None) -> bytes | None:
-    if error is None:
-        return None
-    told = error
-    if not isinstance(error, ImgclsError):
-        said = " ".join(str(error).split()) or type(error).__name__
-        told = RunFailedError(f"{type(error).__name__}: {said}")
-    details: Sequence[str] = getattr(told, "details", ())
-    return pickle.dumps((type(told), str(told), tuple(details), vars(told)))
-
-
-def _unpickled(error: bytes, rank: int) -> ImgclsError:
-    kind, message, details, attributes = pickle.loads(error)  # noqa: S301  from our own processes
-    found: ImgclsError = kind.__new__(kind)
-    Exception.__init__(found, message)
-    vars(found).update(attributes)
-    found.details = (*details, f"(told by process {rank})")
-    return found
 
 
 def _is_of_connection(error: RuntimeError) -> bool:

@@ -54,7 +54,8 @@ def processes_of(plan: Plan) -> int:
 
     A training on features alone, which lie in one process, is that one's.
     """
-    return world().size if plan.epochs and not plan.recipe.from_features else 1
+    alone = plan.recipe.from_features or plan.config.runtime.parallel_folds
+    return world().size if plan.epochs and not alone else 1
 
 
 def require_shardable(config: TrainConfig) -> None:
@@ -90,6 +91,11 @@ def require_shardable(config: TrainConfig) -> None:
 def require_divisible(plan: Plan) -> None:
     """Raise ConfigError for a training that the processes of this command cannot share."""
     here = world()
+    if plan.config.runtime.parallel_folds and here.size == 1:
+        raise ConfigError(
+            "runtime.parallel_folds (--parallel-folds): trains a fold in each of several "
+            "processes; say how many with --devices"
+        )
     if processes_of(plan) == 1:
         if plan.config.runtime.shard:
             raise ConfigError(

@@ -52,6 +52,7 @@ _FREE = (
     "runtime.devices",
     "runtime.grad_compression",
     "runtime.shard",
+    "runtime.parallel_folds",
     "runtime.workers",
     "runtime.output",
     "runtime.experiment",

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.data.loading.bad_images import BadImage, BadImages, bad_image
+from imgcls.data.loading.bad_images import BadImage, BadImages, bad_image, nothing_left
 from imgcls.data.loading.cache import reserve
 from imgcls.data.loading.features import FeatureSet
 from imgcls.data.loading.loader import EvalLoader
 from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.engine.device.batches import Normalizer
 from imgcls.engine.device.runtime import derive_seed, set_tf32, versions
-from imgcls.engine.scoring.features import extract_features
+from imgcls.engine.scoring.features_together import features_together
 from imgcls.jobs.plan.plan import Plan
 from imgcls.models.card import Preprocessing
 from imgcls.models.head import ClassifierAlone
@@ -94,7 +94,8 @@ class FeatureStore:
                 done += len(found)
                 on_batch(done, total)
             missing |= lacking
-        assert values is not None
+        if values is None:
+            raise nothing_left(bad_images.met, "the train and val splits")
         return FeatureSet(rows, values, self._bad(missing, bad_images))
 
     def _bad(self, rows: Iterable[int], bad_images: BadImages) -> dict[int, BadImage]:
@@ -161,10 +162,10 @@ class FeatureStore:
         )
         normalizer = Normalizer(preprocessing.mean, preprocessing.std, plan.compute)
         remaining = iter(left.tolist())
-        for batch, features in extract_features(alone, loader, normalizer, plan.compute):
+        for names, features in features_together(alone, loader, normalizer, plan.compute):
             # in order, without those that could not be read
             keys = plan.data.table.keys
-            rows = np.array([next(r for r in remaining if keys[r] == key) for key in batch.keys])
+            rows = np.array([next(r for r in remaining if keys[r] == key) for key in names])
             if file is not None:
                 try:
                     file.append(rows, features)
