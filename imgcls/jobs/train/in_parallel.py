@@ -74,8 +74,9 @@ def require_shardable(config: TrainConfig) -> None:
             f"{option}: does not go with --opt {optim.opt}, whose updates take whole tensors; give "
             f"one of {', '.join(OPTIMIZERS)}"
         )
-    if runtime.compile:
-        raise ConfigError(f"{option}: does not go with --compile; leave one of them out")
+    for name, given in (("compile", runtime.compile), ("parallel-folds", runtime.parallel_folds)):
+        if given:
+            raise ConfigError(f"{option}: does not go with --{name}; leave one of them out")
     if optim.max_minutes is not None:
         raise ConfigError(
             f"{option}: does not go with --max-minutes, which times a model that one device has "
@@ -131,8 +132,10 @@ def trained_together(
     """The parts to train with and the wish to stop that all share, while all others train too."""
     here, parts, shards = world(), assembly.parts, plan.config.runtime.shard
     if processes_of(plan) == 1 or parts.progress.trained:
-        for model in (parts.learner.model, parts.eval_model):
-            plan.compute.place(model)
+        if shards:
+            # `restore` has left it where there is room for all
+            for model in (parts.learner.model, parts.eval_model):
+                plan.compute.place(model)
         yield parts, stop
         return
     state = parts.train_state()
