@@ -7,14 +7,18 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from types import FrameType
 
+from imgcls.engine.device.launch import end_with_launcher
 from imgcls.engine.device.world import LostProcessError, World, join
+from imgcls.engine.training.interrupt import SignalledError
 from imgcls.errors import ImgclsError
 from imgcls.output.text import visible
 
 
 def run_together(arguments: Sequence[str], run: Callable[[Sequence[str]], int]) -> int:
     """This process's exit code: `run`'s in the main one, 0 in others that served it to its end."""
+    end_with_launcher()
     try:
         here = join()
     except ImgclsError as error:
@@ -31,12 +35,19 @@ def _serve(here: World, *, debug: bool) -> int:
 
     gc.enable()
     keep_freed_memory()
-    # the main process hears them too, and says when to end; a task has its own ears
+
+    def hear(number: int, _frame: FrameType | None) -> None:
+        # between two tasks the main process, which hears it too, says when to end
+        if here.is_at_work:
+            raise SignalledError(number)
+
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda _number, _frame: None)
+            signal.signal(getattr(signal, name), hear)
     try:
         here.serve()
+    except SignalledError as error:
+        return 128 + error.signal_number
     except LostProcessError:
         return 1  # the one that ended first has said why
     except ImgclsError as error:

@@ -194,8 +194,9 @@ class Loaded(NamedTuple):
 class Collate:
     """Makes the batch of some samples.
 
-    even: one left over is left out, since mixup wants pairs. sender: how a loader process hands
-    pictures over; None where there is none.
+    even: mixup pairs the first with the last, and so on; the partner of one that cannot be read is
+    left out too, so that the other pairs are the same in any part of the batch. sender: how a
+    loader process hands pictures over; None where there is none.
     """
 
     def __init__(self, *, even: bool = False, sender: Sender | None = None) -> None:
@@ -207,11 +208,13 @@ class Collate:
         for sample in samples:
             if isinstance(sample, Failure):
                 return Loaded(None, (), sample)
-        kept = [place for place, sample in enumerate(samples) if isinstance(sample, Sample)]
         bad = tuple(sample for sample in samples if isinstance(sample, BadImage))
-        if self._even and len(kept) % 2:
-            kept.pop()
-        good = [sample for sample in map(samples.__getitem__, kept) if isinstance(sample, Sample)]
+        partners = reversed(samples) if self._even else samples
+        kept, good = [], []
+        for place, (sample, partner) in enumerate(zip(samples, partners, strict=True)):
+            if isinstance(sample, Sample) and isinstance(partner, Sample):
+                kept.append(place)
+                good.append(sample)
         if not good:
             return Loaded(None, bad)
         # one copy of whole rows of pixels: the batch is channels last in memory

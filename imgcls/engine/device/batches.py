@@ -135,7 +135,7 @@ class TrainBatcher:
         return images, targets
 
     def _erase_each(self, images: torch.Tensor, batch: TrainBatch) -> None:
-        """Erase in place, each picture by a seed of its own: the same whatever it is loaded with."""
+        """Erase in place, each picture by a seed of its own, whatever it is loaded with."""
         assert self._erase is not None
         update = torch.initial_seed()
         places = range(len(images)) if batch.rows is None else batch.rows.tolist()

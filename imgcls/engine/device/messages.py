@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import io
 import pickle
+import signal
 import types
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.serialization import default_restore_location
 
-from imgcls.errors import ImgclsError, RunFailedError
+from imgcls.errors import ImgclsError, InterruptedRunError, RunFailedError
 
 
 def packed(value: Any) -> bytes:
@@ -36,7 +38,9 @@ def unpacked(sent: bytes, own_gpu: torch.device | None) -> Any:
     pickler = types.SimpleNamespace(Unpickler=Unpickler, load=pickle.load, __name__="pickle")
     return torch.load(
         io.BytesIO(sent),
-        map_location={f"cuda:{number}": str(own) for number in range(torch.cuda.device_count())},
+        map_location=lambda storage, place: default_restore_location(  # type: ignore[no-untyped-call]
+            storage, str(own_gpu) if own_gpu and place.startswith("cuda") else "cpu"
+        ),
         pickle_module=pickler,
         weights_only=False,
     )
@@ -47,7 +51,10 @@ def packed_error(error: BaseException | None) -> bytes | None:
     if error is None:
         return None
     told = error
-    if not isinstance(error, ImgclsError):
+    number = getattr(error, "signal_number", None)
+    if number is not None:
+        told = InterruptedRunError(f"stopped by {signal.Signals(number).name}", number)
+    elif not isinstance(error, ImgclsError):
         said = " ".join(str(error).split()) or type(error).__name__
         told = RunFailedError(f"{type(error).__name__}: {said}")
     details: Sequence[str] = getattr(told, "details", ())

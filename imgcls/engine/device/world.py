@@ -8,24 +8,18 @@ planned, printed, written or fitted is so once, and only what takes part in a ta
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from imgcls.engine.device.meeting import meet, own_gpu
 from imgcls.engine.device.messages import packed, packed_error, unpacked, unpacked_error
-from imgcls.errors import ConfigError, RunFailedError, reason_of
+from imgcls.errors import RunFailedError
 
 T = TypeVar("T")
-
-# process 0 may check, measure and fit for hours while the others wait; one that has died is known
-# at once, by its closed connection
-_TIMEOUT = timedelta(days=2)
 
 
 class LostProcessError(RunFailedError):
@@ -36,11 +30,11 @@ class LostProcessError(RunFailedError):
 class Agreement:
     """What all processes know behind a common point.
 
-    sums: of the values that each one gave. stop: the first process's wish to stop, where there is
+    total: of the values that each one gave. stop: the first process's wish to stop, where there is
     one. news: what each process had to tell, by rank; () where none had.
     """
 
-    sums: tuple[float, ...]
+    total: float
     stop: Any = None
     news: tuple[Any, ...] = ()
 
@@ -58,6 +52,7 @@ class World:
     local_size: int = 1
     _settled: bool = field(default=True, repr=False)
     _lost: bool = field(default=False, repr=False)
+    _at_work: bool = field(default=False, repr=False)
 
     @property
     def is_main(self) -> bool:
@@ -69,31 +64,37 @@ class World:
         """False where a process has left in the middle of what they did together."""
         return not self._lost
 
+    @property
+    def is_at_work(self) -> bool:
+        """True while this process does its part of a task; else it waits for the main one."""
+        return self._at_work
+
     def agree(
         self,
-        *values: float,
+        value: float = 0.0,
+        *,
         error: BaseException | None = None,
         stop: Any = None,
         news: Any = None,
     ) -> Agreement:
-        """Meet all other processes: the sums of what each one gives, and what any has to tell.
+        """Meet all other processes: the sum of what each one gives, and what any has to tell.
 
         Raises the error that the first process with one has met, in all of them.
         """
         if self.size == 1:
             if error is not None:
                 raise error
-            return Agreement(values, stop, () if news is None else (news,))
+            return Agreement(value, stop, () if news is None else (news,))
         self._settled = False
         told = error is not None or stop is not None or news is not None
-        sums = torch.tensor([*values, float(told)], dtype=torch.float64)
-        with self._connected():
-            dist.all_reduce(sums)
-        found = tuple(sums.tolist())
-        if not found[-1]:
-            return Agreement(found[:-1])
+        # of one size at every point: one process may be at another, with an error
+        sums = torch.tensor([value, float(told)], dtype=torch.float64)
         everyone: list[Any] = [None] * self.size
-        with self._connected():
+        with self._in_step():
+            dist.all_reduce(sums)
+            total, telling = sums.tolist()
+            if not telling:
+                return Agreement(total)
             dist.all_gather_object(everyone, (packed_error(error), stop, news))
         errors = [(rank, one) for rank, (one, _, _) in enumerate(everyone) if one is not None]
         stops = [one for _, one, _ in everyone if one is not None]
@@ -104,14 +105,14 @@ class World:
                 raise error
             raise unpacked_error(first, rank)
         self._settled = bool(stops)
-        return Agreement(found[:-1], next(iter(stops), None), tuple(one for *_, one in everyone))
+        return Agreement(total, next(iter(stops), None), tuple(one for *_, one in everyone))
 
     def gather(self, value: T) -> list[T]:
         """What each process gives, by rank, in the main one; [] in the others."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        with self._connected():
+        with self._in_step():
             dist.gather_object(value, found if self.is_main else None)
         return found if self.is_main else []
 
@@ -135,19 +136,23 @@ class World:
     def sum_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum of all processes' tensors, in place."""
         if self.size > 1:
-            with self._connected():
+            with self._in_step():
                 dist.all_reduce(tensor)
         return tensor
 
     @contextlib.contextmanager
     def inseparable(self) -> Iterator[None]:
         """A block that no process can leave by an error without leaving the others waiting."""
+        if self.size == 1:
+            yield
+            return
         try:
-            with self._connected():
-                yield
-        except BaseException:
-            self._lost = self._lost or (self.size > 1 and not self._settled)
-            raise
+            yield
+        except BaseException as error:
+            if self._settled:
+                raise
+            self._lost = True
+            raise _as_lost(error) from error
 
     def tell(self, error: BaseException) -> None:
         """Make an error that this process has met known to all, where it is not: all raise it."""
@@ -176,16 +181,6 @@ class World:
             yield
 
     @contextlib.contextmanager
-    def kept(self, value: Any) -> Iterator[Kept]:
-        """A block in which the other processes hold a copy of the value, for several tasks."""
-        number = next(_NUMBERS)
-        with self.everywhere(_keep, number, value):
-            pass
-        yield Kept(number)
-        with self.everywhere(_drop, number):
-            pass
-
-    @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
         """A block in which this process computes as if it were the only one."""
         global _world  # noqa: PLW0603  see `join`
@@ -202,10 +197,14 @@ class World:
             if sent is None:
                 dist.destroy_process_group()
                 return
-            task, given = unpacked(sent, _own_gpu(self.local_rank))
+            task, given = unpacked(sent, own_gpu(self.local_rank))
             del sent
             with contextlib.suppress(_ToldError), self._met():
-                task(*given)
+                self._at_work = True
+                try:
+                    task(*given)
+                finally:
+                    self._at_work = False
 
     def end(self) -> None:
         """Let the others end: the main process does."""
@@ -223,11 +222,6 @@ class World:
         except BaseException as error:
             if self._lost:
                 raise
-            if not isinstance(error, Exception):
-                # a signal or Ctrl-C may have come in the middle of anything: this process ends, and
-                # the others with it
-                self._lost = True
-                raise
             if not self._settled:
                 self.agree(error=error)
             if self.is_main:
@@ -238,45 +232,18 @@ class World:
 
     def _broadcast(self, value: Any) -> Any:
         held = [value]
-        with self._connected():
+        with self._in_step():
             dist.broadcast_object_list(held)
         return held[0]
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[None]:
-        """Turn what torch says of a lost connection into one line."""
+    def _in_step(self) -> Iterator[None]:
+        """A block of collectives: whatever ends it early leaves the others at one of them."""
         try:
             yield
-        except RuntimeError as error:
-            if self.size == 1 or not _is_of_connection(error):
-                raise
+        except BaseException as error:
             self._lost = True
-            raise LostProcessError(_LOST) from error
-
-
-class Kept:
-    """A value that all processes hold; sent to another, it is that one's."""
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def __reduce__(self) -> tuple[Callable[[int], Any], tuple[int]]:
-        return _kept_value, (self._number,)
-
-
-_kept: dict[int, Any] = {}
-
-
-def _kept_value(number: int) -> Any:
-    return _kept[number]
-
-
-def _keep(number: int, value: Any) -> None:
-    _kept[number] = value
-
-
-def _drop(number: int) -> None:
-    _kept.pop(number, None)
+            raise _as_lost(error) from error
 
 
 class _ToldError(Exception):
@@ -284,10 +251,9 @@ class _ToldError(Exception):
 
 
 _LOST = (
-    "another process of this command has ended; what it said stands above, and what was saved is "
-    "intact"
+    "another process of this command has ended; why stands above where it could say so; what was "
+    "saved is intact, and `imgcls resume` goes on with a run"
 )
-_NUMBERS = itertools.count()
 _world = World()
 
 
@@ -297,37 +263,15 @@ def world() -> World:
 
 
 def join() -> World:
-    """Meet the other processes that were started with this one: nccl on cuda, gloo on the CPU.
-
-    Where several processes have one GPU, gloo there too: nccl refuses that.
-    """
+    """Meet the other processes that were started with this one: see `meet`."""
     global _world  # noqa: PLW0603  a process is in one world, from its start to its end
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    local_rank = int(os.environ.get("LOCAL_RANK", rank))
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(_own_gpu(local_rank))
-        shared = local_size > torch.cuda.device_count()
-        backend = f"cpu:gloo,cuda:{'gloo' if shared else 'nccl'}"
-    try:
-        dist.init_process_group(backend, timeout=_TIMEOUT)
-    except (RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"the {size} processes of this command cannot meet: {reason_of(error)}"
-        ) from error
-    _world = World(rank, size, local_rank, local_size)
+    _world = World(*meet())
     return _world
 
 
-def _own_gpu(local_rank: int) -> torch.device | None:
-    """One each, in turn where they are few; None where there is none."""
-    count = torch.cuda.device_count()
-    return torch.device("cuda", local_rank % count) if count else None
-
-
-def _is_of_connection(error: RuntimeError) -> bool:
-    if isinstance(error, dist.DistError):
-        return True
-    said = str(error).lower()
-    return any(word in said for word in ("gloo", "nccl", "connection", "store"))
+def _as_lost(error: BaseException) -> BaseException:
+    """The error, or what torch says of a lost connection as one line."""
+    said = str(error).lower() if isinstance(error, RuntimeError) else ""
+    of_connection = any(word in said for word in ("gloo", "nccl", "connection", "store"))
+    lost = isinstance(error, dist.DistError) or of_connection
+    return LostProcessError(_LOST) if lost else error

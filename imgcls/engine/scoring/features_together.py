@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from imgcls.engine.device.batches import ComputeSettings, Normalizer
-from imgcls.engine.device.world import World, world
+from imgcls.engine.device.kept import kept
+from imgcls.engine.device.world import world
 from imgcls.engine.scoring.features import ClassifierOfModel, extract_features
 from imgcls.engine.scoring.together import Batches, Divisible
 from imgcls.errors import ImgclsError
@@ -40,36 +42,42 @@ def features_together(
             yield batch.keys, features
         return
     blocks = -(-len(batches) // (here.size * _BATCHES))
-    with here.kept(alone) as kept:
+    with kept(alone) as classifier:
         for block in range(blocks):
-            others = (batches.part_of, block, blocks, normalizer, compute)
-            with here.everywhere(_extract_beside, kept, *others):
-                found = _extracted(here, alone, *others)
+            task = _Task(batches.part_of, block, blocks, normalizer, compute)
+            with here.everywhere(_extract_beside, classifier, task):
+                found = _extracted(alone, task)
             for number, (part, bad) in enumerate(found):
                 if number:
                     batches.bad_images.meet(bad)
                 yield from part
 
 
-def _extract_beside(alone: ClassifierOfModel, *others: Any) -> None:
-    _extracted(world(), alone, *others)
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A block of the batches, number `block` of so many, and what it takes to do a part of it."""
+
+    part_of: Callable[[int, int], Batches]
+    block: int
+    blocks: int
+    normalizer: Normalizer
+    compute: ComputeSettings
+
+
+def _extract_beside(alone: ClassifierOfModel, task: _Task) -> None:
+    _extracted(alone, task)
 
 
 def _extracted(
-    here: World,
-    alone: ClassifierOfModel,
-    part_of: Callable[[int, int], Batches],
-    block: int,
-    blocks: int,
-    normalizer: Normalizer,
-    compute: ComputeSettings,
+    alone: ClassifierOfModel, task: _Task
 ) -> list[tuple[list[_Features], Sequence[Any]]]:
     """Do this process's part of a block; (features, bad images) of all, in the main process."""
+    here = world()
     error: ImgclsError | None = None
     own: tuple[list[_Features], Sequence[Any]] | None = None
     try:
-        batches = part_of(block * here.size + here.rank, blocks * here.size)
-        features = extract_features(alone, batches, normalizer, compute)
+        batches = task.part_of(task.block * here.size + here.rank, task.blocks * here.size)
+        features = extract_features(alone, batches, task.normalizer, task.compute)
         own = ([(batch.keys, each) for batch, each in features], batches.bad_images.met)
     except ImgclsError as failed:
         error = failed

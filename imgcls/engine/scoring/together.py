@@ -8,12 +8,13 @@ have done their part, and then once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
 from imgcls.engine.device.batches import Batch, ComputeSettings, Normalizer
-from imgcls.engine.device.world import World, world
+from imgcls.engine.device.world import world
 from imgcls.engine.scoring.inference import InferencePass, joined_passes, predict
 from imgcls.errors import ImgclsError
 from imgcls.storage.scores import ScoreFile
@@ -63,10 +64,9 @@ def predict_together(
     on_batch is called behind each batch of this process, and for the others' when they are there.
     The logits are held in memory until all are, then in `file` where one is given.
     """
-    here = world()
-    asked = (model, batches.part_of, normalizer, compute, temperature)
-    with here.everywhere(_predict_beside, *asked):
-        found = _parts(here, *asked, on_batch)
+    task = _Task(model, batches.part_of, normalizer, compute, temperature)
+    with world().everywhere(_predict_beside, task):
+        found = _parts(task, on_batch)
     for part in found[1:]:
         for size in part.batch_sizes:
             on_batch(size)
@@ -77,32 +77,36 @@ def predict_together(
     return joined_passes(found, logits=file.mapped())
 
 
-def _predict_beside(
-    model: nn.Module,
-    part_of: Callable[[int, int], Batches],
-    normalizer: Normalizer,
-    compute: ComputeSettings,
-    temperature: float,
-) -> None:
-    asked = (model, part_of, normalizer, compute, temperature)
-    _parts(world(), *asked, lambda _pictures: None)
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What a process needs to do its part."""
+
+    model: nn.Module
+    part_of: Callable[[int, int], Batches]
+    normalizer: Normalizer
+    compute: ComputeSettings
+    temperature: float
 
 
-def _parts(
-    here: World,
-    model: nn.Module,
-    part_of: Callable[[int, int], Batches],
-    normalizer: Normalizer,
-    compute: ComputeSettings,
-    temperature: float,
-    on_batch: Callable[[int], None],
-) -> list[InferencePass]:
+def _predict_beside(task: _Task) -> None:
+    _parts(task, lambda _pictures: None)
+
+
+def _parts(task: _Task, on_batch: Callable[[int], None]) -> list[InferencePass]:
     """Do this process's part; all of them in order, in the main process, [] in others."""
+    here = world()
     error, own = None, None
     try:
-        batches = part_of(here.rank, here.size)
+        batches = task.part_of(here.rank, here.size)
         if len(batches):
-            own = predict(model, batches, normalizer, compute, on_batch, temperature=temperature)
+            own = predict(
+                task.model,
+                batches,
+                task.normalizer,
+                task.compute,
+                on_batch,
+                temperature=task.temperature,
+            )
     except ImgclsError as failed:
         error = failed
     here.agree(error=error)

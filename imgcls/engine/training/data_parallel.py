@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
@@ -20,10 +19,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 
+from imgcls.engine.device.batches import TrainBatch
 from imgcls.engine.device.world import World
 from imgcls.engine.scoring.inference import InferencePass, joined_passes
 from imgcls.engine.training.interrupt import StopRequest
-from imgcls.engine.training.whole_batch import part_of_batch
+from imgcls.engine.training.whole_batch import BLANK, part_of_batch
 from imgcls.errors import ImgclsError, RunFailedError
 
 
@@ -34,6 +34,15 @@ class Part(Protocol):
     def rows(self) -> Any: ...  # noqa: D102
     @property
     def whole_size(self) -> int | None: ...  # noqa: D102
+
+
+class _Blank(NamedTuple):
+    images: torch.Tensor
+    labels: torch.Tensor
+    keys: tuple[str, ...]
+    valid: torch.Tensor
+    rows: None = None
+    whole_size: None = None
 
 
 class BreakOff(Exception):  # noqa: N818  it is no error
@@ -93,46 +102,53 @@ class DataParallel:
             # torch refuses a hook whose bucket has any annotation but its own class
             self._wrapped.register_comm_hook(None, lambda _state, bucket: added(bucket))
 
-    def forward(self, images: torch.Tensor, part: Part) -> torch.Tensor:
-        """The logits of this process's pictures, as they are in the whole batch."""
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits of this process's pictures, in a block of `part_of`."""
         assert self._wrapped is not None
-        sum_tensor = self.world.sum_tensor if self._norms_are_trained else None
-        with part_of_batch(part.rows, part.whole_size, sum_tensor):
-            logits: torch.Tensor = self._wrapped(images)
+        logits: torch.Tensor = self._wrapped(images)
         return logits
 
-    def synced(self, *, is_last: bool) -> AbstractContextManager[Any]:
-        """A block of forward and backward pass; behind the last of an update gradients are sums."""
-        assert self._wrapped is not None
-        return contextlib.nullcontext() if is_last else self._wrapped.no_sync()
+    @contextlib.contextmanager
+    def part_of(self, part: Part, *, is_last: bool) -> Iterator[None]:
+        """A block of forward and backward pass, as they are in the whole batch.
 
-    def blank(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """(images, targets) of one picture, for a part without any; its loss must count nothing."""
-        images = torch.zeros(1, *self._input_size, device=device)
-        return images, torch.zeros(1, dtype=torch.int64, device=device)
+        The backward pass may compute the forward pass again. Behind the last one of an update
+        gradients are sums.
+        """
+        assert self._wrapped is not None
+        sum_tensor = self.world.sum_tensor if self._norms_are_trained else None
+        synced = contextlib.nullcontext() if is_last else self._wrapped.no_sync()
+        with synced, part_of_batch(part.rows, part.whole_size, sum_tensor):
+            yield
+
+    def blank(self) -> TrainBatch:
+        """Pictures for a part without any, which draws what the other parts draw."""
+        images = torch.zeros(BLANK, *self._input_size, dtype=torch.uint8)
+        labels = torch.zeros(BLANK, dtype=torch.int64)
+        return _Blank(images, labels, ("",) * BLANK, torch.ones(BLANK, dtype=torch.bool))
 
     def count(self, samples: int) -> int:
         """The pictures of an update in all processes. Raises what another has met on its way."""
-        return int(self.world.agree(samples).sums[0])
+        return int(self.world.agree(samples).total)
 
     def total_norm(self, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
         """The norm of the gradients together: float32 []."""
         return nn.utils.get_total_norm(gradients)
 
-    def meet(self, *values: float, error: ImgclsError | None = None) -> tuple[float, ...]:
-        """The sums of all processes' values; a wish to stop is known to all behind this.
+    def meet(self, value: float = 0.0, *, error: ImgclsError | None = None) -> float:
+        """The sum of all processes' values; a wish to stop is known to all behind this.
 
         Raises the error that one of them has met.
         """
-        found = self.world.agree(*values, error=error, stop=self.heard.wish(), news=self._news())
+        found = self.world.agree(value, error=error, stop=self.heard.wish(), news=self._news())
         self.stop.take(found.stop)
         for told in found.news if self.world.is_main else ():
             if told is not None:
                 self._on_news(told)
-        return found.sums
+        return found.total
 
     def joined(self, score: Callable[[], InferencePass | None]) -> InferencePass | None:
-        """One pass of all processes, in order, in the main one; None in others, and where any stops.
+        """One pass of all processes, in order, in the main one; None in others, and at a stop.
 
         score: this process's part; BreakOff ends it, for a stop that this process has heard.
         """
@@ -157,7 +173,7 @@ class DataParallel:
         for parameter in tensors.values():
             digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         own = float(int.from_bytes(digest.digest(), "big"))
-        mean = self.world.agree(own).sums[0] / self.world.size
+        mean = self.world.agree(own).total / self.world.size
         differs = RunFailedError(
             "the processes' weights have come apart, which must not happen: please report it; the "
             "last checkpoint is as it was"
@@ -170,7 +186,7 @@ class DataParallel:
         for module in before:
             if isinstance(module, _NormBase):
                 module.eval()
-        images, _ = self.blank(device)
+        images = torch.zeros(BLANK, *self._input_size, device=device)
         with torch.enable_grad():
             logits = model(images)
         for module, training in before.items():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -50,19 +50,19 @@ class Learner:
         if self.parallel is not None:
             self.parallel.begin_epoch(self.model, self.compute.device)
 
+    def part_of(self, batch: TrainBatch, *, is_last: bool) -> AbstractContextManager[None]:
+        """A block of forward and backward pass; is_last: of the update's micro-batches."""
+        if self.parallel is not None:
+            return self.parallel.part_of(batch, is_last=is_last)
+        return part_of_batch(batch.rows, batch.whole_size, None)
+
     def loss_of(self, batch: TrainBatch) -> torch.Tensor:
-        """The mean loss of the batch's pictures; 0 for a part without any."""
+        """The mean loss of the batch's pictures, in a block of `part_of`; 0 without any."""
+        parallel = self.parallel
         empty = not len(batch.labels)
-        if empty and self.parallel is not None:
-            images, targets = self.parallel.blank(self.compute.device)
-        else:
-            images, targets = self.batcher.prepare(batch)
+        images, targets = self.batcher.prepare(parallel.blank() if empty and parallel else batch)
         with autocast(self.compute.device, self.compute.precision):
-            if self.parallel is not None:
-                logits = self.parallel.forward(images, batch)
-            else:
-                with part_of_batch(batch.rows, batch.whole_size, None):
-                    logits = self.model(images)
+            logits = self.model(images) if parallel is None else parallel.forward(images)
         loss: torch.Tensor = self.loss(logits.float(), targets)
         return loss * 0.0 if empty else loss
 
@@ -100,8 +100,7 @@ def _update(
     losses = []
     learner.optimizer.zero_grad(set_to_none=True)
     for number, batch in enumerate(micro_batches, start=1):
-        is_last = number == len(micro_batches)
-        with contextlib.nullcontext() if parallel is None else parallel.synced(is_last=is_last):
+        with learner.part_of(batch, is_last=number == len(micro_batches)):
             loss = learner.loss_of(batch)
             losses.append(to_host(loss.detach()))
             share = len(batch.labels) / samples
@@ -120,7 +119,7 @@ def _update(
             error = NonFiniteError(_non_finite_loss(value, step, batch, learner))
         loss_sum += value * len(batch.labels)
     if parallel is not None:
-        (loss_sum,) = parallel.meet(loss_sum, error=error)
+        loss_sum = parallel.meet(loss_sum, error=error)
     elif error is not None:
         raise error
     finite = math.isfinite(float(norm_value()))

@@ -19,6 +19,9 @@ from torch.overrides import TorchFunctionMode
 
 _DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 
+# pictures that a part without any is computed with, and that count for nothing; mixup wants pairs
+BLANK = 2
+
 SumTensor = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -59,12 +62,12 @@ class _PartOfBatch(TorchFunctionMode):
         return func(*args, **named)
 
     def _dropout(
-        self, func: Any, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False
+        self, func: Any, values: Any, p: float = 0.5, training: bool = True, inplace: bool = False
     ) -> Any:
         if not training or p == 0 or self._rows is None:
-            return func(input, p, training, inplace)
-        kept = self._of_whole(input, lambda whole: func(whole.fill_(1.0), p, True))
-        return input.mul_(kept) if inplace else input * kept
+            return func(values, p, training, inplace)
+        kept = self._of_whole(values, lambda whole: func(whole.fill_(1.0), p, True))
+        return values.mul_(kept) if inplace else values * kept
 
     def _bernoulli_(self, tensor: torch.Tensor, p: Any = 0.5, *, generator: Any = None) -> Any:
         if self._rows is None or isinstance(p, torch.Tensor):
@@ -78,8 +81,7 @@ class _PartOfBatch(TorchFunctionMode):
     ) -> torch.Tensor:
         """The part's rows of what is drawn for the whole batch; rows of a picture lie together."""
         assert self._rows is not None
-        # a part without pictures is computed with one that counts for nothing
-        rows = self._rows if len(self._rows) else torch.zeros(1, dtype=torch.int64)
+        rows = self._rows if len(self._rows) else torch.zeros(BLANK, dtype=torch.int64)
         each = part.shape[0] // len(rows)
         layout = (
             torch.channels_last
@@ -97,9 +99,10 @@ class _PartOfBatch(TorchFunctionMode):
 
     def _batch_norm(
         self,
-        input: torch.Tensor,
+        given: torch.Tensor,
         running_mean: torch.Tensor | None,
         running_var: torch.Tensor | None,
+        *,
         weight: torch.Tensor | None = None,
         bias: torch.Tensor | None = None,
         training: bool = False,
@@ -108,11 +111,11 @@ class _PartOfBatch(TorchFunctionMode):
     ) -> torch.Tensor:
         if not training:
             return F.batch_norm(
-                input, running_mean, running_var, weight, bias, training, momentum, eps
+                given, running_mean, running_var, weight, bias, training, momentum, eps
             )
-        dims = [0, *range(2, input.ndim)]
-        channels = [1, -1, *[1] * (input.ndim - 2)]
-        values = input.float()
+        dims = [0, *range(2, given.ndim)]
+        channels = [1, -1, *[1] * (given.ndim - 2)]
+        values = given.float()
         counted = values if self._rows is None or len(self._rows) else values[:0]
         count = torch.full_like(values[0].flatten()[:1], counted.numel() / values.shape[1])
         total = self._sum(torch.cat([counted.sum(dims), count]))
@@ -130,7 +133,7 @@ class _PartOfBatch(TorchFunctionMode):
             found = found * weight.view(channels)
         if bias is not None:
             found = found + bias.view(channels)
-        return found.to(input.dtype)
+        return found.to(given.dtype)
 
     def _sum(self, tensor: torch.Tensor) -> torch.Tensor:
         assert self._sum_tensor is not None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from imgcls.data.inputs import Input
 from imgcls.data.loading.sampling import Share
+from imgcls.engine.device.kept import kept
 from imgcls.engine.device.world import World, world
 from imgcls.engine.scoring.scorer import Scorer
 from imgcls.errors import ImgclsError
@@ -26,9 +27,9 @@ def scored_together(
     """
     here = world()
     size = predictor.config.batch_size * _BATCHES * here.size
-    with here.kept((predictor, scorer)) as kept:
+    with kept((predictor, scorer)) as pair:
         while block := list(itertools.islice(inputs, size)):
-            with here.everywhere(_score_beside, kept, block):
+            with here.everywhere(_score_beside, pair, block):
                 found = _scored(here, predictor, scorer, block)
             yield from itertools.chain.from_iterable(found)
 

@@ -101,7 +101,7 @@ def shared_loaders(plan: Plan, assembly: Assembly, share: Share) -> tuple[TrainL
     """(what this process trains on, what it validates on) of a fold that several train."""
     of = (plan, assembly.fold, assembly.preprocessing, assembly.bad_images)
     pictures = assembly.caches.pictures
-    return _train_loader(*of, pictures, share), _val_loader(*of, pictures, share)
+    return _train_loader(*of, pictures, share=share), _val_loader(*of, pictures, share=share)
 
 
 def _val_groups(data: DataPlan, fold: int) -> dict[str, str] | None:
@@ -132,6 +132,7 @@ def _train_loader(
     preprocessing: Preprocessing,
     bad_images: BadImages,
     cache: PictureCache,
+    *,
     share: Share = WHOLE,
 ) -> TrainLoader:
     """The pictures that a fold trains on, changed at random."""
@@ -158,6 +159,7 @@ def _val_loader(
     preprocessing: Preprocessing,
     bad_images: BadImages,
     cache: PictureCache,
+    *,
     share: Share = WHOLE,
 ) -> EvalLoader:
     """The pictures that a fold is validated on, in evaluation order."""

@@ -153,8 +153,13 @@ def trained_together(
 
 def _train_beside(task: FoldTask) -> None:
     """Train a fold as one of the processes that do, and save nothing."""
-    here = world()
-    plan = task.plan
+    heard = StopRequest()
+    with stop_on_signals(request=heard):
+        _fit_beside(task, heard)
+
+
+def _fit_beside(task: FoldTask, heard: StopRequest) -> None:
+    here, plan = world(), task.plan
     assembly = assemble(plan, task.settings.fold, load_weights=False)
     state = assembly.parts.train_state()
     checkpoints: Checkpoints = _NoCheckpoints()
@@ -166,11 +171,9 @@ def _train_beside(task: FoldTask) -> None:
         state.load_state_dict(task.state)
     met: list[BadImage] = []
     assembly.bad_images.tell(met.append)
-    heard = StopRequest()
     here.agree()
-    with stop_on_signals(request=heard):
-        parts, stop = _shared(here, plan, assembly, heard, met)
-        fit(parts, task.settings, checkpoints, lambda _event: None, stop)
+    parts, stop = _shared(here, plan, assembly, heard, met)
+    fit(parts, task.settings, checkpoints, lambda _event: None, stop)
 
 
 def _shared(
@@ -244,7 +247,7 @@ class _PartOfCheckpoints(_NoCheckpoints):
 
 def _is_agreed(here: World, wish: bool) -> bool:  # noqa: FBT001  of a callable
     """Whether any process wants it: a common point."""
-    return here.agree(float(wish)).sums[0] > 0
+    return here.agree(float(wish)).total > 0
 
 
 def _on_cpu(tree: Any) -> Any:

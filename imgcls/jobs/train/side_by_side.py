@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from imgcls.engine.device.kept import kept
 from imgcls.engine.device.world import world
 from imgcls.engine.training.events import (
     Event,
@@ -43,10 +44,10 @@ def train_side_by_side(
     here = world()
     results: list[FoldResult] = []
     folds = plan.data.folds
-    with here.kept(plan) as kept:
+    with kept(plan) as sent:
         for first in range(0, len(folds), here.size):
             together = folds[first : first + here.size]
-            with here.everywhere(_train_beside, kept, run, together, force):
+            with here.everywhere(_train_beside, sent, run, together, force):
                 with here.apart():
                     results.append(train_own(together[0]))
                 here.agree()

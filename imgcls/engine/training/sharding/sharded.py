@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -66,17 +65,18 @@ class Sharded(DataParallel):
         norms = [module for module in model.modules() if isinstance(module, _NormBase)]
         self._norms_are_trained = any(module.training for module in norms)
 
-    def forward(self, images: torch.Tensor, part: Part) -> torch.Tensor:
-        """The logits of this process's pictures, as they are in the whole batch."""
-        sum_tensor = self.world.sum_tensor if self._norms_are_trained else None
-        with part_of_batch(part.rows, part.whole_size, sum_tensor):
-            logits: torch.Tensor = self._model(images)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits of this process's pictures, in a block of `part_of`."""
+        logits: torch.Tensor = self._model(images)
         return logits
 
-    def synced(self, *, is_last: bool) -> AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def part_of(self, part: Part, *, is_last: bool) -> Iterator[None]:
         """A block of forward and backward pass; gradients are sums behind each."""
         del is_last
-        return contextlib.nullcontext()
+        sum_tensor = self.world.sum_tensor if self._norms_are_trained else None
+        with part_of_batch(part.rows, part.whole_size, sum_tensor):
+            yield
 
     def total_norm(self, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
         """The norm of all processes' rows of the gradients together: float32 []."""
@@ -115,7 +115,7 @@ class Sharded(DataParallel):
 
     def _why_not(self, device: torch.device) -> ModelError | None:
         """What is said of a model whose blocks another layer reaches into."""
-        images, _ = self.blank(device)
+        images = torch.zeros(1, *self._input_size, device=device)
         training = self._model.training
         try:
             with torch.no_grad():

@@ -1,0 +1,133 @@
+"""Commands in several processes, what each of them trained on, and how it ended."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the processes of a command ended: exit codes by rank, and all that they said."""
+
+    codes: list[int]
+    said: str
+
+    @property
+    def error_lines(self) -> list[str]:
+        return [line for line in self.said.splitlines() if line.startswith("imgcls: ")]
+
+
+class Worlds:
+    """Runs commands in several processes, by a server that has torch in memory already."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("world_server.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert self._server.stdout.readline() == "ready\n"
+
+    def run(
+        self, folder: Path, processes: int, *arguments: object, patches: tuple[str, ...] = ()
+    ) -> Ended:
+        """Run a command in so many processes, from `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "log.txt").unlink(missing_ok=True)
+        asked = [str(folder), processes, patches, *map(str, arguments)]
+        self._server.stdin.write(json.dumps(asked) + "\n")
+        self._server.stdin.flush()
+        codes = json.loads(self._server.stdout.readline())
+        return Ended(codes, (folder / "log.txt").read_text(errors="replace"))
+
+    def done(self, folder: Path, processes: int, *arguments: object, **patches) -> Ended:
+        """Run a command that must not fail."""
+        ended = self.run(folder, processes, *arguments, **patches)
+        assert ended.codes == [0] * processes, ended.said
+        return ended
+
+    def close(self) -> None:
+        self._server.stdin.close()
+        self._server.stdout.close()
+        self._server.wait(30)
+
+
+def record_steps() -> None:
+    """Let this process write down what it trains on, and the losses; see `recorded`."""
+    from imgcls.engine.training import fit
+
+    rank, real = os.environ.get("RANK", "0"), fit.train_step
+
+    def recording(learner, micro_batches, step):
+        found = real(learner, micro_batches, step)
+        parts = []
+        for batch in micro_batches:
+            rows = range(len(batch.keys)) if batch.rows is None else batch.rows.tolist()
+            pixels = [
+                hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=8).hexdigest()
+                for image in batch.images
+            ]
+            parts.append([list(each) for each in zip(rows, batch.keys, pixels, strict=True)])
+        line = {"step": step, "parts": parts, "loss": found[0] / found[1], "pictures": found[1]}
+        with Path(f"steps-{rank}.jsonl").open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+        return found
+
+    fit.train_step = recording
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update: (micro-batch, place in it, key, digest of the pixels) of each picture."""
+
+    pictures: tuple[tuple[int, int, str, str], ...]
+    loss: float
+
+
+def recorded(folder: Path) -> list[list[Step]]:
+    """What all processes together trained on, by step; each time that a step was made."""
+    by_rank = [
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in sorted(folder.glob("steps-*.jsonl"))
+    ]
+    assert len({len(lines) for lines in by_rank}) == 1, "some process has made fewer steps"
+    found: list[list[Step]] = []
+    for lines in zip(*by_rank, strict=True):
+        step, loss, pictures = {(one["step"], one["loss"], one["pictures"]) for one in lines}.pop()
+        assert all((one["step"], one["loss"]) == (step, loss) for one in lines)
+        seen = [
+            (micro, *picture)
+            for one in lines
+            for micro, part in enumerate(one["parts"])
+            for picture in part
+        ]
+        assert len(seen) == pictures
+        found += [[] for _ in range(step + 1 - len(found))]
+        found[step].append(Step(tuple(sorted(seen)), loss))
+    return found
+
+
+def history(run: Path, fold: int = 0) -> list[dict[str, float]]:
+    """The rows of a fold's history.csv, without times."""
+    with (run / f"fold_{fold}" / "history.csv").open(newline="") as stream:
+        return [
+            {name: float(value) for name, value in row.items() if value and name != "epoch_time"}
+            for row in csv.DictReader(stream)
+        ]
+
+
+def largest_difference(a: list[dict[str, float]], b: list[dict[str, float]], *names: str) -> float:
+    """Between two histories, of these columns."""
+    assert len(a) == len(b)
+    pairs = [(x.get(n), y.get(n)) for x, y in zip(a, b, strict=True) for n in names]
+    assert all((x is None) == (y is None) for x, y in pairs)
+    return max(abs(x - y) for x, y in pairs if x is not None)
