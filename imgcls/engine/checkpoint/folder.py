@@ -110,10 +110,7 @@ def take_snapshot(
     """
     tensors: dict[str, torch.Tensor] = {}
     tree = None if state is None else encode_tree(state, tensors, "state")
-    weights = {
-        key: copy_to_cpu(value).contiguous()
-        for key, value in model.state_dict().items()
-    }
+    weights = {key: copy_to_cpu(value).contiguous() for key, value in model.state_dict().items()}
     if sidecar is None:
         sidecar = Sidecar(class_names=tuple(card["label_names"]))
     return Snapshot(weights, card, sidecar, tree, tensors)

@@ -11,25 +11,29 @@ from torch.distributed.tensor import DTensor
 
 def copy_to_cpu(tensor: torch.Tensor) -> torch.Tensor:
     """A copy on the CPU, whole; of a divided tensor all processes must ask for it together."""
-    tensor = tensor.detach()
-    if isinstance(tensor, DTensor):
-        tensor = whole(tensor)
-    return tensor.to("cpu", copy=True)
+    found = whole(tensor) if isinstance(tensor, DTensor) else tensor
+    return found.detach().to("cpu", copy=True)
 
 
 def whole(tensor: DTensor) -> torch.Tensor:
     """The tensor that all processes hold together; all must ask for it at the same point."""
-    device_type = tensor.device_mesh.device_type
-    if tensor.to_local().device.type != device_type:
-        tensor = tensor.to(device_type)
-    found: torch.Tensor = tensor.full_tensor()
-    return found
+    rows, mesh = tensor.to_local(), tensor.device_mesh
+    if rows.device.type != mesh.device_type:
+        tensor = DTensor.from_local(
+            rows.to(mesh.device_type),
+            mesh,
+            tensor.placements,
+            run_check=False,
+            shape=tensor.shape,
+            stride=tensor.stride(),
+        )
+    return tensor.full_tensor()
 
 
 def bring_together(tree: Any) -> None:
     """Take part in what `copy_to_cpu` does with each tensor of the main process's same tree."""
     if isinstance(tree, DTensor):
-        whole(tree.detach())
+        whole(tree)
     elif isinstance(tree, Mapping):
         for value in tree.values():
             bring_together(value)

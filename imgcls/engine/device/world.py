@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from imgcls.engine.device.meeting import meet, own_gpu
 from imgcls.engine.device.messages import packed, packed_error, unpacked, unpacked_error
-from imgcls.errors import RunFailedError
+from imgcls.errors import ImgclsError, RunFailedError
 
 T = TypeVar("T")
 

@@ -168,7 +168,7 @@ class DataParallel:
         """Raise RunFailedError where the processes' weights are not the same to the bit."""
         self._require_same(model.state_dict())
 
-    def _require_same(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def _require_same(self, tensors: Mapping[str, Any]) -> None:
         digest = hashlib.blake2b(digest_size=5)
         for parameter in tensors.values():
             digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

@@ -173,5 +173,3 @@ def _divide_interpolation(line: Interpolation, model: nn.Module, world: World) -
 
 def _each_like(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     return {name: _like(value) for name, value in tensors.items()}
-
-
