@@ -19,6 +19,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.data.loading.loader import resolve_workers
 from imgcls.data.table import SampleTable
 from imgcls.engine.device.memory import available_memory_mib
+from imgcls.engine.device.world import world
 from imgcls.errors import ConfigError
 from imgcls.jobs.plan.data import DataPlan
 from imgcls.models.catalog.read import cache_folder
@@ -77,6 +78,7 @@ def plan_loading(
         config.runtime.workers,
         in_memory=data.table.defaults.in_memory,
         device_type=device.type,
+        processes=world().local_size,
     )
     return Loading(workers, cache)
 
