@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -75,6 +74,15 @@ def signalled_at_step_7():
         before_step(7, lambda _learner: os.kill(os.getpid(), signal.SIGTERM))
 
 
+def signalled_at_step_12():
+    before_step(12, lambda _learner: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def signalled_at_step_17():
+    if os.environ["RANK"] == "0":
+        before_step(17, lambda _learner: os.kill(os.getpid(), signal.SIGTERM))
+
+
 def counting_bytes():
     before_step(2, write_bytes)
 
@@ -111,7 +119,89 @@ def test_a_killed_divided_training_goes_on_to_the_bit(worlds, photos, tmp_path):
     """In as many processes, killed inside an epoch: all that is saved is as if it never was."""
     asked = train(photos, "--shard", "--model-ema", "--save-every-steps", 3, epochs=3)
     worlds.done(tmp_path / "whole", 2, *asked)
-    ended = worlds.run(tmp_path / "cut", 2, *asked, patches=("test_shard:killed_at_step_7",))
+    ended = worlds.run(
+        tmp_path / "cut", 2, *asked, patches=("promises.test_shard:killed_at_step_7",)
+    )
     assert any(ended.codes)
     worlds.done(tmp_path / "cut", 2, "resume", "--quiet")
-    assert not differences(only_run(tmp_path / "whole"), only_run(tmp_path / "cut"))
+    assert not differences(
+        remains(only_run(tmp_path / "whole")), remains(only_run(tmp_path / "cut"))
+    )
+
+
+def test_a_divided_run_goes_on_undivided_and_back(worlds, photos, tmp_path):
+    """In one process, then divided among three, then in two that each have all: one training."""
+    asked = train(photos, "--model-ema", epochs=4)
+    worlds.done(tmp_path / "one", 1, *asked)
+    cut = tmp_path / "cut"
+    stop = ("promises.test_shard:signalled_at_step_7",)
+    ended = worlds.run(cut, 2, *asked, "--shard", patches=stop)
+    assert ended.codes[0] == 143, ended.said
+    ended = worlds.run(cut, 1, "resume", "--quiet")
+    assert ended.codes == [2]
+    assert "--no-shard" in ended.said
+    arguments = ("resume", "--quiet")
+    stop = ("promises.test_shard:signalled_at_step_12",)
+    ended = worlds.run(cut, 1, *arguments, "--no-shard", patches=stop)
+    assert ended.codes == [143], ended.said
+    stop = ("promises.test_shard:signalled_at_step_17",)
+    ended = worlds.run(cut, 3, *arguments, "--shard", patches=stop)
+    assert ended.codes[0] == 143, ended.said
+    worlds.done(cut, 2, *arguments, "--no-shard")
+    one, run = only_run(tmp_path / "one"), only_run(cut)
+    assert largest_difference(history(one), history(run), *LOSSES) < 1e-4
+    assert largest_weight_difference(one, run) < 1e-3
+
+
+def test_a_divided_fine_tuning_is_that_of_one_process(worlds, photos, tmp_path):
+    """With a fitted classifier, averaged weights, gradual unfreezing and interpolated weights."""
+    worlds.done(tmp_path / "first", 1, *train(photos, epochs=1))
+    weights = only_run(tmp_path / "first") / "fold_0/checkpoints/best"
+    asked = train(photos, "--weights", weights, "--unfreeze-epochs", 1, epochs=3)
+    asked.remove("--no-pretrained")
+    worlds.done(tmp_path / "one", 1, *asked)
+    worlds.done(tmp_path / "two", 2, *asked, "--shard")
+    one, two = only_run(tmp_path / "one"), only_run(tmp_path / "two")
+    assert largest_difference(history(one), history(two), *LOSSES) < 1e-4
+    assert largest_weight_difference(one, two) < 1e-3
+    state = json.loads((two / "fold_0/checkpoints/last/checkpoint.json").read_text())
+    assert "interpolation" in json.dumps(state)
+
+
+def test_each_process_holds_its_part_alone(worlds, photos, tmp_path):
+    """Of weights and optimizer state: half in each of two processes, and what is not evenly cut."""
+    asked = train(photos, epochs=1)
+    patches = ("promises.test_shard:counting_bytes",)
+    worlds.done(tmp_path / "one", 1, *asked, patches=patches)
+    worlds.done(tmp_path / "two", 2, *asked, "--shard", patches=patches)
+    [whole] = map(held, (tmp_path / "one").glob("bytes-*"))
+    parts = list(map(held, (tmp_path / "two").glob("bytes-*")))
+    assert len(parts) == 2
+    assert max(parts) < 0.55 * whole
+
+
+def held(file):
+    return int(file.read_text())
+
+
+@pytest.mark.parametrize(
+    ("processes", "options", "word"),
+    [
+        (1, (), "--no-shard"),
+        (2, ("--opt", "lamb"), "--opt lamb"),
+        (2, ("--compile",), "--compile"),
+        (2, ("--max-minutes", 1), "--max-minutes"),
+        (2, ("--batch-size", "auto"), "--batch-size"),
+        (2, ("--folds", 2, "--parallel-folds"), "--parallel-folds"),
+        (2, ("--tune", "head", "--aa", "none"), "classifier alone"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused_in_a_line(
+    worlds, photos, tmp_path, processes, options, word
+):
+    """Before anything is written, with what to do."""
+    ended = worlds.run(tmp_path, processes, *train(photos, "--shard", *options))
+    assert ended.codes[0] == 2, ended.said
+    [line] = ended.error_lines
+    assert word in line
+    assert not list(tmp_path.glob("outputs/[!.]*"))
