@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -64,9 +66,9 @@ def before_step(step, act):
     fit.train_step = acting
 
 
-def killed_at_step_7():
+def killed_at_step_9():
     if os.environ["RANK"] == "1":
-        before_step(7, lambda _learner: os.kill(os.getpid(), signal.SIGKILL))
+        before_step(9, lambda _learner: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def signalled_at_step_7():
@@ -83,6 +85,28 @@ def signalled_at_step_17():
         before_step(17, lambda _learner: os.kill(os.getpid(), signal.SIGTERM))
 
 
+def without_a_gradient_at_step_7():
+    before_step(7, break_gradient)
+
+
+def break_gradient(learner):
+    loss_of = learner.loss
+    # its value is 0, its derivative nan
+    learner.loss = lambda logits, targets: loss_of(logits, targets) + (logits.sum() * 0).sqrt()
+
+
+def signalled_while_it_validates():
+    if os.environ["RANK"] == "1":
+        validation = importlib.import_module("imgcls.engine.training.selection.validation")
+        real = validation.predict
+
+        def signalling(*of):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return real(*of)
+
+        validation.predict = signalling
+
+
 def counting_bytes():
     before_step(2, write_bytes)
 
@@ -92,7 +116,7 @@ def write_bytes(learner):
     tensors = [*learner.model.parameters(), *states]
     own = [t.to_local() if hasattr(t, "to_local") else t for t in tensors]
     held = sum(t.untyped_storage().nbytes() for t in own)
-    Path(f"bytes-{os.environ.get('RANK', 0)}").write_text(str(held))
+    Path(f"bytes-{os.environ['RANK']}").write_text(str(held))
 
 
 MANY = ("--model-ema", "--clip-grad", 0.5, "--grad-accum-steps", 2, "--dropout", 0.1,
@@ -120,9 +144,11 @@ def test_a_killed_divided_training_goes_on_to_the_bit(worlds, photos, tmp_path):
     asked = train(photos, "--shard", "--model-ema", "--save-every-steps", 3, epochs=3)
     worlds.done(tmp_path / "whole", 2, *asked)
     ended = worlds.run(
-        tmp_path / "cut", 2, *asked, patches=("promises.test_shard:killed_at_step_7",)
+        tmp_path / "cut", 2, *asked, patches=("promises.test_shard:killed_at_step_9",)
     )
     assert any(ended.codes)
+    last = only_run(tmp_path / "cut") / "fold_0/checkpoints/last"
+    assert last.resolve().name == "step-00000008"  # of five an epoch
     worlds.done(tmp_path / "cut", 2, "resume", "--quiet")
     assert not differences(
         remains(only_run(tmp_path / "whole")), remains(only_run(tmp_path / "cut"))
@@ -205,3 +231,48 @@ def test_what_cannot_be_divided_is_refused_in_a_line(
     [line] = ended.error_lines
     assert word in line
     assert not list(tmp_path.glob("outputs/[!.]*"))
+
+
+def test_a_stop_in_a_divided_validation_saves_and_goes_on_to_the_bit(worlds, photos, tmp_path):
+    """Heard by one process between two of its own batches, for which no other one waits."""
+    asked = train(photos, "--shard", epochs=2)
+    worlds.done(tmp_path / "whole", 2, *asked)
+    patches = ("promises.test_shard:signalled_while_it_validates",)
+    ended = worlds.run(tmp_path / "cut", 2, *asked, patches=patches)
+    assert ended.codes[0] == 143, ended.said
+    assert "everything is saved" in ended.said
+    worlds.done(tmp_path / "cut", 2, "resume", "--quiet")
+    whole, cut = (remains(only_run(tmp_path / name)) for name in ("whole", "cut"))
+    assert not differences(whole, cut)
+
+
+def test_a_gradient_of_a_divided_model_that_is_none_ends_it_in_a_line(worlds, photos, tmp_path):
+    """It names the parameter, wherever its rows are, and leaves the last checkpoint as it is."""
+    patches = ("promises.test_shard:without_a_gradient_at_step_7",)
+    ended = worlds.run(tmp_path, 2, *train(photos, "--shard"), patches=patches)
+    assert ended.codes[0] == 1, ended.said
+    [line] = ended.error_lines
+    assert "the gradient of head.bias became inf or nan at step 7" in line
+    last = only_run(tmp_path) / "fold_0/checkpoints/last"
+    assert last.resolve().name == "step-00000005"
+
+
+def test_a_picture_that_one_process_cannot_read_leaves_a_divided_run_to_go_on(
+    worlds, photos, tmp_path
+):
+    """All that was trained is saved, inside the epoch, and nothing is trained twice."""
+    own = Path(shutil.copytree(photos, tmp_path / "own"))
+    asked = train(own, "--shard")
+    worlds.done(tmp_path / "whole", 2, *asked)
+    with (only_run(tmp_path / "whole") / "splits.csv").open(newline="") as splits:
+        trained = [row["path"] for row in csv.DictReader(splits) if row["split"] == "train"]
+    broken = own / trained[-1]
+    content = broken.read_bytes()
+    broken.write_bytes(content[:300])
+    ended = worlds.run(tmp_path / "cut", 2, *asked)
+    assert ended.codes[0] == 1, ended.said
+    assert broken.name in ended.said
+    broken.write_bytes(content)
+    worlds.done(tmp_path / "cut", 2, "resume", "--quiet")
+    whole, cut = (remains(only_run(tmp_path / name)) for name in ("whole", "cut"))
+    assert not differences(whole, cut)
