@@ -124,6 +124,16 @@ def launcher():
 
 
 @pytest.fixture(scope="session")
+def worlds():
+    """Runs commands in several processes that meet, each within a moment."""
+    from worlds import Worlds
+
+    started = Worlds()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
 def crops():
     """Real 48-pixel crops from scikit-learn's two photographs: {name: uint8 [n, 48, 48, 3]}."""
     from sklearn.datasets import load_sample_images

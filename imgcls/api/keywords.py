@@ -14,11 +14,11 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
+from imgcls.api.one_process import require_one_process
 from imgcls.config.base import Config, OptionField, option_fields, words_instead_of_a_list
 from imgcls.config.load import load_config
 from imgcls.config.other_names import OTHER_NAMES
 from imgcls.data.loading.workers import end_where_main_is_run_again
-from imgcls.engine.device.launch import are_several
 from imgcls.errors import ConfigError, ImgclsError
 
 ResultT = TypeVar("ResultT")
@@ -107,7 +107,7 @@ def keyword_call(
                 if said is not _NOT_GIVEN:
                     keywords = {first: said, **keywords}
                 config = keyword_config(config_class, options, {**defaults, **keywords})
-            _require_one_process(config)
+            require_one_process(config)
             kept = contextlib.nullcontext() if without_torch else _kept(trains=trains)
             with kept, _said_in_keywords(options):
                 return body(config, **mine)
@@ -202,21 +202,6 @@ def _said_in_keywords(options: Mapping[str, OptionField]) -> Iterator[None]:
         parts[::2] = [_in_keywords(part, options) for part in parts[::2]]
         error.args = ("".join(parts),)
         raise
-
-
-def _require_one_process(config: Config) -> None:
-    """Raise ConfigError for a call that several processes shall do: those are a command's."""
-    runtime = getattr(config, "runtime", config)
-    if getattr(runtime, "devices", None) not in (None, 1):
-        raise ConfigError(
-            "devices: is for the command line, which starts a process for each; a script's call "
-            "computes in the script's own"
-        )
-    if are_several():
-        raise ConfigError(
-            "this script was started as one of several processes, each of which would do the same: "
-            "start the command itself, as in `torchrun --nproc-per-node 2 -m imgcls train`"
-        )
 
 
 def _kept(*, trains: bool) -> contextlib.AbstractContextManager[Any]:

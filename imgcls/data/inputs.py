@@ -12,6 +12,7 @@ import os
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -202,7 +203,7 @@ class Inputs:
         for number, batch in enumerate(batches):
             values = batch.column(0)
             if found.leaf is None:
-                paths = column_texts(file, found.title, values)
+                paths = column_texts(file, found.title, partial(list, [values]))
                 places = [f"row {at}" for at in range(row, row + len(paths))]
                 whole = alone and number == 0 and len(paths) == parquet.metadata.num_rows
                 yield from self._located(spec, file, paths, places, whole=whole)
@@ -214,7 +215,7 @@ class Inputs:
                 row += 1
 
     def _located(
-        self, spec: str, table: Path, paths: list[str], places: list[str], *, whole: bool
+        self, spec: str, table: Path, paths: Sequence[str], places: list[str], *, whole: bool
     ) -> Iterator[Input]:
         """Rows of a table; whole: these are all that there are."""
         root = (self._root or table.parent).expanduser().absolute()

@@ -325,7 +325,9 @@ class ArraySource:
         keys = [f"{number:05d}" for number in range(len(arrays["labels"]))]
         rows = Rows(keys, arrays["labels"].tolist(), keys)
         pixels = arrays["pictures"]
-        return sample_table(spec, "arrays", rows, lambda order: ArrayImages(pixels[order]), reading)
+        return sample_table(
+            spec, "arrays", rows, lambda order, _keys: ArrayImages(pixels[order]), reading
+        )
 
 
 def test_a_new_source_is_one_file_and_one_registration(tmp_path, monkeypatch, crops):

@@ -65,15 +65,19 @@ def square_root_draw(labels: np.ndarray, generator: np.random.Generator) -> np.n
 
 def smallest_batch(pictures: int, batch_size: int, grad_accum: int) -> int:
     """The pictures in the smallest micro-batch that EpochSampler deals, without even batches."""
-    step, larger = divmod(pictures, -(-pictures // (batch_size * grad_accum)))
-    steps = (step, step + 1) if larger else (step,)
-    return min(size // -(-size // batch_size) for size in steps)
+    sizes = _update_sizes(pictures, batch_size * grad_accum)
+    return min(size // -(-size // batch_size) for size in sizes)
 
 
 def largest_batch(pictures: int, batch_size: int, grad_accum: int) -> int:
     """The pictures in the largest micro-batch that EpochSampler deals, without even batches."""
-    step = -(-pictures // -(-pictures // (batch_size * grad_accum)))
-    return -(-step // -(-step // batch_size))
+    sizes = _update_sizes(pictures, batch_size * grad_accum)
+    return max(-(-size // -(-size // batch_size)) for size in sizes)
+
+
+def _update_sizes(pictures: int, most: int) -> tuple[int, ...]:
+    size, larger = divmod(pictures, -(-pictures // most))
+    return (size, size + 1) if larger else (size,)
 
 
 class EpochSampler:

@@ -7,7 +7,9 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
+from imgcls.columns.texts import Texts
 from imgcls.data.pixels.decode import read_content
 from imgcls.data.table import FileState, ImageStore
 
@@ -19,13 +21,16 @@ _MOST_NAMES = 1_000_000
 class FileImages(ImageStore):
     """Pictures in files below a root, or, by an absolute path, anywhere.
 
-    why_missing: what is said of paths that lead to no file; "" where the files were found there,
-    and not only named.
+    missing: the rows of paths that lead to no file, where they were named and not found there.
+    why_missing: what is said of them.
     """
 
-    def __init__(self, root: Path, paths: tuple[str, ...], *, why_missing: str = "") -> None:
+    def __init__(
+        self, root: Path, paths: Texts, *, missing: Sequence[int] = (), why_missing: str = ""
+    ) -> None:
         self._root = root
         self._paths = paths
+        self._missing = missing
         self.why_missing = why_missing
 
     def content(self, index: int) -> bytes:
@@ -40,17 +45,35 @@ class FileImages(ImageStore):
         """The picture's path."""
         return str(self._root / self._paths[index])
 
-    def missing(self) -> list[int]:
+    def missing(self) -> Sequence[int]:
         """Rows without a file."""
-        if not self.why_missing:
-            return []
-        # os.path, because pathlib takes five times as long, which 100,000 files make felt
-        there = (os.path.isfile(os.path.join(self._root, path)) for path in self._paths)  # noqa: PTH113, PTH118
-        return [row for row, is_there in enumerate(there) if not is_there]
+        return self._missing
 
     def state(self, index: int) -> FileState | None:
         """The file's size and time."""
         return file_state(self._root / self._paths[index])
+
+
+class Below(Sequence[str]):
+    """The places of names below a root, each written when it is asked for."""
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self._root = root
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Below: ...
+
+    def __getitem__(self, index: int | slice) -> str | Below:
+        if isinstance(index, slice):
+            return Below(self._root, self._names[index])
+        return f"{self._root}/{self._names[index]}"
 
 
 def file_state(file: Path) -> FileState | None:

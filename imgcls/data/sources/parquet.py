@@ -9,19 +9,21 @@ from __future__ import annotations
 import glob
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from imgcls.columns.numbered import Numbered
+from imgcls.columns.texts import Texts
 from imgcls.config.files import check_regular
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import shortened
 from imgcls.data.pixels.decode import UnreadableImageError, why_unreadable
 from imgcls.data.rows import Rows, column, sample_table
 from imgcls.data.sources.cells import Cells
-from imgcls.data.sources.files import below_shared_folder, file_state
+from imgcls.data.sources.files import Below, below_shared_folder, file_state
 from imgcls.data.sources.manifest import manifest_table
 from imgcls.data.sources.parquet_columns import (
     class_names_of,
@@ -141,7 +143,7 @@ class ParquetSource:
         if len({(shard.leaf, tuple(shard.columns)) for shard in shards}) > 1:
             raise DataError(f"{spec}: the files do not have the same columns")
         columns = {
-            title: [text for shard in shards for text in shard.columns[title]]
+            title: Texts.joined([shard.columns[title] for shard in shards])
             for title in shards[0].columns
         }
         class_names = _same_class_names(spec, shards)
@@ -149,8 +151,8 @@ class ParquetSource:
             known = {str(number): name for number, name in enumerate(class_names)}
             known.update((name, name) for name in class_names)
             label = shards[0].label
-            columns[label] = [known.get(text, "") for text in columns[label]]
-        places = [f"{s.path.name} row {row}" for s in shards for row in range(s.num_rows)]
+            columns[label] = columns[label].mapped(lambda text: known.get(text, ""))
+        places = _places(shards)
         if shards[0].leaf is None:
             wanted = reading.model_copy(update={"path_col": shards[0].picture})
             return manifest_table(spec, files[0], Cells(columns, places), wanted)
@@ -168,8 +170,8 @@ class _Shard(NamedTuple):
     metadata: Any
     picture: str
     leaf: str | None
-    columns: dict[str, list[str]]
-    names: list[str]
+    columns: dict[str, Texts]
+    names: Texts
     class_names: list[str] | None
     label: str
 
@@ -193,17 +195,34 @@ def _shard(spec: str, path: Path, parquet: Any, reading: ReadingConfig) -> _Shar
     found = picture_column(spec, path, schema, reading.path_col)
     label = column(spec, titles, reading.label_col, ("label",), "--label-col")
     leaf = found.leaf
-    names = [""] * parquet.metadata.num_rows
+    names = Texts.repeated("", parquet.metadata.num_rows)
     if found.names is not None:
-        read = parquet.read(columns=[found.names], use_threads=False)
-        names = texts_of(read.column(0).combine_chunks().field("path"))
+        read = parquet.iter_batches(columns=[found.names], use_threads=False)
+        names = Texts.of(text for b in read for text in texts_of(b.column(0).field("path")))
     plain = [t for t, k in titles.items() if t != leaf and not (types.is_nested(k) or is_bytes(k))]
     if label not in plain:
         raise DataError(f"{path}: column {label!r} is {titles[label]}, not one label a row")
-    table = parquet.read(columns=plain, use_threads=False)
-    columns = {title: column_texts(path, title, table.column(title)) for title in plain}
+    columns = {title: _column(path, title, parquet) for title in plain}
     class_names = class_names_of(schema.metadata or {}, label)
     return _Shard(path, parquet.metadata, found.title, leaf, columns, names, class_names, label)
+
+
+def _column(path: Path, title: str, parquet: Any) -> Texts:
+    """A column as texts. Raises as `column_texts`."""
+
+    def batches() -> Iterator[Any]:
+        return (b.column(0) for b in parquet.iter_batches(columns=[title], use_threads=False))
+
+    return column_texts(path, title, batches)
+
+
+def _places(shards: Sequence[_Shard]) -> Numbered:
+    """Where each row stands: the file and the number in it."""
+    counts = [shard.num_rows for shard in shards]
+    words = [f"{shard.path.name} row " for shard in shards]
+    files = np.repeat(np.arange(len(shards)), counts)
+    numbers = np.arange(len(files)) - np.repeat(np.cumsum([0, *counts[:-1]]), counts)
+    return Numbered(Texts.numbered(files, words), numbers)
 
 
 def _same_class_names(spec: str, shards: Sequence[_Shard]) -> list[str] | None:
@@ -226,11 +245,11 @@ def _embedded_table(
     reading: ReadingConfig,
 ) -> SampleTable:
     root, names = below_shared_folder([shard.path for shard in shards])
-    keys = [
+    keys = Texts.of(
         f"{name}/{row:06d}" + (f"-{picture}" if picture else "")
         for name, shard in zip(names, shards, strict=True)
         for row, picture in enumerate(shard.names)
-    ]
+    )
     groups: list[tuple[int, int, int]] = []
     start = largest = 0
     for file, shard in enumerate(shards):
@@ -248,7 +267,9 @@ def _embedded_table(
         cells.places,
         None
         if splits is None
-        else [s for s, f in zip(splits, shards, strict=True) for _ in f.names],
+        else Texts.joined(
+            [Texts.repeated(s, f.num_rows) for s, f in zip(splits, shards, strict=True)]
+        ),
         columns,
         class_names,
         _row_group_note(largest, sum(shard.path.stat().st_size for shard in shards)),
@@ -259,9 +280,7 @@ def _embedded_table(
         spec,
         shards[0].path.stem if len(shards) == 1 else shards[0].path.parent.name or "data",
         rows,
-        lambda order: ParquetImages(
-            files, groups, leaf, order, [f"{root}/{keys[row]}" for row in order]
-        ),
+        lambda order, keys: ParquetImages(files, groups, leaf, order, Below(root, keys)),
         reading,
     )
 

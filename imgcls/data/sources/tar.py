@@ -129,7 +129,7 @@ class TarSource:
             spec,
             shards[0].stem if len(shards) == 1 else shards[0].parent.name or "data",
             rows,
-            lambda order: TarImages(
+            lambda order, _keys: TarImages(
                 shards,
                 [samples[row].member for row in order],
                 [f"{root}/{keys[row]}" for row in order],

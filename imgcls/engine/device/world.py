@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from imgcls.engine.device.meeting import meet, own_gpu
 from imgcls.engine.device.messages import packed, packed_error, unpacked, unpacked_error
-from imgcls.errors import ImgclsError, RunFailedError
+from imgcls.errors import RunFailedError
 
 T = TypeVar("T")
 
@@ -156,9 +156,13 @@ class World:
 
     def tell(self, error: BaseException) -> None:
         """Make an error that this process has met known to all, where it is not: all raise it."""
-        if self.size > 1 and not self._settled:
-            with contextlib.suppress(ImgclsError):
-                self.agree(error=error)
+        if self.size == 1 or self._settled:
+            return
+        try:
+            self.agree(error=error)
+        except Exception:
+            if self._lost:
+                raise
 
     def settle(self) -> None:
         """Say that every process raises an error at this very place: it leaves none waiting."""
@@ -222,8 +226,7 @@ class World:
         except BaseException as error:
             if self._lost:
                 raise
-            if not self._settled:
-                self.agree(error=error)
+            self.tell(error)
             if self.is_main:
                 raise
             raise _ToldError from error

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +12,11 @@ from torch import nn
 
 from imgcls.engine.device.batches import ComputeSettings, TrainBatch, TrainBatcher
 from imgcls.engine.device.runtime import autocast, set_tf32, to_host
-from imgcls.engine.training.data_parallel import DataParallel
 from imgcls.engine.training.ema import WeightAverage
+from imgcls.engine.training.parallel.data_parallel import DataParallel
+from imgcls.engine.training.parallel.whole_batch import part_of_batch
 from imgcls.engine.training.schedule import Schedule
 from imgcls.engine.training.trainable import Trainable
-from imgcls.engine.training.whole_batch import part_of_batch
 from imgcls.errors import BadImageError, NonFiniteError
 
 
@@ -50,19 +50,17 @@ class Learner:
         if self.parallel is not None:
             self.parallel.begin_epoch(self.model, self.compute.device)
 
-    def part_of(self, batch: TrainBatch, *, is_last: bool) -> AbstractContextManager[None]:
-        """A block of forward and backward pass; is_last: of the update's micro-batches."""
-        if self.parallel is not None:
-            return self.parallel.part_of(batch, is_last=is_last)
-        return part_of_batch(batch.rows, batch.whole_size, None)
-
     def loss_of(self, batch: TrainBatch) -> torch.Tensor:
-        """The mean loss of the batch's pictures, in a block of `part_of`; 0 without any."""
+        """The mean loss of the batch's pictures; 0 for a part without any."""
         parallel = self.parallel
         empty = not len(batch.labels)
         images, targets = self.batcher.prepare(parallel.blank() if empty and parallel else batch)
         with autocast(self.compute.device, self.compute.precision):
-            logits = self.model(images) if parallel is None else parallel.forward(images)
+            if parallel is not None:
+                logits = parallel.forward(images, batch)
+            else:
+                with part_of_batch(batch.rows, batch.whole_size, None):
+                    logits = self.model(images)
         loss: torch.Tensor = self.loss(logits.float(), targets)
         return loss * 0.0 if empty else loss
 
@@ -100,7 +98,8 @@ def _update(
     losses = []
     learner.optimizer.zero_grad(set_to_none=True)
     for number, batch in enumerate(micro_batches, start=1):
-        with learner.part_of(batch, is_last=number == len(micro_batches)):
+        is_last = number == len(micro_batches)
+        with contextlib.nullcontext() if parallel is None else parallel.synced(is_last=is_last):
             loss = learner.loss_of(batch)
             losses.append(to_host(loss.detach()))
             share = len(batch.labels) / samples

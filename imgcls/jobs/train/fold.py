@@ -42,8 +42,8 @@ from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly, assemble
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.head.fit import fit_head
-from imgcls.jobs.train.in_parallel import trained_together
 from imgcls.jobs.train.restore import inexact, machine, restore
+from imgcls.jobs.train.several.in_parallel import trained_together
 from imgcls.models.head import ClassifierAlone
 from imgcls.results.checkpoint import Sidecar, TrainedPrior
 from imgcls.results.training import FoldResult
@@ -139,6 +139,7 @@ def train_fold(
                     on_pass=partial(_on_the_way, HeadPassDone, emit, stop),
                     imbalance=recipe.imbalance,
                     seed=config.runtime.seed,
+                    run=run,
                 )
             # its large blocks are of other sizes than those of training, which would not fill them
             release_freed_memory(compute.device)

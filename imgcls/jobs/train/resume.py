@@ -12,7 +12,7 @@ from imgcls.errors import ConfigError
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.plan.tables import with_data_at
 from imgcls.jobs.train.epochs import is_trained_beyond
-from imgcls.jobs.train.in_parallel import require_divisible, require_shardable
+from imgcls.jobs.train.several.in_parallel import require_divisible, require_shardable
 from imgcls.jobs.train.trainer import train_run
 from imgcls.results.training import TrainResult
 from imgcls.storage.runs import read_run_config, sidecar_of_run

@@ -19,7 +19,7 @@ from imgcls.jobs.train.assemble import Assembly, assemble
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.choice.candidates import candidate_names, is_one_model
 from imgcls.jobs.train.choice.choose import Chosen, choose_model
-from imgcls.jobs.train.in_parallel import require_divisible, require_shardable
+from imgcls.jobs.train.several.in_parallel import require_divisible, require_shardable
 from imgcls.jobs.train.time_budget import fit_to_time
 from imgcls.models.hub import check_can_be_had
 from imgcls.storage.bad_images import add_bad_images

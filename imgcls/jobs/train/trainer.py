@@ -38,7 +38,7 @@ from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.fold import train_fold
 from imgcls.jobs.train.in_charge import in_charge
 from imgcls.jobs.train.restore import require_as_begun
-from imgcls.jobs.train.side_by_side import train_side_by_side
+from imgcls.jobs.train.several.side_by_side import train_side_by_side
 from imgcls.jobs.train.start import begin
 from imgcls.output.observers import run_observers
 from imgcls.results.training import FoldResult, TrainResult

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -23,7 +24,7 @@ from imgcls.engine.device.batches import TrainBatch
 from imgcls.engine.device.world import World
 from imgcls.engine.scoring.inference import InferencePass, joined_passes
 from imgcls.engine.training.interrupt import StopRequest
-from imgcls.engine.training.whole_batch import BLANK, part_of_batch
+from imgcls.engine.training.parallel.whole_batch import BLANK, part_of_batch
 from imgcls.errors import ImgclsError, RunFailedError
 
 
@@ -102,24 +103,18 @@ class DataParallel:
             # torch refuses a hook whose bucket has any annotation but its own class
             self._wrapped.register_comm_hook(None, lambda _state, bucket: added(bucket))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The logits of this process's pictures, in a block of `part_of`."""
-        assert self._wrapped is not None
-        logits: torch.Tensor = self._wrapped(images)
-        return logits
-
-    @contextlib.contextmanager
-    def part_of(self, part: Part, *, is_last: bool) -> Iterator[None]:
-        """A block of forward and backward pass, as they are in the whole batch.
-
-        The backward pass may compute the forward pass again. Behind the last one of an update
-        gradients are sums.
-        """
+    def forward(self, images: torch.Tensor, part: Part) -> torch.Tensor:
+        """The logits of this process's pictures, as they are in the whole batch."""
         assert self._wrapped is not None
         sum_tensor = self.world.sum_tensor if self._norms_are_trained else None
-        synced = contextlib.nullcontext() if is_last else self._wrapped.no_sync()
-        with synced, part_of_batch(part.rows, part.whole_size, sum_tensor):
-            yield
+        with part_of_batch(part.rows, part.whole_size, sum_tensor):
+            logits: torch.Tensor = self._wrapped(images)
+        return logits
+
+    def synced(self, *, is_last: bool) -> AbstractContextManager[Any]:
+        """A block of forward and backward pass; behind the last of an update gradients are sums."""
+        assert self._wrapped is not None
+        return contextlib.nullcontext() if is_last else self._wrapped.no_sync()
 
     def blank(self) -> TrainBatch:
         """Pictures for a part without any, which draws what the other parts draw."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -20,12 +21,12 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from imgcls.engine.device.world import World
 from imgcls.engine.scoring.inference import InferencePass
-from imgcls.engine.training.data_parallel import DataParallel, Part
 from imgcls.engine.training.interrupt import StopRequest
+from imgcls.engine.training.parallel.data_parallel import DataParallel, Part
+from imgcls.engine.training.parallel.divide import divide
+from imgcls.engine.training.parallel.whole_batch import part_of_batch
 from imgcls.engine.training.selection.interpolation import Interpolation
-from imgcls.engine.training.sharding.divide import divide
 from imgcls.engine.training.step import Learner
-from imgcls.engine.training.whole_batch import part_of_batch
 from imgcls.errors import ModelError, reason_of
 
 
@@ -65,18 +66,17 @@ class Sharded(DataParallel):
         norms = [module for module in model.modules() if isinstance(module, _NormBase)]
         self._norms_are_trained = any(module.training for module in norms)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The logits of this process's pictures, in a block of `part_of`."""
-        logits: torch.Tensor = self._model(images)
-        return logits
-
-    @contextlib.contextmanager
-    def part_of(self, part: Part, *, is_last: bool) -> Iterator[None]:
-        """A block of forward and backward pass; gradients are sums behind each."""
-        del is_last
+    def forward(self, images: torch.Tensor, part: Part) -> torch.Tensor:
+        """The logits of this process's pictures, as they are in the whole batch."""
         sum_tensor = self.world.sum_tensor if self._norms_are_trained else None
         with part_of_batch(part.rows, part.whole_size, sum_tensor):
-            yield
+            logits: torch.Tensor = self._model(images)
+        return logits
+
+    def synced(self, *, is_last: bool) -> AbstractContextManager[Any]:
+        """A block of forward and backward pass; gradients are sums behind each."""
+        del is_last
+        return contextlib.nullcontext()
 
     def total_norm(self, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
         """The norm of all processes' rows of the gradients together: float32 []."""

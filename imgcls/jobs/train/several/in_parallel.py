@@ -15,13 +15,13 @@ from imgcls.data.loading.bad_images import BadImage
 from imgcls.data.loading.sampling import Share, smallest_batch
 from imgcls.engine.device.divided import bring_together
 from imgcls.engine.device.world import World, world
-from imgcls.engine.training.data_parallel import DataParallel
 from imgcls.engine.training.fit import fit
 from imgcls.engine.training.interrupt import StopRequest, stop_on_signals
 from imgcls.engine.training.optim import is_second_order
+from imgcls.engine.training.parallel.data_parallel import DataParallel
+from imgcls.engine.training.parallel.divide import OPTIMIZERS, load_undivided, undivided
+from imgcls.engine.training.parallel.sharded import Sharded
 from imgcls.engine.training.parts import Checkpoints, FitSettings, Parts
-from imgcls.engine.training.sharding.divide import OPTIMIZERS, load_undivided, undivided
-from imgcls.engine.training.sharding.sharded import Sharded
 from imgcls.engine.training.state import History, Progress, TrainState
 from imgcls.errors import ConfigError
 from imgcls.jobs.plan.plan import Plan
@@ -245,7 +245,7 @@ class _PartOfCheckpoints(_NoCheckpoints):
         bring_together(self._state.weights.state_dict())
 
 
-def _is_agreed(here: World, wish: bool) -> bool:  # noqa: FBT001  of a callable
+def _is_agreed(here: World, wish: bool) -> bool:
     """Whether any process wants it: a common point."""
     return here.agree(float(wish)).total > 0
 

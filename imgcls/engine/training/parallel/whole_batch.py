@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.checkpoint
 from torch.nn import functional as F  # noqa: N812  torch's own name for it
 from torch.overrides import TorchFunctionMode
 
@@ -37,8 +39,25 @@ def part_of_batch(
     if rows is None and sum_tensor is None:
         yield
         return
-    with _PartOfBatch(rows, whole_size or 0, sum_tensor):
+    mode = _PartOfBatch(rows, whole_size or 0, sum_tensor)
+    with mode, _entered_again(mode):
         yield
+
+
+@contextlib.contextmanager
+def _entered_again(mode: TorchFunctionMode) -> Iterator[None]:
+    """Let the mode hold too for what gradient checkpointing computes again in the backward pass.
+
+    There torch leaves all modes.
+    """
+    plain = torch.utils.checkpoint.checkpoint
+    torch.utils.checkpoint.checkpoint = partial(
+        plain, context_fn=lambda: (contextlib.nullcontext(), mode)
+    )
+    try:
+        yield
+    finally:
+        torch.utils.checkpoint.checkpoint = plain
 
 
 class _PartOfBatch(TorchFunctionMode):

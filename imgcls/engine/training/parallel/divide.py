@@ -21,8 +21,8 @@ from torch.distributed.tensor import DTensor
 
 from imgcls.engine.device.divided import part_of
 from imgcls.engine.device.world import World
+from imgcls.engine.training.parallel.units import units
 from imgcls.engine.training.selection.interpolation import Interpolation
-from imgcls.engine.training.sharding.units import units
 from imgcls.engine.training.state import TrainState
 from imgcls.engine.training.step import Learner
 

@@ -1,1 +1,0 @@
-"""Training with weights, gradients and optimizer state divided among processes."""
