@@ -113,10 +113,11 @@ def counting_bytes():
 
 def write_bytes(learner):
     states = [v for state in learner.optimizer.state.values() for v in state.values()]
-    tensors = [*learner.model.parameters(), *states]
+    weights = list(learner.model.parameters())
+    tensors = [*weights, *(weight.grad for weight in weights), *states]
     own = [t.to_local() if hasattr(t, "to_local") else t for t in tensors]
-    held = sum(t.untyped_storage().nbytes() for t in own)
-    Path(f"bytes-{os.environ['RANK']}").write_text(str(held))
+    pieces = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in own}
+    Path(f"bytes-{os.environ['RANK']}").write_text(str(sum(pieces.values())))
 
 
 MANY = ("--model-ema", "--clip-grad", 0.5, "--grad-accum-steps", 2, "--dropout", 0.1,
@@ -195,7 +196,7 @@ def test_a_divided_fine_tuning_is_that_of_one_process(worlds, photos, tmp_path):
 
 
 def test_each_process_holds_its_part_alone(worlds, photos, tmp_path):
-    """Of weights and optimizer state: half in each of two processes, and what is not evenly cut."""
+    """Of weights, gradients and optimizer state: half in each of two, and what cannot be cut."""
     asked = train(photos, epochs=1)
     patches = ("promises.test_shard:counting_bytes",)
     worlds.done(tmp_path / "one", 1, *asked, patches=patches)

@@ -34,8 +34,8 @@ def encode_tree(  # noqa: C901, PLR0911  one line a type reads best as one list
 ) -> Any:
     """The value as strict-JSON types; its tensors are put into `tensors` under keys below `path`.
 
-    Tensors are copied to the CPU, so later changes to the originals do not reach the encoding; those
-    that are divided among processes are brought together, see `copy_to_cpu`.
+    Tensors are copied to the CPU, so later changes to the originals do not reach the encoding;
+    those that are divided among processes are brought together, see `copy_to_cpu`.
     Raises TypeError for a type that has no encoding: a part with such state needs its own
     `state_dict`.
     """

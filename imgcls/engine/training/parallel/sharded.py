@@ -19,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _NormBase
 
+from imgcls.engine.device.runtime import release_freed_memory
 from imgcls.engine.device.world import World
 from imgcls.engine.scoring.inference import InferencePass
 from imgcls.engine.training.interrupt import StopRequest
@@ -59,6 +60,8 @@ class Sharded(DataParallel):
             divide(learner, interpolation, world, compresses=compresses)
             error = self._why_not(learner.compute.device)
         world.agree(error=error)
+        # what all of the model took is for the pictures
+        release_freed_memory(learner.compute.device)
 
     def begin_epoch(self, model: nn.Module, device: torch.device) -> None:
         """Make ready for what the model trains from here on."""

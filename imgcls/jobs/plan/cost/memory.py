@@ -94,8 +94,7 @@ class TrainingMemory:
         # of more than one, the gradients of the first are there while the next passes through
         self._batches = 1 if recipe.from_features else min(self._grad_accum, 2)
         self._compiles = config.runtime.compile
-        # among which the model is divided
-        self._processes = world().size if config.runtime.shard else 1
+        self._divided_among = world().size if config.runtime.shard else 1
         uncompiled = config.runtime.model_copy(update={"compile": False})
         config = config.model_copy(update={"runtime": uncompiled})
         # rates and epochs take no memory
@@ -203,8 +202,7 @@ class TrainingMemory:
     def _measure_built(self, built: Built, size: int, held_mib: float) -> Counted:
         device, learner = self._compute.device, built.learner
         learner.trainable.begin_epoch(learner.model, _ALL_UNFROZEN)
-        half = self._compute.precision is not None
-        guessed_mib = guess(built, half=half, processes=self._processes)
+        guessed_mib = guess(built, self._compute.precision, divided_among=self._divided_among)
         step = self._step_of(built)
         taken_s: dict[int, float] = {}
 
@@ -243,9 +241,8 @@ class TrainingMemory:
         guessed_mib: Callable[[int], float],
     ) -> Iterator[int]:
         """The pictures of the updates that tell of batches of that size."""
-        if self._processes > 1:
-            return  # all of it may be more than one device has
-        kind = self._compute.device.type
+        # all of what is divided may be more than one device has
+        kind = self._compute.device.type if self._divided_among == 1 else ""
         if kind == "cuda":
             self._most_measured = sys.maxsize
             yield size

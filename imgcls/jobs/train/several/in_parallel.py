@@ -38,8 +38,8 @@ class FoldTask:
 
     plan: Plan
     settings: FitSettings
-    weights: Mapping[str, torch.Tensor]
-    state: Mapping[str, Any]
+    weights: dict[str, torch.Tensor]
+    state: dict[str, Any]
 
 
 class SharedCheckpoints(Checkpoints, Protocol):
@@ -169,6 +169,9 @@ def _fit_beside(task: FoldTask, heard: StopRequest) -> None:
     else:
         state.weights.load_state_dict(task.weights)
         state.load_state_dict(task.state)
+    # they would be kept until the fold has ended
+    task.weights.clear()
+    task.state.clear()
     met: list[BadImage] = []
     assembly.bad_images.tell(met.append)
     here.agree()
