@@ -750,8 +750,8 @@ def train(
 
     Args:
         data: A folder of class folders, a folder with train/ val/ test/ inside, a table (.csv,
-            .tsv, .jsonl, .parquet), tar shards, or `digits` (1,797 pictures that ship with
-            scikit-learn).
+            .tsv, .jsonl, .parquet), tar shards, URLs of tables and shards, or `digits` (1,797
+            pictures that ship with scikit-learn).
         folds: Stratified k-fold over everything that is not the test split, by whole groups where
             the data have any; 0 trains once on one train/val split, or on the data's own folds.
         batch_size: Pictures per step; 32 fits a laptop and gives small data sets enough steps.
@@ -1016,8 +1016,8 @@ def tune(
 
     Args:
         data: A folder of class folders, a folder with train/ val/ test/ inside, a table (.csv,
-            .tsv, .jsonl, .parquet), tar shards, or `digits` (1,797 pictures that ship with
-            scikit-learn).
+            .tsv, .jsonl, .parquet), tar shards, URLs of tables and shards, or `digits` (1,797
+            pictures that ship with scikit-learn).
         trials: Trainings in all, by every process on the study together; about the first ten are
             random, so fewer than 20 leave little to learn from.
         max_minutes: Stop after so many minutes, also within a trial, which is then saved; the same

@@ -45,7 +45,7 @@ ROOMS = {
     "metrics": (),
     "results": (),
     "storage": (),
-    "data": ("audit", "loading", "pixels", "sources", "splits"),
+    "data": ("audit", "loading", "pixels", "remote", "sources", "splits"),
     "models": ("catalog", "explain", "export"),
     "engine": (
         "checkpoint",
@@ -80,9 +80,9 @@ MODULES_OF = {
     "config": 26,
     "cli": 18,
     "metrics": 18,
-    "data/sources": 14,
+    "data/sources": 16,
     "results": 14,
-    "storage": 18,
+    "storage": 19,
     "output/screens": 19,
     "jobs/evaluate": 15,
 }

@@ -37,6 +37,8 @@ class ImageStore(ABC):
 
     decoding: DecodeSettings = DecodeSettings()
     why_missing: str = ""
+    # False where forked processes cannot read the pictures
+    outlives_fork: bool = True
 
     @abstractmethod
     def content(self, index: int) -> bytes:
@@ -80,6 +82,7 @@ class _SelectedImages(ImageStore):
         self._images = images
         self._rows = rows
         self.decoding = images.decoding
+        self.outlives_fork = images.outlives_fork
 
     def content(self, index: int) -> bytes:
         return self._images.content(int(self._rows[index]))

@@ -157,7 +157,7 @@ def test_a_file_of_another_kind_is_told_what_to_do(tmp_path, name, words):
     [
         ("", "DATA is empty"),
         (" ", "DATA is empty"),
-        ("https://example.org/a.zip", "download them first"),
+        ("https://example.org/a.zip", "is an archive.*download it first"),
         ("photos/*.jpg", "name the folder"),
     ],
 )

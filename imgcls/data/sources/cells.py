@@ -12,7 +12,6 @@ import json
 import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +19,8 @@ import numpy as np
 from imgcls.columns.numbered import Numbered
 from imgcls.columns.packing import Packer
 from imgcls.columns.texts import BLOCK, Texts
-from imgcls.config.files import open_file, read_bytes
 from imgcls.data.names import is_text, shortened
+from imgcls.data.remote.files import StoredFile, open_stored, read_stored
 from imgcls.data.sources.tree import is_picture
 from imgcls.errors import DataError
 
@@ -54,7 +53,7 @@ class Row(NamedTuple):
         return f"{LINE}{self.line}"
 
 
-def read_cells(file: Path, spec: str) -> Cells:
+def read_cells(file: StoredFile, spec: str) -> Cells:
     """What a .csv, .tsv or .jsonl says. Raises DataError, which begins with `spec`."""
     lines = array("I")
     columns: dict[str, Packer] = {}
@@ -74,7 +73,7 @@ def read_cells(file: Path, spec: str) -> Cells:
 
 
 @contextlib.contextmanager
-def open_table(file: Path, spec: str) -> Iterator[tuple[Sequence[str], Iterator[Row]]]:
+def open_table(file: StoredFile, spec: str) -> Iterator[tuple[Sequence[str], Iterator[Row]]]:
     """(its columns' names, its rows) of a .csv, .tsv or .jsonl, which is read as they are taken.
 
     A .jsonl names its columns in each row, so beforehand there are none. Raises DataError, which
@@ -92,9 +91,9 @@ def open_table(file: Path, spec: str) -> Iterator[tuple[Sequence[str], Iterator[
         raise _not_text(file, spec) from error
 
 
-def _opened(file: Path) -> io.TextIOWrapper:
+def _opened(file: StoredFile) -> io.TextIOWrapper:
     """The table's text: UTF-8, or UTF-16 with its mark."""
-    stream = open_file(file)
+    stream = open_stored(file)
     encoding = "utf-16" if stream.read(2) in _UTF16 else "utf-8-sig"
     stream.seek(0)
     # lines of JSON end at \n alone; a csv.reader looks for the ends of rows itself
@@ -110,9 +109,9 @@ def _lines(stream: io.TextIOWrapper) -> Iterator[str]:
         yield line
 
 
-def _not_text(file: Path, spec: str) -> DataError:
+def _not_text(file: StoredFile, spec: str) -> DataError:
     """What to say of a table that is not in the encoding that it begins in, with the line."""
-    content = read_bytes(file)
+    content = read_stored(file)
     try:
         content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -126,7 +125,9 @@ def _not_text(file: Path, spec: str) -> DataError:
     return DataError(f"{spec}: changed while it was read; read it again")
 
 
-def _csv(file: Path, stream: io.TextIOWrapper, spec: str) -> tuple[Sequence[str], Iterator[Row]]:
+def _csv(
+    file: StoredFile, stream: io.TextIOWrapper, spec: str
+) -> tuple[Sequence[str], Iterator[Row]]:
     text = _lines(stream)
     first = next(text, "")
     named = _NAMED_DELIMITER.fullmatch(first)
@@ -165,7 +166,9 @@ def _csv(file: Path, stream: io.TextIOWrapper, spec: str) -> tuple[Sequence[str]
     return [title for title in header if title], rows()
 
 
-def _jsonl(_file: Path, stream: io.TextIOWrapper, spec: str) -> tuple[Sequence[str], Iterator[Row]]:
+def _jsonl(
+    _file: StoredFile, stream: io.TextIOWrapper, spec: str
+) -> tuple[Sequence[str], Iterator[Row]]:
     rows = (
         Row(number, json_cells(line, f"{spec}: line {number}"))
         for number, line in enumerate(_lines(stream), 1)

@@ -19,12 +19,14 @@ import numpy as np
 from imgcls.columns.texts import Texts, alike
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import shortened
+from imgcls.data.remote.files import RemoteFile, StoredFile, stored
+from imgcls.data.remote.urls import check_url, refuse_url
 from imgcls.data.rows import Rows, column, refuse, sample_table, titled
 from imgcls.data.sources.cells import SUFFIXES, Cells, read_cells
-from imgcls.data.sources.files import FileImages
+from imgcls.data.sources.files import FileImages, RemoteImages
 from imgcls.data.sources.one_hot import class_columns, one_hot_labels
-from imgcls.data.sources.table_paths import locate
-from imgcls.data.table import SampleTable
+from imgcls.data.sources.table_paths import locate, locate_urls
+from imgcls.data.table import ImageStore, SampleTable
 from imgcls.errors import DataError
 
 
@@ -37,16 +39,25 @@ class ManifestSource:
 
     def matches(self, spec: str) -> bool:
         """True for a file with one of the suffixes."""
-        path = Path(spec).expanduser()
+        path = stored(spec)
+        if isinstance(path, RemoteFile):
+            return path.suffix.lower() in SUFFIXES
+        path = path.expanduser()
         return path.suffix.lower() in SUFFIXES and path.is_file()
 
     def read(self, spec: str, reading: ReadingConfig) -> SampleTable:
         """The pictures that the table names. Raises DataError when it cannot be used."""
-        file = Path(spec).expanduser().absolute()
+        file = stored(spec)
+        if isinstance(file, Path):
+            file = file.expanduser().absolute()
+        else:
+            check_url(spec)
         return manifest_table(spec, file, read_cells(file, spec), reading)
 
 
-def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) -> SampleTable:
+def manifest_table(
+    spec: str, file: StoredFile, cells: Cells, reading: ReadingConfig
+) -> SampleTable:
     """The table of picture files that `cells`, read from `file`, name. Raises DataError."""
     columns = dict(cells.columns)
     path_flag = "--path-col" + (
@@ -61,12 +72,18 @@ def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) 
     wanted = {"split": reading.split_col, "group": reading.group_col, "fold": reading.fold_col}
     said = [title or titled(columns, usual) or usual for usual, title in wanted.items()]
     labels, label_notes = _labels(spec, cells, columns, reading, said)
-    root = (reading.root or file.parent).expanduser().absolute()
     if not len(paths):
         raise DataError(f"{spec}: has no rows")
     refuse(spec, "rows without a path", (cells.places[row] for row in paths.empty_rows()))
-    located = locate(spec, root, paths)
-    keys = _one_name_a_file(root, located.keys)
+    refuse_url("--root", reading.root)
+    place = reading.root or file.parent
+    if isinstance(place, RemoteFile):
+        located = locate_urls(spec, place, paths)
+        keys = located.keys
+    else:
+        place = place.expanduser().absolute()
+        located = locate(spec, place, paths)
+        keys = _one_name_a_file(place, located.keys)
     roles = {"label": labels, **{title: columns[title] for title in said if title in columns}}
     once, notes = _without_repeats(spec, keys, roles, cells.places)
     rows = Rows(
@@ -79,10 +96,12 @@ def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) 
     is_lost = np.zeros(len(paths), bool)
     is_lost[located.lost] = True
 
-    def images(order: np.ndarray, keys: Texts) -> FileImages:
+    def images(order: np.ndarray, keys: Texts) -> ImageStore:
+        if isinstance(place, RemoteFile):
+            return RemoteImages(place, keys)
         missing = np.flatnonzero(is_lost[once][order]).astype(np.int64)
         rows = array("q", missing.tobytes())
-        return FileImages(root, keys, missing=rows, why_missing=located.missing)
+        return FileImages(place, keys, missing=rows, why_missing=located.missing)
 
     return sample_table(spec, file.stem, rows, images, reading)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from imgcls.columns.texts import Texts
+from imgcls.data.remote.files import StoredFile
 from imgcls.data.rows import column
 from imgcls.errors import DataError
 
@@ -23,7 +23,7 @@ class PictureColumn(NamedTuple):
     names: str | None
 
 
-def picture_column(spec: str, path: Path, schema: Any, wanted: str | None) -> PictureColumn:
+def picture_column(spec: str, path: StoredFile, schema: Any, wanted: str | None) -> PictureColumn:
     """The column of a file's pictures, by its name. Raises DataError where there is none."""
     from pyarrow import types
 
@@ -49,7 +49,7 @@ def is_bytes(kind: Any) -> bool:
     )
 
 
-def column_texts(path: Path, title: str, batches: Callable[[], Iterable[Any]]) -> Texts:
+def column_texts(path: StoredFile, title: str, batches: Callable[[], Iterable[Any]]) -> Texts:
     """A column as texts. Raises DataError for one that has no values Python could hold.
 
     batches: gives its values, a part at a time; called again where the first way leads nowhere, so

@@ -8,6 +8,7 @@ something is told.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shlex
 from array import array
@@ -21,6 +22,9 @@ import numpy as np
 
 from imgcls.columns.texts import Texts
 from imgcls.data.names import shortened
+from imgcls.data.remote.files import RemoteFile
+from imgcls.data.remote.urls import HTTP, check_url, is_remote, protocol_of, without_query
+from imgcls.data.rows import refuse
 from imgcls.data.sources.tree import is_picture
 from imgcls.errors import DataError
 
@@ -82,6 +86,29 @@ def _noting_rows(found: Iterable[tuple[int, str]], rows: array[int]) -> Iterator
     for row, key in found:
         rows.append(row)
         yield key
+
+
+def locate_urls(spec: str, root: RemoteFile, paths: Sequence[str]) -> Located:
+    """The files of a table behind a URL, below its folder or by URLs of their own.
+
+    Whether they are there, reading them tells. Raises DataError for paths of another machine, and
+    for URLs that cannot be read.
+    """
+    keys = Texts.of(paths).mapped(partial(_key_behind, root))
+    refuse(spec, f"absolute paths, where those below {root} are read", filter(_is_foreign, keys))
+    return Located(keys, np.arange(0), (), "")
+
+
+def _key_behind(root: RemoteFile, path: str) -> str:
+    plain = path.strip().replace("\\", "/")
+    if not is_remote(plain):
+        return posixpath.normpath(plain)
+    check_url(plain)
+    inside = plain.removeprefix(f"{root.url}/")
+    if inside == plain or without_query(plain) != plain:
+        return plain
+    # a URL of http has its characters quoted, as a name below the root has not
+    return unquote(inside) if protocol_of(plain) in HTTP else inside
 
 
 def _plain(root: Path, path: str) -> str:

@@ -88,7 +88,7 @@ def assign_splits(
         take(table, split, "test", test_size, seed=seed)
     if table.folds is not None:
         notes += _take_folds(table.name, table.folds, split, fold, folds)
-    elif folds:
+    elif folds and (split != "test").any():
         split[split == "val"] = "train"
         pool = np.flatnonzero(split == "train")
         deal = deal_group_folds if has_groups(table) else _deal_folds

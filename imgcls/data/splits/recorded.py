@@ -172,6 +172,7 @@ class _FoundImages(ImageStore):
         self._rows = rows
         self._keys = keys
         self.decoding = images.decoding
+        self.outlives_fork = images.outlives_fork
 
     def content(self, index: int) -> bytes:
         row = int(self._rows[index])

@@ -23,9 +23,9 @@ from imgcls.engine.device.memory import available_memory_mib
 from imgcls.engine.device.world import world
 from imgcls.errors import ConfigError
 from imgcls.jobs.plan.data import DataPlan
-from imgcls.models.catalog.read import cache_folder
 from imgcls.output.numbers import byte_size
 from imgcls.storage.caches import PICTURES
+from imgcls.storage.kept_files import cache_folder
 
 _FORMAT = 2
 _ENTRY_BYTES = 32
