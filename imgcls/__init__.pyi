@@ -608,6 +608,7 @@ def resume(
     root: str | PathLike[str] | None = None,
     device: str | torch.device | None = None,
     devices: int | Literal['all'] | None = None,
+    shard: bool | None = None,
     workers: int | Literal['auto'] | None = None,
     epochs: int | None = None,
     amp: Literal['auto', 'off', 'bf16', 'fp16'] | None = None,
@@ -632,6 +633,8 @@ def resume(
         device: Go on with another device than the run began with.
         devices: Go on with so many GPUs, or all; on a CPU, in so many processes. By default with as
             many as the run began with.
+        shard: Divide weights, gradients and optimizer state among the processes from here on, or no
+            longer. By default as the run began.
         workers: Processes that load pictures; never changes results.
         epochs: Train to this many epochs in all, also a finished run; the schedule goes on as if
             the run had been begun with them.
@@ -731,6 +734,7 @@ def train(
     devices: int | Literal['all'] | None = None,
     parallel_folds: bool = False,
     grad_compression: Literal['none', 'bf16'] = 'none',
+    shard: bool = False,
     deterministic: bool = False,
     experiment: str | None = None,
     log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
@@ -910,6 +914,8 @@ def train(
             place of all devices on each fold.
         grad_compression: How gradients travel between several processes: bf16 halves what a slow
             network has to carry, and rounds them.
+        shard: Divide weights, gradients and optimizer state among the processes too, for a model
+            whose training does not fit one device; slower. Checkpoints are as without.
         deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
         experiment: Name of the run's folder; by default data, model and time.
         log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
@@ -1005,6 +1011,7 @@ def tune(
     devices: int | Literal['all'] | None = None,
     parallel_folds: bool = False,
     grad_compression: Literal['none', 'bf16'] = 'none',
+    shard: bool = False,
     deterministic: bool = False,
     log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
     progress: bool | None = None,
@@ -1183,6 +1190,8 @@ def tune(
             place of all devices on each fold.
         grad_compression: How gradients travel between several processes: bf16 halves what a slow
             network has to carry, and rounds them.
+        shard: Divide weights, gradients and optimizer state among the processes too, for a model
+            whose training does not fit one device; slower. Checkpoints are as without.
         deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
         log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
             the pages and pictures of evaluations. One that fails never stops a training.
@@ -1258,6 +1267,7 @@ class ImageClassifier(_ImageClassifier):
         devices: int | Literal['all'] | None = None,
         parallel_folds: bool = False,
         grad_compression: Literal['none', 'bf16'] = 'none',
+        shard: bool = False,
         deterministic: bool = False,
         log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
         verbose: 'bool' = False,
@@ -1401,6 +1411,8 @@ class ImageClassifier(_ImageClassifier):
                 place of all devices on each fold.
             grad_compression: How gradients travel between several processes: bf16 halves what a slow
                 network has to carry, and rounds them.
+            shard: Divide weights, gradients and optimizer state among the processes too, for a model
+                whose training does not fit one device; slower. Checkpoints are as without.
             deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
             log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
                 the pages and pictures of evaluations. One that fails never stops a training.

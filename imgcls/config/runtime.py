@@ -104,6 +104,13 @@ class RuntimeConfig(Config):
             "to carry, and rounds them."
         ),
     )
+    shard: bool = Field(
+        default=False,
+        description=(
+            "Divide weights, gradients and optimizer state among the processes too, for a model "
+            "whose training does not fit one device; slower. Checkpoints are as without."
+        ),
+    )
     deterministic: bool = Field(
         default=False,
         description="Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.",

@@ -154,6 +154,16 @@ class World:
             self._lost = True
             raise _as_lost(error) from error
 
+    def tell(self, error: BaseException) -> None:
+        """Make an error that this process has met known to all, where it is not: all raise it."""
+        if self.size == 1 or self._settled:
+            return
+        try:
+            self.agree(error=error)
+        except Exception:
+            if self._lost:
+                raise
+
     def settle(self) -> None:
         """Say that every process raises an error at this very place: it leaves none waiting."""
         self._settled = True

@@ -108,7 +108,7 @@ def _update(
             )
     learner.scaler.unscale_(learner.optimizer)
     gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    norm = (nn.utils.get_total_norm if parallel is None else parallel.total_norm)(gradients)
     norm_value = to_host(norm.detach())
     # the one time in a step that a GPU is waited for: behind the gradients, before the update
     loss_sum, error = 0.0, None

@@ -145,7 +145,7 @@ def train_fold(
             release_freed_memory(compute.device)
         elif isinstance(parts.learner.model, ClassifierAlone) and not parts.progress.finished:
             features_of(parts.learner.model)
-        with trained_together(plan, assembly, settings, stop) as (shared, wish):
+        with trained_together(plan, assembly, settings, checkpointer, stop) as (shared, wish):
             fit(shared, settings, checkpointer, emit, wish)
     return _result(settings, parts, len(data.rows("val", fold)), start_s), assembly
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 
+from imgcls.config.run import TrainConfig
 from imgcls.data.loading.bad_images import BadImage
 from imgcls.data.loading.sampling import Share, smallest_batch
+from imgcls.engine.device.divided import bring_together
 from imgcls.engine.device.world import World, world
 from imgcls.engine.training.fit import fit
 from imgcls.engine.training.interrupt import StopRequest, stop_on_signals
 from imgcls.engine.training.optim import is_second_order
 from imgcls.engine.training.parallel.data_parallel import DataParallel
-from imgcls.engine.training.parts import FitSettings, Parts
-from imgcls.engine.training.state import History, Progress
+from imgcls.engine.training.parallel.divide import OPTIMIZERS, load_undivided, undivided
+from imgcls.engine.training.parallel.sharded import Sharded
+from imgcls.engine.training.parts import Checkpoints, FitSettings, Parts
+from imgcls.engine.training.state import History, Progress, TrainState
 from imgcls.errors import ConfigError
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly, assemble, shared_loaders
@@ -27,13 +32,21 @@ from imgcls.jobs.train.assemble import Assembly, assemble, shared_loaders
 class FoldTask:
     """What the other processes need to train a fold beside the main one, from where it stands.
 
-    weights, state: of the fold's TrainState, on the CPU.
+    weights, state: of the fold's TrainState, on the CPU; with `--shard` without what is then
+    divided.
     """
 
     plan: Plan
     settings: FitSettings
-    weights: Mapping[str, torch.Tensor]
-    state: Mapping[str, Any]
+    weights: dict[str, torch.Tensor]
+    state: dict[str, Any]
+
+
+class SharedCheckpoints(Checkpoints, Protocol):
+    """What saves a fold that several processes train."""
+
+    def share(self, is_agreed: Callable[[bool], bool]) -> None:
+        """Save with all of them, at the points where they agree to."""
 
 
 def processes_of(plan: Plan) -> int:
@@ -45,6 +58,37 @@ def processes_of(plan: Plan) -> int:
     return world().size if plan.epochs and not alone else 1
 
 
+def require_shardable(config: TrainConfig) -> None:
+    """Raise ConfigError where `--shard` does not go with the processes or with other options."""
+    runtime, optim = config.runtime, config.optim
+    if not runtime.shard:
+        return
+    option = "runtime.shard (--shard)"
+    if world().size == 1:
+        raise ConfigError(
+            f"{option}: one process has nothing to divide its model with; give --devices 2 or more "
+            "too, or --no-shard"
+        )
+    if optim.opt not in OPTIMIZERS:
+        raise ConfigError(
+            f"{option}: does not go with --opt {optim.opt}, whose updates take whole tensors; give "
+            f"one of {', '.join(OPTIMIZERS)}"
+        )
+    for name, given in (("compile", runtime.compile), ("parallel-folds", runtime.parallel_folds)):
+        if given:
+            raise ConfigError(f"{option}: does not go with --{name}; leave one of them out")
+    if optim.max_minutes is not None:
+        raise ConfigError(
+            f"{option}: does not go with --max-minutes, which times a model that one device has "
+            "whole; give --epochs"
+        )
+    if config.data.batch_size == "auto":
+        raise ConfigError(
+            f"{option}: how many pictures fit is tried with a model that one device has whole; "
+            "give --batch-size"
+        )
+
+
 def require_divisible(plan: Plan) -> None:
     """Raise ConfigError for a training that the processes of this command cannot share."""
     here = world()
@@ -54,6 +98,11 @@ def require_divisible(plan: Plan) -> None:
             "processes; say how many with --devices"
         )
     if processes_of(plan) == 1:
+        if plan.config.runtime.shard:
+            raise ConfigError(
+                "runtime.shard (--shard): the classifier alone is trained, on features that one "
+                "process has; leave it out"
+            )
         return
     opt = plan.config.optim.opt
     if is_second_order(opt):
@@ -74,19 +123,31 @@ def require_divisible(plan: Plan) -> None:
 
 @contextlib.contextmanager
 def trained_together(
-    plan: Plan, assembly: Assembly, settings: FitSettings, stop: StopRequest
+    plan: Plan,
+    assembly: Assembly,
+    settings: FitSettings,
+    checkpointer: SharedCheckpoints,
+    stop: StopRequest,
 ) -> Iterator[tuple[Parts, StopRequest]]:
     """The parts to train with and the wish to stop that all share, while all others train too."""
-    here = world()
-    if processes_of(plan) == 1 or assembly.parts.progress.trained:
-        yield assembly.parts, stop
+    here, parts, shards = world(), assembly.parts, plan.config.runtime.shard
+    if processes_of(plan) == 1 or parts.progress.trained:
+        if shards:
+            # `restore` has left it where there is room for all
+            for model in (parts.learner.model, parts.eval_model):
+                plan.compute.place(model)
+        yield parts, stop
         return
-    state = assembly.parts.train_state()
-    task = FoldTask(
-        plan, settings, _on_cpu(state.weights.state_dict()), _on_cpu(state.state_dict())
-    )
+    state = parts.train_state()
+    weights, others = state.weights.state_dict(), state.state_dict()
+    if shards:
+        weights, others = {}, undivided(others)
+    task = FoldTask(plan, settings, _on_cpu(weights), _on_cpu(others))
+    del weights, others
     with here.everywhere(_train_beside, task):
         here.agree()  # the others are ready
+        if shards:
+            checkpointer.share(partial(_is_agreed, here))
         yield _shared(here, plan, assembly, stop, [])
 
 
@@ -101,13 +162,21 @@ def _fit_beside(task: FoldTask, heard: StopRequest) -> None:
     here, plan = world(), task.plan
     assembly = assemble(plan, task.settings.fold, load_weights=False)
     state = assembly.parts.train_state()
-    state.weights.load_state_dict(task.weights)
-    state.load_state_dict(task.state)
+    checkpoints: Checkpoints = _NoCheckpoints()
+    if plan.config.runtime.shard:
+        load_undivided(state, task.state)
+        checkpoints = _PartOfCheckpoints(state, partial(_is_agreed, here))
+    else:
+        state.weights.load_state_dict(task.weights)
+        state.load_state_dict(task.state)
+    # they would be kept until the fold has ended
+    task.weights.clear()
+    task.state.clear()
     met: list[BadImage] = []
     assembly.bad_images.tell(met.append)
     here.agree()
     parts, stop = _shared(here, plan, assembly, heard, met)
-    fit(parts, task.settings, _NoCheckpoints(), lambda _event: None, stop)
+    fit(parts, task.settings, checkpoints, lambda _event: None, stop)
 
 
 def _shared(
@@ -121,18 +190,22 @@ def _shared(
         met.clear()
         return told or None
 
-    parallel = DataParallel(
+    runtime, parts = plan.config.runtime, assembly.parts
+    kind: Callable[..., DataParallel] = DataParallel
+    if runtime.shard:
+        kind = partial(Sharded, learner=parts.learner, interpolation=parts.interpolation)
+    parallel = kind(
         here,
         assembly.preprocessing.input_size,
         stop,
         heard,
-        compresses=plan.config.runtime.grad_compression == "bf16",
+        compresses=runtime.grad_compression == "bf16",
         news=news,
         on_news=assembly.bad_images.meet,
     )
     train, val = shared_loaders(plan, assembly, Share(here.rank, here.size))
-    learner = replace(assembly.parts.learner, parallel=parallel)
-    return replace(assembly.parts, learner=learner, train_batches=train, val_batches=val), stop
+    learner = replace(parts.learner, parallel=parallel)
+    return replace(parts, learner=learner, train_batches=train, val_batches=val), stop
 
 
 class _NoCheckpoints:
@@ -149,6 +222,35 @@ class _NoCheckpoints:
 
     def wait(self) -> None:
         """Nothing."""
+
+
+class _PartOfCheckpoints(_NoCheckpoints):
+    """The main process saves what all bring together: this one's part in it."""
+
+    def __init__(self, state: TrainState, is_agreed: Callable[[bool], bool]) -> None:
+        self._state = state
+        self._is_agreed = is_agreed
+
+    def after_step(self, progress: Progress, history: History) -> None:
+        """Take part in saving where the main process saves."""
+        if self._is_agreed(False):
+            self.save(progress, history, is_best=False)
+
+    def after_epoch(self, progress: Progress, history: History, **_about: Any) -> None:
+        """Take part in saving where the main process saves."""
+        self.after_step(progress, history)
+
+    def save(self, progress: Progress, history: History, *, is_best: bool) -> None:
+        """Take part in a copy of the state, in the order in which the main process takes it."""
+        del progress, history, is_best
+        self._is_agreed(False)
+        bring_together(self._state.state_dict())
+        bring_together(self._state.weights.state_dict())
+
+
+def _is_agreed(here: World, wish: bool) -> bool:
+    """Whether any process wants it: a common point."""
+    return here.agree(float(wish)).total > 0
 
 
 def _on_cpu(tree: Any) -> Any:
