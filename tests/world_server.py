@@ -26,6 +26,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 
@@ -54,6 +55,8 @@ def run_command(patches: list[str], arguments: list[str]) -> None:
             module, name = patch.split(":")
             getattr(importlib.import_module(module), name)()
         code = run(arguments) if arguments else 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

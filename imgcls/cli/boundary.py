@@ -14,6 +14,7 @@ from typing import Any, cast
 import typer
 
 from imgcls.cli.hints import instead_of, too_many, verb_instead_of
+from imgcls.cli.processes.launch import CommandEnded
 from imgcls.engine.device.launch import are_several
 from imgcls.engine.training.interrupt import SignalledError, end_on_signals
 from imgcls.errors import ImgclsError
@@ -29,7 +30,10 @@ def run(arguments: Sequence[str]) -> int:
     Of several processes that were started together one runs it, and the others serve that one.
     """
     if not are_several():
-        return _run_alone(arguments)
+        try:
+            return _run_alone(arguments)
+        except CommandEnded as ended:
+            return ended.exit_code
     from imgcls.cli.processes.serve import run_together
 
     return run_together(arguments, _run_alone)

@@ -54,7 +54,7 @@ def launch(devices: int | Literal["all"], device: str, arguments: Sequence[str])
     # on a CPU all of them would otherwise take all cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(_cores()) // count)))
     # what ends a process is told by it, in one line
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.disable()
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -73,6 +73,10 @@ def launch(devices: int | Literal["all"], device: str, arguments: Sequence[str])
         return _code_of({each.local_rank: each.exitcode for each in error.failures.values()})
     except SignalException as error:
         return 128 + int(error.sigval)
+    finally:
+        # all have ended: a late one must not interrupt what is left to say
+        for name in _SIGNALS.split(","):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     return 0
 
 

@@ -219,19 +219,29 @@ class World:
 
     @contextlib.contextmanager
     def _met(self) -> Iterator[None]:
-        """A block whose end, or error, is a common point; one that was met as an error is it."""
+        """A block whose end, or error, is a common point; one that was met as an error is it.
+
+        The main process raises the error that any has met, the others _ToldError.
+        """
         self._settled = False
+        met: BaseException | None = None
         try:
             yield
         except BaseException as error:
             if self._lost:
                 raise
-            self.tell(error)
-            if self.is_main:
+            met = error
+        try:
+            if not (met and self._settled):
+                self.agree(error=met)
+        except BaseException as error:
+            if self._lost:
                 raise
-            raise _ToldError from error
-        else:
-            self.agree()
+            met = error
+        if met is not None:
+            if self.is_main:
+                raise met
+            raise _ToldError from met
 
     def _broadcast(self, value: Any) -> Any:
         held = [value]
