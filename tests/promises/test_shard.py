@@ -124,7 +124,9 @@ MANY = ("--model-ema", "--clip-grad", 0.5, "--grad-accum-steps", 2, "--dropout",
         "--drop-path-rate", 0.1, "--mixup", 0.2)  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [(), MANY], ids=["plain", "many options"])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(MANY, marks=pytest.mark.slow)], ids=["plain", "many options"]
+)
 def test_a_divided_training_is_that_of_one_process(worlds, photos, tmp_path, options):
     """Its losses and weights are, but for rounding; its folder has the same files and opens."""
     asked = train(photos, *options)
@@ -140,6 +142,7 @@ def test_a_divided_training_is_that_of_one_process(worlds, photos, tmp_path, opt
     assert all(torch.equal(value, saved[name]) for name, value in opened.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_killed_divided_training_goes_on_to_the_bit(worlds, photos, tmp_path):
     """In as many processes, killed inside an epoch: all that is saved is as if it never was."""
     asked = train(photos, "--shard", "--model-ema", "--save-every-steps", 3, epochs=3)
@@ -156,6 +159,7 @@ def test_a_killed_divided_training_goes_on_to_the_bit(worlds, photos, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_divided_run_goes_on_undivided_and_back(worlds, photos, tmp_path):
     """In one process, then divided among three, then in two that each have all: one training."""
     asked = train(photos, "--model-ema", epochs=4)
@@ -180,6 +184,7 @@ def test_a_divided_run_goes_on_undivided_and_back(worlds, photos, tmp_path):
     assert largest_weight_difference(one, run) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_divided_fine_tuning_is_that_of_one_process(worlds, photos, tmp_path):
     """With a fitted classifier, averaged weights, gradual unfreezing and interpolated weights."""
     worlds.done(tmp_path / "first", 1, *train(photos, epochs=1))
@@ -258,6 +263,7 @@ def test_a_gradient_of_a_divided_model_that_is_none_ends_it_in_a_line(worlds, ph
     assert last.resolve().name == "step-00000005"
 
 
+@pytest.mark.slow
 def test_a_picture_that_one_process_cannot_read_leaves_a_divided_run_to_go_on(
     worlds, photos, tmp_path
 ):

@@ -67,6 +67,8 @@ def divide(
         for parameter in each.parameters():
             parameter.data = parameter.data.contiguous()
         for part in (*units(each), each):
+            # before torch's own hook, which an in-place change of a view would drop in silence
+            part.register_forward_hook(_own_output)
             _configured(fully_shard(part, mesh=mesh, mp_policy=policy))
     if learner.average is not None:
         learner.average.update_one_by_one()
@@ -105,6 +107,15 @@ def _configured(module: FSDPModule) -> None:
     # pictures of the whole update
     module.set_gradient_divide_factor(1.0)
     module.set_force_sum_reduction_for_comms(True)
+
+
+def _own_output(_module: nn.Module, _given: Any, output: Any) -> Any:
+    """What a layer gives, with memory of its own."""
+    if isinstance(output, torch.Tensor):
+        return output.clone() if output._is_view() else output  # noqa: SLF001
+    if type(output) in (list, tuple):
+        return type(output)(_own_output(_module, _given, each) for each in output)
+    return output
 
 
 def _send(tensors: Iterable[torch.Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from torch import nn
@@ -13,11 +14,25 @@ def units(model: nn.Module) -> list[nn.Module]:
     """The model's blocks: the members of its lists of layers, without single layers.
 
     Where the blocks within a member hold more than half of its parameters, as those of a stage do,
-    they are taken instead of it. What is in no block belongs to the model itself.
+    they are taken instead of it. What is in no block belongs to the model itself, and so do blocks
+    that share parameters with what is outside of them.
     """
+    uses = _uses(model)
+    return [
+        block
+        for block in _blocks(model)
+        if all(uses[parameter] == count for parameter, count in _uses(block).items())
+    ]
+
+
+def _uses(module: nn.Module) -> Counter[nn.Parameter]:
+    return Counter(parameter for _, parameter in module.named_parameters(remove_duplicate=False))
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     for child in model.children():
-        inner = units(child)
+        inner = _blocks(child)
         if 2 * _size(inner) > _size([child]):
             found += inner
         elif isinstance(model, _LISTS) and any(child.children()) and _size([child]):
