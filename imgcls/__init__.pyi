@@ -174,6 +174,7 @@ def evaluate(
     ci_samples: int = 1000,
     seed: int = 0,
     batch_size: int = 32,
+    devices: int | Literal['all'] | None = None,
     amp: Literal['auto', 'off', 'bf16', 'fp16'] = 'off',
     workers: int | Literal['auto'] = 'auto',
     on_bad_image: Literal['error', 'skip'] = 'error',
@@ -234,6 +235,8 @@ def evaluate(
         ci_samples: Resamples for --ci; 1000 settle both ends to about two digits.
         seed: Of the resamples; the same one repeats them.
         batch_size: Pictures per batch; changes speed, not results.
+        devices: Score on so many GPUs of this machine, or all; on a CPU, in so many processes. Each
+            picture is scored once, in the batches of one process, so the scores are its own.
         amp: Mixed precision; off by default, so that scores are exact.
         workers: Processes that load pictures; never changes results.
         on_bad_image: What to do about a picture that cannot be read: stop and name it, or leave it
@@ -508,6 +511,7 @@ def predict(
     copy: bool = False,
     features: str | PathLike[str] | None = None,
     on_bad_image: Literal['error', 'skip'] = 'skip',
+    devices: int | Literal['all'] | None = None,
     amp: Literal['auto', 'off', 'bf16', 'fp16'] = 'off',
     channels_last: bool | Literal['auto'] = 'auto',
     workers: int | Literal['auto'] = 'auto',
@@ -556,6 +560,8 @@ def predict(
             with FILE.csv of their paths; rows of nan for what cannot be read.
         on_bad_image: What to do about a picture that cannot be read: write the reason into its row,
             or stop there.
+        devices: Score on so many GPUs of this machine, or all; on a CPU, in so many processes. Each
+            picture is scored once, in the batches of one process, so the scores are its own.
         amp: Mixed precision; off by default, so that scores are exact.
         channels_last: Memory layout that is faster for most convolutions. auto: yes.
         workers: Processes that load pictures; never changes results.
@@ -602,6 +608,7 @@ def resume(
     root: str | PathLike[str] | None = None,
     device: str | torch.device | None = None,
     devices: int | Literal['all'] | None = None,
+    shard: bool | None = None,
     workers: int | Literal['auto'] | None = None,
     epochs: int | None = None,
     amp: Literal['auto', 'off', 'bf16', 'fp16'] | None = None,
@@ -626,6 +633,8 @@ def resume(
         device: Go on with another device than the run began with.
         devices: Go on with so many GPUs, or all; on a CPU, in so many processes. By default with as
             many as the run began with.
+        shard: Divide weights, gradients and optimizer state among the processes from here on, or no
+            longer. By default as the run began.
         workers: Processes that load pictures; never changes results.
         epochs: Train to this many epochs in all, also a finished run; the schedule goes on as if
             the run had been begun with them.
@@ -723,7 +732,9 @@ def train(
     grad_checkpointing: bool = False,
     compile: bool = False,
     devices: int | Literal['all'] | None = None,
+    parallel_folds: bool = False,
     grad_compression: Literal['none', 'bf16'] = 'none',
+    shard: bool = False,
     deterministic: bool = False,
     experiment: str | None = None,
     log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
@@ -743,8 +754,8 @@ def train(
 
     Args:
         data: A folder of class folders, a folder with train/ val/ test/ inside, a table (.csv,
-            .tsv, .jsonl, .parquet), tar shards, or `digits` (1,797 pictures that ship with
-            scikit-learn).
+            .tsv, .jsonl, .parquet), tar shards, URLs of tables and shards, or `digits` (1,797
+            pictures that ship with scikit-learn).
         folds: Stratified k-fold over everything that is not the test split, by whole groups where
             the data have any; 0 trains once on one train/val split, or on the data's own folds.
         batch_size: Pictures per step; 32 fits a laptop and gives small data sets enough steps.
@@ -899,8 +910,12 @@ def train(
         compile: torch.compile the model: slow to start, faster on long runs.
         devices: Train on so many GPUs of this machine, or all; on a CPU, in so many processes. The
             batch is divided among them, so the results are those of one, but for rounding.
+        parallel_folds: With --folds and --devices: train folds side by side, one on each device, in
+            place of all devices on each fold.
         grad_compression: How gradients travel between several processes: bf16 halves what a slow
             network has to carry, and rounds them.
+        shard: Divide weights, gradients and optimizer state among the processes too, for a model
+            whose training does not fit one device; slower. Checkpoints are as without.
         deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
         experiment: Name of the run's folder; by default data, model and time.
         log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
@@ -994,7 +1009,9 @@ def tune(
     grad_checkpointing: bool = False,
     compile: bool = False,
     devices: int | Literal['all'] | None = None,
+    parallel_folds: bool = False,
     grad_compression: Literal['none', 'bf16'] = 'none',
+    shard: bool = False,
     deterministic: bool = False,
     log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
     progress: bool | None = None,
@@ -1006,8 +1023,8 @@ def tune(
 
     Args:
         data: A folder of class folders, a folder with train/ val/ test/ inside, a table (.csv,
-            .tsv, .jsonl, .parquet), tar shards, or `digits` (1,797 pictures that ship with
-            scikit-learn).
+            .tsv, .jsonl, .parquet), tar shards, URLs of tables and shards, or `digits` (1,797
+            pictures that ship with scikit-learn).
         trials: Trainings in all, by every process on the study together; about the first ten are
             random, so fewer than 20 leave little to learn from.
         max_minutes: Stop after so many minutes, also within a trial, which is then saved; the same
@@ -1169,8 +1186,12 @@ def tune(
         compile: torch.compile the model: slow to start, faster on long runs.
         devices: Train on so many GPUs of this machine, or all; on a CPU, in so many processes. The
             batch is divided among them, so the results are those of one, but for rounding.
+        parallel_folds: With --folds and --devices: train folds side by side, one on each device, in
+            place of all devices on each fold.
         grad_compression: How gradients travel between several processes: bf16 halves what a slow
             network has to carry, and rounds them.
+        shard: Divide weights, gradients and optimizer state among the processes too, for a model
+            whose training does not fit one device; slower. Checkpoints are as without.
         deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
         log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
             the pages and pictures of evaluations. One that fails never stops a training.
@@ -1244,7 +1265,9 @@ class ImageClassifier(_ImageClassifier):
         grad_checkpointing: bool = False,
         compile: bool = False,
         devices: int | Literal['all'] | None = None,
+        parallel_folds: bool = False,
         grad_compression: Literal['none', 'bf16'] = 'none',
+        shard: bool = False,
         deterministic: bool = False,
         log: Literal['tensorboard', 'mlflow', 'wandb', 'trackio'] | Sequence[Literal['tensorboard', 'mlflow', 'wandb', 'trackio']] | Literal['none'] = 'none',
         verbose: 'bool' = False,
@@ -1384,8 +1407,12 @@ class ImageClassifier(_ImageClassifier):
             compile: torch.compile the model: slow to start, faster on long runs.
             devices: Train on so many GPUs of this machine, or all; on a CPU, in so many processes. The
                 batch is divided among them, so the results are those of one, but for rounding.
+            parallel_folds: With --folds and --devices: train folds side by side, one on each device, in
+                place of all devices on each fold.
             grad_compression: How gradients travel between several processes: bf16 halves what a slow
                 network has to carry, and rounds them.
+            shard: Divide weights, gradients and optimizer state among the processes too, for a model
+                whose training does not fit one device; slower. Checkpoints are as without.
             deterministic: Ask torch for deterministic kernels on cuda, at some cost; CPU runs are so.
             log: Also log to experiment trackers, each an extra of its own name: options, history.csv,
                 the pages and pictures of evaluations. One that fails never stops a training.

@@ -21,11 +21,15 @@ from imgcls.storage.pointers import find_checkpoint
 
 
 class Launcher:
-    """Commands as processes, started by a server that has torch in memory already."""
+    """Commands as processes, started by a server that has torch in memory already.
 
-    def __init__(self) -> None:
+    bounds: module, name and number of each bound that they have in place of their own.
+    """
+
+    def __init__(self, *bounds: tuple[str, str, int]) -> None:
+        own = [str(part) for bound in bounds for part in bound]
         self._server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("launcher.py"))],
+            [sys.executable, str(Path(__file__).with_name("launcher.py")), *own],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

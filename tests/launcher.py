@@ -3,7 +3,8 @@
 Prints a line when it is ready. Reads one JSON list a line: [folder, kill, argument, ...]. For each
 it forks a process that runs the command, prints its pid, and, when it has ended, its exit code
 (minus the signal that killed it). kill: null, or [module, function, n]: the process group is killed
-where the function is called for the n-th time.
+where the function is called for the n-th time. Its own arguments, MODULE NAME NUMBER each, are
+bounds that the commands have in place of their own.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ def main() -> None:
     import imgcls.output.screens.screen
     import imgcls.output.screens.training  # noqa: F401
 
+    for module, name, number in zip(*[iter(sys.argv[1:])] * 3, strict=True):
+        place = importlib.import_module(module)
+        assert hasattr(place, name)
+        setattr(place, name, int(number))
     print("ready", flush=True)
     for line in sys.stdin:
         folder, kill, *arguments = json.loads(line)

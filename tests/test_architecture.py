@@ -15,9 +15,10 @@ import imgcls
 PACKAGE = Path(imgcls.__file__).parent
 ALLOWED = {
     "errors": set(),
-    "results": {"errors"},
-    "metrics": {"results", "errors"},
-    "config": {"metrics", "results", "errors"},
+    "columns": {"errors"},
+    "results": {"columns", "errors"},
+    "metrics": {"results", "columns", "errors"},
+    "config": {"metrics", "results", "columns", "errors"},
 }
 ALLOWED["storage"] = {"config", *ALLOWED["config"]}
 for _room in ("engine", "data", "models"):
@@ -37,15 +38,23 @@ VERBS_BELOW["import_"] = {"train", *VERBS_BELOW["train"]}
 VERBS_BELOW["tune"] = {"train", *VERBS_BELOW["train"]}
 # the rooms; a new one is a decision
 ROOMS = {
-    "cli": (),
+    "cli": ("processes",),
     "api": (),
     "config": (),
+    "columns": (),
     "metrics": (),
     "results": (),
     "storage": (),
-    "data": ("audit", "loading", "pixels", "sources", "splits"),
+    "data": ("audit", "loading", "pixels", "remote", "sources", "splits"),
     "models": ("catalog", "explain", "export"),
-    "engine": ("checkpoint", "device", "scoring", "training", "training/selection"),
+    "engine": (
+        "checkpoint",
+        "device",
+        "scoring",
+        "training",
+        "training/parallel",
+        "training/selection",
+    ),
     "output": ("pages", "plots", "screens", "trackers"),
     "jobs": (
         "benchmark",
@@ -60,6 +69,7 @@ ROOMS = {
         "train",
         "train/choice",
         "train/head",
+        "train/several",
         "tune",
     ),
 }
@@ -70,9 +80,9 @@ MODULES_OF = {
     "config": 26,
     "cli": 18,
     "metrics": 18,
-    "data/sources": 14,
+    "data/sources": 16,
     "results": 14,
-    "storage": 18,
+    "storage": 19,
     "output/screens": 19,
     "jobs/evaluate": 15,
 }

@@ -454,3 +454,36 @@ def test_a_file_system_without_locks_is_met_by_a_lock_all_the_same(tmp_path, mon
         _acquired(tmp_path / ".lock", 0)
     lock.release()
     _acquired(tmp_path / ".lock", 0).release()
+
+
+# fsspec
+
+
+@relies_on("fsspec", "2026.9.0", "data/remote/fetching.py")
+def test_a_failed_look_at_a_url_has_its_reason_behind_it(tmp_path):
+    """The error itself says that there is no such file, whatever went wrong."""
+    import fsspec
+    from serving import served
+
+    (tmp_path / "x").write_bytes(b"content")
+    with served(tmp_path) as (url, faults):
+        system = fsspec.filesystem("http", skip_instance_cache=True)
+        assert {"size", "ETag", "Last-Modified"} <= system.info(f"{url}/x").keys()
+        faults.status = 500
+        with pytest.raises(FileNotFoundError) as caught:
+            system.info(f"{url}/x")
+        assert caught.value.__cause__.status == 500
+
+
+@relies_on("aiohttp", "3.14.5", "data/remote/fetching.py")
+def test_an_answer_that_was_cut_off_is_told_by_its_class(tmp_path):
+    """Which comes before the 400 that is behind it."""
+    import fsspec
+    from serving import served
+
+    (tmp_path / "x").write_bytes(b"content")
+    with served(tmp_path) as (url, faults):
+        faults.every, faults.kinds = 1, ("cut",)
+        with pytest.raises(Exception, match="not completed") as caught:
+            fsspec.filesystem("http", skip_instance_cache=True).cat_file(f"{url}/x")
+        assert type(caught.value).__name__ == "ClientPayloadError"

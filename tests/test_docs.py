@@ -51,6 +51,7 @@ def test_every_option_the_readme_names_exists():
         "--help-all",
     }
     known |= {"--version", "--install-completion", "--no-deps", "--editable", "--upgrade"}
+    known |= {"--nproc-per-node"}  # torchrun's
     options = [option for config in COMMANDS.values() for option in option_fields(config)]
     known |= {alias for option in options for alias in option.flag.aliases}
     known |= {f"--no-{name[2:]}" for name in known}

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
+from imgcls.api.one_process import require_one_process
 from imgcls.config.base import Config, OptionField, option_fields, words_instead_of_a_list
 from imgcls.config.load import load_config
 from imgcls.config.other_names import OTHER_NAMES
@@ -106,6 +107,7 @@ def keyword_call(
                 if said is not _NOT_GIVEN:
                     keywords = {first: said, **keywords}
                 config = keyword_config(config_class, options, {**defaults, **keywords})
+            require_one_process(config)
             kept = contextlib.nullcontext() if without_torch else _kept(trains=trains)
             with kept, _said_in_keywords(options):
                 return body(config, **mine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imgcls.cli.options import Common, add_command, new_app
+from imgcls.cli.processes.launch import launch_if_several
 from imgcls.config.evaluate import EvaluateConfig
 
 app = new_app()
@@ -29,6 +30,7 @@ def evaluate(config: EvaluateConfig, common: Common) -> None:
     from imgcls.jobs.evaluate.evaluate import evaluate as job
     from imgcls.output.screens.evaluation import show_evaluation
 
+    launch_if_several(config.devices, config.device)
     keep_freed_memory()
     with console.progress("Scoring") as on_batch:
         # a program that reads the JSON has all there is to know

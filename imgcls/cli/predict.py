@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from imgcls.cli.options import Common, add_command, new_app
+from imgcls.cli.processes.launch import launch_if_several
 from imgcls.config.predict import PredictConfig
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def predict(config: PredictConfig, common: Common) -> None:
     from imgcls.output.screens.predict import MOST_ROWS, show_notes, show_predictions
     from imgcls.storage.prediction_rows import csv_of, csv_titles
 
+    launch_if_several(config.devices, config.device)
     keep_freed_memory()
     kept: list[PredictedRow] = []
     is_file = config.output is not None or config.features is not None

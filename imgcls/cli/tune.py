@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from imgcls.cli.options import Common, add_command, new_app
+from imgcls.cli.processes.launch import launch_if_several
 from imgcls.config.tune import TuneConfig
 from imgcls.errors import ConfigError
 
@@ -29,6 +30,7 @@ def tune(config: TuneConfig, common: Common) -> None:
     check_folder("--output", config.runtime.output)
     check_trackers(config.runtime.log)
     console.say("Loading torch ...")
+    launch_if_several(config.runtime.devices, config.runtime.device)
     from imgcls.jobs.train.describe import describe_plan
     from imgcls.jobs.tune.tune import open_search, run_search
     from imgcls.output.screens.screen import show_plan

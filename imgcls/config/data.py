@@ -17,8 +17,8 @@ class DataConfig(Config):
         default="digits",
         description=(
             "A folder of class folders, a folder with train/ val/ test/ inside, a table (.csv, "
-            ".tsv, .jsonl, .parquet), tar shards, or `digits` (1,797 pictures that ship with "
-            "scikit-learn)."
+            ".tsv, .jsonl, .parquet), tar shards, URLs of tables and shards, or `digits` (1,797 "
+            "pictures that ship with scikit-learn)."
         ),
     )
     val_size: float = Field(

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from imgcls.config.base import Config, Flag
 from imgcls.config.reading import OnBadImage, ReadingConfig
-from imgcls.config.runtime import Amp, DeviceField, WorkersField
+from imgcls.config.runtime import Amp, DeviceField, Devices, WorkersField
 
 
 class EvaluateConfig(Config):
@@ -148,6 +148,13 @@ class EvaluateConfig(Config):
     device: DeviceField = Field(
         default="auto",
         description="auto takes cuda, then mps, then cpu; a named one must be there.",
+    )
+    devices: Devices | None = Field(
+        default=None,
+        description=(
+            "Score on so many GPUs of this machine, or all; on a CPU, in so many processes. Each "
+            "picture is scored once, in the batches of one process, so the scores are its own."
+        ),
     )
     amp: Amp = Field(
         default="off", description="Mixed precision; off by default, so that scores are exact."

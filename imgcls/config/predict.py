@@ -11,7 +11,7 @@ from imgcls.config.base import Config, Flag
 from imgcls.config.benchmark import Backend
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.reading import OnBadImage, ReadingConfig
-from imgcls.config.runtime import Amp, DeviceField, WorkersField
+from imgcls.config.runtime import Amp, DeviceField, Devices, WorkersField
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 _READING, _EVALUATE = ReadingConfig.model_fields, EvaluateConfig.model_fields
@@ -130,6 +130,7 @@ class PredictConfig(Config):
         ),
     )
     device: DeviceField = Field(default="auto", description=_EVALUATE["device"].description)
+    devices: Devices | None = Field(default=None, description=_EVALUATE["devices"].description)
     amp: Amp = Field(default="off", description=_EVALUATE["amp"].description)
     channels_last: bool | Literal["auto"] = Field(
         default="auto", description=_EVALUATE["channels_last"].description

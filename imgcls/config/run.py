@@ -187,6 +187,13 @@ class ResumeConfig(Config):
             "many as the run began with."
         ),
     )
+    shard: bool | None = Field(
+        default=None,
+        description=(
+            "Divide weights, gradients and optimizer state among the processes from here on, or no "
+            "longer. By default as the run began."
+        ),
+    )
     workers: Annotated[Workers | None, Flag(short="-j")] = Field(
         default=None, description="Processes that load pictures; never changes results."
     )

@@ -74,7 +74,8 @@ class RunsPruneConfig(Config):
         default=(),
         description=(
             "Runs, by their folders or their names in the list; by default all in --output, and "
-            "the decoded pictures that `--cache disk` keeps in your cache folder."
+            "what is kept in your cache folder: decoded pictures of `--cache disk`, indexes of tar "
+            "shards, and what was fetched from servers."
         ),
     )
     dry_run: bool = Field(default=False, description="Say what would go, and remove nothing.")

@@ -90,11 +90,25 @@ class RuntimeConfig(Config):
             "batch is divided among them, so the results are those of one, but for rounding."
         ),
     )
+    parallel_folds: bool = Field(
+        default=False,
+        description=(
+            "With --folds and --devices: train folds side by side, one on each device, in place of "
+            "all devices on each fold."
+        ),
+    )
     grad_compression: Literal["none", "bf16"] = Field(
         default="none",
         description=(
             "How gradients travel between several processes: bf16 halves what a slow network has "
             "to carry, and rounds them."
+        ),
+    )
+    shard: bool = Field(
+        default=False,
+        description=(
+            "Divide weights, gradients and optimizer state among the processes too, for a model "
+            "whose training does not fit one device; slower. Checkpoints are as without."
         ),
     )
     deterministic: bool = Field(

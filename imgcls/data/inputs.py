@@ -12,6 +12,7 @@ import os
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +21,14 @@ from imgcls.data.names import shortened
 from imgcls.data.open import is_trained
 from imgcls.data.pixels.decode import why_unreadable
 from imgcls.data.places import InFile, InParquet, InTar, Nowhere, Place, is_there
+from imgcls.data.remote.urls import is_remote, refuse_credentials
 from imgcls.data.rows import column, refuse
 from imgcls.data.sources.cells import SUFFIXES, Row, open_table
 from imgcls.data.sources.folder import nothing_found, passed_over
 from imgcls.data.sources.parquet_columns import column_texts, picture_column, texts_of
 from imgcls.data.sources.table_paths import locate
-from imgcls.data.sources.tar import check_whole, named_members, shards_of
+from imgcls.data.sources.tar import shards_of
+from imgcls.data.sources.tar_index import check_whole, named_members
 from imgcls.data.sources.tree import LeftOut, is_picture, pictures_below
 from imgcls.errors import DataError, ReadError
 
@@ -62,6 +65,9 @@ class Inputs:
         self._path_col = path_col
         self._root = root
         self.notes: dict[str, None] = {}
+        for url in (part for spec in specs for part in spec.split("::") if is_remote(part)):
+            refuse_credentials(url)
+            raise DataError(f"{url}: is a URL, and files on disk are classified; download it")
         missing = [spec for spec in specs if not _is_there(spec)]
         if len(missing) == len(specs):
             raise DataError(f"{shortened(missing)}: no such file or folder")
@@ -202,7 +208,7 @@ class Inputs:
         for number, batch in enumerate(batches):
             values = batch.column(0)
             if found.leaf is None:
-                paths = column_texts(file, found.title, values)
+                paths = column_texts(file, found.title, partial(list, [values]))
                 places = [f"row {at}" for at in range(row, row + len(paths))]
                 whole = alone and number == 0 and len(paths) == parquet.metadata.num_rows
                 yield from self._located(spec, file, paths, places, whole=whole)
@@ -214,7 +220,7 @@ class Inputs:
                 row += 1
 
     def _located(
-        self, spec: str, table: Path, paths: list[str], places: list[str], *, whole: bool
+        self, spec: str, table: Path, paths: Sequence[str], places: list[str], *, whole: bool
     ) -> Iterator[Input]:
         """Rows of a table; whole: these are all that there are."""
         root = (self._root or table.parent).expanduser().absolute()
@@ -227,7 +233,7 @@ class Inputs:
             yield Input(path, InFile(file) if path else Nowhere(f"{place} has no path"))
 
     def _in_shards(self, spec: str, *, alone: bool) -> Iterator[Input]:
-        shards = shards_of(spec)
+        shards = [shard for shard in shards_of(spec) if isinstance(shard, Path)]
         alone = alone and len(shards) == 1
         for shard in shards:
             shown = spec if len(shards) == 1 else _from_here(shard)

@@ -11,6 +11,7 @@ from imgcls.config.reading import ReadingConfig
 from imgcls.config.run import TrainConfig
 from imgcls.data.pixels.decode import DecodeSettings
 from imgcls.data.pixels.formats import IMAGE_SUFFIXES
+from imgcls.data.remote.urls import check_url, is_remote, without_query
 from imgcls.data.rows import refuse
 from imgcls.data.sources.cells import SUFFIXES
 from imgcls.data.sources.digits import DigitsSource
@@ -110,6 +111,10 @@ def find_source(spec: str) -> Source:
     if not spec.strip():
         # a path of nothing is the current folder: $DATA that is not set would train on that
         raise DataError("DATA is empty; name a folder or a table (. is the current folder)")
+    return _remote_source(spec) if is_remote(spec) else _source_on_disk(spec)
+
+
+def _source_on_disk(spec: str) -> Source:
     path = Path(spec).expanduser()
     if _is_too_long(path):
         if TarSource().matches(spec):
@@ -130,6 +135,22 @@ def find_source(spec: str) -> Source:
     if path.is_symlink():
         raise DataError(f"{spec}: is a link that leads nowhere")
     raise DataError(f"{spec}: no such folder or file{_hint(spec, path)}")
+
+
+def _remote_source(spec: str) -> Source:
+    """The source for a URL, by its ending. Raises DataError; asks no server."""
+    for part in filter(is_remote, _parts(spec)):
+        check_url(part)
+    for source in (ManifestSource(), ParquetSource(), TarSource()):
+        if source.matches(spec):
+            return source
+    suffix = Path(without_query(spec)).suffix.lower()
+    words = next((told for suffixes, told in _NO_TABLES if suffix in suffixes), None)
+    kinds = ", ".join((*SUFFIXES, ".parquet", ".tar"))
+    raise DataError(
+        f"{spec}: {words or 'is no table of pictures'}; from URLs are read {kinds}, all else "
+        "from disk: download it first"
+    )
 
 
 def _is_too_long(path: Path) -> bool:
@@ -157,8 +178,6 @@ def _not_a_table(path: Path) -> str:
 
 
 def _hint(spec: str, path: Path) -> str:
-    if "://" in spec:
-        return "; pictures are read from disk: download them first, and name the folder"
     if any(mark in spec for mark in "*?"):
         return "; name the folder: patterns are for .parquet and .tar shards"
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -167,9 +186,15 @@ def _hint(spec: str, path: Path) -> str:
 
 
 def absolute_spec(spec: str) -> str:
-    """The same data by an absolute path, which holds from every folder."""
+    """The same data by an absolute path, which holds from every folder, or by its URL as it is."""
     if DigitsSource().matches(spec):
         return spec
+    return "::".join(
+        part if is_remote(part) else str(Path(part).expanduser().absolute())
+        for part in _parts(spec)
+    )
+
+
+def _parts(spec: str) -> list[str]:
     # several shards are written one behind the other
-    parts = spec.split("::") if TarSource().matches(spec) else [spec]
-    return "::".join(str(Path(part).expanduser().absolute()) for part in parts)
+    return spec.split("::") if TarSource().matches(spec) else [spec]

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, overload
 
 from PIL import Image
 
-from imgcls.config.files import check_regular
 from imgcls.data.pixels.decode import UnreadableImageError, read_content, why_unreadable
 from imgcls.data.pixels.memory import picture_in_memory
-from imgcls.data.sources.parquet import ParquetImages
+from imgcls.data.remote.files import stored
+from imgcls.data.sources.parquet_images import ParquetFileAt, ParquetImages, opened
 from imgcls.data.sources.tar import Member, TarImages
 
 
@@ -84,7 +84,7 @@ class PlaceReader:
             raise UnreadableImageError(place.reason)
         if isinstance(place, InTar):
             member = Member(0, place.start, place.size)
-            return TarImages([Path(place.shard)], [member], [place.shard]).content(0)
+            return TarImages([stored(place.shard)], [member], [place.shard]).content(0)
         if isinstance(place, InParquet):
             return self._parquet_images(place).content(place.row)
         try:
@@ -110,11 +110,10 @@ class PlaceReader:
 def _images_of(file: str, leaf: str) -> ParquetImages:
     """The pictures of all rows of a Parquet file. Raises UnreadableImageError, and ReadError."""
     from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
 
+    place = stored(file)
     try:
-        check_regular(file)
-        with ParquetFile(file) as parquet:
+        with opened(place) as (parquet, state):
             metadata = parquet.metadata
     except (OSError, ArrowException) as error:
         raise why_unreadable(error, file) from error
@@ -122,7 +121,8 @@ def _images_of(file: str, leaf: str) -> ParquetImages:
     for number in range(metadata.num_row_groups):
         groups.append((0, number, start))
         start += metadata.row_group(number).num_rows
-    return ParquetImages([(file, metadata)], groups, leaf, range(start), _RowNames(file, start))
+    at = ParquetFileAt(place, metadata, state)
+    return ParquetImages([at], groups, leaf, range(start), _RowNames(file, start))
 
 
 class _RowNames(Sequence[str]):

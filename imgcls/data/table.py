@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
+from imgcls.columns.texts import BLOCK, Texts
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import shortened
 from imgcls.data.pixels.crops import ChooseCrop
@@ -36,6 +37,8 @@ class ImageStore(ABC):
 
     decoding: DecodeSettings = DecodeSettings()
     why_missing: str = ""
+    # False where forked processes cannot read the pictures
+    outlives_fork: bool = True
 
     @abstractmethod
     def content(self, index: int) -> bytes:
@@ -79,6 +82,7 @@ class _SelectedImages(ImageStore):
         self._images = images
         self._rows = rows
         self.decoding = images.decoding
+        self.outlives_fork = images.outlives_fork
 
     def content(self, index: int) -> bytes:
         return self._images.content(int(self._rows[index]))
@@ -118,23 +122,32 @@ class SampleTable:
     the source gives each row, -1 for a row that is in none, or None.
     digests: the sha256 of each picture as it is encoded, in hex, "" where not known, or None.
     columns: whatever else the source says of each row (site, camera, ...), N texts a column.
+    Other sequences of texts may be given, and are kept as Texts.
     notes: what the user should know about the source. origin: what opens it again, `source` and the
     options of reading that were given.
     """
 
     name: str
-    keys: tuple[str, ...]
+    keys: Texts
     labels: np.ndarray
     class_names: tuple[str, ...]
     images: ImageStore
-    splits: tuple[str, ...] | None = None
-    groups: tuple[str, ...] | None = None
+    splits: Texts | None = None
+    groups: Texts | None = None
     folds: np.ndarray | None = None
-    digests: tuple[str, ...] | None = None
-    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    digests: Texts | None = None
+    columns: Mapping[str, Texts] = field(default_factory=dict)
     defaults: SourceDefaults = field(default_factory=SourceDefaults)
     notes: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("keys", "splits", "groups", "digests"):
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, Texts.of(given))
+        columns = {title: Texts.of(texts) for title, texts in self.columns.items()}
+        object.__setattr__(self, "columns", columns)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -147,19 +160,19 @@ class SampleTable:
     def select(self, rows: np.ndarray) -> SampleTable:
         """The table of these rows, int64, alone."""
 
-        def chosen(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-            return None if values is None else tuple(values[row] for row in rows)
+        def chosen(texts: Texts | None) -> Texts | None:
+            return None if texts is None else texts.select(rows)
 
         return replace(
             self,
-            keys=tuple(self.keys[row] for row in rows),
+            keys=self.keys.select(rows),
             labels=self.labels[rows],
             images=_SelectedImages(self.images, rows),
             splits=chosen(self.splits),
             groups=chosen(self.groups),
             digests=chosen(self.digests),
             folds=None if self.folds is None else self.folds[rows],
-            columns={name: tuple(v[row] for row in rows) for name, v in self.columns.items()},
+            columns={title: texts.select(rows) for title, texts in self.columns.items()},
         )
 
     def decoded(self, decoding: DecodeSettings) -> SampleTable:
@@ -171,8 +184,14 @@ class SampleTable:
     def fingerprint(self) -> str:
         """A hash of which picture has which class name, whatever the order of rows."""
         digest = hashlib.sha256()
-        for key, label in sorted(zip(self.keys, self.labels, strict=True)):
-            digest.update(f"{key}\0{self.class_names[label]}\n".encode())
+        order, fresh = self.keys.ranked()
+        if not fresh.all():  # equal names by their labels
+            order = order[np.lexsort((self.labels[order], np.cumsum(fresh)))]
+        names = self.class_names
+        for start in range(0, len(order), BLOCK):
+            rows = order[start : start + BLOCK]
+            labelled = zip(self.keys.select(rows), self.labels[rows].tolist(), strict=True)
+            digest.update("".join(f"{key}\0{names[label]}\n" for key, label in labelled).encode())
         return digest.hexdigest()
 
     def relabel(self, class_names: Sequence[str]) -> SampleTable:

@@ -17,6 +17,7 @@ from imgcls.data.pixels.transforms import PixelReader, SideBySide, eval_transfor
 from imgcls.data.table import SampleTable
 from imgcls.engine.checkpoint.folder import Checkpoint, load_weights
 from imgcls.engine.device.batches import ComputeSettings, Normalizer
+from imgcls.engine.device.world import world
 from imgcls.engine.scoring.ensembles import VIEWS, Ensemble, PartOfRow, RowInput
 from imgcls.engine.scoring.features import scores_with_features
 from imgcls.engine.scoring.inference import BatchT, Scores
@@ -124,7 +125,9 @@ def open_inputs(
         _reader_for(checkpoints),
         decoding,
         batch_size=batch_size,
-        workers=resolve_workers(workers, in_memory=False, device_type=device_type),
+        workers=resolve_workers(
+            workers, in_memory=False, device_type=device_type, processes=world().local_size
+        ),
         device_type=device_type,
     )
 
@@ -149,7 +152,10 @@ def open_batches(
         _reader_for(checkpoints),
         batch_size=batch_size,
         workers=resolve_workers(
-            workers, in_memory=table.defaults.in_memory, device_type=device_type
+            workers,
+            in_memory=table.defaults.in_memory,
+            device_type=device_type,
+            processes=world().local_size,
         ),
         device_type=device_type,
         bad_images=bad_images,

@@ -4,8 +4,10 @@ A file of features keeps every whole batch through a stop or a kill:
 
 RUN/features/
   made_by     a hash of all that the features follow from
-  view-0 ...  records, one a batch: uint32 [pictures n, width D, CRC-32], int64 [n] rows of the
-              table, float32 [n, D] features
+  view-0-0    view V from its P-th picture on, by one sitting of one process: records, one a batch:
+  view-V-P    uint32 [pictures n, width D, CRC-32], int64 [n] rows of the table, float32 [n, D]
+              features
+  fit-0 ...   an npz, one a fold: how far the classifier's fit to them has come
 
 The user's cache folder has decoded pictures, which later runs find:
 
@@ -20,22 +22,25 @@ import os
 import shutil
 import struct
 import sys
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from imgcls.config.files import check_regular, read_bytes
-from imgcls.storage.durable import remove_folder
+from imgcls.storage.durable import remove_folder, remove_parts_in, replacing
 
 FEATURES, PICTURES = "features", "pictures"
 _LOCK = ".lock"
+_MADE_BY = "made_by"
 _HEAD = struct.Struct("<III")
 
 
 class FeatureFile:
-    """One view's features, a batch at a time."""
+    """Features of pictures one behind the other in one view, a batch at a time."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -75,13 +80,68 @@ class FeatureFile:
             stream.write(head + content)
 
 
+def feature_file(folder: Path, view: int, begin: int) -> FeatureFile:
+    """The file of a view's features from a picture on: its position among those of the view."""
+    return FeatureFile(folder / f"view-{view}-{begin}")
+
+
+def feature_files(folder: Path, view: int) -> list[tuple[int, FeatureFile]]:
+    """(begin, file) of all files of a view, by where they begin."""
+    found = [
+        int(begin)
+        for file in folder.glob(f"view-{view}-*")
+        if (begin := file.name.rpartition("-")[2]).isdecimal()
+    ]
+    return [(begin, feature_file(folder, view, begin)) for begin in sorted(found)]
+
+
+class FitFile:
+    """How far a fit has come: named arrays, replaced together."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def read(self, made_by: str) -> dict[str, np.ndarray] | None:
+        """The arrays that were written with this hash; None for none, damaged or other ones.
+
+        Raises OSError.
+        """
+        if not self._file.exists():
+            return None
+        check_regular(self._file)
+        try:
+            with self._file.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
+                arrays = dict(found)
+            is_same = str(arrays.pop(_MADE_BY)) == made_by
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        return arrays if is_same else None
+
+    def write(self, made_by: str, arrays: Mapping[str, Any]) -> None:
+        """Keep these arrays in place of the earlier ones. Raises OSError."""
+        with replacing(self._file) as stream:
+            np.savez(stream, **{**arrays, _MADE_BY: made_by})
+
+
+def fit_file(run: Path, fold: int) -> FitFile | None:
+    """Where a fold's fit is kept, beside the run's features; None where these are not kept.
+
+    Who asks is the only one to write fits in the run. Raises OSError.
+    """
+    folder = run / FEATURES
+    if not folder.is_dir():
+        return None
+    remove_parts_in(folder)
+    return FitFile(folder / f"fit-{fold}")
+
+
 def feature_folder(run: Path, made_by: str) -> Path:
     """The run's folder for features that follow from `made_by`; others in it are removed.
 
     Raises OSError.
     """
     folder = run / FEATURES
-    note = folder / "made_by"
+    note = folder / _MADE_BY
     if not note.exists() or read_bytes(note) != made_by.encode():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

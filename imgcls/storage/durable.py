@@ -124,19 +124,24 @@ def write_bytes(file: Path, content: bytes) -> None:
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[BinaryIO]:
-    """A stream that replaces the file when the block ends well; a reader never sees a part."""
+def replacing(file: Path, *, flushed: bool = True) -> Iterator[BinaryIO]:
+    """A stream that replaces the file when the block ends well; a reader never sees a part.
+
+    flushed: what is written outlives a power cut too, which takes the time of the disk.
+    """
     temporary = file.with_name(f"{TEMPORARY_PREFIX}{file.name}-{os.getpid()}")
     try:
         with temporary.open("wb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            if flushed:
+                os.fsync(stream.fileno())
         os.replace(temporary, file)  # noqa: PTH105  replaces on Windows too
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(file.parent)
+    if flushed:
+        sync_folder(file.parent)
 
 
 def remove_parts(file: Path) -> None:

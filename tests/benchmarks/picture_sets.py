@@ -45,11 +45,11 @@ def digits() -> Iterator[Picture]:
             yield Picture(Image.fromarray(pixels), str(label))
 
 
-def letters() -> Iterator[Picture]:
+def letters(characters: str = LETTERS) -> Iterator[Picture]:
     rng = np.random.default_rng(0)
     fonts = sorted((Path(mpl.get_data_path()) / "fonts" / "ttf").glob("*.ttf"))
     fonts = [font for font in fonts if not font.name.startswith(SYMBOL_FONTS)]
-    for letter in LETTERS:
+    for letter in characters:
         for number in range(66):
             ink, paper = rng.permutation([rng.integers(0, 110), rng.integers(140, 256)])
             image = Image.new("L", (96, 96), int(paper))

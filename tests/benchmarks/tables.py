@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -50,13 +51,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cases = write_data(Path(folder), count)
         results: dict[str, list[list[float]]] = {name: [] for name in cases}
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             for name, arguments in cases.items():
                 done = subprocess.run(
                     [sys.executable, "-c", MEASURE, *arguments],
                     check=True,
                     capture_output=True,
                     text=True,
+                    # without what an earlier round has kept
+                    env={**os.environ, "IMGCLS_CACHE": f"{folder}/cache-{number}"},
                 )
                 results[name].append(json.loads(done.stdout))
     print(f"{'data':<28} {'pictures':>9} {'table':>8} {'split':>8} {'memory':>9}")

@@ -318,4 +318,4 @@ def test_a_fit_in_blocks_is_announced_by_its_passes(photos, monkeypatch):
     rows = len(plan.data.rows("train", 0))
     assert expected_s(plan) == pytest.approx(2500)
     monkeypatch.setattr(fitting, "MOST_VALUES", rows)
-    assert expected_s(plan) == pytest.approx(2 * 160)
+    assert expected_s(plan) == pytest.approx(2 * 80)

@@ -17,6 +17,7 @@ from imgcls.config.runs import RunsPruneConfig
 from imgcls.jobs.runs.prune import Pruning
 from imgcls.storage.caches import Hold
 from imgcls.storage.durable import point
+from imgcls.storage.kept_files import KeptFiles, cache_folder
 from imgcls.storage.lock import lock_run, take_lock
 from imgcls.storage.model_folder import own_hash
 from imgcls.storage.pointers import find_checkpoint
@@ -215,6 +216,16 @@ def test_decoded_pictures_go_unless_somebody_uses_them(pictures, command):
     hold.release()
     assert len(pruned(command, "--yes")["items"]) == 1
     assert list(pictures.iterdir()) == []
+
+
+def test_indexes_and_fetched_blocks_go(outputs, command):
+    """With what else is in the cache folder; the next start makes or fetches them again."""
+    for name in ("shards", "remote"):
+        KeptFiles(cache_folder() / name, 2**20).write("a", b"content")
+    found = pruned(command, "--yes")
+    gone = {Path(item["path"]).name for item in found["items"] if item["kind"] == "cache"}
+    assert gone == {"shards", "remote"}
+    assert list(cache_folder().iterdir()) == []
 
 
 def test_a_process_that_trains_holds_its_decoded_pictures(tmp_path):

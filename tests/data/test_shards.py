@@ -17,9 +17,9 @@ from PIL import Image
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.open import open_source
 from imgcls.data.pixels.decode import UnreadableImageError
-from imgcls.data.sources import parquet as parquet_source
+from imgcls.data.sources import parquet, parquet_images
 from imgcls.data.sources.files import expand_braces
-from imgcls.data.sources.tar import base_and_suffix
+from imgcls.data.sources.tar_index import base_and_suffix
 from imgcls.errors import DataError
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -100,11 +100,19 @@ def test_row_groups_are_read_when_needed_and_few_are_kept(tmp_path, monkeypatch)
     write_parquet(tmp_path / "a.parquet", range(40), [v % 2 for v in range(40)])
     table = open_source(str(tmp_path / "a.parquet"))
     assert not table.images._kept
-    monkeypatch.setattr(parquet_source, "_CACHE_BYTES", 3 * 3 * len(png(0)))
+    monkeypatch.setattr(parquet_images, "CACHE_BYTES", 3 * 3 * len(png(0)))
     rng = np.random.default_rng(0)
     for row in rng.integers(0, 40, 200):
         assert table.images.content(int(row)) == png(int(row))
         assert len(table.images._kept) <= 3
+
+
+def test_row_groups_that_memory_would_not_hold_are_refused(tmp_path, monkeypatch):
+    """With what to do; each picture would be read with all of one."""
+    write_parquet(tmp_path / "a.parquet", range(9), [0, 1, 0] * 3, group_size=9)
+    monkeypatch.setattr(parquet, "_LARGEST_GROUP_BYTES", 100)
+    with pytest.raises(DataError, match="write it again with a row_group_size of 100"):
+        open_source(str(tmp_path / "a.parquet"))
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.engine.device.batches import ComputeSettings, Normalizer, TrainBatcher
 from imgcls.engine.device.runtime import set_seed
 from imgcls.engine.device.world import World
-from imgcls.engine.training.data_parallel import DataParallel
 from imgcls.engine.training.interrupt import StopRequest
-from imgcls.engine.training.whole_batch import BLANK
+from imgcls.engine.training.parallel.data_parallel import DataParallel
+from imgcls.engine.training.parallel.whole_batch import BLANK
 from imgcls.errors import BadImageError
 
 CPU = torch.device("cpu")

@@ -157,7 +157,7 @@ def test_a_file_of_another_kind_is_told_what_to_do(tmp_path, name, words):
     [
         ("", "DATA is empty"),
         (" ", "DATA is empty"),
-        ("https://example.org/a.zip", "download them first"),
+        ("https://example.org/a.zip", "is an archive.*download it first"),
         ("photos/*.jpg", "name the folder"),
     ],
 )
@@ -325,7 +325,9 @@ class ArraySource:
         keys = [f"{number:05d}" for number in range(len(arrays["labels"]))]
         rows = Rows(keys, arrays["labels"].tolist(), keys)
         pixels = arrays["pictures"]
-        return sample_table(spec, "arrays", rows, lambda order: ArrayImages(pixels[order]), reading)
+        return sample_table(
+            spec, "arrays", rows, lambda order, _keys: ArrayImages(pixels[order]), reading
+        )
 
 
 def test_a_new_source_is_one_file_and_one_registration(tmp_path, monkeypatch, crops):

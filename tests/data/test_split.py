@@ -331,3 +331,11 @@ def test_damaged_rows_of_a_split_are_named(row):
     """A column that is gone, a fold that is no number: no defect of ours."""
     with pytest.raises(DataError, match=r"splits\.csv of the run is damaged"):
         assignment_from_rows(open_source("digits"), [row])
+
+
+@pytest.mark.parametrize("groups", [None, ("g",) * 12])
+def test_folds_of_data_that_are_all_test_are_refused(groups):
+    """There is nothing to deal, which scikit-learn would say in its own words."""
+    table = replace(table_of({"a": 6, "b": 6}, splits=("test",) * 12), groups=groups)
+    with pytest.raises(DataError, match="nothing to train on for class a, b"):
+        shares(table, folds=3)

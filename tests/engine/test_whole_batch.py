@@ -13,7 +13,7 @@ from timm.layers import DropPath
 from torch import nn
 from torch.nn import functional
 
-from imgcls.engine.training.whole_batch import BLANK, part_of_batch
+from imgcls.engine.training.parallel.whole_batch import BLANK, part_of_batch
 
 SHAPES = {"2d": (12,), "3d": (5, 12), "4d": (6, 4, 4)}
 LAYERS = {

@@ -40,6 +40,7 @@ from imgcls.jobs.train.resume import resume_run
 from imgcls.jobs.train.train import train
 from imgcls.jobs.train.trainer import Trainer
 from imgcls.models.head import ClassifierAlone
+from imgcls.storage.caches import FeatureFile, feature_file, feature_files
 from imgcls.storage.pointers import find_checkpoint
 
 
@@ -106,14 +107,14 @@ def test_folds_share_the_features(photos, weights):
 def with_pictures(monkeypatch, work):
     """(the weights at the end of a run, pictures whose features were computed)."""
     pictures = []
-    append = features.FeatureFile.append
+    append = FeatureFile.append
 
     def count(self, rows, found):
         pictures.append(len(rows))
         append(self, rows, found)
 
     with monkeypatch.context() as patched:
-        patched.setattr(features.FeatureFile, "append", count)
+        patched.setattr(FeatureFile, "append", count)
         run = work().run
     return load_file(find_checkpoint(run) / "model.safetensors"), sum(pictures)
 
@@ -130,7 +131,7 @@ def test_features_outlive_a_stop_wherever_it_comes(photos, weights, monkeypatch,
         optim={"epochs": 2},
     )  # fmt: skip
     straight, total = with_pictures(monkeypatch, lambda: train(config))
-    whole = features.FeatureFile.append
+    whole = FeatureFile.append
     written = []
 
     def stop_behind_the_second(self, rows, found):
@@ -140,11 +141,11 @@ def test_features_outlive_a_stop_wherever_it_comes(photos, weights, monkeypatch,
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched, pytest.raises(InterruptedRunError) as stopped:
-        patched.setattr(features.FeatureFile, "append", stop_behind_the_second)
+        patched.setattr(FeatureFile, "append", stop_behind_the_second)
         train(config)
     assert stopped.value.exit_code == 143
     run = max(Path("outputs").iterdir(), key=lambda folder: folder.stat().st_mtime)
-    [damaged, *_] = (run / "features").glob("view-0")
+    [damaged, *_] = (run / "features").glob("view-0-0")
     kept = damaged.read_bytes()
     # as a power cut leaves it: half of a record at its end
     damaged.write_bytes(kept + kept[: len(kept) // 3])
@@ -152,6 +153,39 @@ def test_features_outlive_a_stop_wherever_it_comes(photos, weights, monkeypatch,
     assert rest == total - sum(written)
     assert all(torch.equal(found[name], value) for name, value in straight.items())
     assert not (run / "features").exists()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_features_of_any_whole_batches_are_merged(photos, weights, monkeypatch, seed):
+    """By rows, however many files they lie in; what is in none is computed, to the same bits."""
+    config = config_of(
+        photos, weights, data={"batch_size": 4}, recipe={"tune": "head", "feature_views": 2}
+    )
+    straight, total = with_pictures(monkeypatch, lambda: train(config))
+
+    def stop(*_arguments, **_options):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched, pytest.raises(InterruptedRunError):
+        patched.setattr("imgcls.jobs.train.head.fit.fit_logistic", stop)
+        train(config)
+    run = max(Path("outputs").iterdir(), key=lambda folder: folder.stat().st_mtime)
+    kept, rng = 0, np.random.default_rng(seed)
+    for view in range(2):
+        [(begin, file)] = feature_files(run / "features", view)
+        assert begin == 0
+        batches = list(file.read())
+        (run / "features" / f"view-{view}-0").unlink()
+        # each part from one cut to the next is a file, but for one in three, which is nowhere
+        cuts = np.unique(np.append(rng.integers(0, len(batches), 3), [0, len(batches)]))
+        for begin, end in itertools.pairwise(cuts.tolist()):
+            if rng.random() < 2 / 3:
+                for rows, found in batches[begin:end]:
+                    feature_file(run / "features", view, 4 * begin).append(rows, found)
+                    kept += len(rows)
+    found, rest = with_pictures(monkeypatch, lambda: resume_run(run, ResumeConfig()))
+    assert rest == total - kept
+    assert all(torch.equal(found[name], value) for name, value in straight.items())
 
 
 def test_a_run_stopped_before_a_last_bad_picture_goes_on(photos, weights, monkeypatch):
@@ -162,7 +196,7 @@ def test_a_run_stopped_before_a_last_bad_picture_goes_on(photos, weights, monkey
     rows = np.flatnonzero(plan.data.assignment.split != "test")
     assert len(rows) % 20 == 1
     Path(plan.data.table.images.location(int(rows[-1]))).write_bytes(b"no picture")
-    whole = features.FeatureFile.append
+    whole = FeatureFile.append
 
     def stop(self, rows, found):
         whole(self, rows, found)
@@ -170,7 +204,7 @@ def test_a_run_stopped_before_a_last_bad_picture_goes_on(photos, weights, monkey
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched, pytest.raises(InterruptedRunError):
-        patched.setattr(features.FeatureFile, "append", stop)
+        patched.setattr(FeatureFile, "append", stop)
         train(config)
     [run] = Path("outputs").iterdir()
     _, pictures = with_pictures(monkeypatch, lambda: resume_run(run, ResumeConfig()))
@@ -234,7 +268,7 @@ def test_features_that_cannot_be_kept_cost_no_training(photos, weights, monkeypa
     def full(*_arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(features.FeatureFile, "append", full)
+    monkeypatch.setattr(FeatureFile, "append", full)
     config = config_of(photos, weights, recipe={"tune": "head"})
     with pytest.warns(features.NotKeptWarning, match=r"not kept \(the disk is full"):
         assert train(config).folds[0].best_epoch == 0

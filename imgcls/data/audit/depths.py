@@ -110,6 +110,7 @@ class _OnlyDeep(ImageStore):
     def __init__(self, images: ImageStore) -> None:
         self._images = images
         self.decoding: DecodeSettings = images.decoding
+        self.outlives_fork = images.outlives_fork
 
     def content(self, index: int) -> bytes:
         head = self._images.head(index, HEAD_BYTES)

@@ -75,7 +75,8 @@ def _in_processes(
     images: ImageStore, count: int, examine: Examine, processes: int
 ) -> Iterator[list[PictureFacts]]:
     # forked children have the table already; where forking is not safe it is sent to each once
-    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    may_fork = sys.platform == "linux" and images.outlives_fork
+    context: Any = multiprocessing.get_context("fork" if may_fork else "spawn")
     in_hand = context.Array("q", [-1] * processes)
     seats, left = context.Value("i", 0), context.Value("b", 0)
     pool = ProcessPoolExecutor(

@@ -40,6 +40,10 @@ class BadImages:
         self._met: dict[str, BadImage] = {}
         self._on_new: Callable[[BadImage], None] = lambda _image: None
 
+    def __reduce__(self) -> tuple[Callable[..., BadImages], tuple[bool, bool]]:
+        """For another process: the same policy, which has met none yet."""
+        return _policy, (self._skip, bool(self._advice))
+
     def tell(self, on_new: Callable[[BadImage], None]) -> None:
         """Tell `on_new` of each one that is left out, once: those so far, and those to come."""
         for image in self.met:
@@ -73,3 +77,7 @@ def nothing_left(images: Sequence[BadImage], what: str) -> BadImageError:
         f"{images[0].location}: cannot be read ({images[0].reason}), nor can any other picture of "
         f"{what}; is the disk or the mount still there?"
     )
+
+
+def _policy(skip: bool, may_skip: bool) -> BadImages:
+    return BadImages(skip=skip, may_skip=may_skip)

@@ -133,6 +133,7 @@ class CachedImages(ImageStore):
         self._keep = keep
         self._final = final
         self.decoding = images.decoding
+        self.outlives_fork = images.outlives_fork
 
     def content(self, index: int) -> bytes:
         """Row `index` as it is encoded. Raises UnreadableImageError with the reason."""

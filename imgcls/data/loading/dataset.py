@@ -72,9 +72,16 @@ def failure_of(what: str, error: Exception) -> Failure:
 class WatchedDataset(Dataset[Any]):
     """Pictures that loader processes read; which ones they are at is seen by all processes."""
 
+    # False where forked processes cannot read the pictures
+    outlives_fork = True
+
     def __init__(self) -> None:
         # int64 [workers, 2]: each process's id and the row it is at
         self.in_hand = torch.empty((0, 2), dtype=torch.int64)
+
+    def start_method(self, usual: str) -> str:
+        """How processes that load these pictures are begun, `usual` where they may be forked."""
+        return usual if self.outlives_fork else "spawn"
 
     def show_in_hand(self, workers: int) -> None:
         """Let so many loader processes note in shared memory which picture they are reading."""
@@ -112,6 +119,7 @@ class ImageDataset(WatchedDataset):
         self, table: SampleTable, indices: np.ndarray, reader: PixelReader, seed: int | None
     ) -> None:
         super().__init__()
+        self.outlives_fork = table.images.outlives_fork
         self._table = table
         self._indices = indices
         self._reader = reader

@@ -20,19 +20,23 @@ _MOST_AUTO_WORKERS = 8
 WHOLE = Share()
 
 
-def resolve_workers(workers: int | str, *, in_memory: bool, device_type: str) -> int:
+def resolve_workers(
+    workers: int | str, *, in_memory: bool, device_type: str, processes: int = 1
+) -> int:
     """How many loader processes `auto` stands for on this machine.
 
     None for pictures in memory. On a GPU one a core, eight at most. On a CPU the model needs the
-    cores: one process for every four, at least one.
+    cores: one process for every four, at least one. processes: those of this command on this
+    machine, each of which has so many, and its share of the cores.
     """
     if isinstance(workers, int):
         return workers
     if in_memory:
         return 0
+    cores = max(1, available_cores() // processes)
     if device_type == "cpu":
-        return max(1, available_cores() // 4)
-    return min(_MOST_AUTO_WORKERS, available_cores())
+        return max(1, cores // 4)
+    return min(_MOST_AUTO_WORKERS, cores)
 
 
 class TrainLoader:
@@ -130,6 +134,7 @@ class EvalLoader:
         share: Share = WHOLE,
     ) -> None:
         self._is_rest = is_rest
+        self.bad_images = bad_images or BadImages(may_skip=False)
         self._pictures = len(indices)
         self._batch_size = batch_size
         first, behind = share.bounds(-(-len(indices) // batch_size))
@@ -138,7 +143,7 @@ class EvalLoader:
             ImageDataset(table, indices, transform, seed),
             min(workers, len(indices)),
             device_type,
-            bad_images,
+            self.bad_images,
         )
         self.part_of = partial(
             _part_of_batches,
@@ -150,6 +155,7 @@ class EvalLoader:
                 batch_size=batch_size,
                 workers=workers,
                 device_type=device_type,
+                bad_images=self.bad_images,
                 seed=seed,
                 is_rest=True,
             ),

@@ -91,7 +91,7 @@ class Pipeline:
                 num_workers=workers,
                 collate_fn=Collate(even=even, sender=sender),
                 pin_memory=pinned,
-                multiprocessing_context=_START_METHOD if workers else None,
+                multiprocessing_context=dataset.start_method(_START_METHOD) if workers else None,
                 worker_init_fn=_start_worker,
                 persistent_workers=workers > 0,
                 # the loader draws a seed for its workers, which need none

@@ -53,7 +53,7 @@ _OF_THE_FILE = frozenset(
 
 
 # a sparse file may claim a terabyte, and all that is there would be filled with it
-_LARGEST_FILE_BYTES = 8 * 2**30
+LARGEST_FILE_BYTES = 8 * 2**30
 
 
 class UnreadableImageError(Exception):
@@ -95,15 +95,18 @@ def read_content(file: Path, size: int = -1) -> bytes:
     try:
         with open_file(file) as stream:
             stored = os.fstat(stream.fileno()).st_size
-            if size < 0 and stored > _LARGEST_FILE_BYTES:
-                raise UnreadableImageError(
-                    f"is {stored / 2**30:,.0f} GiB large, as no picture is that could be read"
-                )
+            if size < 0 and stored > LARGEST_FILE_BYTES:
+                raise UnreadableImageError(too_large(stored))
             return stream.read(size)
     except FileNotFoundError:
         raise UnreadableImageError("the file is gone") from None
     except (OSError, MemoryError) as error:
         raise why_unreadable(error, str(file)) from error
+
+
+def too_large(size_bytes: int) -> str:
+    """Why a file of so many bytes is not read."""
+    return f"is {size_bytes / 2**30:,.0f} GiB large, as no picture is that could be read"
 
 
 def why_unreadable(error: Exception, location: str) -> UnreadableImageError | ReadError:

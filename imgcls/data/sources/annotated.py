@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from imgcls.columns.texts import Texts
 from imgcls.config.files import open_file
 from imgcls.data.rows import titled
 from imgcls.data.sources.cells import read_cells
@@ -97,9 +98,7 @@ def _table(folder: Folder, file: str) -> dict[str, str] | None:
     return label_of
 
 
-def _labels(
-    file: str, columns: Mapping[str, Sequence[str]], places: Sequence[str]
-) -> Sequence[str] | None:
+def _labels(file: str, columns: Mapping[str, Texts], places: Sequence[str]) -> Sequence[str] | None:
     label_col = titled(columns, "label")
     if label_col is not None:
         return columns[label_col]

@@ -10,12 +10,17 @@ import io
 import itertools
 import json
 import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from imgcls.config.files import open_file, read_bytes
+import numpy as np
+
+from imgcls.columns.numbered import Numbered
+from imgcls.columns.packing import Packer
+from imgcls.columns.texts import BLOCK, Texts
 from imgcls.data.names import is_text, shortened
+from imgcls.data.remote.files import StoredFile, open_stored, read_stored
 from imgcls.data.sources.tree import is_picture
 from imgcls.errors import DataError
 
@@ -25,41 +30,50 @@ _NAMED_DELIMITER = re.compile(r'"?sep=(.)"?\s*')
 _OTHERS = (";", "\t", "|", ",")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONGEST_LINE = 2**26
+LINE = "line "
 SUFFIXES = (*_DELIMITERS, ".jsonl")
 
 
 class Cells(NamedTuple):
     """A table's texts by column, all of one length, and where each row stands in the file."""
 
-    columns: Mapping[str, Sequence[str]]
-    places: Sequence[str]
+    columns: Mapping[str, Texts]
+    places: Numbered
 
 
 class Row(NamedTuple):
-    """One row: where it stands in the file, and its texts by column."""
+    """One row: the line of the file that it ends at, and its texts by column."""
 
-    place: str
+    line: int
     cells: Mapping[str, str]
 
+    @property
+    def place(self) -> str:
+        """Where it stands in the file."""
+        return f"{LINE}{self.line}"
 
-def read_cells(file: Path, spec: str) -> Cells:
+
+def read_cells(file: StoredFile, spec: str) -> Cells:
     """What a .csv, .tsv or .jsonl says. Raises DataError, which begins with `spec`."""
-    places: list[str] = []
-    columns: dict[str, list[str]] = {}
+    lines = array("I")
+    columns: dict[str, Packer] = {}
     with open_table(file, spec) as (titles, rows):
-        columns.update((title, []) for title in titles)
-        for row in rows:
-            for title in row.cells:
+        columns.update((title, Packer()) for title in titles)
+        while block := list(itertools.islice(rows, BLOCK)):
+            for title in dict.fromkeys(title for row in block for title in row.cells):
                 if title not in columns:  # which only a .jsonl has
-                    columns[title] = [""] * len(places)
-            for title, texts in columns.items():
-                texts.append(row.cells.get(title, ""))
-            places.append(row.place)
-    return Cells(columns, places)
+                    columns[title] = Packer()
+                    for texts in Texts.repeated("", len(lines)).blocks():
+                        columns[title].extend(texts)
+            for title, packer in columns.items():
+                packer.extend([row.cells.get(title, "") for row in block])
+            lines.extend(row.line for row in block)
+    places = Numbered(Texts.repeated(LINE, len(lines)), np.array(lines, np.uint32))
+    return Cells({title: Texts(*packer.arrays()) for title, packer in columns.items()}, places)
 
 
 @contextlib.contextmanager
-def open_table(file: Path, spec: str) -> Iterator[tuple[Sequence[str], Iterator[Row]]]:
+def open_table(file: StoredFile, spec: str) -> Iterator[tuple[Sequence[str], Iterator[Row]]]:
     """(its columns' names, its rows) of a .csv, .tsv or .jsonl, which is read as they are taken.
 
     A .jsonl names its columns in each row, so beforehand there are none. Raises DataError, which
@@ -77,9 +91,9 @@ def open_table(file: Path, spec: str) -> Iterator[tuple[Sequence[str], Iterator[
         raise _not_text(file, spec) from error
 
 
-def _opened(file: Path) -> io.TextIOWrapper:
+def _opened(file: StoredFile) -> io.TextIOWrapper:
     """The table's text: UTF-8, or UTF-16 with its mark."""
-    stream = open_file(file)
+    stream = open_stored(file)
     encoding = "utf-16" if stream.read(2) in _UTF16 else "utf-8-sig"
     stream.seek(0)
     # lines of JSON end at \n alone; a csv.reader looks for the ends of rows itself
@@ -95,9 +109,9 @@ def _lines(stream: io.TextIOWrapper) -> Iterator[str]:
         yield line
 
 
-def _not_text(file: Path, spec: str) -> DataError:
+def _not_text(file: StoredFile, spec: str) -> DataError:
     """What to say of a table that is not in the encoding that it begins in, with the line."""
-    content = read_bytes(file)
+    content = read_stored(file)
     try:
         content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -111,7 +125,9 @@ def _not_text(file: Path, spec: str) -> DataError:
     return DataError(f"{spec}: changed while it was read; read it again")
 
 
-def _csv(file: Path, stream: io.TextIOWrapper, spec: str) -> tuple[Sequence[str], Iterator[Row]]:
+def _csv(
+    file: StoredFile, stream: io.TextIOWrapper, spec: str
+) -> tuple[Sequence[str], Iterator[Row]]:
     text = _lines(stream)
     first = next(text, "")
     named = _NAMED_DELIMITER.fullmatch(first)
@@ -137,22 +153,24 @@ def _csv(file: Path, stream: io.TextIOWrapper, spec: str) -> tuple[Sequence[str]
             for cells in lines:
                 if not cells:
                     continue
-                place = f"line {above + lines.line_num}"
+                line = above + lines.line_num
                 if len(cells) < len(header) or any(cells[len(header) :]):
                     raise DataError(
-                        f"{spec}: {place} has {len(cells)} cells, the header {len(header)}; a cell "
-                        f"with {delimiter!r} in it must be quoted"
+                        f"{spec}: {LINE}{line} has {len(cells)} cells, the header {len(header)}; a "
+                        f"cell with {delimiter!r} in it must be quoted"
                     )
-                yield Row(place, {t: text for t, text in zip(header, cells, strict=False) if t})
+                yield Row(line, {t: text for t, text in zip(header, cells, strict=False) if t})
         except csv.Error as error:
             raise DataError(f"{spec}: line {above + lines.line_num}: {error}") from error
 
     return [title for title in header if title], rows()
 
 
-def _jsonl(_file: Path, stream: io.TextIOWrapper, spec: str) -> tuple[Sequence[str], Iterator[Row]]:
+def _jsonl(
+    _file: StoredFile, stream: io.TextIOWrapper, spec: str
+) -> tuple[Sequence[str], Iterator[Row]]:
     rows = (
-        Row(f"line {number}", json_cells(line, f"{spec}: line {number}"))
+        Row(number, json_cells(line, f"{spec}: line {number}"))
         for number, line in enumerate(_lines(stream), 1)
         if line.strip()
     )

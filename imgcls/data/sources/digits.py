@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from imgcls.columns.texts import Texts
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.table import ImageStore, SampleTable, SourceDefaults
 
@@ -43,7 +44,7 @@ class DigitsSource:
         pixels = np.round(data.images * (255 / _LARGEST_VALUE)).astype(np.uint8)
         return SampleTable(
             name=spec,
-            keys=tuple(f"digits/{index:04d}" for index in range(len(pixels))),
+            keys=Texts.of(f"digits/{index:04d}" for index in range(len(pixels))),
             labels=data.target.astype(np.int64),
             class_names=tuple(str(digit) for digit in range(10)),
             images=DigitImages(pixels),

@@ -47,7 +47,7 @@ class FolderSource:
             spec,
             root.name or "data",
             rows,
-            lambda order: FileImages(root, tuple(rows.keys[row] for row in order)),
+            lambda _order, keys: FileImages(root, keys),
             reading,
         )
 

@@ -9,18 +9,24 @@ from __future__ import annotations
 import contextlib
 import os
 import unicodedata
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from imgcls.columns.texts import Texts, alike
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.names import shortened
+from imgcls.data.remote.files import RemoteFile, StoredFile, stored
+from imgcls.data.remote.urls import check_url, refuse_url
 from imgcls.data.rows import Rows, column, refuse, sample_table, titled
 from imgcls.data.sources.cells import SUFFIXES, Cells, read_cells
-from imgcls.data.sources.files import FileImages
+from imgcls.data.sources.files import FileImages, RemoteImages
 from imgcls.data.sources.one_hot import class_columns, one_hot_labels
-from imgcls.data.sources.table_paths import locate
-from imgcls.data.table import SampleTable
+from imgcls.data.sources.table_paths import locate, locate_urls
+from imgcls.data.table import ImageStore, SampleTable
 from imgcls.errors import DataError
 
 
@@ -33,16 +39,25 @@ class ManifestSource:
 
     def matches(self, spec: str) -> bool:
         """True for a file with one of the suffixes."""
-        path = Path(spec).expanduser()
+        path = stored(spec)
+        if isinstance(path, RemoteFile):
+            return path.suffix.lower() in SUFFIXES
+        path = path.expanduser()
         return path.suffix.lower() in SUFFIXES and path.is_file()
 
     def read(self, spec: str, reading: ReadingConfig) -> SampleTable:
         """The pictures that the table names. Raises DataError when it cannot be used."""
-        file = Path(spec).expanduser().absolute()
+        file = stored(spec)
+        if isinstance(file, Path):
+            file = file.expanduser().absolute()
+        else:
+            check_url(spec)
         return manifest_table(spec, file, read_cells(file, spec), reading)
 
 
-def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) -> SampleTable:
+def manifest_table(
+    spec: str, file: StoredFile, cells: Cells, reading: ReadingConfig
+) -> SampleTable:
     """The table of picture files that `cells`, read from `file`, name. Raises DataError."""
     columns = dict(cells.columns)
     path_flag = "--path-col" + (
@@ -57,43 +72,47 @@ def manifest_table(spec: str, file: Path, cells: Cells, reading: ReadingConfig) 
     wanted = {"split": reading.split_col, "group": reading.group_col, "fold": reading.fold_col}
     said = [title or titled(columns, usual) or usual for usual, title in wanted.items()]
     labels, label_notes = _labels(spec, cells, columns, reading, said)
-    root = (reading.root or file.parent).expanduser().absolute()
-    if not paths:
+    if not len(paths):
         raise DataError(f"{spec}: has no rows")
-    refuse(
-        spec,
-        "rows without a path",
-        (p for p, path in zip(cells.places, paths, strict=True) if not path),
-    )
-    located = locate(spec, root, paths)
-    keys = _one_name_a_file(root, located.keys)
+    refuse(spec, "rows without a path", (cells.places[row] for row in paths.empty_rows()))
+    refuse_url("--root", reading.root)
+    place = reading.root or file.parent
+    if isinstance(place, RemoteFile):
+        located = locate_urls(spec, place, paths)
+        keys = located.keys
+    else:
+        place = place.expanduser().absolute()
+        located = locate(spec, place, paths)
+        keys = _one_name_a_file(place, located.keys)
     roles = {"label": labels, **{title: columns[title] for title in said if title in columns}}
     once, notes = _without_repeats(spec, keys, roles, cells.places)
     rows = Rows(
-        keys=[keys[row] for row in once],
-        labels=[labels[row] for row in once],
-        places=[cells.places[row] for row in once],
-        columns={title: [values[row] for row in once] for title, values in columns.items()},
+        keys=keys.select(once),
+        labels=labels.select(once),
+        places=cells.places.select(once),
+        columns={title: values.select(once) for title, values in columns.items()},
         notes=(*label_notes, *located.notes, *notes),
     )
-    return sample_table(
-        spec,
-        file.stem,
-        rows,
-        lambda order: FileImages(
-            root, tuple(rows.keys[row] for row in order), why_missing=located.missing
-        ),
-        reading,
-    )
+    is_lost = np.zeros(len(paths), bool)
+    is_lost[located.lost] = True
+
+    def images(order: np.ndarray, keys: Texts) -> ImageStore:
+        if isinstance(place, RemoteFile):
+            return RemoteImages(place, keys)
+        missing = np.flatnonzero(is_lost[once][order]).astype(np.int64)
+        rows = array("q", missing.tobytes())
+        return FileImages(place, keys, missing=rows, why_missing=located.missing)
+
+    return sample_table(spec, file.stem, rows, images, reading)
 
 
 def _labels(
     spec: str,
     cells: Cells,
-    columns: dict[str, Sequence[str]],
+    columns: dict[str, Texts],
     reading: ReadingConfig,
     roles: Sequence[str],
-) -> tuple[Sequence[str], tuple[str, ...]]:
+) -> tuple[Texts, tuple[str, ...]]:
     """The labels, taken out of the columns: of one column, or of one column a class. And a note."""
     if reading.label_col is None and titled(columns, "label") is None:
         found = one_hot_labels(spec, columns, cells.places, roles)
@@ -107,48 +126,58 @@ def _labels(
     return columns.pop(label_col), ()
 
 
-def _one_name_a_file(root: Path, keys: Sequence[str]) -> list[str]:
+def _one_name_a_file(root: Path, keys: Texts) -> Texts:
     """The keys, and for those that spell the name of one file in two ways the first of them.
 
     Systems that do not tell case, or how an accent is composed, find one file by A/1.jpg and
     a/1.JPG; as two pictures it could stand in two splits.
     """
-    spellings: dict[str, dict[str, None]] = defaultdict(dict)
-    for key in keys:
-        spellings[unicodedata.normalize("NFC", key).casefold()][key] = None
     first: dict[str, str] = {}
-    for names in spellings.values():
-        files: dict[tuple[int, int], str] = {}
-        for key in names if len(names) > 1 else ():
-            with contextlib.suppress(OSError):
-                found = os.stat(os.path.join(root, key))  # noqa: PTH116, PTH118
-                # without a number nothing can be told
-                if found.st_ino:
-                    first[key] = files.setdefault((found.st_dev, found.st_ino), key)
-    return [first.get(key, key) for key in keys]
+    for rows in alike(map(_folded, keys), len(keys)):
+        spellings: dict[str, dict[str, None]] = defaultdict(dict)
+        for key in map(keys.__getitem__, rows.tolist()):
+            spellings[_folded(key)][key] = None
+        for names in spellings.values():
+            files: dict[tuple[int, int], str] = {}
+            for key in names if len(names) > 1 else ():
+                with contextlib.suppress(OSError):
+                    found = os.stat(os.path.join(root, key))  # noqa: PTH116, PTH118
+                    # without a number nothing can be told
+                    if found.st_ino:
+                        first[key] = files.setdefault((found.st_dev, found.st_ino), key)
+    return keys.mapped(lambda key: first.get(key, key)) if first else keys
+
+
+def _folded(key: str) -> str:
+    return unicodedata.normalize("NFC", key).casefold()
 
 
 def _without_repeats(
-    spec: str,
-    keys: Sequence[str],
-    roles: Mapping[str, Sequence[str]],
-    places: Sequence[str],
-) -> tuple[list[int], tuple[str, ...]]:
+    spec: str, keys: Texts, roles: Mapping[str, Texts], places: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """The first row of each path. Raises DataError where rows of one path contradict each other."""
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, key in enumerate(keys):
-        rows_of[key].append(row)
-    repeated = {key: rows for key, rows in rows_of.items() if len(rows) > 1}
+    first = np.arange(len(keys))
+    second = np.full(len(keys), -1)
+    for rows in alike(keys, len(keys)):
+        seen: dict[str, int] = {}
+        for row in rows.tolist():
+            first[row] = seen.setdefault(keys[row], row)
+            if first[row] != row and second[first[row]] < 0:
+                second[first[row]] = row
+    repeats = np.flatnonzero(first != np.arange(len(keys)))
+    if not len(repeats):
+        return first, ()
     for title, values in roles.items():
+        codes, _ = values.factorized()
+        divided = np.unique(first[repeats[codes[repeats] != codes[first[repeats]]]])
         refuse(
             spec,
             f"paths with more than one {title}",
             (
-                f"{key} ({' and '.join(f'{values[r]!r} at {places[r]}' for r in rows[:2])})"
-                for key, rows in repeated.items()
-                if len({values[row] for row in rows}) > 1
+                f"{keys[one]} "
+                f"({' and '.join(f'{values[r]!r} at {places[r]}' for r in (one, second[one]))})"
+                for one in divided
             ),
         )
-    more = sum(len(rows) - 1 for rows in repeated.values())
-    notes = (f"{more} rows repeat a path and are left out",) if more else ()
-    return [rows[0] for rows in rows_of.values()], notes
+    note = f"{len(repeats)} rows repeat a path and are left out"
+    return np.flatnonzero(first == np.arange(len(keys))), (note,)

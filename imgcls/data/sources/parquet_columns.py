@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from imgcls.columns.texts import Texts
+from imgcls.data.remote.files import StoredFile
 from imgcls.data.rows import column
 from imgcls.errors import DataError
 
@@ -22,7 +23,7 @@ class PictureColumn(NamedTuple):
     names: str | None
 
 
-def picture_column(spec: str, path: Path, schema: Any, wanted: str | None) -> PictureColumn:
+def picture_column(spec: str, path: StoredFile, schema: Any, wanted: str | None) -> PictureColumn:
     """The column of a file's pictures, by its name. Raises DataError where there is none."""
     from pyarrow import types
 
@@ -48,16 +49,20 @@ def is_bytes(kind: Any) -> bool:
     )
 
 
-def column_texts(path: Path, title: str, values: Any) -> list[str]:
-    """A column as texts. Raises DataError for one that has no values Python could hold."""
+def column_texts(path: StoredFile, title: str, batches: Callable[[], Iterable[Any]]) -> Texts:
+    """A column as texts. Raises DataError for one that has no values Python could hold.
+
+    batches: gives its values, a part at a time; called again where the first way leads nowhere, so
+    that all are written in one way.
+    """
     from pyarrow import ArrowException, string
 
     try:
-        return texts_of(values)
+        return Texts.of(text for values in batches() for text in texts_of(values))
     except (ValueError, OverflowError):
         pass  # times in nanoseconds, and years that Python has not
     try:
-        return texts_of(values.cast(string()))
+        return Texts.of(text for values in batches() for text in texts_of(values.cast(string())))
     except (ValueError, ArrowException) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: column {title!r} cannot be read as text ({reason})") from error

@@ -8,15 +8,23 @@ something is told.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shlex
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import numpy as np
+
+from imgcls.columns.texts import Texts
 from imgcls.data.names import shortened
+from imgcls.data.remote.files import RemoteFile
+from imgcls.data.remote.urls import HTTP, check_url, is_remote, protocol_of, without_query
+from imgcls.data.rows import refuse
 from imgcls.data.sources.tree import is_picture
 from imgcls.errors import DataError
 
@@ -33,19 +41,21 @@ _MOST_FOLDERS = 1000
 class Located(NamedTuple):
     """Where each path leads: below the root with forward slashes, or elsewhere as it is.
 
-    notes: what was read otherwise than written. missing: why the rest leads to no file.
+    lost: the rows, int64, that lead to no file. notes: what was read otherwise than written.
+    missing: why the lost ones lead nowhere.
     """
 
-    keys: list[str]
+    keys: Texts
+    lost: np.ndarray
     notes: tuple[str, ...]
     missing: str
 
 
 def locate(spec: str, root: Path, paths: Sequence[str]) -> Located:
     """The files of a table's paths. Raises DataError for an id that two pictures have."""
-    keys = [_key(root, _plain(root, path)) for path in paths]
+    keys = Texts.of(paths).mapped(lambda path: _key(root, _plain(root, path)))
     there = _Files(root)
-    lost = [row for row, key in enumerate(keys) if not there.has(key)]
+    lost = rows_of(row for row, key in enumerate(keys) if not there.has(key))
     notes = []
     for reading, words in (
         (_without_blanks, "have blanks around them and are found without"),
@@ -53,19 +63,52 @@ def locate(spec: str, root: Path, paths: Sequence[str]) -> Located:
         (_with_suffix_of_other_case, "write their suffix in another case than the files"),
         (_below_root, "are another machine's and are found below the root"),
     ):
-        if found := reading(there, keys, lost):
-            row, key = next(iter(found.items()))
-            notes.append(f"{len(found):,} paths {words}, such as {shortened([key])}")
-            for row, key in found.items():
-                keys[row] = key
-            lost = [row for row in lost if row not in found]
-    foreign = [row for row in lost if _is_foreign(keys[row])]
+        rows = array("q")
+        found = Texts.of(_noting_rows(reading(there, keys, lost), rows))
+        if len(found):
+            notes.append(f"{len(found):,} paths {words}, such as {shortened(found[:1])}")
+            keys = keys.replaced(np.array(rows), found)
+            lost = np.setdiff1d(lost, rows, assume_unique=True)
     missing = f"they start from {root}; {_way_out(there, keys, lost)}"
-    if foreign and len(foreign) == len(lost):
+    if len(lost) and all(_is_foreign(keys[row]) for row in lost):
         missing = (
             f"they are absolute, as on another machine, and none of their ends is below {root}"
         )
-    return Located(keys, tuple(notes), f"paths that lead to no file ({missing})")
+    return Located(keys, lost, tuple(notes), f"paths that lead to no file ({missing})")
+
+
+def rows_of(rows: Iterable[int]) -> np.ndarray:
+    """Row numbers as int64, taken in one after the other."""
+    return np.array(array("q", rows), np.int64)
+
+
+def _noting_rows(found: Iterable[tuple[int, str]], rows: array[int]) -> Iterator[str]:
+    for row, key in found:
+        rows.append(row)
+        yield key
+
+
+def locate_urls(spec: str, root: RemoteFile, paths: Sequence[str]) -> Located:
+    """The files of a table behind a URL, below its folder or by URLs of their own.
+
+    Whether they are there, reading them tells. Raises DataError for paths of another machine, and
+    for URLs that cannot be read.
+    """
+    keys = Texts.of(paths).mapped(partial(_key_behind, root))
+    refuse(spec, f"absolute paths, where those below {root} are read", filter(_is_foreign, keys))
+    return Located(keys, np.arange(0), (), "")
+
+
+def _key_behind(root: RemoteFile, path: str) -> str:
+    plain = path.strip().replace("\\", "/")
+    if not is_remote(plain):
+        return posixpath.normpath(plain)
+    check_url(plain)
+    inside = plain.removeprefix(f"{root.url}/")
+    if inside == plain or without_query(plain) != plain:
+        return plain
+    # a URL of http has its characters quoted, as a name below the root has not
+    return unquote(inside) if protocol_of(plain) in HTTP else inside
 
 
 def _plain(root: Path, path: str) -> str:
@@ -120,17 +163,18 @@ class _Files:
         return [f"{folder}/{entry}" if folder else entry for entry in names]
 
 
-def _without_blanks(there: _Files, keys: Sequence[str], lost: Sequence[int]) -> dict[int, str]:
+def _without_blanks(there: _Files, keys: Texts, lost: np.ndarray) -> Iterator[tuple[int, str]]:
     """Rows whose cell has blanks before or after the path."""
-    bare = {row: keys[row].strip() for row in lost}
-    return {row: key for row, key in bare.items() if key != keys[row] and there.has(key)}
+    for row in lost:
+        key = keys[row].strip()
+        if key != keys[row] and there.has(key):
+            yield row, key
 
 
 def _with_suffix(
-    spec: str, there: _Files, keys: Sequence[str], lost: Sequence[int]
-) -> dict[int, str]:
+    spec: str, there: _Files, keys: Texts, lost: np.ndarray
+) -> Iterator[tuple[int, str]]:
     """Rows whose path is a picture's without its suffix, as Kaggle's ids are."""
-    found = {}
     for row in lost:
         if is_picture(keys[row]):
             continue
@@ -141,41 +185,39 @@ def _with_suffix(
                 "there; write the suffixes into the table"
             )
         if pictures:
-            found[row] = pictures[0]
-    return found
+            yield row, pictures[0]
 
 
 def _with_suffix_of_other_case(
-    there: _Files, keys: Sequence[str], lost: Sequence[int]
-) -> dict[int, str]:
+    there: _Files, keys: Texts, lost: np.ndarray
+) -> Iterator[tuple[int, str]]:
     """Rows that say .JPG of a .jpg."""
-    found = {}
     for row in lost:
         stem, suffix = os.path.splitext(keys[row])  # noqa: PTH122
         alike = [key for key in there.with_stem(stem) if key[len(stem) :].lower() == suffix.lower()]
         if len(alike) == 1:
-            found[row] = alike[0]
-    return found
+            yield row, alike[0]
 
 
-def _below_root(there: _Files, keys: Sequence[str], lost: Sequence[int]) -> dict[int, str]:
+def _below_root(there: _Files, keys: Texts, lost: np.ndarray) -> Iterator[tuple[int, str]]:
     """Rows whose absolute path ends in one below the root, all cut behind the same folder."""
-    foreign = [row for row in lost if _is_foreign(keys[row])]
-    if not foreign:
-        return {}
+    foreign = rows_of(row for row in lost if _is_foreign(keys[row]))
+    if not len(foreign):
+        return
     first = keys[foreign[0]].split("/")
     for cut in range(1, len(first)):
         start = "/".join(first[:cut]) + "/"
-        tried = [row for row in foreign if keys[row].startswith(start)]
+        tried = rows_of(row for row in foreign if keys[row].startswith(start))
         sample = tried[:: max(1, len(tried) // _SAMPLE)]
         hits = sum(_file_below(there, keys[row][len(start) :]) is not None for row in sample)
         if 2 * hits > len(sample):
-            ends = {row: _file_below(there, keys[row][len(start) :]) for row in tried}
-            return {row: key for row, key in ends.items() if key is not None}
-    return {}
+            for row in tried:
+                if (key := _file_below(there, keys[row][len(start) :])) is not None:
+                    yield row, key
+            return
 
 
-def _way_out(there: _Files, keys: Sequence[str], lost: Sequence[int]) -> str:
+def _way_out(there: _Files, keys: Texts, lost: np.ndarray) -> str:
     """What to do about paths that lead to no file, by where files of these names are."""
     sample = [keys[row] for row in lost[:: max(1, len(lost) // _SAMPLE)]]
     folders = _folders_around(there.root) if sample else []

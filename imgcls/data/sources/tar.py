@@ -2,19 +2,15 @@
 
 photos-{0000..0041}.tar     0001.jpg  0001.cls  0002.jpg  0002.json  ...
 
-The shards are indexed once, by their headers; a picture is then one read at its place. So epochs
-are shuffled over all shards, and a resumed run goes on inside one, as with files.
+The shards are indexed once, see tar_index; a picture is then one read at its place. So epochs are
+shuffled over all shards, and a resumed run goes on inside one, as with files.
 """
 
 from __future__ import annotations
 
-import glob
-import os
-import posixpath
 import shlex
-import tarfile
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,16 +18,25 @@ from imgcls.config.files import open_file
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.pixels.decode import UnreadableImageError, why_unreadable
 from imgcls.data.pixels.formats import IMAGE_SUFFIXES
+from imgcls.data.remote.fetching import RemoteState
+from imgcls.data.remote.files import (
+    RemoteFile,
+    StoredFile,
+    below_shared,
+    named_files,
+    notes_on,
+    read_range,
+)
+from imgcls.data.remote.urls import outlives_fork, without_query
 from imgcls.data.rows import Rows, column, refuse, sample_table
-from imgcls.data.sources.cells import json_cells
-from imgcls.data.sources.files import below_shared_folder, expand_braces, file_state
-from imgcls.data.sources.tree import is_system_path
+from imgcls.data.sources.files import expand_braces, file_state
+from imgcls.data.sources.tar_index import ShardIndex, index_of
 from imgcls.data.splits.words import splits_of_names
 from imgcls.data.table import FileState, ImageStore, SampleTable
 from imgcls.errors import DataError
 
-_MOST_LINKS = 40
-_LONGEST_TEXT = 16 * 2**20
+# of a server, so many shards are indexed at once
+_AT_ONCE = 8
 
 
 class Member(NamedTuple):
@@ -43,14 +48,23 @@ class Member(NamedTuple):
 
 
 class TarImages(ImageStore):
-    """Pictures inside tar files."""
+    """Pictures inside tar files.
+
+    states: of shards behind URLs, in which the members lie where they are said to.
+    """
 
     def __init__(
-        self, shards: Sequence[Path], members: Sequence[Member], locations: Sequence[str]
+        self,
+        shards: Sequence[StoredFile],
+        members: Sequence[Member],
+        locations: Sequence[str],
+        states: Sequence[RemoteState | None] = (),
     ) -> None:
         self._shards = shards
         self._members = members
         self._locations = locations
+        self._states = states
+        self.outlives_fork = outlives_fork(map(str, shards))
 
     def content(self, index: int) -> bytes:
         """The member's bytes."""
@@ -58,12 +72,17 @@ class TarImages(ImageStore):
 
     def head(self, index: int, size: int) -> bytes:
         """The member's first bytes."""
-        shard, start, whole = self._members[index]
+        number, start, whole = self._members[index]
         size = min(size, whole)
+        shard = self._shards[number]
         try:
-            with open_file(self._shards[shard]) as stream:
-                stream.seek(start)
-                content = stream.read(size)
+            if isinstance(shard, RemoteFile):
+                state = self._states[number] if self._states else None
+                content = read_range(shard.url, state or shard.state(), start, start + size)
+            else:
+                with open_file(shard) as stream:
+                    stream.seek(start)
+                    content = stream.read(size)
         except (OSError, MemoryError) as error:
             raise why_unreadable(error, self._locations[index]) from error
         if len(content) < size:
@@ -75,9 +94,10 @@ class TarImages(ImageStore):
         return self._locations[index]
 
     def state(self, index: int) -> FileState | None:
-        """The member's size and its shard's time."""
-        shard, _, size = self._members[index]
-        found = file_state(self._shards[shard])
+        """The member's size and its shard's time, which is not known of one behind a URL."""
+        number, _, size = self._members[index]
+        shard = self._shards[number]
+        found = None if isinstance(shard, RemoteFile) else file_state(shard)
         return None if found is None else FileState(size, found.changed_s)
 
 
@@ -90,17 +110,17 @@ class TarSource:
 
     def matches(self, spec: str) -> bool:
         """True for what ends in .tar; whether it is there, `read` finds out."""
-        return spec.lower().endswith(".tar")
+        return without_query(spec).lower().endswith(".tar")
 
     def read(self, spec: str, reading: ReadingConfig) -> SampleTable:
         """The samples of all shards. Raises DataError when they cannot be used."""
         shards = shards_of(spec)
-        root, names = below_shared_folder(shards)
-        samples = [
-            sample
-            for number, (shard, name) in enumerate(zip(shards, names, strict=True))
-            for sample in _samples(number, shard, name, reading)
-        ]
+        root, names = below_shared(spec, shards)
+        samples: list[_Sample] = []
+        states = []
+        for number, index in enumerate(_indexes(shards, reading)):
+            samples += _samples(number, shards[number], names[number], index, reading)
+            states.append(index.state)
         if not samples:
             wanted = reading.path_col or " ".join(sorted(s[1:] for s in IMAGE_SUFFIXES))
             raise DataError(f"{spec}: no pictures in it; looked for members with {wanted}")
@@ -124,15 +144,17 @@ class TarSource:
                 for title in titles
                 if title != label
             },
+            notes=notes_on(states),
         )
         return sample_table(
             spec,
             shards[0].stem if len(shards) == 1 else shards[0].parent.name or "data",
             rows,
-            lambda order: TarImages(
+            lambda order, _keys: TarImages(
                 shards,
                 [samples[row].member for row in order],
                 [f"{root}/{keys[row]}" for row in order],
+                states,
             ),
             reading,
         )
@@ -146,126 +168,50 @@ class _Sample(NamedTuple):
     cells: dict[str, str]
 
 
-def shards_of(spec: str) -> list[Path]:
-    """The files of a spec with braces, :: and globs. Raises DataError where one is not there."""
+def shards_of(spec: str) -> list[StoredFile]:
+    """The files of a spec with braces, :: and globs. Raises DataError where one is not there.
+
+    Whether one behind a URL is there, reading it tells.
+    """
     try:
         names = [name for part in spec.split("::") for name in expand_braces(part)]
     except (ValueError, RecursionError) as error:
         raise DataError(f"{spec}: its braces cannot be expanded ({error})") from error
-    named = [os.path.expanduser(name) for name in names]  # noqa: PTH111  has globs
-    found = [
-        Path(file).absolute()
-        for name in named
-        for file in (sorted(glob.glob(name)) if glob.has_magic(name) else [name])  # noqa: PTH207
-    ]
+    found = [file for name in names for file in named_files(name)]
     shards = list(dict.fromkeys(found))  # a pattern may name again what another has named
     refuse(
-        spec, "shards that are not there", (str(shard) for shard in shards if not shard.is_file())
+        spec,
+        "shards that are not there",
+        (str(s) for s in shards if isinstance(s, Path) and not s.is_file()),
     )
     if not shards:
         raise DataError(f"{spec}: no such file")
     return shards
 
 
-def _samples(number: int, shard: Path, name: str, reading: ReadingConfig) -> Iterator[_Sample]:
-    """The samples of one shard that have a picture. Raises DataError."""
+def _indexes(shards: Sequence[StoredFile], reading: ReadingConfig) -> Iterator[ShardIndex]:
+    """The shards' indexes, one after the other; those of a server, which is waited for, at once."""
     named = (reading.label_col, reading.split_col, reading.group_col, reading.fold_col)
     texts = {"cls", "txt", *(suffix for suffix in named if suffix)}
-    members: dict[str, dict[str, Member]] = defaultdict(dict)
-    cells: dict[str, dict[str, str]] = defaultdict(dict)
-    try:
-        with open_file(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            for info, base, suffix in named_members(archive.getmembers(), shard):
-                members[base][suffix] = Member(number, info.offset_data, info.size)
-                if suffix in texts or suffix == "json":
-                    text = _text_of(archive, info, f"{shard}: {base}.{suffix}")
-                    cells[base].update(
-                        json_cells(text, f"{shard}: {base}.json")
-                        if suffix == "json"
-                        else {suffix: text.strip()}
-                    )
-            check_whole(archive)
-    except DataError:
-        raise
-    except Exception as error:  # damaged headers make tarfile stumble over whatever they say
-        raise DataError(f"{shard}: cannot be read ({error})") from error
-    for base, own in members.items():
+    if not any(isinstance(shard, RemoteFile) for shard in shards):
+        yield from (index_of(shard, texts) for shard in shards)
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(index_of, shards, [texts] * len(shards))
+
+
+def _samples(
+    number: int, shard: StoredFile, name: str, index: ShardIndex, reading: ReadingConfig
+) -> Iterator[_Sample]:
+    """The samples of one shard that have a picture. Raises DataError."""
+    for base, own in index.members.items():
         picture = _picture(f"{shard}: {base}", own, reading.path_col)
         if picture is not None:
-            yield _Sample(f"{name}/{base}.{picture}", own[picture], cells[base])
+            member = Member(number, *own[picture])
+            yield _Sample(f"{name}/{base}.{picture}", member, dict(index.cells.get(base, {})))
 
 
-def named_members(
-    members: Sequence[tarfile.TarInfo], shard: Path
-) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
-    """The files among an archive's members by WebDataset's rule: (member, sample's name, suffix).
-
-    A link stands for the member that it leads to. Raises DataError for one that leads to none, and
-    for a file with holes, whose bytes do not lie together.
-    """
-    by_name = {_plain(info.name): info for info in members}
-    seen: set[tuple[str, str]] = set()
-    for info in members:
-        name = info.name.removeprefix("./")
-        base, suffix = base_and_suffix(name)
-        if not suffix or info.isdir() or is_system_path(name) or _is_webdatasets_own(name):
-            continue
-        found = _behind_links(info, by_name)
-        if found is None or (found.isfile() and found.issparse()):
-            what = "is a link that leads to no member" if found is None else "is a sparse file"
-            raise DataError(f"{shard}: {name} {what}; pack the files themselves")
-        if found.isfile():
-            if (base, suffix) in seen:
-                raise DataError(f"{shard}: {name} stands in it twice")
-            seen.add((base, suffix))
-            yield found, base, suffix
-
-
-def base_and_suffix(name: str) -> tuple[str, str]:
-    """A member's sample and what the member is of it, parted at the first dot of the file's name.
-
-    `a.b/17.seg.png` is `seg.png` of `a.b/17`; the suffix of a name without a dot is "".
-    """
-    folder, slash, file = name.rpartition("/")
-    base, _, suffix = file.partition(".")
-    return folder + slash + base, suffix
-
-
-def _behind_links(
-    info: tarfile.TarInfo, by_name: Mapping[str, tarfile.TarInfo]
-) -> tarfile.TarInfo | None:
-    """The member itself, or the one that its links lead to; None where they lead nowhere."""
-    found: tarfile.TarInfo | None = info
-    for _ in range(_MOST_LINKS):
-        if found is None or not (found.islnk() or found.issym()):
-            return found
-        # a hard link names a member, a symbolic one a place beside itself
-        beside = "" if found.islnk() else posixpath.dirname(found.name)
-        found = by_name.get(_plain(posixpath.join(beside, found.linkname)))
-    return None
-
-
-def _plain(name: str) -> str:
-    return posixpath.normpath(name)
-
-
-def _is_webdatasets_own(name: str) -> bool:
-    return any(part.startswith("__") for part in name.split("/"))
-
-
-def _text_of(archive: tarfile.TarFile, info: tarfile.TarInfo, place: str) -> str:
-    """The text of a member. Raises DataError where it is none."""
-    stream = archive.extractfile(info)
-    assert stream is not None  # links were followed
-    if info.size > _LONGEST_TEXT:
-        raise DataError(f"{place}: a label or a description of {info.size:,} bytes is none")
-    try:
-        return stream.read().decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{place}: is not UTF-8 (byte {error.start})") from error
-
-
-def _picture(where: str, members: Mapping[str, Member], path_col: str | None) -> str | None:
+def _picture(where: str, members: Mapping[str, object], path_col: str | None) -> str | None:
     """The suffix of a sample's picture, None for a sample without. Raises DataError."""
     if path_col is not None:
         return path_col if path_col in members else None
@@ -275,12 +221,3 @@ def _picture(where: str, members: Mapping[str, Member], path_col: str | None) ->
             f"{where} has several pictures, {', '.join(pictures)}; choose one by --path-col"
         )
     return pictures[0] if pictures else None
-
-
-def check_whole(archive: tarfile.TarFile) -> None:
-    """Raise tarfile.ReadError where the last header is no end: tarfile itself stops silently."""
-    stream = archive.fileobj
-    assert stream is not None
-    stream.seek(archive.offset)
-    if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
-        raise tarfile.ReadError(f"damaged at byte {archive.offset}")

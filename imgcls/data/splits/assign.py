@@ -14,18 +14,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from imgcls.columns.rows import TextRows, last_of_paths, matches
+from imgcls.columns.texts import Texts
 from imgcls.data.names import shortened
 from imgcls.data.splits.groups import (
     check_groups_whole,
     deal_group_folds,
     has_groups,
-    seeded_hash,
+    hash_order,
+    split_array,
+    split_codes,
     take_group_share,
 )
 from imgcls.data.table import SampleTable
 from imgcls.errors import DataError
 
 _SHOWN = 5
+_NEEDED = ("path", "label", "split", "fold")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +80,7 @@ def assign_splits(
     Raises DataError when a class has nothing to train on, nothing can be validated, a class has
     fewer pictures than there are folds, or what the source gives divides a group.
     """
-    split = np.array(table.splits or ["train"] * len(table), dtype="<U5")
+    split = split_array(table.splits or Texts.repeated("train", len(table)))
     fold = np.full(len(table), -1, dtype=np.int64)
     notes = table.notes
     take = take_group_share if has_groups(table) else _take_share
@@ -83,7 +88,7 @@ def assign_splits(
         take(table, split, "test", test_size, seed=seed)
     if table.folds is not None:
         notes += _take_folds(table.name, table.folds, split, fold, folds)
-    elif folds:
+    elif folds and (split != "test").any():
         split[split == "val"] = "train"
         pool = np.flatnonzero(split == "train")
         deal = deal_group_folds if has_groups(table) else _deal_folds
@@ -116,76 +121,74 @@ def assignment_from_rows(
     """The assignment that a run's splits.csv holds, matched by key.
 
     Raises DataError for damaged rows, and when pictures have gone, come, or changed their class
-    since; without `strict`
-    new pictures belong to no split and the others keep theirs.
+    since; without `strict` new pictures belong to no split and the others keep theirs.
     """
     try:
-        by_key = {row["path"]: row for row in rows}
-        for row in by_key.values():
-            _ = row["label"], row["split"], int(row["fold"] or -1)
+        recorded = last_of_paths(TextRows.of(rows, _NEEDED)).columns
+        fold_of = {text: int(text or -1) for text in recorded["fold"].distinct()}
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise DataError(
             f"splits.csv of the run is damaged ({error}); put back the file that the run began with"
         ) from error
-    if not strict:
-        absent = {"split": "", "fold": ""}
-        return _assignment(table, [by_key.get(key, absent) for key in table.keys])
-    present = set(table.keys)
-    gone = [key for key in by_key if key not in present]
-    new = [key for key in table.keys if key not in by_key]
-    for what, keys in (("are gone", gone), ("are new", new)):
-        if keys:
-            shown = ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
-            raise DataError(
-                f"{table.name}: {len(keys)} pictures {what} since the run began: {shown}; "
-                "put the data back as it was, say where it is now by --data, or begin a new run"
-            )
-    for key, label in zip(table.keys, table.labels, strict=True):
-        if by_key[key]["label"] != table.class_names[label]:
-            raise DataError(
-                f"{table.name}: {key} was of class {by_key[key]['label']!r} when the run began and "
-                f"is now of class {table.class_names[label]!r}"
-            )
-    return _assignment(table, [by_key[key] for key in table.keys])
-
-
-def _assignment(table: SampleTable, rows: Sequence[Mapping[str, str]]) -> SplitAssignment:
-    split = np.array([row["split"] for row in rows], dtype="<U5")
-    fold = np.array([int(row["fold"] or -1) for row in rows], dtype=np.int64)
+    row_of = matches(table.keys, recorded["path"])
+    if strict:
+        _require_same(table, recorded, row_of)
+    found = row_of >= 0
+    split = np.full(len(table), "", dtype="<U5")
+    fold = np.full(len(table), -1, dtype=np.int64)
+    if found.any():
+        split[found] = split_array(recorded["split"].select(row_of[found]))
+        codes, texts = recorded["fold"].select(row_of[found]).factorized()
+        fold[found] = np.array([fold_of[text] for text in texts], np.int64)[codes]
     return SplitAssignment(split, fold, _splitter(table, int(fold.max(initial=-1)) + 1))
 
 
-def split_rows(table: SampleTable, assignment: SplitAssignment) -> list[dict[str, str]]:
+def _require_same(table: SampleTable, recorded: Mapping[str, Texts], row_of: np.ndarray) -> None:
+    """Raise DataError where the table's pictures are not the recorded ones, of the same classes."""
+    gone = np.ones(len(recorded["path"]), bool)
+    gone[row_of[row_of >= 0]] = False
+    for what, keys, rows in (
+        ("are gone", recorded["path"], np.flatnonzero(gone)),
+        ("are new", table.keys, np.flatnonzero(row_of < 0)),
+    ):
+        if len(rows):
+            shown = ", ".join(keys.select(rows[:_SHOWN])) + (", ..." if len(rows) > _SHOWN else "")
+            raise DataError(
+                f"{table.name}: {len(rows)} pictures {what} since the run began: {shown}; "
+                "put the data back as it was, say where it is now by --data, or begin a new run"
+            )
+    number = {name: label for label, name in enumerate(table.class_names)}
+    codes, names = recorded["label"].select(row_of).factorized()
+    before = np.array([number.get(name, -1) for name in names], np.int64)[codes]
+    for row in np.flatnonzero(before != table.labels)[:1].tolist():
+        raise DataError(
+            f"{table.name}: {table.keys[row]} was of class {names[codes[row]]!r} when the run "
+            f"began and is now of class {table.class_names[table.labels[row]]!r}"
+        )
+
+
+def split_rows(table: SampleTable, assignment: SplitAssignment) -> TextRows:
     """The rows of splits.csv: path, label, group, split, fold (empty outside k-fold), sha256.
 
     sha256: of the picture as it is encoded, empty where it was not read.
     """
-    unknown = ("",) * len(table)
-    groups, digests = table.groups or unknown, table.digests or unknown
-    return [
+    unknown = Texts.repeated("", len(table))
+    split, splits = split_codes(assignment.split)
+    folds = ["", *map(str, range(assignment.num_folds))]
+    return TextRows(
         {
-            "path": key,
-            "label": table.class_names[label],
-            "group": group,
-            "split": str(split),
-            "fold": "" if fold < 0 else str(fold),
-            "sha256": digest,
+            "path": table.keys,
+            "label": Texts.numbered(table.labels, table.class_names),
+            "group": table.groups or unknown,
+            "split": Texts.numbered(split, splits),
+            "fold": Texts.numbered(np.maximum(assignment.fold, -1) + 1, folds),
+            "sha256": table.digests or unknown,
         }
-        for key, label, group, split, fold, digest in zip(
-            table.keys,
-            table.labels,
-            groups,
-            assignment.split,
-            assignment.fold,
-            digests,
-            strict=True,
-        )
-    ]
+    )
 
 
 def _hash_order(table: SampleTable, rows: np.ndarray, seed: int) -> np.ndarray:
-    hashes = [seeded_hash(seed, table.keys[row]) for row in rows]
-    return rows[np.array(sorted(range(len(rows)), key=hashes.__getitem__), dtype=np.int64)]
+    return np.asarray(rows[hash_order(table.keys.select(rows), seed)])
 
 
 def _take_share(
@@ -194,10 +197,13 @@ def _take_share(
     """Move `share` of each class's pictures from train to split `name`, in place."""
     if share == 0.0:
         return
-    for label in range(len(table.class_names)):
-        own = table.labels == label
-        rows = _hash_order(table, np.flatnonzero(own & (split == "train")), seed)
-        whole = int(own.sum()) if table.splits is None else len(rows)
+    pool = np.flatnonzero(split == "train")
+    # all at once: a pass over the table for each of many classes takes hours
+    by_class = pool[np.argsort(table.labels[pool], kind="stable")]
+    ends = np.cumsum(table.class_counts(pool))
+    for own, part in zip(table.class_counts(), np.split(by_class, ends[:-1]), strict=True):
+        rows = _hash_order(table, part, seed)
+        whole = int(own) if table.splits is None else len(rows)
         # a class of three or more is seen in every split; the last picture stays in train
         count = max(round(whole * share), 1 if whole >= 3 else 0)  # noqa: PLR2004
         split[rows[: min(count, len(rows) - 1)]] = name

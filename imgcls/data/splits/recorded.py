@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from imgcls.columns.rows import TextRows, last_of_paths, matches
+from imgcls.columns.texts import Texts
 from imgcls.data.audit.contents import changed_since, digests_of, readable
 from imgcls.data.pixels.decode import UnreadableImageError
 from imgcls.data.table import FileState, ImageStore, SampleTable
@@ -28,7 +30,7 @@ class Recorded:
     table: SampleTable
     changed: tuple[str, ...]
     renamed: int
-    found: frozenset[str]
+    found: Texts
 
 
 def find_recorded(
@@ -49,54 +51,56 @@ def find_recorded(
     keep_gone: pictures that are not found stay in the table, as ones that cannot be read; those
     that are in no split always do.
     """
-    recorded = {row["path"]: row for row in rows}
-    digests = {key: row.get(DIGEST) or "" for key, row in recorded.items()}
-    position = {key: index for index, key in enumerate(table.keys)}
-    place = {key: position[key] for key in recorded if key in position}
+    recorded = last_of_paths(TextRows.of(rows, ("path",)))
+    names, digests = recorded.columns["path"], _column(recorded, DIGEST)
+    place = matches(names, table.keys)
+    known = np.delete(np.arange(len(recorded)), digests.empty_rows())
     doubtful = [
-        key
-        for key, index in place.items()
-        if digests[key]
-        and (compare is None or key in compare)
-        and changed_since(table.images, index, since_s)
+        row
+        for row in known[place[known] >= 0].tolist()
+        if (compare is None or names[row] in compare)
+        and changed_since(table.images, int(place[row]), since_s)
     ]
-    now = digests_of(table, [place[key] for key in doubtful], workers)
-    read = {place[key]: digest for key, digest in zip(doubtful, now, strict=True)}
-    others = [key for key in doubtful if read[place[key]] not in ("", digests[key])]
+    now = dict(zip(doubtful, digests_of(table, place[doubtful].tolist(), workers), strict=True))
+    others = [row for row in doubtful if now[row] not in ("", digests[row])]
     # one that cannot be read is a bad picture, not another one
-    whole = readable(table, [place[key] for key in others], workers)
-    differ = {key for key, is_whole in zip(others, whole, strict=True) if is_whole}
-    lost = [k for k in recorded if digests[k] and (k in differ or k not in place)]
+    whole = readable(table, place[others].tolist(), workers)
+    differ = {row for row, is_whole in zip(others, whole, strict=True) if is_whole}
+    lost = [row for row in known.tolist() if place[row] < 0 or row in differ]
     renamed = 0
     if lost:
-        elsewhere = _by_content(
-            table, {*place.values()} - {place[k] for k in differ}, read, workers
-        )
-        for key in lost:
-            candidates = elsewhere.get(digests[key])
+        kept = np.delete(place, [*differ])
+        free = np.delete(np.arange(len(table)), kept[kept >= 0])
+        read = {int(place[row]): digest for row, digest in now.items()}
+        elsewhere = _by_content(table, free.tolist(), read, workers)
+        for row in lost:
+            candidates = elsewhere.get(digests[row])
             if candidates:
-                label = recorded[key]["label"]
-                place[key] = _take(candidates, table, label)
-                differ.discard(key)
+                place[row] = _take(candidates, table, _column(recorded, "label")[row])
+                differ.discard(row)
                 renamed += 1
-    gone = [
-        key for key in recorded if key not in place and (keep_gone or not recorded[key]["split"])
-    ]
+    absent = np.flatnonzero(place < 0)
+    gone = absent if keep_gone else absent[_column(recorded, "split").select(absent).empty_rows()]
     found = _under_their_names(table, recorded, place, gone)
-    return Recorded(found, tuple(sorted(differ)), renamed, frozenset(place))
+    changed = tuple(sorted(names[row] for row in differ))
+    return Recorded(found, changed, renamed, names.select(np.flatnonzero(place >= 0)))
+
+
+def _column(rows: TextRows, title: str) -> Texts:
+    """The texts of a column, "" in all rows where there is none."""
+    return rows.columns.get(title) or Texts.repeated("", len(rows))
 
 
 def _by_content(
-    table: SampleTable, taken: Collection[int], read: Mapping[int, str], workers: int | str
+    table: SampleTable, free: Sequence[int], read: Mapping[int, str], workers: int | str
 ) -> dict[str, list[int]]:
-    """The rows that are not taken, by digest."""
-    free = [index for index in range(len(table)) if index not in taken]
-    unread = [index for index in free if index not in read]
+    """These rows, by digest."""
+    unread = [row for row in free if row not in read]
     digests = {**read, **dict(zip(unread, digests_of(table, unread, workers), strict=True))}
     found: dict[str, list[int]] = defaultdict(list)
-    for index in free:
-        if digests[index]:
-            found[digests[index]].append(index)
+    for row in free:
+        if digests[row]:
+            found[digests[row]].append(row)
     return found
 
 
@@ -109,68 +113,66 @@ def _take(candidates: list[int], table: SampleTable, label: str) -> int:
 
 
 def _under_their_names(
-    table: SampleTable,
-    recorded: Mapping[str, Mapping[str, str]],
-    place: Mapping[str, int],
-    gone: Sequence[str],
+    table: SampleTable, recorded: TextRows, place: np.ndarray, gone: np.ndarray
 ) -> SampleTable:
-    """The table with the run's names, groups and digests; the pictures that are new keep theirs."""
-    ours = {**place, **dict.fromkeys(gone, -1)}
-    taken = set(place.values())
-    new = {
-        key: index for index, key in enumerate(table.keys) if index not in taken and key not in ours
-    }
-    rows_of = {**ours, **new}
-    keys = tuple(sorted(rows_of))
-    absent = {recorded[key]["label"] for key in gone} - set(table.class_names)
+    """The table with the run's names, groups and digests; the pictures that are new keep theirs.
+
+    place: the table's row of each that is recorded, -1 for none. gone: those of them to keep.
+    """
+    ours = np.sort(np.concatenate([np.flatnonzero(place >= 0), gone]))
+    names = recorded.columns["path"].select(ours)
+    new = np.delete(np.arange(len(table)), place[place >= 0])
+    new = new[matches(table.keys.select(new), names) < 0]
+    keys = Texts.joined([names, table.keys.select(new)])
+    order = keys.order()
+    keys = keys.select(order)
+    # of each picture: its row in the table, and the one it is recorded in
+    rows = np.concatenate([place[ours], new])[order]
+    said = np.concatenate([ours, np.full(len(new), -1)])[order]
+    absent = {*_column(recorded, "label").select(gone).distinct()} - {*table.class_names}
     if absent:
-        names = [*table.class_names, *sorted(absent)]
+        class_names = [*table.class_names, *sorted(absent)]
         in_order = list(table.class_names) == sorted(table.class_names)
-        table = table.relabel(sorted(names) if in_order else names)
+        table = table.relabel(sorted(class_names) if in_order else class_names)
     number = {name: index for index, name in enumerate(table.class_names)}
-    rows = np.array([rows_of[key] for key in keys], dtype=np.int64)
-    nothing: dict[str, str] = {}
-    said = [recorded.get(key, nothing) for key in keys]
-    groups = None if table.groups is None else _picked(table.groups, rows)
-    if groups is None and any(row.get("group") for row in said):
-        groups = tuple(row.get("group", "") for row in said)
-    splits = None if table.splits is None else _picked(table.splits, rows)
-    digests = tuple(row.get(DIGEST) or "" for row in said)
+    labels = table.labels[np.maximum(rows, 0)]
+    kept = _column(recorded, "label").select(said[rows < 0])
+    labels[rows < 0] = [number[label] for label in kept]
+    groups = None if table.groups is None else table.groups.picked(rows)
+    given = _column(recorded, "group")
+    if groups is None and _any(given.select(ours)):
+        groups = given.picked(said)
+    digests = _column(recorded, DIGEST).picked(said)
     return replace(
         table,
         keys=keys,
-        labels=np.array(
-            [
-                number[recorded[key]["label"]] if row < 0 else table.labels[row]
-                for key, row in zip(keys, rows, strict=True)
-            ],
-            dtype=np.int64,
-        ),
+        labels=labels,
         images=(
             table.images
             if np.array_equal(rows, np.arange(len(table)))
             else _FoundImages(table.images, rows, keys)
         ),
-        splits=splits,
+        splits=None if table.splits is None else table.splits.picked(rows),
         groups=groups,
         folds=None if table.folds is None else np.where(rows < 0, -1, table.folds[rows]),
-        digests=digests if any(digests) else None,
-        columns={name: _picked(values, rows) for name, values in table.columns.items()},
+        digests=digests if _any(digests) else None,
+        columns={title: texts.picked(rows) for title, texts in table.columns.items()},
     )
 
 
-def _picked(values: tuple[str, ...], rows: np.ndarray) -> tuple[str, ...]:
-    return tuple(values[row] if row >= 0 else "" for row in rows)
+def _any(texts: Texts) -> bool:
+    return len(texts.empty_rows()) < len(texts)
 
 
 class _FoundImages(ImageStore):
     """Rows of another store; -1 is a picture that is gone, of which the name is left."""
 
-    def __init__(self, images: ImageStore, rows: np.ndarray, keys: tuple[str, ...]) -> None:
+    def __init__(self, images: ImageStore, rows: np.ndarray, keys: Texts) -> None:
         self._images = images
         self._rows = rows
         self._keys = keys
         self.decoding = images.decoding
+        self.outlives_fork = images.outlives_fork
 
     def content(self, index: int) -> bytes:
         row = int(self._rows[index])

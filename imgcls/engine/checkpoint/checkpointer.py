@@ -80,6 +80,14 @@ class Checkpointer:
         self._pending: Saved | None = None
         self._saved_at_s = time.monotonic()
         self._steps_since_save = 0
+        self._is_agreed: Callable[[bool], bool] = bool
+
+    def share(self, is_agreed: Callable[[bool], bool]) -> None:
+        """Save what is divided among processes, which all then bring together at the same points.
+
+        is_agreed: a common point of all processes that tells them whether one wants to save.
+        """
+        self._is_agreed = is_agreed
 
     def after_step(self, progress: Progress, history: History) -> None:
         """Save inside an epoch when enough updates or minutes have passed since the last save.
@@ -93,7 +101,7 @@ class Checkpointer:
         due = (steps and self._steps_since_save >= steps) or (
             minutes and time.monotonic() - self._saved_at_s >= minutes * 60
         )
-        if due:
+        if self._is_agreed(bool(due)):
             self.save(progress, history, is_best=False)
 
     def after_epoch(
@@ -109,7 +117,7 @@ class Checkpointer:
 
         share, metrics: of weights that are not the epoch's own, see Sidecar.
         """
-        if improved or progress.finished or self._policy.save == "epoch":
+        if self._is_agreed(improved or progress.finished or self._policy.save == "epoch"):
             self.save(progress, history, is_best=improved, share=share, metrics=metrics)
 
     def save(
@@ -123,6 +131,7 @@ class Checkpointer:
     ) -> None:
         """Take a copy of the state now and write it in the background."""
         self.wait()
+        self._is_agreed(True)
         sidecar = replace(
             self._sidecar,
             epoch=progress.epoch,

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from imgcls.engine.device.divided import copy_to_cpu
 from imgcls.errors import CheckpointError
 
 _DTYPES = {
@@ -33,7 +34,8 @@ def encode_tree(  # noqa: C901, PLR0911  one line a type reads best as one list
 ) -> Any:
     """The value as strict-JSON types; its tensors are put into `tensors` under keys below `path`.
 
-    Tensors are copied to the CPU, so later changes to the originals do not reach the encoding.
+    Tensors are copied to the CPU, so later changes to the originals do not reach the encoding;
+    those that are divided among processes are brought together, see `copy_to_cpu`.
     Raises TypeError for a type that has no encoding: a part with such state needs its own
     `state_dict`.
     """
@@ -87,7 +89,7 @@ def _encode_tensor(
     while key in tensors:
         number += 1
         key = f"{path}#{number}"
-    tensors[key] = value.detach().to("cpu", copy=True).contiguous()
+    tensors[key] = copy_to_cpu(value).contiguous()
     return {
         "$tensor": key,
         "dtype": str(value.dtype).removeprefix("torch."),

@@ -27,6 +27,7 @@ from torch import nn
 
 from imgcls.config.files import check_regular
 from imgcls.engine.checkpoint.codec import decode_tree, encode_tree
+from imgcls.engine.device.divided import copy_to_cpu
 from imgcls.errors import CheckpointError, reason_of
 from imgcls.results.checkpoint import Sidecar, StartingWeights
 from imgcls.storage.durable import TEMPORARY_PREFIX, publish_folder, strict_json, sync_file
@@ -109,10 +110,7 @@ def take_snapshot(
     """
     tensors: dict[str, torch.Tensor] = {}
     tree = None if state is None else encode_tree(state, tensors, "state")
-    weights = {
-        key: value.detach().to("cpu", copy=True).contiguous()
-        for key, value in model.state_dict().items()
-    }
+    weights = {key: copy_to_cpu(value).contiguous() for key, value in model.state_dict().items()}
     if sidecar is None:
         sidecar = Sidecar(class_names=tuple(card["label_names"]))
     return Snapshot(weights, card, sidecar, tree, tensors)

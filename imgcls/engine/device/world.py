@@ -8,37 +8,18 @@ planned, printed, written or fitted is so once, and only what takes part in a ta
 from __future__ import annotations
 
 import contextlib
-import io
-import os
-import pickle
-import signal
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
-from torch.serialization import default_restore_location
 
-from imgcls.errors import (
-    ConfigError,
-    ImgclsError,
-    InterruptedRunError,
-    RunFailedError,
-    reason_of,
-)
+from imgcls.engine.device.meeting import meet, own_gpu
+from imgcls.engine.device.messages import packed, packed_error, unpacked, unpacked_error
+from imgcls.errors import RunFailedError
 
 T = TypeVar("T")
-
-# process 0 may check, measure and fit for hours while the others wait; one that has died is known
-# at once, by its closed connection
-_TIMEOUT = timedelta(days=2)
-# whoever starts them has been there before them; the other processes may take their time
-_MEETING_TIMEOUT = timedelta(minutes=10)
 
 
 class LostProcessError(RunFailedError):
@@ -114,7 +95,7 @@ class World:
             total, telling = sums.tolist()
             if not telling:
                 return Agreement(total)
-            dist.all_gather_object(everyone, (_pickled(error), stop, news))
+            dist.all_gather_object(everyone, (packed_error(error), stop, news))
         errors = [(rank, one) for rank, (one, _, _) in enumerate(everyone) if one is not None]
         stops = [one for _, one, _ in everyone if one is not None]
         if errors:
@@ -122,7 +103,7 @@ class World:
             rank, first = errors[0]
             if rank == self.rank and error is not None:
                 raise error
-            raise _unpickled(first, rank)
+            raise unpacked_error(first, rank)
         self._settled = bool(stops)
         return Agreement(total, next(iter(stops), None), tuple(one for *_, one in everyone))
 
@@ -173,6 +154,16 @@ class World:
             self._lost = True
             raise _as_lost(error) from error
 
+    def tell(self, error: BaseException) -> None:
+        """Make an error that this process has met known to all, where it is not: all raise it."""
+        if self.size == 1 or self._settled:
+            return
+        try:
+            self.agree(error=error)
+        except Exception:
+            if self._lost:
+                raise
+
     def settle(self) -> None:
         """Say that every process raises an error at this very place: it leaves none waiting."""
         self._settled = True
@@ -189,19 +180,29 @@ class World:
             return
         if self._lost:
             raise LostProcessError(_LOST)
-        self._broadcast(_packed((task, given)))
+        self._broadcast(packed((task, given)))
         with self._met():
             yield
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """A block in which this process computes as if it were the only one."""
+        global _world  # noqa: PLW0603  see `join`
+        together, _world = _world, World()
+        try:
+            yield
+        finally:
+            _world = together
 
     def serve(self) -> None:
         """Run the tasks of the main process until that has ended."""
         while True:
-            packed = self._broadcast(None)
-            if packed is None:
+            sent = self._broadcast(None)
+            if sent is None:
                 dist.destroy_process_group()
                 return
-            task, given = _unpacked(packed, _own_gpu(self.local_rank))
-            del packed
+            task, given = unpacked(sent, own_gpu(self.local_rank))
+            del sent
             with contextlib.suppress(_ToldError), self._met():
                 self._at_work = True
                 try:
@@ -266,8 +267,7 @@ _LOST = (
     "another process of this command has ended; why stands above where it could say so; what was "
     "saved is intact, and `imgcls resume` goes on with a run"
 )
-ALONE = World()
-_world = ALONE
+_world = World()
 
 
 def world() -> World:
@@ -276,92 +276,10 @@ def world() -> World:
 
 
 def join() -> World:
-    """Meet the other processes that were started with this one: nccl on cuda, gloo on the CPU.
-
-    Where several processes have one GPU, gloo there too: nccl refuses that.
-    """
+    """Meet the other processes that were started with this one: see `meet`."""
     global _world  # noqa: PLW0603  a process is in one world, from its start to its end
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    local_rank = int(os.environ.get("LOCAL_RANK", rank))
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(_own_gpu(local_rank))
-        shared = local_size > torch.cuda.device_count()
-        backend = f"cpu:gloo,cuda:{'gloo' if shared else 'nccl'}"
-    try:
-        store, _, _ = next(rendezvous("env://", timeout=_MEETING_TIMEOUT))
-        store.set_timeout(_TIMEOUT)
-        dist.init_process_group(
-            backend,
-            store=PrefixStore("imgcls", store),
-            rank=rank,
-            world_size=size,
-            timeout=_TIMEOUT,
-        )
-    except (RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"the {size} processes of this command cannot meet: {reason_of(error)}"
-        ) from error
-    _world = World(rank, size, local_rank, local_size)
+    _world = World(*meet())
     return _world
-
-
-def _own_gpu(local_rank: int) -> torch.device | None:
-    """One each, in turn where they are few; None where there is none."""
-    count = torch.cuda.device_count()
-    return torch.device("cuda", local_rank % count) if count else None
-
-
-def _packed(value: Any) -> bytes:
-    """Any value, with its tensors, as bytes for processes of this same command."""
-    stream = io.BytesIO()
-    torch.save(value, stream)
-    return stream.getvalue()
-
-
-def _unpacked(packed: bytes, own_gpu: torch.device | None) -> Any:
-    """What was packed; whatever was on a GPU, and every word of one, is on this process's own."""
-    own = own_gpu or torch.device("cpu")
-
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            if (module, name) == ("torch", "device"):
-                return lambda *of: own if of[0] == "cuda" else torch.device(*of)
-            return super().find_class(module, name)
-
-    pickler = types.SimpleNamespace(Unpickler=Unpickler, load=pickle.load, __name__="pickle")
-    return torch.load(
-        io.BytesIO(packed),
-        map_location=lambda storage, place: default_restore_location(  # type: ignore[no-untyped-call]
-            storage, str(own_gpu) if own_gpu and place.startswith("cuda") else "cpu"
-        ),
-        pickle_module=pickler,
-        weights_only=False,
-    )
-
-
-def _pickled(error: BaseException | None) -> bytes | None:
-    if error is None:
-        return None
-    told = error
-    number = getattr(error, "signal_number", None)
-    if number is not None:
-        told = InterruptedRunError(f"stopped by {signal.Signals(number).name}", number)
-    elif not isinstance(error, ImgclsError):
-        said = " ".join(str(error).split()) or type(error).__name__
-        told = RunFailedError(f"{type(error).__name__}: {said}")
-    details: Sequence[str] = getattr(told, "details", ())
-    return pickle.dumps((type(told), str(told), tuple(details), vars(told)))
-
-
-def _unpickled(error: bytes, rank: int) -> ImgclsError:
-    kind, message, details, attributes = pickle.loads(error)  # noqa: S301  from our own processes
-    found: ImgclsError = kind.__new__(kind)
-    Exception.__init__(found, message)
-    vars(found).update(attributes)
-    found.details = (*details, f"(told by process {rank})")
-    return found
 
 
 def _as_lost(error: BaseException) -> BaseException:

@@ -7,9 +7,9 @@ have done their part, and then once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -20,8 +20,19 @@ from imgcls.errors import ImgclsError
 from imgcls.storage.scores import ScoreFile
 
 
+class BadOnes(Protocol):
+    """What is done about pictures that cannot be read, and those met so far."""
+
+    @property
+    def met(self) -> Sequence[Any]: ...  # noqa: D102
+    def meet(self, images: Sequence[Any]) -> None: ...  # noqa: D102
+
+
 class Batches(Sized, Iterable[Batch], Protocol):
     """Batches of known number."""
+
+    @property
+    def bad_images(self) -> BadOnes: ...  # noqa: D102
 
 
 @runtime_checkable
@@ -34,6 +45,8 @@ class Divisible(Protocol):
 
     @property
     def part_of(self) -> Callable[[int, int], Batches]: ...  # noqa: D102
+    @property
+    def bad_images(self) -> BadOnes: ...  # noqa: D102
 
 
 def predict_together(

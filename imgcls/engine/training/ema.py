@@ -25,6 +25,13 @@ class WeightAverage:
         """Begin anew from the model's weights as they are."""
         self._average.set(model)
 
+    def update_one_by_one(self) -> None:
+        """Take tensors in one by one, where some of them are divided among processes.
+
+        Torch's kernels for many at a time take no others beside those.
+        """
+        self._average.foreach = False
+
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the model's weights after update number `step` (counted from 1)."""
         self._average.update(model, step=step)

@@ -167,6 +167,9 @@ def _saving_when_loaders_fail(
     try:
         yield
     except (WorkerError, ReadError, BadImageError) as error:
+        if parts.learner.parallel is not None:
+            # what others have to be there for, saving may be
+            parts.learner.parallel.world.tell(error)
         if stop and isinstance(error, WorkerError):
             save_now(parts, checkpointer)
             raise interrupted(epoch_under_way(parts, settings), stop) from error

@@ -12,11 +12,11 @@ from torch import nn
 
 from imgcls.engine.device.batches import ComputeSettings, TrainBatch, TrainBatcher
 from imgcls.engine.device.runtime import autocast, set_tf32, to_host
-from imgcls.engine.training.data_parallel import DataParallel
 from imgcls.engine.training.ema import WeightAverage
+from imgcls.engine.training.parallel.data_parallel import DataParallel
+from imgcls.engine.training.parallel.whole_batch import part_of_batch
 from imgcls.engine.training.schedule import Schedule
 from imgcls.engine.training.trainable import Trainable
-from imgcls.engine.training.whole_batch import part_of_batch
 from imgcls.errors import BadImageError, NonFiniteError
 
 
@@ -108,7 +108,7 @@ def _update(
             )
     learner.scaler.unscale_(learner.optimizer)
     gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    norm = (nn.utils.get_total_norm if parallel is None else parallel.total_norm)(gradients)
     norm_value = to_host(norm.detach())
     # the one time in a step that a GPU is waited for: behind the gradients, before the update
     loss_sum, error = 0.0, None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imgcls.columns.rows import matches
 from imgcls.config.evaluate import EvaluateConfig
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.audit.findings import picture
@@ -100,9 +101,9 @@ def _chosen(config: EvaluateConfig, checkpoint: Checkpoint) -> Pictures:
     if table.splits is None:
         note = f"all {len(table)} pictures of {config.data} are scored; it has no splits"
         return Pictures(table, np.arange(len(table)), _data_name(table), (*table.notes, note))
-    indices = np.flatnonzero(np.array([s == config.split for s in table.splits]))
+    indices = np.flatnonzero(table.splits.equal(config.split))
     if not len(indices):
-        present = sorted(set(table.splits))
+        present = table.splits.distinct()
         raise ConfigError(
             f"--split {config.split}: {config.data} has no such split; it has {', '.join(present)}"
         )
@@ -227,11 +228,11 @@ def _own_split_in(
         return None
     mine = [row for row in rows if row["path"] in wanted]
     by_name = sum(not row.get(DIGEST) for row in mine)
-    if by_name and not {row["path"] for row in rows} <= set(table.keys):
+    if by_name and (matches(rows.columns["path"], table.keys) < 0).any():
         return None
     found = find_recorded(table, mine, keep_gone=skip)
     changed = set(found.changed)
-    here = found.found - changed
+    here = {*found.found} - changed
     missing = sorted(wanted - here)
     if 2 * len(missing) > len(wanted):
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from imgcls.columns.rows import TextRows
 from imgcls.config.reading import ReadingConfig
 from imgcls.data.audit.contents import digests_of
 from imgcls.data.splits.recorded import DIGEST
@@ -16,7 +17,7 @@ from imgcls.jobs.evaluate.pictures import Pictures
 from imgcls.jobs.plan.tables import checkpoint_table
 from imgcls.results.comparison import TrainedOn
 from imgcls.storage.runs import run_of, splits_were_given
-from imgcls.storage.splits import Row, keys_in, read_splits, trained_by
+from imgcls.storage.splits import keys_in, read_splits, trained_by
 
 # of more training pictures without a recorded content, none is read for this
 _MOST_TO_READ = 200_000
@@ -199,7 +200,7 @@ def _notes(found: Seen, pictures: Pictures, train: np.ndarray, val: np.ndarray) 
     return tuple(notes)
 
 
-def _rows(checkpoint: Checkpoint) -> Sequence[Row]:
+def _rows(checkpoint: Checkpoint) -> TextRows:
     """The splits that the checkpoint was trained by. Raises RequestError."""
     run = run_of(checkpoint.folder)
     if run is None:

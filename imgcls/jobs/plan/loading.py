@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from imgcls.columns.texts import Texts
 from imgcls.config.data import DataConfig
 from imgcls.config.run import TrainConfig
 from imgcls.data.loading.loader import resolve_workers
 from imgcls.data.table import SampleTable
 from imgcls.engine.device.memory import available_memory_mib
+from imgcls.engine.device.world import world
 from imgcls.errors import ConfigError
 from imgcls.jobs.plan.data import DataPlan
-from imgcls.models.catalog.read import cache_folder
 from imgcls.output.numbers import byte_size
 from imgcls.storage.caches import PICTURES
+from imgcls.storage.kept_files import cache_folder
 
 _FORMAT = 2
 _ENTRY_BYTES = 32
@@ -77,6 +79,7 @@ def plan_loading(
         config.runtime.workers,
         in_memory=data.table.defaults.in_memory,
         device_type=device.type,
+        processes=world().local_size,
     )
     return Loading(workers, cache)
 
@@ -176,18 +179,22 @@ def _name_of_pictures(
     kind: str, table: SampleTable, rows: np.ndarray, sides: tuple[int, int]
 ) -> str:
     """What a cache's folder begins with; behind it comes how the pictures are preprocessed."""
-    return _digest(
-        {
-            "format": _FORMAT,
-            "made by": {name: version(name) for name in _DECODERS},
-            "kind": kind,
-            "shape": slot_shape(table, sides),
-            "decoding": asdict(table.images.decoding),
-            "keys": [table.keys[row] for row in rows],
-        }
-    )
+    settings = {
+        "format": _FORMAT,
+        "made by": {name: version(name) for name in _DECODERS},
+        "kind": kind,
+        "shape": slot_shape(table, sides),
+        "decoding": asdict(table.images.decoding),
+    }
+    return _digest(settings, table.keys.select(rows))
 
 
-def _digest(settings: Mapping[str, Any]) -> str:
-    text = json.dumps(settings, sort_keys=True).encode()
-    return hashlib.sha256(text).hexdigest()[:24]
+def _digest(settings: Mapping[str, Any], keys: Texts | None = None) -> str:
+    """A hash of the settings as JSON, with the keys among them, which may be millions."""
+    text = json.dumps(settings if keys is None else {**settings, "keys": []}, sort_keys=True)
+    before, inside, after = text.partition('"keys": [')
+    digest = hashlib.sha256(f"{before}{inside}".encode())
+    for number, block in enumerate(() if keys is None else keys.blocks()):
+        digest.update(f"{', ' * bool(number)}{', '.join(map(json.dumps, block))}".encode())
+    digest.update(after.encode())
+    return digest.hexdigest()[:24]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import numpy as np
 
+from imgcls.columns.texts import Texts
 from imgcls.config.data import DataConfig
 from imgcls.config.run import TrainConfig
 from imgcls.data.audit.contents import digests_of
@@ -20,6 +21,7 @@ from imgcls.data.audit.scan import scan
 from imgcls.data.audit.sets import straddling
 from imgcls.data.pixels.decode import UnreadableImageError
 from imgcls.data.splits.assign import SplitAssignment, assign_splits
+from imgcls.data.splits.groups import split_codes
 from imgcls.data.table import SampleTable
 from imgcls.errors import DataError
 from imgcls.results.training import PreflightReport
@@ -38,13 +40,13 @@ class Preflight:
 
     unreadable: row -> reason. same: groups of rows with identical content.
 
-    digests: the sha256 of each row's content, b"" where it was not read. started: when the reading
-    began, ISO 8601. read: how many rows were read.
+    digests: the sha256 of the content of each row that was read, b"" where that failed. started:
+    when the reading began, ISO 8601. read: how many rows were read.
     """
 
     unreadable: dict[int, str]
     same: list[list[int]]
-    digests: list[bytes]
+    digests: Mapping[int, bytes]
     started: str
     read: int
     elapsed_s: float
@@ -62,7 +64,7 @@ def preflight(
     started, start_s = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
     rows = rows_to_check(table, config.runtime.seed)
     unreadable: dict[int, str] = {}
-    digests = [b""] * len(table)
+    digests: dict[int, bytes] = {}
     facts = scan(
         table.images if len(rows) == len(table) else table.select(rows).images,
         len(rows),
@@ -83,9 +85,10 @@ def preflight(
             "--on-bad-image skip",
             details=[f"{table.images.location(row)}: {why}" for row, why in unreadable.items()],
         )
-    whole = [b"" if row in unreadable else digest for row, digest in enumerate(digests)]
+    whole = [b"" if row in unreadable else digest for row, digest in digests.items()]
+    same = [rows[group].tolist() for group in same_content(whole)]
     elapsed_s = time.monotonic() - start_s
-    return Preflight(unreadable, same_content(whole), digests, started, len(rows), elapsed_s)
+    return Preflight(unreadable, same, digests, started, len(rows), elapsed_s)
 
 
 def rows_to_check(table: SampleTable, seed: int) -> np.ndarray:
@@ -123,9 +126,11 @@ def _mean_bytes(table: SampleTable) -> float:
 def with_digests(table: SampleTable, checked: Preflight | None) -> SampleTable:
     """The table with what is known of its contents: of pictures in memory always all."""
     if checked is not None:
-        return replace(table, digests=tuple(digest.hex() for digest in checked.digests))
+        digests = checked.digests
+        known = (digests[row].hex() if row in digests else "" for row in range(len(table)))
+        return replace(table, digests=Texts.of(known))
     if table.defaults.in_memory:
-        return replace(table, digests=tuple(digests_of(table, range(len(table)))))
+        return replace(table, digests=Texts.of(digests_of(table, range(len(table)))))
     return table
 
 
@@ -134,7 +139,7 @@ def split_readable(
 ) -> SplitAssignment:
     """A new split of what can be read; the rest is in no split, so that it can be told later."""
     unreadable = () if checked is None else checked.unreadable
-    rows = np.array([row for row in range(len(table)) if row not in unreadable], dtype=np.int64)
+    rows = np.delete(np.arange(len(table)), [*unreadable])
     if not len(rows):
         raise DataError(f"{config.data.source}: not one of its pictures can be read")
     assignment = assign_splits(
@@ -151,7 +156,8 @@ def split_readable(
 
 def _unused_shares(config: DataConfig, table: SampleTable) -> Iterator[str]:
     """A note on each share other than the default that the data or `--folds` leave no room for."""
-    given, has_folds = set(table.splits or ()), table.folds is not None
+    given = {*table.splits.distinct()} if table.splits is not None else set()
+    has_folds = table.folds is not None
     reasons = {}
     if config.folds or has_folds:
         reasons["val_size"] = "each fold is validated on its own pictures"
@@ -172,8 +178,9 @@ def preflight_report(
     found: Preflight, table: SampleTable, assignment: SplitAssignment
 ) -> PreflightReport:
     """What the check found, once it is known which picture is in which split and fold."""
-    places = [(split, fold) for split, fold in zip(assignment.split, assignment.fold, strict=True)]
-    leaks = straddling(places, found.same)
+    splits, names = split_codes(assignment.split)
+    # of k-fold, a fold and what stands outside them
+    leaks = straddling(splits + len(names) * (assignment.fold + 1), found.same)
     conflicts = straddling(table.labels, found.same)
     return PreflightReport(
         pictures=len(table),

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from imgcls.config.predict import PredictConfig
 from imgcls.data.inputs import Input, Inputs
+from imgcls.engine.device.world import world
 from imgcls.engine.scoring.scorer import Scorer
-from imgcls.engine.training.interrupt import SignalledError, stop_on_signals
+from imgcls.engine.training.interrupt import SignalledError, StopRequest, stop_on_signals
 from imgcls.errors import BadImageError, DataError, InterruptedRunError
 from imgcls.jobs.early import check_inputs
 from imgcls.jobs.predict.backend import (
@@ -23,9 +24,10 @@ from imgcls.jobs.predict.backend import (
 from imgcls.jobs.predict.counts import Counts
 from imgcls.jobs.predict.drift import drift
 from imgcls.jobs.predict.files import RowFiles
-from imgcls.jobs.predict.predictor import Predictor, ScoredBatch, find_predictor
+from imgcls.jobs.predict.predictor import Predictor, ScoredBatch, find_predictor, unread
 from imgcls.jobs.predict.reading import Reading
 from imgcls.jobs.predict.sorting import SortedFolder
+from imgcls.jobs.predict.together import scored_together
 from imgcls.results.prediction import PredictedRow, PredictReport
 from imgcls.storage.prediction_rows import PathSet, paths_in
 
@@ -167,7 +169,7 @@ class _Run:
                 batches = self._batches(reading, chosen.scorer)
                 while True:
                     # nothing is half written in here
-                    with request.at_once():
+                    with self._stopping(request):
                         batch = next(batches, None)
                     if batch is None or not self._take(batch):
                         break
@@ -188,6 +190,7 @@ class _Run:
         """What runs the model: for files that were begun, what they were begun by."""
         begun = None if self.files is None else self.files.backend
         choice = BackendChoice(self.predictor)
+        many = many and world().size == 1
         chosen = choice.choose(begun or self.config.backend, reading.first, many=many)
         if chosen.reason is not None:
             self.say(chosen.reason)
@@ -201,10 +204,27 @@ class _Run:
             [scored] = self.predictor.scored(scorer, [batch])
             model_s = (time.perf_counter() - start_s) / len(batch.keys)
             yield scored
-        yield from self.predictor.scored(scorer, reading.others(model_s))
-        if rest := reading.rest:
-            rows = [PredictedRow(one.path, error=error) for (one, error) in rest]
-            yield ScoredBatch(rest, rows, None)
+        if self._together:
+            yield from scored_together(self.predictor, scorer, reading.inputs)
+        else:
+            yield from self.predictor.scored(scorer, reading.others(model_s))
+        yield from unread(reading.rest)
+
+    @property
+    def _together(self) -> bool:
+        """Whether all processes of this command score; other runtimes than torch run in one."""
+        return world().size > 1 and self.backend == "torch"
+
+    @contextlib.contextmanager
+    def _stopping(self, request: StopRequest) -> Iterator[None]:
+        """A block that a signal ends: at once, or, where others take part in it, behind it."""
+        if not self._together:
+            with request.at_once():
+                yield
+            return
+        yield
+        if request.signal_number is not None:
+            raise SignalledError(request.signal_number)
 
     def _take(self, batch: ScoredBatch) -> bool:
         """Hand the rows of a batch on; False where no more are wanted."""

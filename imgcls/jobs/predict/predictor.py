@@ -175,6 +175,12 @@ class ScoredBatch:
     features: np.ndarray | None
 
 
+def unread(read: Sequence[Read]) -> Iterator[ScoredBatch]:
+    """The rows of inputs behind the last one that could be read; none where there are none."""
+    if read:
+        yield ScoredBatch(read, [PredictedRow(one.path, error=error) for one, error in read], None)
+
+
 def find_predictor(
     config: PredictConfig, say: Say, on_progress: OnProgress | None = None
 ) -> Predictor:

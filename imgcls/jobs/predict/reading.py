@@ -17,13 +17,14 @@ from imgcls.jobs.scorer import open_inputs
 class Reading:
     """Batches of a predictor's inputs, in their order.
 
-    first: up to `count` of them, read when this is made. rest: the inputs behind the last batch,
-    none of which can be read; known when all batches were taken. Raises ReadError and WorkerError.
+    first: up to `count` of them, read when this is made. inputs: those that no batch was made of
+    yet. rest: the inputs behind the last batch, none of which can be read; known when all batches
+    were taken. Raises ReadError and WorkerError.
     """
 
     def __init__(self, predictor: Predictor, inputs: Iterator[Input], count: int) -> None:
         self._predictor = predictor
-        self._inputs = inputs
+        self.inputs = inputs
         loader = self._loader(inputs, 0)
         start_s = time.perf_counter()
         self.first = deque(itertools.islice(loader, count))
@@ -33,14 +34,14 @@ class Reading:
 
     def others(self, model_s: float) -> Iterator[InputBatch]:
         """The batches behind the first ones; model_s: what the model takes for a picture."""
-        following = next(self._inputs, None)
+        following = next(self.inputs, None)
         if following is None:
             return
         predictor = self._predictor
         workers: int | str = predictor.config.workers
         if workers == "auto" and predictor.compute.device.type == "cpu":
             workers = balanced_workers(self._load_s, model_s)
-        loader = self._loader(itertools.chain([following], self._inputs), workers)
+        loader = self._loader(itertools.chain([following], self.inputs), workers)
         yield from loader
         self.rest = loader.rest
 

@@ -19,12 +19,12 @@ from imgcls.jobs.runs.finding import find_run
 from imgcls.jobs.runs.listing import candidates
 from imgcls.jobs.runs.needed import Checks, unneeded
 from imgcls.jobs.runs.reading import contents_of
-from imgcls.models.catalog.read import cache_folder
 from imgcls.results.run_details import PruneReport, Removable
 from imgcls.storage.caches import FEATURES, PICTURES, evict
 from imgcls.storage.commit import beside, lock_of, settle
 from imgcls.storage.durable import TEMPORARY_PREFIX, remove_folder, why_not_written
 from imgcls.storage.evaluations import is_evaluation_file
+from imgcls.storage.kept_files import REMOTE, SHARDS, cache_folder
 from imgcls.storage.lock import is_held, is_in_use, lock_run, take_lock
 from imgcls.storage.pointers import CHECKPOINTS, restore_pointers, set_aside
 from imgcls.storage.runs import fold_folders, is_finished, leftover_runs
@@ -144,6 +144,9 @@ def _of_cache() -> Iterator[Removable]:
     folder = cache_folder() / PICTURES
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         yield _item("leftover" if path.name.startswith(TEMPORARY_PREFIX) else "cache", path)
+    for kept in (cache_folder() / name for name in (SHARDS, REMOTE)):
+        if kept.is_dir():
+            yield _item("cache", kept)
 
 
 def _of_evaluation(path: Path) -> Path | None:

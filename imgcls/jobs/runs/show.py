@@ -76,7 +76,7 @@ def show_run(config: RunsShowConfig) -> RunDetails:
     )
 
 
-def rows_of(run: Path) -> tuple[list[dict[str, str]], list[str]]:
+def rows_of(run: Path) -> tuple[Sequence[Mapping[str, str]], list[str]]:
     """The rows of the run's splits.csv; where it cannot be read none, and a note."""
     try:
         return read_splits(run), []

@@ -9,7 +9,7 @@ from imgcls.engine.scoring.features import whole_model
 from imgcls.jobs.plan.model import ModelPlan
 from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly
-from imgcls.jobs.train.in_parallel import processes_of
+from imgcls.jobs.train.several.in_parallel import processes_of
 from imgcls.jobs.train.time_budget import expected_s
 from imgcls.models.counting import count_parameters
 from imgcls.results.training import PlanReport

@@ -42,8 +42,8 @@ from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly, assemble
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.head.fit import fit_head
-from imgcls.jobs.train.in_parallel import trained_together
 from imgcls.jobs.train.restore import inexact, machine, restore
+from imgcls.jobs.train.several.in_parallel import trained_together
 from imgcls.models.head import ClassifierAlone
 from imgcls.results.checkpoint import Sidecar, TrainedPrior
 from imgcls.results.training import FoldResult
@@ -67,11 +67,13 @@ def train_fold(
     emit: Observer,
     stop: StopRequest,
     force: bool,
+    in_charge: bool = True,
 ) -> tuple[FoldResult, Assembly]:
     """Train a fold to its end: where it lies and how its best epoch scored, and its parts.
 
     assembly: parts that were built before, used where they are this fold's and not yet trained.
-    The caller holds the run, which stays as it was where a request is refused. Raises as
+    The caller holds the run, which stays as it was where a request is refused. in_charge: False
+    where another process trains other folds of the run, and writes what is the run's. Raises as
     `imgcls.jobs.train.trainer.train_run`.
     """
     start_s = time.monotonic()
@@ -87,7 +89,11 @@ def train_fold(
     parts = assembly.parts
     if saved is not None:
         restore(plan, fold, parts, saved, force=force)
-    _keep_config(config, run, checkpoints)
+    if in_charge:
+        _keep_config(config, run)
+    with writing(checkpoints):
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        remove_parts_in(folder)  # there is no other writer of it
     best = None
     if saved is not None:
         best = _settled_best(run, checkpoints, sound.best, saved.folder, parts.tracker)
@@ -109,7 +115,7 @@ def train_fold(
         caches.features.of,
         preprocessing=assembly.preprocessing,
         bad_images=assembly.bad_images,
-        run=run,
+        run=run if in_charge else None,
         on_batch=partial(_on_the_way, FeaturesDone, emit, stop),
     )
     settings = FitSettings(
@@ -133,12 +139,13 @@ def train_fold(
                     on_pass=partial(_on_the_way, HeadPassDone, emit, stop),
                     imbalance=recipe.imbalance,
                     seed=config.runtime.seed,
+                    run=run,
                 )
             # its large blocks are of other sizes than those of training, which would not fill them
             release_freed_memory(compute.device)
         elif isinstance(parts.learner.model, ClassifierAlone) and not parts.progress.finished:
             features_of(parts.learner.model)
-        with trained_together(plan, assembly, settings, stop) as (shared, wish):
+        with trained_together(plan, assembly, settings, checkpointer, stop) as (shared, wish):
             fit(shared, settings, checkpointer, emit, wish)
     return _result(settings, parts, len(data.rows("val", fold)), start_s), assembly
 
@@ -155,17 +162,13 @@ def _settled_best(
     return best
 
 
-def _keep_config(config: TrainConfig, run: Path, checkpoints: Path) -> None:
+def _keep_config(config: TrainConfig, run: Path) -> None:
     """Write what the run is trained by from here on; nothing refuses to go on any more."""
     with writing(run, go_on(run)):
         write_text(run / CONFIG, dump_yaml(config))
         # it is made again at the end; until then the run is not finished
         (run / SUMMARY).unlink(missing_ok=True)
-    with writing(checkpoints):
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        # there is no other writer of these two folders
-        for folder in (run, checkpoints.parent):
-            remove_parts_in(folder)
+        remove_parts_in(run)  # there is no other writer of it
 
 
 @contextlib.contextmanager

@@ -51,6 +51,8 @@ _FREE = (
     "runtime.device",
     "runtime.devices",
     "runtime.grad_compression",
+    "runtime.shard",
+    "runtime.parallel_folds",
     "runtime.workers",
     "runtime.output",
     "runtime.experiment",
@@ -74,7 +76,12 @@ def restore(
         require_same(plan.config, plan.data, fold, checkpoint.folder, checkpoint.sidecar)
     before = _config_of(checkpoint.folder, checkpoint.sidecar)
     same_amp = before["runtime"]["amp"] == plan.config.runtime.amp
-    _load(parts, checkpoint, plan.compute.device, same_amp=same_amp)
+    device = plan.compute.device
+    if plan.config.runtime.shard:
+        # all of the optimizer's state may be more than the device has
+        device = torch.device("cpu")
+        parts.learner.model.to(device)
+    _load(parts, checkpoint, device, same_amp=same_amp)
     if plan.pace.batch_size != before["data"]["batch_size"]:
         _move_position(parts, plan.pace, len(plan.data.rows("train", fold)), before)
     progress = parts.progress
@@ -140,6 +147,8 @@ def inexact(
     caches = before["data"]["cache"], config.data.cache
     if caches.count("none") == 1:
         was["cache"], now["cache"] = caches
+    # in which order sums are added up goes by it too
+    was["shard"], now["shard"] = before["runtime"].get("shard", False), config.runtime.shard
     was.update((name, (sidecar.versions or {}).get(name)) for name in _OF_RESULTS)
     now.update((name, versions()[name]) for name in _OF_RESULTS)
     found = [

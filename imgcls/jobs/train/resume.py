@@ -12,7 +12,7 @@ from imgcls.errors import ConfigError
 from imgcls.jobs.plan.plan import Plan, make_plan
 from imgcls.jobs.plan.tables import with_data_at
 from imgcls.jobs.train.epochs import is_trained_beyond
-from imgcls.jobs.train.in_parallel import require_divisible
+from imgcls.jobs.train.several.in_parallel import require_divisible, require_shardable
 from imgcls.jobs.train.trainer import train_run
 from imgcls.results.training import TrainResult
 from imgcls.storage.runs import read_run_config, sidecar_of_run
@@ -48,13 +48,14 @@ def reopen_run(run: Path, changes: ResumeConfig) -> Plan:
     if changes.epochs is not None and is_trained_beyond(run, config, changes.epochs):
         raise ConfigError(f"--epochs {changes.epochs}: {run} has more epochs trained already")
     for group, names in {
-        "runtime": ("device", "devices", "workers", "amp", "log"),
+        "runtime": ("device", "devices", "shard", "workers", "amp", "log"),
         "optim": ("epochs",),
         "data": ("batch_size", "on_bad_image", "cache"),
     }.items():
         wanted = {n: v for n in names if (v := getattr(changes, n)) is not None}
         updated = getattr(config, group).model_copy(update=wanted)
         config = config.model_copy(update={group: updated})
+    require_shardable(config)
     moved = changes.data is not None or changes.root is not None
     sidecar = sidecar_of_run(run)
     return make_plan(

@@ -19,7 +19,7 @@ from imgcls.jobs.train.assemble import Assembly, assemble
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.choice.candidates import candidate_names, is_one_model
 from imgcls.jobs.train.choice.choose import Chosen, choose_model
-from imgcls.jobs.train.in_parallel import require_divisible
+from imgcls.jobs.train.several.in_parallel import require_divisible, require_shardable
 from imgcls.jobs.train.time_budget import fit_to_time
 from imgcls.models.hub import check_can_be_had
 from imgcls.storage.bad_images import add_bad_images
@@ -71,7 +71,6 @@ def begin(
             "imgcls.train begin"
         )
     plan, chosen = plan_new(config, split_rows, on_picture=on_picture, on_choice=on_choice)
-    require_divisible(plan)
     plan, first = first_fold(plan)
 
     def write_choice(folder: Path) -> None:
@@ -92,6 +91,7 @@ def plan_new(
 
     As `begin`.
     """
+    require_shardable(config)
     found: list[Chosen] = []
     named, implied = config.model, config.may_choose
 
@@ -110,6 +110,7 @@ def plan_new(
     if config.model.name == AUTO:
         candidate_names(config.model)  # what is wrong with them comes before any picture is read
     plan = make_plan(config, split_rows, choose=choose, on_picture=on_picture)
+    require_divisible(plan)
     return plan, next(iter(found), None)
 
 

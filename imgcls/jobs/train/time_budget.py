@@ -28,7 +28,7 @@ from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.plan.recipe import Recipe
 from imgcls.jobs.train.assemble import assemble
 from imgcls.jobs.train.caches import RunCaches
-from imgcls.jobs.train.head.in_blocks import MOST_PASSES
+from imgcls.jobs.train.head.in_blocks import EXPECTED_PASSES
 
 # the first steps load kernels and fill the loaders' queues
 _WARMUP_STEPS = 3
@@ -158,7 +158,7 @@ def _fits_s(plan: Plan, times: PictureTimes) -> float:
         block = torch.ones(some, times.features, device=device)
         classifier = torch.ones(times.features, num_classes, device=device)
         product_s = min(seconds(lambda: block @ classifier, device) for _ in range(3))
-        products = 2 * MOST_PASSES  # there and back
+        products = 2 * EXPECTED_PASSES  # there and back
     return len(plan.data.folds) * products * product_s * rows / some
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -23,13 +22,12 @@ from imgcls.engine.training.events import (
     TrackerFailed,
     broadcast,
 )
-from imgcls.engine.training.interrupt import SignalledError, StopRequest, stop_on_signals
+from imgcls.engine.training.interrupt import SignalledError, StopRequest
 from imgcls.engine.training.selection.validation import validate_epoch
 from imgcls.errors import (
     ConfigError,
     ImgclsError,
     InterruptedRunError,
-    RequestError,
     RunError,
 )
 from imgcls.jobs.evaluate.evaluate import evaluate
@@ -38,16 +36,16 @@ from imgcls.jobs.plan.plan import Plan
 from imgcls.jobs.train.assemble import Assembly
 from imgcls.jobs.train.caches import RunCaches
 from imgcls.jobs.train.fold import train_fold
+from imgcls.jobs.train.in_charge import in_charge
 from imgcls.jobs.train.restore import require_as_begun
+from imgcls.jobs.train.several.side_by_side import train_side_by_side
 from imgcls.jobs.train.start import begin
 from imgcls.output.observers import run_observers
 from imgcls.results.training import FoldResult, TrainResult
 from imgcls.storage.bad_images import count_bad_images
 from imgcls.storage.caches import remove_features
-from imgcls.storage.durable import refused
-from imgcls.storage.lock import lock_run
 from imgcls.storage.pointers import CHECKPOINTS, last_of
-from imgcls.storage.runs import fold_folder, fold_is_finished, note_failure, read_model_choice
+from imgcls.storage.runs import fold_folder, fold_is_finished, read_model_choice
 from imgcls.storage.tracked import is_tracked_to_the_end
 
 
@@ -111,9 +109,7 @@ class Trainer:
 
     def train(self, fold: int, stop: StopRequest) -> FoldResult:
         """Train a fold of a run that the caller holds, until it ends or `stop` is asked for."""
-        folder = fold_folder(self.run, fold)
-        # what trackers were shown of a finished fold stands until it is trained longer
-        shown = last_of(folder / CHECKPOINTS) if is_tracked_to_the_end(folder) else None
+        shown = self._shown(fold)
         if self._assembly is not None and self._assembly.fold != fold:
             # the memory of one fold's model and optimizer is the next one's
             self._assembly = None
@@ -127,16 +123,39 @@ class Trainer:
             stop=stop,
             force=self._force,
         )
-        if self.plan.config.runtime.log != "none" and last_of(folder / CHECKPOINTS) != shown:
-            self._evaluate_for_trackers(result, stop)
+        self._evaluate_for_trackers(result, stop, shown)
         return result
 
-    def _evaluate_for_trackers(self, fold: FoldResult, stop: StopRequest) -> None:
+    def train_all(self, stop: StopRequest) -> tuple[FoldResult, ...]:
+        """Train all folds of a run that the caller holds, one by one or side by side."""
+        folds = self.plan.data.folds
+        if not self.plan.config.runtime.parallel_folds:
+            return tuple(self.train(fold, stop) for fold in folds)
+        shown = {fold: self._shown(fold) for fold in folds}
+        return train_side_by_side(
+            self.plan,
+            self.run,
+            lambda fold: self.train(fold, stop),
+            lambda result: self._evaluate_for_trackers(result, stop, shown[result.fold]),
+            self._emit,
+            force=self._force,
+        )
+
+    def _shown(self, fold: int) -> Path | None:
+        """What trackers were shown of a finished fold, which stands until it is trained longer."""
+        folder = fold_folder(self.run, fold)
+        return last_of(folder / CHECKPOINTS) if is_tracked_to_the_end(folder) else None
+
+    def _evaluate_for_trackers(
+        self, fold: FoldResult, stop: StopRequest, shown: Path | None
+    ) -> None:
         """Evaluate the best epoch on val: the trackers then show its plots and its page.
 
-        That it cannot be done ends no training.
+        shown: the last checkpoint, where they have. That it cannot be done ends no training.
         """
         config = self.plan.config
+        if config.runtime.log == "none" or last_of(fold.folder / CHECKPOINTS) == shown:
+            return
         try:
             with stop.at_once():
                 report = evaluate(
@@ -240,7 +259,7 @@ def train_folds(
     with in_charge(run, on_signal, stop) as request, trainer.told_of_the_end():
         if not force:
             require_as_begun(plan.config, plan.data, run)
-        folds = tuple(trainer.train(fold, request) for fold in plan.data.folds)
+        folds = trainer.train_all(request)
         summary = trainer.finish()
     return TrainResult(
         run,
@@ -251,43 +270,3 @@ def train_folds(
         count_bad_images(run),
         read_model_choice(run),
     )
-
-
-@contextlib.contextmanager
-def in_charge(
-    run: Path, on_signal: Callable[[int], None] | None, stop: StopRequest | None
-) -> Iterator[StopRequest]:
-    """A block that holds the run and hears signals; its errors say how to go on.
-
-    Raises RunError where another process holds it. Only an OSError that says so is told as one of
-    writing.
-    """
-    go_on = f"go on with: imgcls resume {shlex.quote(str(run))}"
-    with lock_run(run), stop_on_signals(on_signal, stop) as request, _noting_failure(run):
-        try:
-            yield request
-        except InterruptedRunError as error:
-            raise InterruptedRunError(f"{error}; {go_on}", error.exit_code - 128) from error
-        except SignalledError as error:
-            raise InterruptedRunError(
-                f"stopped by a signal before the first step; {go_on}", error.signal_number
-            ) from None
-        except KeyboardInterrupt:
-            raise InterruptedRunError(
-                f"stopped at once; the last checkpoint is good; {go_on}"
-            ) from None
-        except OSError as error:
-            raise refused(error, run, f"the checkpoints so far are intact; {go_on}") from error
-
-
-@contextlib.contextmanager
-def _noting_failure(run: Path) -> Iterator[None]:
-    """Keep with the run why the block failed; a stop or a refusal is no failure."""
-    note_failure(run, None)
-    try:
-        yield
-    except (RequestError, InterruptedRunError):
-        raise
-    except Exception as error:
-        note_failure(run, " ".join(f"{error}".split()) or type(error).__name__)
-        raise

@@ -7,9 +7,7 @@ another timm installed it is made again once, in the user's cache folder.
 from __future__ import annotations
 
 import fnmatch
-import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -22,6 +20,7 @@ from imgcls.config.files import read_json
 from imgcls.errors import ModelError
 from imgcls.models.licences import licence_text
 from imgcls.results.models import ModelEntry
+from imgcls.storage.kept_files import cache_folder
 
 SHIPPED = Path(__file__).with_name("catalog.json")
 
@@ -120,22 +119,6 @@ def load_catalog(
     on_rebuild(f"timm {installed} is new here: listing its models once, about a minute ...")
     _rebuild(cached)
     return _entries(cached, installed)
-
-
-def cache_folder() -> Path:
-    """The user's cache folder for imgcls, by the rules of the system; IMGCLS_CACHE overrides.
-
-    Below the temporary folder for a user without a home, as in a container of another's image.
-    """
-    if chosen := os.environ.get("IMGCLS_CACHE"):
-        return Path(chosen)
-    from platformdirs import user_cache_path
-
-    try:
-        return user_cache_path("imgcls", appauthor=False, opinion=False)
-    except RuntimeError:  # no home
-        number = os.getuid() if hasattr(os, "getuid") else 0
-        return Path(tempfile.gettempdir()) / f"imgcls-{number}" / "imgcls"
 
 
 def _matches(entry: ModelEntry, glob: str) -> bool:

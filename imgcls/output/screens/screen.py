@@ -212,18 +212,20 @@ def _folds(plan: PlanReport) -> str:
 
 
 def _checked(found: PreflightReport) -> str:
+    # copies of what was not read are not known
+    among = " among them" if found.read < found.pictures else ""
     wrong = [
         words
         for count, words in (
             (len(found.unreadable), f"{len(found.unreadable):,} unreadable and left out"),
-            (found.leaks, f"{found.leaks:,} with an identical copy in another split"),
+            (found.leaks, f"{found.leaks:,} with an identical copy{among} in another split"),
             (found.conflicts, f"{found.conflicts:,} with one under another label"),
         )
         if count
     ]
     if found.read < found.pictures:
         drawn = f"{found.read:,} of {found.pictures:,} pictures, drawn at random"
-        said = ", ".join(wrong) or "all are whole, none has a copy in another split"
+        said = ", ".join(wrong) or f"all are whole, none has a copy{among} in another split"
         return f"{drawn}: {said}; imgcls inspect reads all"
     if not wrong:
         return f"all {found.pictures:,} pictures are whole, none has a copy in another split"

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from imgcls.engine.device.runtime import derive_seed, set_seed, set_tf32
 from imgcls.engine.scoring.inference import InferencePass, predict
-from imgcls.engine.training.data_parallel import BreakOff
 from imgcls.engine.training.events import Event, Interpolated, ValidationBatchDone
 from imgcls.engine.training.interrupt import StopRequest
+from imgcls.engine.training.parallel.data_parallel import BreakOff
 from imgcls.engine.training.parts import Checkpoints, FitSettings, Parts
 from imgcls.engine.training.selection.choice import Validated, first_as_good
 from imgcls.engine.training.selection.interpolation import SHARES

@@ -20,8 +20,9 @@ _MIB = 2**20
 # what fit_logistic takes, of the features that it is given: 6.1 to 6.4 for 1,000 pictures and more,
 # and those once more
 _FIT_TIMES_FEATURES = 7.5
-# what fit_in_blocks takes: of L-BFGS's twenty-odd copies in float64, and for its blocks
-_FIT_TIMES_WEIGHTS, _FIT_IN_BLOCKS_MIB = 26, 120
+# what fit_in_blocks takes: of L-BFGS's copies in float64 and ours, and for its blocks; measured by
+# tests/benchmarks/large_head.py
+_FIT_TIMES_WEIGHTS, _FIT_IN_BLOCKS_MIB = 40, 200
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,25 @@ class Counted:
     guessed_mib: Callable[[int], float]
 
 
-def guess(built: Built, *, half: bool) -> Callable[[int], float]:
-    """A function from the pictures of a batch to the MiB that training with them may take."""
+def guess(
+    built: Built, precision: torch.dtype | None, *, divided_among: int = 1
+) -> Callable[[int], float]:
+    """A function from the pictures of a batch to the MiB that training with them may take.
+
+    divided_among: so many processes, of which each has all its weights while it validates, and
+    its part of the pictures.
+    """
     average, input_size = built.learner.average, built.preprocessing.input_size
     one, two = (
-        guess_training_memory_mib(built.whole, input_size, pictures, half=half)
+        guess_training_memory_mib(built.whole, input_size, pictures, half=precision is not None)
         for pictures in (1, 2)
     )
     fixed_mib = 2 * one - two
     if average is not None:
         fixed_mib += _tensors_mib(average.model.state_dict())
-    return partial(_on_line, fixed_mib, two - one)
+    if divided_among > 1:
+        fixed_mib = fixed_mib / divided_among + _tensors_mib(built.whole.state_dict())
+    return partial(_on_line, fixed_mib, (two - one) / divided_among)
 
 
 def _on_line(fixed_mib: float, each_mib: float, pictures: int) -> float:

@@ -24,6 +24,7 @@ from imgcls.engine.device.memory import (
 )
 from imgcls.engine.device.runtime import release_freed_memory, training_apart
 from imgcls.engine.device.timing import peak_memory_mib, seconds
+from imgcls.engine.device.world import world
 from imgcls.engine.scoring.inference import predict
 from imgcls.engine.training.probe import Noise, noise_batch
 from imgcls.engine.training.step import train_step
@@ -93,6 +94,7 @@ class TrainingMemory:
         # of more than one, the gradients of the first are there while the next passes through
         self._batches = 1 if recipe.from_features else min(self._grad_accum, 2)
         self._compiles = config.runtime.compile
+        self._divided_among = world().size if config.runtime.shard else 1
         uncompiled = config.runtime.model_copy(update={"compile": False})
         config = config.model_copy(update={"runtime": uncompiled})
         # rates and epochs take no memory
@@ -200,7 +202,7 @@ class TrainingMemory:
     def _measure_built(self, built: Built, size: int, held_mib: float) -> Counted:
         device, learner = self._compute.device, built.learner
         learner.trainable.begin_epoch(learner.model, _ALL_UNFROZEN)
-        guessed_mib = guess(built, half=self._compute.precision is not None)
+        guessed_mib = guess(built, self._compute.precision, divided_among=self._divided_among)
         step = self._step_of(built)
         taken_s: dict[int, float] = {}
 
@@ -239,7 +241,8 @@ class TrainingMemory:
         guessed_mib: Callable[[int], float],
     ) -> Iterator[int]:
         """The pictures of the updates that tell of batches of that size."""
-        kind = self._compute.device.type
+        # all of what is divided may be more than one device has
+        kind = self._compute.device.type if self._divided_among == 1 else ""
         if kind == "cuda":
             self._most_measured = sys.maxsize
             yield size

@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.data.loading.bad_images import BadImage, BadImages, bad_image
+from imgcls.data.loading.bad_images import BadImage, BadImages, bad_image, nothing_left
 from imgcls.data.loading.cache import reserve
 from imgcls.data.loading.features import FeatureSet
 from imgcls.data.loading.loader import EvalLoader
 from imgcls.data.pixels.transforms import eval_transform, train_transform
 from imgcls.engine.device.batches import Normalizer
 from imgcls.engine.device.runtime import derive_seed, set_tf32, versions
-from imgcls.engine.scoring.features import extract_features
+from imgcls.engine.scoring.features_together import features_together
 from imgcls.jobs.plan.plan import Plan
 from imgcls.models.card import Preprocessing
 from imgcls.models.head import ClassifierAlone
-from imgcls.storage.caches import FeatureFile, feature_folder
+from imgcls.storage.caches import feature_file, feature_files, feature_folder
 from imgcls.storage.durable import why_not_written, writing
 
 _MOST_IN_MEMORY_BYTES = 2**30
@@ -82,10 +82,9 @@ class FeatureStore:
         missing: set[int] = set()
         for view in range(views):
             wanted = rows if view == 0 else trained
-            file = None if folder is None else FeatureFile(folder / f"view-{view}")
             lacking = set(wanted.tolist())
             for found_rows, found in self._view(
-                alone, preprocessing, view, wanted, file=file, bad_images=bad_images
+                alone, preprocessing, view, wanted, folder=folder, bad_images=bad_images
             ):
                 lacking.difference_update(found_rows.tolist())
                 if values is None:
@@ -94,7 +93,8 @@ class FeatureStore:
                 done += len(found)
                 on_batch(done, total)
             missing |= lacking
-        assert values is not None
+        if values is None:
+            raise nothing_left(bad_images.met, "the train and val splits")
         return FeatureSet(rows, values, self._bad(missing, bad_images))
 
     def _bad(self, rows: Iterable[int], bad_images: BadImages) -> dict[int, BadImage]:
@@ -132,19 +132,25 @@ class FeatureStore:
         view: int,
         wanted: np.ndarray,
         *,
-        file: FeatureFile | None,
+        folder: Path | None,
         bad_images: BadImages,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(rows, features) of each batch: those kept by an earlier sitting, then the others."""
+        """(rows, features) of each batch: those kept by earlier sittings, then the others.
+
+        The files in the folder may cover any whole batches of the view, whoever wrote them.
+        """
         plan, size = self._plan, self._plan.pace.batch_size
-        next_position = 0
-        for rows, features in [] if file is None else file.read():
-            next_position = int(np.searchsorted(wanted, rows[-1])) + 1
-            yield rows, features
-        # whole batches, as in one sitting
-        left = wanted[-(-next_position // size) * size :]
+        lacks = np.ones(len(wanted), dtype=bool)
+        for begin, kept in [] if folder is None else feature_files(folder, view):
+            for rows, features in kept.read():
+                end = int(np.searchsorted(wanted, rows[-1])) + 1
+                # whole batches, as in one sitting; pictures that are not there could not be read
+                lacks[begin : -(-end // size) * size] = False
+                yield rows, features
+        left = wanted[lacks]
         if not len(left):
             return
+        file = None if folder is None else feature_file(folder, view, int(np.argmax(lacks)))
         loader = EvalLoader(
             plan.data.table,
             left,
@@ -157,14 +163,14 @@ class FeatureStore:
             seed=None if view == 0 else derive_seed(plan.config.runtime.seed, "view", view),
             bad_images=bad_images,
             # of more than a batch none to be read means that a disk or a mount has gone
-            is_rest=next_position > 0 and len(left) <= size,
+            is_rest=len(left) < len(wanted) and len(left) <= size,
         )
         normalizer = Normalizer(preprocessing.mean, preprocessing.std, plan.compute)
         remaining = iter(left.tolist())
-        for batch, features in extract_features(alone, loader, normalizer, plan.compute):
+        for names, features in features_together(alone, loader, normalizer, plan.compute):
             # in order, without those that could not be read
             keys = plan.data.table.keys
-            rows = np.array([next(r for r in remaining if keys[r] == key) for key in batch.keys])
+            rows = np.array([next(r for r in remaining if keys[r] == key) for key in names])
             if file is not None:
                 try:
                     file.append(rows, features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from imgcls.jobs.plan.data import DataPlan
 from imgcls.jobs.train.head.in_blocks import fit_in_blocks
 from imgcls.jobs.train.head.logistic import FittedHead, fit_logistic
 from imgcls.models.head import ClassifierAlone, classifier_alone, set_classifier
+from imgcls.storage.caches import FitFile, fit_file
 
 
 def fit_head(
@@ -28,12 +30,14 @@ def fit_head(
     on_pass: Callable[[int, int], None],
     imbalance: str,
     seed: int,
+    run: Path,
 ) -> None:
     """Fit the fold's classifier by logistic regression, and give it to the model and its average.
 
     features_of: the features that a classifier's backbone gives of the run's pictures. on_pass is
-    told (passes over them, passes at most) where they are too many to be fitted whole. Raises
-    ModelError when the classifier is not one linear layer behind the backbone.
+    told (passes over them, passes at most) where they are too many to be fitted whole. run: where
+    such a fit is kept on its way. Raises ModelError when the classifier is not one linear layer
+    behind the backbone.
     """
     start_s = time.monotonic()
     model = learner.model
@@ -49,6 +53,7 @@ def fit_head(
         on_pass,
         imbalance=imbalance,
         seed=derive_seed(seed, "head", fold),
+        keep=fit_file(run, fold),
     )
     set_classifier(alone.classifier, fitted.weight, fitted.bias)
     if learner.average is not None:
@@ -75,6 +80,7 @@ def _fit(
     *,
     imbalance: str,
     seed: int,
+    keep: FitFile | None,
 ) -> FittedHead:
     """The fit to these rows of the table, whole or in blocks."""
     labels, num_classes = data.table.labels[rows], len(data.class_names)
@@ -95,4 +101,5 @@ def _fit(
         device=next(alone.classifier.parameters()).device,
         groups=groups,
         on_pass=on_pass,
+        keep=keep,
     )

@@ -14,7 +14,7 @@ from imgcls.config.imbalance import IMBALANCE_METHODS
 from imgcls.metrics.resampling import Units, unit_numbers
 
 # inverse regularisation C for features of variance 1, weakest last
-_GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 3))
+GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 3))
 # scikit-learn's own, where nothing can be held out
 _DEFAULT_C = 1.0
 _MOST_FOLDS = 4
@@ -131,7 +131,7 @@ def _cross_validate(
     fold = deal(strata, folds, seed)[units]
     inner = [_Fit(num_classes, len(inputs)) for _ in range(folds)]
     best = HeldOut(_DEFAULT_C, math.nan, 0, np.full((len(labels), num_classes), np.nan))
-    for candidate in _GRID:
+    for candidate in GRID:
         logits = _held_out_logits(inner, inputs, labels, weights, fold=fold, c=candidate)
         nll = _mean_loss(logits, labels, weights)
         if math.isnan(nll):
@@ -143,15 +143,13 @@ def _cross_validate(
     return best
 
 
-def doubt(
-    c: float, nll: float, class_weight: np.ndarray, grid: Sequence[float] = _GRID
-) -> str | None:
+def doubt(c: float, nll: float, class_weight: np.ndarray) -> str | None:
     """What to know of a C out of the grid whose held-out loss is nll, or None."""
     shares = class_weight[class_weight > 0] / class_weight.sum()
     if nll >= -(shares * np.log(shares)).sum():
         return "held-out pictures are told no better than by how common the classes are"
-    if c in (grid[0], grid[-1]):
-        return f"C is the {'smallest' if c == grid[0] else 'largest'} that is tried"
+    if c in (GRID[0], GRID[-1]):
+        return f"C is the {'smallest' if c == GRID[0] else 'largest'} that is tried"
     return None
 
 

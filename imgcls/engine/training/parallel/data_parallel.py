@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -24,7 +24,7 @@ from imgcls.engine.device.batches import TrainBatch
 from imgcls.engine.device.world import World
 from imgcls.engine.scoring.inference import InferencePass, joined_passes
 from imgcls.engine.training.interrupt import StopRequest
-from imgcls.engine.training.whole_batch import BLANK, part_of_batch
+from imgcls.engine.training.parallel.whole_batch import BLANK, part_of_batch
 from imgcls.errors import ImgclsError, RunFailedError
 
 
@@ -126,6 +126,10 @@ class DataParallel:
         """The pictures of an update in all processes. Raises what another has met on its way."""
         return int(self.world.agree(samples).total)
 
+    def total_norm(self, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The norm of the gradients together: float32 []."""
+        return nn.utils.get_total_norm(gradients)
+
     def meet(self, value: float = 0.0, *, error: ImgclsError | None = None) -> float:
         """The sum of all processes' values; a wish to stop is known to all behind this.
 
@@ -157,8 +161,11 @@ class DataParallel:
 
     def require_same(self, model: nn.Module) -> None:
         """Raise RunFailedError where the processes' weights are not the same to the bit."""
+        self._require_same(model.state_dict())
+
+    def _require_same(self, tensors: Mapping[str, Any]) -> None:
         digest = hashlib.blake2b(digest_size=5)
-        for parameter in model.state_dict().values():
+        for parameter in tensors.values():
             digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         own = float(int.from_bytes(digest.digest(), "big"))
         mean = self.world.agree(own).total / self.world.size

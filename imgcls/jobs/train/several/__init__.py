@@ -1,0 +1,1 @@
+"""A run that several processes train: each fold together, or folds side by side."""
