@@ -10,12 +10,12 @@ import os
 import signal
 
 import torch
-from imgcls.engine.training.parallel.data_parallel import DataParallel
-from imgcls.engine.training.parallel.whole_batch import part_of_batch
 from torch import nn
 
 from imgcls.engine.device.world import LostProcessError, World, join
 from imgcls.engine.training.interrupt import StopRequest
+from imgcls.engine.training.parallel.data_parallel import DataParallel
+from imgcls.engine.training.parallel.whole_batch import part_of_batch
 from imgcls.errors import BadImageError, RunFailedError
 
 

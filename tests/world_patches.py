@@ -41,7 +41,7 @@ def memory_ends_in_process_1() -> None:
 def cannot_be_built_in_process_1() -> None:
     """Before any training."""
     from imgcls.errors import WorkerError
-    from imgcls.jobs.train import in_parallel
+    from imgcls.jobs.train.several import in_parallel
 
     real = in_parallel.assemble
 

@@ -11,7 +11,8 @@ import torch
 import world_checks
 
 from imgcls.engine.device.launch import _code_of, are_several, launch
-from imgcls.engine.device.world import ALONE, World, _pickled, _unpacked, _unpickled
+from imgcls.engine.device.messages import packed_error, unpacked, unpacked_error
+from imgcls.engine.device.world import World
 from imgcls.engine.training.interrupt import SignalledError
 from imgcls.errors import BadImageError, ConfigError, InterruptedRunError, RunFailedError
 
@@ -51,13 +52,14 @@ def test_a_killed_process_is_noticed_by_all(tmp_path, worlds):
 
 def test_a_single_process_is_a_world_too():
     """It agrees with itself, and raises its own errors."""
-    assert ALONE.is_main
-    assert ALONE.agree(3.0, stop=(2, None)).stop == (2, None)
-    assert ALONE.agree(3.0).total == 3.0
-    assert ALONE.gather("value") == ["value"]
-    assert ALONE.from_main(lambda: 4) == 4
-    with pytest.raises(BadImageError), ALONE.everywhere(print, "never"):
-        ALONE.agree(error=BadImageError("a picture"))
+    alone = World()
+    assert alone.is_main
+    assert alone.agree(3.0, stop=(2, None)).stop == (2, None)
+    assert alone.agree(3.0).total == 3.0
+    assert alone.gather("value") == ["value"]
+    assert alone.from_main(lambda: 4) == 4
+    with pytest.raises(BadImageError), alone.everywhere(print, "never"):
+        alone.agree(error=BadImageError("a picture"))
     assert not are_several()
 
 
@@ -70,8 +72,8 @@ def test_what_was_on_a_gpu_is_on_the_own_device(monkeypatch):
         "meta": torch.device("meta"),
     }
     torch.save(sent, stream)
-    assert _unpacked(stream.getvalue(), None) == {**sent, "device": torch.device("cpu")}
-    found = _unpacked(stream.getvalue(), torch.device("cuda", 1))
+    assert unpacked(stream.getvalue(), None) == {**sent, "device": torch.device("cpu")}
+    found = unpacked(stream.getvalue(), torch.device("cuda", 1))
     assert found == {**sent, "device": torch.device("cuda", 1)}
 
 
@@ -81,17 +83,17 @@ def test_errors_travel_with_all_that_they_say():
         BadImageError("no picture", details=("one", "two")),
         InterruptedRunError("stopped", 15),
     ):
-        found = _unpickled(_pickled(error), 2)
+        found = unpacked_error(packed_error(error), 2)
         assert type(found) is type(error)
         assert str(found) == str(error)
         assert found.exit_code == error.exit_code
         assert found.details == (*error.details, "(told by process 2)")
-    found = _unpickled(_pickled(ZeroDivisionError("by\nzero")), 1)
+    found = unpacked_error(packed_error(ZeroDivisionError("by\nzero")), 1)
     assert type(found) is RunFailedError
     assert str(found) == "ZeroDivisionError: by zero"
-    found = _unpickled(_pickled(SignalledError(signal.SIGTERM)), 1)
+    found = unpacked_error(packed_error(SignalledError(signal.SIGTERM)), 1)
     assert (type(found), found.exit_code) == (InterruptedRunError, 143)
-    assert _pickled(None) is None
+    assert packed_error(None) is None
     assert pickle.loads(pickle.dumps(World(1, 2))) == World(1, 2)
 
 

@@ -139,6 +139,9 @@ class _PartOfBatch(TorchFunctionMode):
         count = torch.full_like(values[0].flatten()[:1], counted.numel() / values.shape[1])
         total = self._sum(torch.cat([counted.sum(dims), count]))
         number = total[-1]
+        if counted.numel() <= counted.shape[1] and number.item() < 2:  # noqa: PLR2004
+            # as torch says it of a whole batch
+            raise ValueError(f"Expected more than 1 value per channel when training, got {number}")
         mean = total[:-1] / number
         squares = self._sum((counted - mean.view(channels)).square().sum(dims))
         variance = squares / number

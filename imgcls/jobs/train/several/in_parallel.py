@@ -113,10 +113,12 @@ def require_divisible(plan: Plan) -> None:
     batch_size, grad_accum = plan.pace.batch_size, plan.pace.grad_accum
     for fold in plan.data.folds:
         smallest = smallest_batch(len(plan.data.rows("train", fold)), batch_size, grad_accum)
-        if smallest // (2 if plan.recipe.augment.mixes else 1) < here.size:
+        mixes = plan.recipe.augment.mixes
+        if smallest // (2 if mixes else 1) < here.size:
+            pairs = ", which mixup and cutmix take two by two" if mixes else ""
             raise ConfigError(
                 f"data.batch_size (--batch-size) {batch_size}: deals batches of {smallest} "
-                f"pictures, too few for {here.size} processes; give a larger one, or fewer "
+                f"pictures{pairs}, too few for {here.size} processes; give a larger one, or fewer "
                 "processes"
             )
 
