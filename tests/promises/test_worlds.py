@@ -249,7 +249,7 @@ def test_an_evaluation_in_several_processes_leaves_bad_pictures_out(
         folder = tmp_path / f"in-{processes}"
         shutil.copytree(to_score / "outputs", folder / "outputs")
         options = ("--data", data, "--workers", "0", "--device", "cpu", "--batch-size", "16")
-        asked = ("evaluate", "outputs/r", *options, "--quiet")
+        asked = ("evaluate", "outputs/r", *options, "--tta", "flips", "--quiet")
         refused = worlds.run(folder, processes, *asked)
         assert refused.codes[0] == 1
         assert len(refused.error_lines) == 1
@@ -286,6 +286,7 @@ def test_a_search_in_two_processes_tries_what_one_tries(tmp_path, worlds, photos
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_compiled_models_train_in_two_processes(tmp_path, worlds, photos):
     """`--compile`: what is drawn and what is averaged is of the whole batch there too."""
     options = (photos, *TINY, *RESNET, "--compile", "--drop-path-rate", "0.2", "--epochs", "1")
@@ -299,6 +300,7 @@ def test_an_ensemble_in_two_processes_is_that_of_one(tmp_path, worlds, photos, w
     for processes in (1, 2):
         folder = tmp_path / f"in-{processes}"
         options = (photos, *TINY, *weights["test_vit"], "--preset", "best", "--epochs", "1")
+        options = (*options, "--lr", "1e-4")
         worlds.done(folder, processes, "train", *options)
         folds = sorted((folder / "outputs/r").rglob("fold_*/history.csv"))
         assert len(folds) == 5
