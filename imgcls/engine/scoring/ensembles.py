@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,11 +15,13 @@ View = Callable[[torch.Tensor], torch.Tensor]
 
 
 def _turned(quarters: int, *, mirrored: bool) -> View:
-    def view(images: torch.Tensor) -> torch.Tensor:
-        images = images.flip(-1) if mirrored else images
-        return torch.rot90(images, quarters, (-2, -1))
+    # not a function in this one: other processes are sent it
+    return partial(_view, quarters, mirrored)
 
-    return view
+
+def _view(quarters: int, mirrored: bool, images: torch.Tensor) -> torch.Tensor:
+    images = images.flip(-1) if mirrored else images
+    return torch.rot90(images, quarters, (-2, -1))
 
 
 _SAME, _MIRRORED = _turned(0, mirrored=False), _turned(0, mirrored=True)
