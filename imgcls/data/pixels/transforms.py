@@ -13,7 +13,7 @@ from PIL import Image
 from imgcls.config.augment import Augmentation
 from imgcls.data.pixels.colours import FusedColorJitter
 from imgcls.data.pixels.crops import ChooseCrop, Crop, evaluation_window, random_resized_crop
-from imgcls.errors import ConfigError
+from imgcls.data.pixels.policies import timm_policy
 
 _RATIO = (3 / 4, 4 / 3)
 
@@ -165,34 +165,16 @@ def train_transform(preprocessing: PreprocessingLike, augment: Augmentation) -> 
         return eval_transform(preprocessing)
     colours: Callable[[Image.Image], Image.Image] = _unchanged
     if augment.auto_augment is not None:
-        colours = _policy(preprocessing, augment.color_jitter, augment.auto_augment)
+        colours = timm_policy(
+            augment.auto_augment,
+            input_size=preprocessing.input_size,
+            interpolation=preprocessing.interpolation,
+            mean=preprocessing.mean,
+            color_jitter=augment.color_jitter,
+        )
     elif augment.color_jitter:
         colours = FusedColorJitter(augment.color_jitter)
     return TrainTransform(preprocessing, augment, colours)
-
-
-def _policy(
-    preprocessing: PreprocessingLike, color_jitter: float, auto_augment: str
-) -> Callable[[Image.Image], Image.Image]:
-    from timm.data import create_transform
-
-    try:
-        _, policy, _ = create_transform(
-            preprocessing.input_size,
-            is_training=True,
-            use_prefetcher=True,
-            interpolation=preprocessing.interpolation,
-            mean=preprocessing.mean,
-            color_jitter=color_jitter or None,
-            auto_augment=auto_augment,
-            separate=True,
-        )
-    except (AssertionError, KeyError, ValueError, IndexError) as error:
-        raise ConfigError(
-            f"augment.auto_augment (--aa): timm has no policy {auto_augment!r}; try "
-            "rand-m9-mstd0.5, augmix-m3 or original"
-        ) from error
-    return policy  # type: ignore[no-any-return]
 
 
 def _unchanged(image: Image.Image) -> Image.Image:
