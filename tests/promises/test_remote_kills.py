@@ -112,6 +112,7 @@ def test_killed_while_a_server_fails_it_ends_as_on_disk(
         assert without_cache.run(tmp_path, "evaluate", "--no-report", "--quiet") == 0
 
 
+@pytest.mark.record
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SPECS)
 def test_killed_with_loader_processes_it_ends_as_on_disk(launcher, on_disk, packed, tmp_path, kind):
@@ -129,6 +130,7 @@ def test_killed_with_loader_processes_it_ends_as_on_disk(launcher, on_disk, pack
         assert differences(remains(run), expected) == []
 
 
+@pytest.mark.record
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tar", "parquet", "table"])
 def test_killed_with_its_pictures_in_memory_it_ends_as_on_disk(on_disk, packed, tmp_path, kind):

@@ -147,6 +147,7 @@ def test_one_killed_process_and_a_killed_launcher_change_nothing(tmp_path, photo
     assert not differences(remains(only_run(tmp_path / "alone")), remains(only_run(killed)))
 
 
+@pytest.mark.record
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("sizes", [[2], [2, 1, 3, 2]], ids=["two", "changing"])

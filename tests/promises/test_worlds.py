@@ -285,6 +285,7 @@ def test_a_search_in_two_processes_tries_what_one_tries(tmp_path, worlds, photos
     assert [line.split(",")[:2] for line in tried[0]] == [line.split(",")[:2] for line in tried[1]]
 
 
+@pytest.mark.record
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_compiled_models_train_in_two_processes(tmp_path, worlds, photos):
