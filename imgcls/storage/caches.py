@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.config.files import check_regular, read_bytes
+from imgcls.config.files import check_regular, open_file, read_bytes
 from imgcls.storage.durable import remove_folder, remove_parts_in, replacing
 
 FEATURES, PICTURES = "features", "pictures"
@@ -108,9 +108,8 @@ class FitFile:
         """
         if not self._file.exists():
             return None
-        check_regular(self._file)
         try:
-            with self._file.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
+            with open_file(self._file) as stream, np.load(stream, allow_pickle=False) as found:
                 arrays = dict(found)
             is_same = str(arrays.pop(_MADE_BY)) == made_by
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -241,7 +241,7 @@ def test_any_range_is_what_lies_there(tmp_path, monkeypatch):
             if blocks:
                 lost = blocks[rng.integers(len(blocks))]
                 lost.unlink() if rng.integers(2) else lost.write_bytes(b"damaged")
-        with file.open() as stream:
+        with file.stream() as stream:
             assert stream.read() == content
             stream.seek(-10, os.SEEK_END)
             assert stream.read(4) == content[-10:-6]

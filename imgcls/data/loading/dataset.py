@@ -203,8 +203,8 @@ class Collate:
     """Makes the batch of some samples.
 
     even: mixup pairs the first with the last, and so on; the partner of one that cannot be read is
-    left out too, so that the other pairs are the same in any part of the batch. sender: how a
-    loader process hands pictures over; None where there is none.
+    left out too, so that the other pairs are the same in any part of the batch, unless that leaves
+    nothing. sender: how a loader process hands pictures over; None where there is none.
     """
 
     def __init__(self, *, even: bool = False, sender: Sender | None = None) -> None:
@@ -217,12 +217,12 @@ class Collate:
             if isinstance(sample, Failure):
                 return Loaded(None, (), sample)
         bad = tuple(sample for sample in samples if isinstance(sample, BadImage))
-        partners = reversed(samples) if self._even else samples
-        kept, good = [], []
-        for place, (sample, partner) in enumerate(zip(samples, partners, strict=True)):
-            if isinstance(sample, Sample) and isinstance(partner, Sample):
-                kept.append(place)
-                good.append(sample)
+        kept = [place for place, sample in enumerate(samples) if isinstance(sample, Sample)]
+        if self._even:
+            whole = [place for place in kept if len(samples) - 1 - place in kept]
+            # where no pair is whole, new ones are made of what is there
+            kept = whole or kept[: len(kept) // 2 * 2]
+        good = [sample for sample in map(samples.__getitem__, kept) if isinstance(sample, Sample)]
         if not good:
             return Loaded(None, bad)
         # one copy of whole rows of pixels: the batch is channels last in memory

@@ -94,7 +94,7 @@ class RemoteFile:
         _note_checked(self.url)
         return state
 
-    def open(self, state: RemoteState | None = None) -> BinaryIO:
+    def stream(self, state: RemoteState | None = None) -> BinaryIO:
         """The file, open for reading as bytes, in the state that it was seen in. Raises OSError."""
         state = self.state() if state is None else state
         if state.size is None:
@@ -112,14 +112,14 @@ def stored(place: str) -> StoredFile:
 
 def open_stored(file: StoredFile) -> BinaryIO:
     """The file, open for reading as bytes. Raises OSError."""
-    return file.open() if isinstance(file, RemoteFile) else open_file(file)
+    return file.stream() if isinstance(file, RemoteFile) else open_file(file)
 
 
 def read_stored(file: StoredFile) -> bytes:
     """What is in the file. Raises OSError, also for one that memory does not hold."""
     if isinstance(file, Path):
         return read_bytes(file)
-    with file.open() as stream:
+    with file.stream() as stream:
         return stream.read()
 
 

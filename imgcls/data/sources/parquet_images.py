@@ -114,5 +114,5 @@ def opened(
             yield parquet, None
         return
     state = file.state() if state is None else state
-    with file.open(state) as stream, ParquetFile(stream, metadata=metadata) as parquet:
+    with file.stream(state) as stream, ParquetFile(stream, metadata=metadata) as parquet:
         yield parquet, state

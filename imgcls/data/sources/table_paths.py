@@ -184,7 +184,7 @@ def _with_suffix(
                 f"{spec}: {keys[row]!r} has no suffix, and both {' and '.join(pictures[:2])} are "
                 "there; write the suffixes into the table"
             )
-        if pictures:
+        if pictures and there.has(pictures[0]):
             yield row, pictures[0]
 
 
@@ -195,7 +195,7 @@ def _with_suffix_of_other_case(
     for row in lost:
         stem, suffix = os.path.splitext(keys[row])  # noqa: PTH122
         alike = [key for key in there.with_stem(stem) if key[len(stem) :].lower() == suffix.lower()]
-        if len(alike) == 1:
+        if len(alike) == 1 and there.has(alike[0]):  # and is no pipe or socket
             yield row, alike[0]
 
 

@@ -78,7 +78,7 @@ def _read(
 ) -> tuple[dict[str, dict[str, tuple[int, int]]], dict[str, dict[str, str]]]:
     members: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     cells: dict[str, dict[str, str]] = defaultdict(dict)
-    stream = shard.open(_remote(state)) if isinstance(shard, RemoteFile) else open_stored(shard)
+    stream = shard.stream(_remote(state)) if isinstance(shard, RemoteFile) else open_stored(shard)
     with stream, tarfile.open(fileobj=stream, mode="r:") as archive:
         for info, base, suffix in named_members(archive.getmembers(), shard):
             members[base][suffix] = (info.offset_data, info.size)
