@@ -19,6 +19,7 @@ def main() -> None:
     # small operation then waits for one that cannot run. tests/benchmarks/waiting.py
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     from imgcls.cli.streams import GuardedStreams
+    from imgcls.engine.device.launch import are_several
 
     streams = GuardedStreams()
     # imported here so that Ctrl-C is met cleanly at any moment after this line
@@ -31,7 +32,11 @@ def main() -> None:
         code = 130
     if not gc.isenabled():  # nor is there anything to collect at the end, which Python would do
         gc.freeze()
-    sys.exit(streams.exit_code(code))
+    code = streams.exit_code(code)
+    if are_several():
+        # past what C++ takes down on its way out, with torch's threads still in it
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
