@@ -184,6 +184,7 @@ def test_a_divided_run_goes_on_undivided_and_back(worlds, photos, tmp_path):
     assert largest_weight_difference(one, run) < 1e-3
 
 
+@pytest.mark.record
 @pytest.mark.slow
 def test_a_divided_fine_tuning_is_that_of_one_process(worlds, photos, tmp_path):
     """With a fitted classifier, averaged weights, gradual unfreezing and interpolated weights."""

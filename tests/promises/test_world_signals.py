@@ -123,6 +123,7 @@ def test_a_killed_launcher_lets_the_processes_save_and_end(tmp_path, worlds, pho
     stopped(running, -signal.SIGKILL)
 
 
+@pytest.mark.record
 @pytest.mark.slow
 @pytest.mark.parametrize("patch", ["in_validation", "in_features", "in_the_fit", "before_a_step"])
 def test_a_signal_elsewhere_stops_too(tmp_path, worlds, photos, patch):
@@ -146,6 +147,7 @@ def test_a_signal_elsewhere_stops_too(tmp_path, worlds, photos, patch):
     assert again.wait() == 0, again.said
 
 
+@pytest.mark.record
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_torchrun_is_stopped_as_the_own_launcher(tmp_path, photos, number):
@@ -167,6 +169,7 @@ def test_torchrun_is_stopped_as_the_own_launcher(tmp_path, photos, number):
     assert "everything is saved" in line
 
 
+@pytest.mark.record
 @pytest.mark.slow
 def test_an_evaluation_ends_at_a_signal(tmp_path, worlds, photos):
     """At once, in all processes: there is nothing to save."""

@@ -127,6 +127,7 @@ FROM_WEIGHTS = {
 }  # fmt: skip
 
 
+@pytest.mark.record
 @pytest.mark.slow
 @pytest.mark.parametrize("which", VARIANTS)
 def test_a_training_in_two_processes_is_that_in_one(tmp_path, worlds, photos, which):
@@ -138,6 +139,7 @@ def test_a_training_in_two_processes_is_that_in_one(tmp_path, worlds, photos, wh
         assert len(one[1][0]) < 30
 
 
+@pytest.mark.record
 @pytest.mark.slow
 @pytest.mark.parametrize("which", FROM_WEIGHTS)
 def test_a_fine_tuning_in_two_processes_is_that_in_one(tmp_path, worlds, photos, weights, which):
@@ -294,6 +296,7 @@ def test_compiled_models_train_in_two_processes(tmp_path, worlds, photos):
     require_same(*(trained(worlds, tmp_path, n, *options) for n in (1, 2)), within=1e-4)
 
 
+@pytest.mark.record
 @pytest.mark.slow
 def test_an_ensemble_in_two_processes_is_that_of_one(tmp_path, worlds, photos, weights):
     """`--preset best`: folds, and the average of all of them on the test split."""

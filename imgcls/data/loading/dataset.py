@@ -203,12 +203,16 @@ class Collate:
     """Makes the batch of some samples.
 
     even: mixup pairs the first with the last, and so on; the partner of one that cannot be read is
-    left out too, so that the other pairs are the same in any part of the batch, unless that leaves
-    nothing. sender: how a loader process hands pictures over; None where there is none.
+    left out too, so that the other pairs are the same in any part of the batch. is_whole: it is all
+    of an update, so that where no pair is whole new ones are made of what is there. sender: how a loader
+    process hands pictures over; None where there is none.
     """
 
-    def __init__(self, *, even: bool = False, sender: Sender | None = None) -> None:
+    def __init__(
+        self, *, even: bool = False, is_whole: bool = True, sender: Sender | None = None
+    ) -> None:
         self._even = even
+        self._is_whole = is_whole
         self._sender = sender
 
     def __call__(self, samples: Sequence[Sample | BadImage | Failure]) -> Loaded:
@@ -219,9 +223,9 @@ class Collate:
         bad = tuple(sample for sample in samples if isinstance(sample, BadImage))
         kept = [place for place, sample in enumerate(samples) if isinstance(sample, Sample)]
         if self._even:
-            whole = [place for place in kept if len(samples) - 1 - place in kept]
-            # where no pair is whole, new ones are made of what is there
-            kept = whole or kept[: len(kept) // 2 * 2]
+            paired = [place for place in kept if len(samples) - 1 - place in kept]
+            made_anew = kept[: len(kept) // 2 * 2] if self._is_whole else []
+            kept = paired or made_anew
         good = [sample for sample in map(samples.__getitem__, kept) if isinstance(sample, Sample)]
         if not good:
             return Loaded(None, bad)

@@ -78,6 +78,7 @@ class TrainLoader:
             device_type,
             bad_images,
             even=even_batches,
+            is_whole=share.of == grad_accum == 1,
         )
 
     @property

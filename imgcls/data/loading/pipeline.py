@@ -75,6 +75,7 @@ class Pipeline:
         bad_images: BadImages | None,
         *,
         even: bool = False,
+        is_whole: bool = True,
     ) -> None:
         self._dataset = dataset
         self._batches = _BatchList()
@@ -89,7 +90,7 @@ class Pipeline:
                 dataset,
                 batch_sampler=self._batches,
                 num_workers=workers,
-                collate_fn=Collate(even=even, sender=sender),
+                collate_fn=Collate(even=even, is_whole=is_whole, sender=sender),
                 pin_memory=pinned,
                 multiprocessing_context=dataset.start_method(_START_METHOD) if workers else None,
                 worker_init_fn=_start_worker,
