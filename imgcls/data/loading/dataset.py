@@ -204,8 +204,8 @@ class Collate:
 
     even: mixup pairs the first with the last, and so on; the partner of one that cannot be read is
     left out too, so that the other pairs are the same in any part of the batch. is_whole: it is all
-    of an update, so that where no pair is whole new ones are made of what is there. sender: how a loader
-    process hands pictures over; None where there is none.
+    of an update, so that where no pair is whole new ones are made of what is there. sender: how a
+    loader process hands pictures over; None where there is none.
     """
 
     def __init__(
