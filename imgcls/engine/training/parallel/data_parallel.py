@@ -12,7 +12,7 @@ import gc
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -25,6 +25,7 @@ from imgcls.engine.device.world import World
 from imgcls.engine.scoring.inference import InferencePass, joined_passes
 from imgcls.engine.training.interrupt import StopRequest
 from imgcls.engine.training.parallel.whole_batch import BLANK, part_of_batch
+from imgcls.engine.training.probe import Noise
 from imgcls.errors import ImgclsError, RunFailedError
 
 
@@ -35,15 +36,6 @@ class Part(Protocol):
     def rows(self) -> Any: ...  # noqa: D102
     @property
     def whole_size(self) -> int | None: ...  # noqa: D102
-
-
-class _Blank(NamedTuple):
-    images: torch.Tensor
-    labels: torch.Tensor
-    keys: tuple[str, ...]
-    valid: torch.Tensor
-    rows: None = None
-    whole_size: None = None
 
 
 class BreakOff(Exception):  # noqa: N818  it is no error
@@ -120,7 +112,7 @@ class DataParallel:
         """Pictures for a part without any, which draws what the other parts draw."""
         images = torch.zeros(BLANK, *self._input_size, dtype=torch.uint8)
         labels = torch.zeros(BLANK, dtype=torch.int64)
-        return _Blank(images, labels, ("",) * BLANK, torch.ones(BLANK, dtype=torch.bool))
+        return Noise(images, labels, ("",) * BLANK, torch.ones(BLANK, dtype=torch.bool))
 
     def count(self, samples: int) -> int:
         """The pictures of an update in all processes. Raises what another has met on its way."""
