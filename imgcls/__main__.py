@@ -34,6 +34,7 @@ def main() -> None:
         gc.freeze()
     code = streams.exit_code(code)
     if are_several():
+        sys.stderr.flush()
         # past what C++ takes down on its way out, with torch's threads still in it
         os._exit(code)
     sys.exit(code)
