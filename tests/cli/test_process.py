@@ -213,3 +213,16 @@ def test_a_shell_completes_verbs_options_and_choices(tmp_path, typed, word, offe
         env={**os.environ, **asked},
     )
     assert offered in done.stdout.split(), done.stderr
+
+
+def test_one_of_several_processes_says_what_is_wrong_into_a_pipe(tmp_path):
+    """Its line is there, once, although the process leaves without Python's own way out."""
+    done = subprocess.run(
+        [sys.executable, "-m", "imgcls", "train", "--devices", "2", "--batch-size", "1", "--quiet"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("too few for 2 processes") == 1
