@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 HEAD = "imgcls.jobs.train.head"
 LOSS = f"{HEAD}.loss_in_blocks"
-COMPUTE = f"{HEAD}.features", "extract_features"
+COMPUTE = f"{HEAD}.features", "features_together"
 FIT, FITTED = (f"{HEAD}.in_blocks", "fit_from"), (f"{HEAD}.fit", "set_classifier")
 CHECK_SUM = "zlib", "crc32"
 
