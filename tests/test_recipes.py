@@ -83,6 +83,24 @@ def test_each_picture_is_in_the_test_of_one_fold_and_no_group_on_two_sides(sets,
     assert len(tested) == len(set(tested)) == 48
 
 
+def test_of_a_larger_set_as_many_as_asked_for_are_trained_on(sets, script, tmp_path):
+    """By whole groups, each fold others of them; all the rest is in the test."""
+    trained = []
+    for fold in range(2):
+        table = tmp_path / f"{fold}.csv"
+        script("folds").write_fold(sets / "photos", fold, table, 24)
+        sides = defaultdict(set)
+        rows = list(csv.DictReader(table.read_text().splitlines()))
+        for row in rows:
+            sides[row["group"]].add(row["split"] == "test")
+        assert all(len(splits) == 1 for splits in sides.values())
+        trained.append({row["path"] for row in rows if row["split"] != "test"})
+        assert len(rows) == 48
+        assert 20 <= len(trained[-1]) <= 28
+        assert {row["split"] for row in rows} == {"train", "val", "test"}
+    assert trained[0] != trained[1]
+
+
 def test_fine_tune_first_trains_the_head_and_the_norms_alone(sets, script, weights, tmp_path):
     """As fastai's frozen epoch does; then all layers, the body at a hundredth of the rate."""
     script("folds").write_fold(sets / "photos", 0, tmp_path / "0.csv")

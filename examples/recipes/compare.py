@@ -170,7 +170,7 @@ def jobs_of(args: argparse.Namespace, results: Results) -> list[list[Job]]:
         for name in sets:
             data = args.work / "folds" / f"{name}-{fold}.csv"
             if not data.exists():
-                write_fold(args.root / name, fold, data)
+                write_fold(args.root / name, fold, data, args.trained)
             for contestant in args.contestants:
                 if results.find(name, fold, contestant) is None:
                     job = Job(
@@ -230,6 +230,10 @@ def main() -> None:
     parser.add_argument(
         "--contestants", nargs="+", default=CONTESTANTS, type=known, metavar="NAME",
         help=f"all by default: {', '.join(CONTESTANTS)}; also 'imgcls OPTIONS' with any of train's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--trained", type=int, metavar="N",
+        help="train and validate on about N pictures of each set, test on all others",
     )  # fmt: skip
     parser.add_argument("--budget-s", type=float, help="processor seconds; else as imgcls took")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")

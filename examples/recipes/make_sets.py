@@ -16,7 +16,7 @@ sets/
 
 A set is a folder of pictures and table.csv with path, label and group: pictures of a group are of
 one thing, and stay on one side of a split. test_path, where it is there, is shown in its place in
-the test. Each set is thinned to 600 pictures, its classes as uneven as in the source.
+the test. Each set is thinned to --size pictures, its classes as uneven as in the source.
 Needs dpkg-deb, which every Debian and Ubuntu has. Nothing is installed.
 """
 
@@ -42,7 +42,6 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 SIDE = 128
 # the standard deviation of grey levels under which nothing is to be seen
 FAINT = 4
-SET_SIZE = 600
 DIGITS_MOST, DIGITS_TAIL = 120, 12
 DEBS = ("oxygen-icon-theme", "fonts-noto-core", "python3-skimage")
 TARBALLS = (
@@ -302,19 +301,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--packages", type=Path, default=Path())
+    parser.add_argument("--size", type=int, default=600, help="pictures of a set, about; 600")
     args = parser.parse_args()
     write(list(digits()), args.out / "digits")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         unpack(args.packages, root)
         drawn = list(emoji(root))
-        write(thinned(drawn, SET_SIZE), args.out / "emoji")
-        desktop = thinned(icons(root), SET_SIZE)
+        write(thinned(drawn, args.size), args.out / "emoji")
+        desktop = thinned(icons(root), args.size)
         write(desktop, args.out / "icons")
         write(desktop, args.out / "shifted", shift=True)
-        write(thinned(patches(root), SET_SIZE), args.out / "patches")
-        write(thinned(scripts(root), SET_SIZE), args.out / "scripts")
-        write(thinned(symbols(root), SET_SIZE), args.out / "symbols")
+        write(thinned(patches(root), args.size), args.out / "patches")
+        write(thinned(scripts(root), args.size), args.out / "scripts")
+        write(thinned(symbols(root), args.size), args.out / "symbols")
         pool = [picture for picture in drawn if picture.label in DRAW_CLASSES]
         write_draws(pool, args.out / "draws")
 

@@ -2,8 +2,8 @@
 
 Masks of dropout and stochastic depth are drawn for the whole batch, and the part's rows taken from
 them, so that a picture has the same ones however many processes share the batch. Batch norms that
-are trained take mean and variance of all processes' pictures (SyncBN: Peng et al., "MegDet", CVPR
-2018, arXiv:1711.07240). Both for any layer that goes by torch's own functions.
+are trained take mean and variance of all processes' pictures. Both for any layer that goes by the
+functions of torch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import torch.utils.checkpoint
 from torch.nn import functional as F  # noqa: N812  torch's own name for it
 from torch.overrides import TorchFunctionMode
 
+from imgcls.engine.training.parallel.batch_norm import SumTensor, batch_norm_of_all
+
 _DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 
 # pictures that a part without any is computed with, and that count for nothing; mixup wants pairs
 BLANK = 2
-
-SumTensor = Callable[[torch.Tensor], torch.Tensor]
 
 
 @contextlib.contextmanager
@@ -132,45 +132,15 @@ class _PartOfBatch(TorchFunctionMode):
             return F.batch_norm(
                 given, running_mean, running_var, weight, bias, training, momentum, eps
             )
-        dims = [0, *range(2, given.ndim)]
-        channels = [1, -1, *[1] * (given.ndim - 2)]
-        values = given.float()
-        counted = values if self._rows is None or len(self._rows) else values[:0]
-        count = torch.full_like(values[0].flatten()[:1], counted.numel() / values.shape[1])
-        total = self._sum(torch.cat([counted.sum(dims), count]))
-        number = total[-1]
-        if counted.numel() <= counted.shape[1] and number.item() < 2:  # noqa: PLR2004
-            # as torch says it of a whole batch
-            raise ValueError(f"Expected more than 1 value per channel when training, got {number}")
-        mean = total[:-1] / number
-        squares = self._sum((counted - mean.view(channels)).square().sum(dims))
-        variance = squares / number
-        if running_mean is not None and running_var is not None:
-            with torch.no_grad():
-                running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-                unbiased = squares / (number - 1).clamp_min(1)
-                running_var.lerp_(unbiased.to(running_var.dtype), momentum)
-        found = (values - mean.view(channels)) * (variance + eps).rsqrt().view(channels)
-        if weight is not None:
-            found = found * weight.view(channels)
-        if bias is not None:
-            found = found + bias.view(channels)
-        return found.to(given.dtype)
-
-    def _sum(self, tensor: torch.Tensor) -> torch.Tensor:
         assert self._sum_tensor is not None
-        found: torch.Tensor = _Sum.apply(tensor, self._sum_tensor)
-        return found
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over all processes; its gradient is the sum of theirs."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor, sum_tensor: SumTensor) -> torch.Tensor:
-        ctx.sum_tensor = sum_tensor
-        return sum_tensor(tensor.clone())
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return ctx.sum_tensor(gradients[0].contiguous().clone()), None
+        return batch_norm_of_all(
+            given,
+            running_mean,
+            running_var,
+            weight,
+            bias,
+            momentum=momentum,
+            eps=eps,
+            counts=self._rows is None or len(self._rows) > 0,
+            sum_tensor=self._sum_tensor,
+        )
