@@ -80,7 +80,9 @@ def readers_of(file, rng):
     "cases",
     [
         pytest.param(16, id="short"),
-        pytest.param(300, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+        pytest.param(
+            300, id="long", marks=[pytest.mark.slow, pytest.mark.record, pytest.mark.timeout(1800)]
+        ),
     ],
 )
 def test_no_damage_to_a_run_does_harm(original, command, tmp_path, monkeypatch, cases):
