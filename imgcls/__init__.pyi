@@ -852,8 +852,7 @@ def train(
             auto: logistic.
         feature_views: Views of each picture whose features train the classifier alone: the
             evaluation view, and beyond 1 randomly changed ones, which cost one pass through the
-            model each. auto: 1 for --tune head, which wants to be quick, and for more than 20,000
-            pictures, which do without; else 4.
+            model each. auto: 1.
         unfreeze_epochs: Gradual unfreezing: train the classifier alone for so many epochs, then one
             more group of layers every so many; 0 trains all groups from the start.
         norm_stats: Means and variances of batch norm layers while training: frozen as the weights
@@ -1119,8 +1118,7 @@ def tune(
             auto: logistic.
         feature_views: Views of each picture whose features train the classifier alone: the
             evaluation view, and beyond 1 randomly changed ones, which cost one pass through the
-            model each. auto: 1 for --tune head, which wants to be quick, and for more than 20,000
-            pictures, which do without; else 4.
+            model each. auto: 1.
         unfreeze_epochs: Gradual unfreezing: train the classifier alone for so many epochs, then one
             more group of layers every so many; 0 trains all groups from the start.
         norm_stats: Means and variances of batch norm layers while training: frozen as the weights
@@ -1354,8 +1352,7 @@ class ImageClassifier(_ImageClassifier):
                 auto: logistic.
             feature_views: Views of each picture whose features train the classifier alone: the
                 evaluation view, and beyond 1 randomly changed ones, which cost one pass through the
-                model each. auto: 1 for --tune head, which wants to be quick, and for more than 20,000
-                pictures, which do without; else 4.
+                model each. auto: 1.
             unfreeze_epochs: Gradual unfreezing: train the classifier alone for so many epochs, then one
                 more group of layers every so many; 0 trains all groups from the start.
             norm_stats: Means and variances of batch norm layers while training: frozen as the weights

@@ -54,8 +54,7 @@ class RecipeConfig(Config):
         description=(
             "Views of each picture whose features train the classifier alone: the evaluation view, "
             "and beyond 1 randomly changed ones, which cost one pass through the model each. auto: "
-            "1 for --tune head, which wants to be quick, and for more than 20,000 pictures, which "
-            "do without; else 4."
+            "1."
         ),
     )
     unfreeze_epochs: int = Field(

@@ -5,9 +5,21 @@ from __future__ import annotations
 import json
 
 import pytest
+import timm
+import torch
 from conftest import OFFLINE, tiny_config
+from safetensors.torch import save_file
 
 from imgcls.jobs.plan.plan import make_plan
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Weights of the tiny model."""
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors"
+
 
 TINY = ("--model", "test_resnet", "--no-pretrained", "--img-size", "32", "--epochs", "1",
         "--batch-size", "16", "--workers", "0", "--device", "cpu")  # fmt: skip
@@ -33,6 +45,31 @@ def test_balanced_classes_are_met_as_ever():
     plan = make_plan(tiny_config())
     assert plan.recipe.imbalance == "none"
     assert plan.config.early_stopping.metric == "val_accuracy"
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ({}, True),
+        ({"recipe": {"tune": "full"}}, True),
+        ({"recipe": {"tune": "head"}}, False),
+        ({"augment": {"mixup": 0.2}}, False),
+        ({"augment": {"smoothing": 0.1}}, False),
+    ],
+)
+def test_plainly_fine_tuned_weights_are_taken_to_be_too_sure(photos, weights, groups, expected):
+    """What softens the loss, or leaves the weights as they came, keeps them from it."""
+    from_weights = tiny_config(photos, model={"weights": str(weights)}, **groups)
+    assert make_plan(from_weights).recipe.grows_too_sure == expected
+    assert not make_plan(tiny_config(photos, **groups)).recipe.grows_too_sure
+
+
+def test_one_view_of_each_picture_is_enough(photos, weights):
+    """For the fitted classifier of any recipe, unless more are asked for."""
+    model = {"weights": str(weights)}
+    for recipe, views in (({}, 1), ({"tune": "head"}, 1), ({"feature_views": 3}, 3)):
+        plan = make_plan(tiny_config(photos, model=model, recipe=recipe))
+        assert plan.recipe.feature_views == views
 
 
 def test_what_is_asked_for_is_done(photos):

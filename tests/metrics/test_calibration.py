@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_predictions import predictions, some_predictions
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn import metrics as sk
 
@@ -183,6 +184,29 @@ def test_a_temperature_that_does_not_help_others_is_none():
     assert fit_temperature(np.zeros((3, 3)), np.arange(3)).temperature == 1.0
     assert "one picture alone" in fit_temperature(np.eye(3)[:1], np.array([0])).reason
     assert "one group alone" in fit_temperature(logits, labels, groups=["g"] * 30).reason
+
+
+def test_fine_tuned_weights_are_taken_to_be_too_sure():
+    """Few pictures move what is expected of them; many decide. T is the posterior's mode."""
+    logits, labels = confident(40, 36)
+
+    def minus_log_posterior(log_t):
+        scores = log_softmax(logits.astype(np.float64) / np.exp(log_t), axis=1)
+        return -scores[np.arange(40), labels].sum() + (log_t - 0.3) ** 2 / (2 * 0.2**2)
+
+    mode = minimize_scalar(minus_log_posterior, bounds=(-1, 1), method="bounded").x
+    found = fit_temperature(logits, labels, fine_tuned=True)
+    assert found.temperature == pytest.approx(np.exp(mode), rel=1e-3)
+    assert fit_temperature(logits, labels, fine_tuned=False).temperature < found.temperature
+    # kept although it is no better on pictures left out
+    rng = np.random.default_rng(0)
+    honest = rng.normal(size=(20_000, 4))
+    drawn = (honest + rng.gumbel(size=honest.shape)).argmax(axis=1)
+    few = fit_temperature(0.7 * honest[:60], drawn[:60], fine_tuned=True)
+    assert few.held_out_nll[0] >= few.held_out_nll[1]
+    assert few.temperature > 1.1
+    many = fit_temperature(honest, drawn, fine_tuned=True)
+    assert many.temperature == pytest.approx(1, abs=0.03)
 
 
 def test_a_temperature_at_its_limit_says_so():

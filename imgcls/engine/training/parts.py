@@ -64,8 +64,9 @@ class EvalBatches(Protocol):
 class Parts:
     """One fold's parts. Those with state are also in its TrainState.
 
-    calibrates: a temperature is fitted on the validation pictures of each epoch. val_groups: the
-    group of each of them by its key, "" for one of its own; None where no picture has one.
+    calibrates: a temperature is fitted on the validation pictures of each epoch. grows_too_sure:
+    see `Recipe`. val_groups: the group of each of them by its key, "" for one of its own; None
+    where no picture has one.
     interpolation: where the weights between the fitted classifier's and the last epoch's compete
     for the best ones.
     """
@@ -79,6 +80,7 @@ class Parts:
     history: History
     random_state: RandomState
     calibrates: bool
+    grows_too_sure: bool
     val_groups: Mapping[str, str] | None
     interpolation: Interpolation | None = None
 

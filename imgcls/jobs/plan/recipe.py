@@ -18,9 +18,8 @@ from imgcls.metrics.registry import VALIDATION
 
 # below it, classes differ by what a stratified split does to them anyway
 UNBALANCED_FROM = 1.5
-AUTO_VIEWS = 4
-# so many pictures make up for views, whose features cost a pass each
-_FEW_PICTURES = 20_000
+# more were no better on six sets, and cost a pass over the pictures each (examples/recipes)
+_AUTO_VIEWS = 1
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,12 @@ class Recipe:
     def interpolates(self) -> bool:
         """True when weights between the fitted classifier's and the last epoch's compete too."""
         return self.fits_head and not self.head_only
+
+    @property
+    def grows_too_sure(self) -> bool:
+        """True when layers are fine-tuned by a loss that asks for ever more certainty."""
+        softened = self.augment.mixes or self.augment.smoothing > 0
+        return self.from_weights and not self.head_only and not softened
 
     @property
     def from_features(self) -> bool:
@@ -155,8 +160,7 @@ def plan_recipe(
         head = "logistic" if tune != "full" and one_classifier else "linear"
     views = recipe.feature_views
     if views == "auto":
-        few = class_counts.sum() <= _FEW_PICTURES
-        views = AUTO_VIEWS if head == "logistic" and tune != "head" and few else 1
+        views = _AUTO_VIEWS
     _check_head(tune, head, views)
     pictures, channels = int(class_counts.sum()), config.model.in_chans
     augment = augmentation(

@@ -85,6 +85,7 @@ def assemble(
         history=History(),
         random_state=RandomState(compute.device),
         calibrates=recipe.from_weights,
+        grows_too_sure=recipe.grows_too_sure,
         val_groups=_val_groups(data, fold),
         interpolation=Interpolation(scored) if recipe.interpolates else None,
     )

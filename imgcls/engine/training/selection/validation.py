@@ -123,7 +123,13 @@ def _validated(parts: Parts, result: InferencePass | None) -> Validated:
     groups = None if of is None else [of[key] for key in predictions.keys]
     if parts.calibrates:
         # the pictures have also chosen the epoch: only ever soften by them
-        found = fit_temperature(predictions.logits, predictions.labels, lowest=1.0, groups=groups)
+        found = fit_temperature(
+            predictions.logits,
+            predictions.labels,
+            lowest=1.0,
+            groups=groups,
+            fine_tuned=parts.grows_too_sure and parts.progress.step > 0,
+        )
         predictions = replace(predictions, temperature=found.temperature)
         metrics["val_temperature"] = found.temperature
         metrics["val_calibrated_loss"] = float(predictions.picture_losses.mean())
