@@ -23,6 +23,8 @@ from sklearn.metrics import balanced_accuracy_score
 from trained import epochs, train
 
 import imgcls
+from imgcls.engine.checkpoint.folder import read_checkpoint
+from imgcls.engine.checkpoint.temperature import read_temperature
 from imgcls.engine.training.selection.choice import Validated, first_as_good
 from imgcls.engine.training.selection.interpolation import SHARES
 from imgcls.engine.training.selection.trackers import MetricTracker
@@ -52,16 +54,19 @@ def logits_of(fold: Path, paths: list[str]) -> dict[str, np.ndarray]:
             }
             model.module.load_state_dict(between)
             found[f"{share:.0%}"] = model.predict_proba(paths)
-        # of softmax at some temperature, to which one is fitted again
-        np.savez(kept, **{name: np.log(np.maximum(p, 1e-30)) for name, p in found.items()})
+        stored = read_temperature(read_checkpoint(folders[-1]))
+        kept_t = 1.0 if stored is None else stored.temperature
+        np.savez(kept, **{name: kept_t * np.log(np.maximum(p, 1e-30)) for name, p in found.items()})
     with np.load(kept) as file:
         return {name: file[name] for name in file.files}
 
 
-def validated(logits: np.ndarray, labels: np.ndarray) -> tuple[Validated, float]:
+def validated(
+    logits: np.ndarray, labels: np.ndarray, *, fine_tuned: bool
+) -> tuple[Validated, float]:
     """What an epoch scores on these pictures, as the training loop has it; its temperature."""
     keys = tuple(map(str, range(len(labels))))
-    temperature = fit_temperature(logits, labels, lowest=1.0).temperature
+    temperature = fit_temperature(logits, labels, lowest=1.0, fine_tuned=fine_tuned).temperature
     predictions = Predictions(keys=keys, logits=logits, labels=labels)
     metrics = validation_metrics(predictions)
     losses = Predictions(
@@ -130,7 +135,10 @@ def main() -> None:
         for draw in range(DRAWS):
             order = np.random.default_rng(draw).permutation(len(labels))
             val, rest = order[:PICTURES], order[PICTURES:]
-            found = {name: validated(each[val], labels[val]) for name, each in logits.items()}
+            found = {
+                name: validated(each[val], labels[val], fine_tuned=name != "epoch 0")
+                for name, each in logits.items()
+            }
             for rule, choose in RULES.items():
                 chosen = choose({name: each for name, (each, _) in found.items()})
                 own, temperature = logits[chosen][rest], found[chosen][1]
