@@ -125,10 +125,19 @@ def run_imgcls(job: Job, classes: list[str]) -> Finding:
     fold = trained["folds"][0]
     found = {}
     for split in ("val", "test"):
-        output_of([*imgcls, "evaluate", trained["run"], "--split", split, "--no-report", "--json"])
+        scored = json.loads(
+            output_of([
+                *imgcls, "evaluate", trained["run"], "--split", split, "--no-report", "--json",
+            ])
+        )  # fmt: skip
         file = Path(fold["folder"], "test_results", split, "predictions.csv")
         found[split] = read_probabilities(file, job.data, split, classes)
-    facts = {"cpu_s": seconds, "epochs": fold["epochs_run"], "best": fold["best_epoch"]}
+    facts = {
+        "cpu_s": seconds,
+        "epochs": fold["epochs_run"],
+        "best": fold["best_epoch"],
+        "temperature": scored["temperature"],
+    }
     return Finding(found["val"], found["test"], facts)
 
 
