@@ -15,10 +15,10 @@ from torch import nn
 
 from imgcls.config.model import ModelConfig
 from imgcls.errors import ModelError, reason_of
+from imgcls.models.architecture import takes_rate
 from imgcls.models.catalog.read import nearest_names
 from imgcls.models.counting import with_counts
 from imgcls.models.hub import Hub, check_has_weights, not_to_be_had, quick_hub, unreachable
-from imgcls.models.own_rates import takes_rate
 from imgcls.models.weights import load_backbone, quiet_resizing
 
 if TYPE_CHECKING:

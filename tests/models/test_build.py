@@ -16,6 +16,7 @@ from torch import nn
 
 from imgcls.config.model import ModelConfig
 from imgcls.errors import ModelError
+from imgcls.models.architecture import has_batch_norms, own_rates, takes_rate
 from imgcls.models.build import (
     classifier_names,
     create_model,
@@ -25,7 +26,6 @@ from imgcls.models.build import (
 )
 from imgcls.models.catalog.read import load_catalog
 from imgcls.models.hub import check_can_be_had
-from imgcls.models.own_rates import own_rates, takes_rate
 
 
 def make(name="test_resnet", **options):
@@ -42,6 +42,16 @@ def no_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [("test_resnet", True), ("tf_efficientnet_lite0", True), ("test_vit", False),
+     ("test_convnext", False)],
+)  # fmt: skip
+def test_networks_with_batch_norms_are_known(name, has):
+    """By their layers, of which a transformer's normalise each picture alone."""
+    assert has_batch_norms(name) == has
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "mobilenetv3_small_050"])

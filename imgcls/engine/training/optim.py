@@ -20,23 +20,28 @@ _SGD_LIKE = ("sgd", "momentum", "nesterov", "lars", "larc")
 _SIGN_LIKE = ("lion",)
 
 
-def default_lr(opt: str, *, fine_tuning: bool, batch_size: int = BASE_BATCH) -> tuple[float, str]:
+def default_lr(
+    opt: str, *, fine_tuning: bool, batch_norms: bool = False, batch_size: int = BASE_BATCH
+) -> tuple[float, str]:
     """The peak learning rate that `--lr auto` stands for, and why.
 
-    Adam-like optimizers: 1e-4 when layers of a pretrained model are tuned, else 1e-3. sgd and its
-    kin divide by no second moment and need about ten times that; lion, whose steps all have full
-    length, a tenth (Chen et al., 2023). That is for 32 pictures an update: adam-like rates grow
+    Adam-like optimizers: 1e-3 for fresh weights, 1e-4 when layers of a pretrained model are tuned,
+    2e-4 when these have batch norms (measured in examples/recipes). sgd and its kin divide by no
+    second moment and need about ten times that; lion, whose steps all have full length, a tenth
+    (Chen et al., 2023). That is for 32 pictures an update: adam-like rates grow
     with the square root of the batch (Malladi et al., "On the SDEs and scaling rules for adaptive
     gradient algorithms", 2022), those of sgd in proportion (Goyal et al., 2017).
     """
     name = opt.lower()
     sgd_like = any(word in name for word in _SGD_LIKE)
-    lr = 1e-4 if fine_tuning else 1e-3
+    lr = (2e-4 if batch_norms else 1e-4) if fine_tuning else 1e-3
     if sgd_like:
         lr *= 10
     elif any(word in name for word in _SIGN_LIKE):
         lr /= 10
     what = "fine-tuning" if fine_tuning else "fresh weights"
+    if fine_tuning and batch_norms:
+        what += " with batch norms"
     usual = f"usual for {what} with {name} at batch {BASE_BATCH}"
     if batch_size == BASE_BATCH:
         return lr, f"lr {lr:.3g}: {usual}"

@@ -10,7 +10,7 @@ from imgcls.config.run import TrainConfig
 from imgcls.engine.training.optim import takes_momentum
 from imgcls.jobs.plan.pace import Pace
 from imgcls.jobs.plan.recipe import Recipe
-from imgcls.models.own_rates import own_rates
+from imgcls.models.architecture import own_rates
 
 # all that has to do with epochs, which a classifier that is only fitted has not
 _OF_EPOCHS = (

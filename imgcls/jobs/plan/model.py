@@ -10,10 +10,10 @@ from torch import nn
 
 from imgcls.config.model import ModelConfig
 from imgcls.data.table import SampleTable
+from imgcls.models.architecture import own_rates
 from imgcls.models.build import create_model, has_one_classifier, native_img_size
 from imgcls.models.hub import published_weights
 from imgcls.models.licences import licence_advice
-from imgcls.models.own_rates import own_rates
 from imgcls.results.checkpoint import StartingWeights
 from imgcls.storage.model_folder import began_with
 

@@ -55,11 +55,18 @@ class Memory(Protocol):
         """How that is known."""
 
 
-def plan_pace(config: TrainConfig, *, pictures: int, fine_tuning: bool, memory: Memory) -> Pace:
+def plan_pace(
+    config: TrainConfig,
+    *,
+    pictures: int,
+    fine_tuning: bool,
+    memory: Memory,
+    batch_norms: bool = False,
+) -> Pace:
     """The pace of training on so many pictures.
 
-    fine_tuning: all of a pretrained model is trained. memory is asked only where the batch size is
-    to be found.
+    fine_tuning: all of a pretrained model is trained. batch_norms: it has some. memory is asked
+    only where the batch size is to be found.
     """
     optim, data = config.optim, config.data
     reasons: list[str] = []
@@ -72,7 +79,9 @@ def plan_pace(config: TrainConfig, *, pictures: int, fine_tuning: bool, memory: 
     if optim.lr == "auto":
         # an update of a set that is smaller than the batch has no more pictures than the set
         seen = min(per_update, max(pictures, BASE_BATCH))
-        lr, reason = default_lr(optim.opt, fine_tuning=fine_tuning, batch_size=seen)
+        lr, reason = default_lr(
+            optim.opt, fine_tuning=fine_tuning, batch_norms=batch_norms, batch_size=seen
+        )
         reasons.append(reason)
     else:
         lr = optim.lr

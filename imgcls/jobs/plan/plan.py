@@ -24,6 +24,7 @@ from imgcls.jobs.plan.loading import Loading, plan_loading
 from imgcls.jobs.plan.model import ModelPlan, plan_model
 from imgcls.jobs.plan.pace import Memory, Pace, plan_pace
 from imgcls.jobs.plan.recipe import Recipe, plan_recipe
+from imgcls.models.architecture import has_batch_norms
 from imgcls.models.build import native_img_size
 from imgcls.results.checkpoint import StartingWeights
 
@@ -155,6 +156,7 @@ def _pace_of(
         plan_pace,
         pictures=len(data.rows("train", data.folds[0])),
         fine_tuning=model.from_weights and not recipe.head_only,
+        batch_norms=has_batch_norms(model.config.name),
         memory=memory,
     )
 

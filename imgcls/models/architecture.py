@@ -1,4 +1,4 @@
-"""Dropout and stochastic depth of an architecture: its defaults, and whether it takes others."""
+"""What an architecture is made of: its rates of dropout, and whether it has batch norms."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import timm
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 _HALF = 0.5
 
@@ -44,6 +45,12 @@ def takes_rate(name: str, option: str) -> bool:
     Some take the option and put it nowhere. Raises TypeError for one that does not know it.
     """
     return _layer_rates(name, **{option: 0.0}) != _layer_rates(name, **{option: _HALF})
+
+
+@functools.cache
+def has_batch_norms(name: str) -> bool:
+    """Whether any layer of a timm architecture goes by means and variances over pictures."""
+    return any(isinstance(module, _NormBase) for module in _build(name, {}).modules())
 
 
 def _layer_rates(name: str, **options: float) -> dict[str, float]:
