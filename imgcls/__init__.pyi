@@ -775,7 +775,7 @@ def train(
             logit-adjust where the largest class has 1.5 times the pictures of the smallest or more,
             else none.
         lr: Peak learning rate. auto, for adam-like optimizers and 32 pictures an update: 1e-3 from
-            scratch or for the classifier alone, 2e-4 when fine-tuning a network with batch norms,
+            scratch or for the classifier alone, 4e-4 when fine-tuning a network with batch norms,
             1e-4 for others; ten times that for sgd and its kin, a tenth for lion. It grows with the
             square root of the batch, for sgd in proportion.
         epochs: Passes over the training pictures; 10 fine-tune most small sets, early stopping may
@@ -1129,7 +1129,7 @@ def tune(
             else none.
         opt: Any timm optimizer; adamw is the least sensitive to its settings.
         lr: Peak learning rate. auto, for adam-like optimizers and 32 pictures an update: 1e-3 from
-            scratch or for the classifier alone, 2e-4 when fine-tuning a network with batch norms,
+            scratch or for the classifier alone, 4e-4 when fine-tuning a network with batch norms,
             1e-4 for others; ten times that for sgd and its kin, a tenth for lion. It grows with the
             square root of the batch, for sgd in proportion.
         weight_decay: Not applied to norms and biases; 0.05 is usual for adamw, 1e-4 for sgd.
@@ -1293,7 +1293,7 @@ class ImageClassifier(_ImageClassifier):
                 logit-adjust where the largest class has 1.5 times the pictures of the smallest or more,
                 else none.
             lr: Peak learning rate. auto, for adam-like optimizers and 32 pictures an update: 1e-3 from
-                scratch or for the classifier alone, 2e-4 when fine-tuning a network with batch norms,
+                scratch or for the classifier alone, 4e-4 when fine-tuning a network with batch norms,
                 1e-4 for others; ten times that for sgd and its kin, a tenth for lion. It grows with the
                 square root of the batch, for sgd in proportion.
             epochs: Passes over the training pictures; 10 fine-tune most small sets, early stopping may

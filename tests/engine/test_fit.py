@@ -330,7 +330,7 @@ def test_the_schedule_is_a_function_of_the_updates_made():
 def test_default_rates_follow_the_optimizers_kind():
     """sgd and its kin need about ten times adam's, lion a tenth; each grows as its paper says."""
     assert default_lr("adamw", fine_tuning=True)[0] == 1e-4
-    assert default_lr("adamw", fine_tuning=True, batch_norms=True)[0] == 2e-4
+    assert default_lr("adamw", fine_tuning=True, batch_norms=True)[0] == 4e-4
     assert default_lr("adamw", fine_tuning=False, batch_norms=True)[0] == 1e-3
     assert default_lr("sgd", fine_tuning=False)[0] == pytest.approx(1e-2)
     assert default_lr("lion", fine_tuning=True)[0] == pytest.approx(1e-5)

@@ -64,9 +64,9 @@ def test_plainly_fine_tuned_weights_are_taken_to_be_too_sure(photos, weights, gr
     assert not make_plan(tiny_config(photos, **groups)).recipe.grows_too_sure
 
 
-@pytest.mark.parametrize(("name", "rate"), [("test_resnet", 2e-4), ("test_vit", 1e-4)])
+@pytest.mark.parametrize(("name", "rate"), [("test_resnet", 4e-4), ("test_vit", 1e-4)])
 def test_networks_with_batch_norms_are_fine_tuned_faster(photos, tmp_path, name, rate):
-    """Twice as fast as transformers, at 32 pictures an update."""
+    """At four times the rate of transformers, at 32 pictures an update."""
     weights = tmp_path / "weights.safetensors"
     save_file(timm.create_model(name).state_dict(), weights)
     config = tiny_config(
