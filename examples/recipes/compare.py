@@ -136,7 +136,7 @@ def run_imgcls(job: Job, classes: list[str]) -> Finding:
         "cpu_s": seconds,
         "epochs": fold["epochs_run"],
         "best": fold["best_epoch"],
-        "temperature": scored["temperature"],
+        "temperature": scored["calibration"]["temperature"] if scored.get("calibration") else None,
     }
     return Finding(found["val"], found["test"], facts)
 
