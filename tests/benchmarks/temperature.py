@@ -11,6 +11,7 @@ the test's NLL and expected calibration error.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 from pathlib import Path
@@ -35,8 +36,18 @@ def scored(logits: np.ndarray, labels: np.ndarray, temperature: float) -> tuple[
     return float(predictions.picture_losses.mean()), 100 * ece
 
 
+def val_groups(table: Path) -> list[str]:
+    """The groups of the val pictures, in the table's order."""
+    with table.open(newline="", encoding="utf-8") as file:
+        return [row["group"] for row in csv.DictReader(file) if row["split"] == "val"]
+
+
 def temperatures(
-    val: np.ndarray, val_labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
+    val: np.ndarray,
+    val_labels: np.ndarray,
+    groups: list[str],
+    test: np.ndarray,
+    test_labels: np.ndarray,
 ) -> list[float]:
     """One for each of SIDES, from logits [N, C]."""
     asked = minimize_scalar(
@@ -44,8 +55,10 @@ def temperatures(
         bounds=np.log([0.2, 5]), method="bounded",
     )  # fmt: skip
     return [
-        fit_temperature(val, val_labels, lowest=1.0).temperature,
-        fit_temperature(val, val_labels, lowest=1.0, fine_tuned=True).temperature,
+        *(
+            fit_temperature(val, val_labels, 1.0, groups, fine_tuned=fine_tuned).temperature
+            for fine_tuned in (False, True)
+        ),
         float(np.exp(asked.x)),
     ]
 
@@ -65,7 +78,8 @@ def main() -> None:
         with np.load(probabilities_file(args.work, row["set"], row["fold"], args.contestant)) as x:
             val, test = (log_of(x[split]) * kept for split in ("val", "test"))
             val_labels, test_labels = x["val_labels"], x["test_labels"]
-        found = temperatures(val, val_labels, test, test_labels)
+        groups = val_groups(args.work / "folds" / f"{row['set']}-{row['fold']}.csv")
+        found = temperatures(val, val_labels, groups, test, test_labels)
         scores = [scored(test, test_labels, t) for t in found]
         totals.append(scores)
         cells = [
