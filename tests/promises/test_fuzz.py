@@ -81,7 +81,11 @@ def use(folder) -> None:
     "cases",
     [
         pytest.param(400, id="short"),
-        pytest.param(10_500, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+        pytest.param(
+            10_500,
+            id="long",
+            marks=[pytest.mark.slow, pytest.mark.record, pytest.mark.timeout(1800)],
+        ),
     ],
 )
 def test_no_damage_does_harm(original, tmp_path, cases):
