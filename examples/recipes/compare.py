@@ -220,6 +220,16 @@ def do(stage: list[Job], args: argparse.Namespace, results: Results) -> None:
             print(f"{time.monotonic() - start:.0f} s", *job.key, json.dumps(facts), file=sys.stderr)
 
 
+def require_same_settings(args: argparse.Namespace) -> None:
+    """End where WORK holds runs of another model, size or kind of split: they do not compare."""
+    asked = {name: getattr(args, name) for name in ("model", "img_size", "trained")}
+    file = args.work / "settings.json"
+    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != asked:
+        raise SystemExit(f"{args.work} holds runs with other settings: see {file}, or take another")
+    args.work.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(asked), encoding="utf-8")
+
+
 def known(contestant: str) -> str:
     """The name of a contestant. Raises ArgumentTypeError for one that there is not."""
     if contestant not in CONTESTANTS and not contestant.startswith(f"{DEFAULT} "):
@@ -248,6 +258,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    require_same_settings(args)
     results = Results(args.work / "results.jsonl", ("set", "fold", "contestant"))
     for stage in jobs_of(args, results):
         do(stage, args, results)

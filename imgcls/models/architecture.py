@@ -9,7 +9,7 @@ from typing import Any
 import timm
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 
 _HALF = 0.5
 
@@ -50,7 +50,7 @@ def takes_rate(name: str, option: str) -> bool:
 @functools.cache
 def has_batch_norms(name: str) -> bool:
     """Whether any layer of a timm architecture goes by means and variances over pictures."""
-    return any(isinstance(module, _NormBase) for module in _build(name, {}).modules())
+    return any(isinstance(module, _BatchNorm) for module in _build(name, {}).modules())
 
 
 def _layer_rates(name: str, **options: float) -> dict[str, float]:

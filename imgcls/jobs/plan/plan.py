@@ -152,11 +152,12 @@ def _plan_compute(config: TrainConfig, data: DataPlan, model: ModelPlan, recipe:
 def _pace_of(
     data: DataPlan, model: ModelPlan, recipe: Recipe, memory: Memory
 ) -> Callable[[TrainConfig], Pace]:
+    fine_tuning = model.from_weights and not recipe.head_only
     return partial(
         plan_pace,
         pictures=len(data.rows("train", data.folds[0])),
-        fine_tuning=model.from_weights and not recipe.head_only,
-        batch_norms=has_batch_norms(model.config.name),
+        fine_tuning=fine_tuning,
+        batch_norms=fine_tuning and has_batch_norms(model.config.name),
         memory=memory,
     )
 

@@ -38,13 +38,14 @@ def batch_norm_of_all(
     size = values.numel() // values.shape[1] if counts else 0
     with torch.no_grad():
         mean, variance, number = _moments(values, size, sum_tensor)
-        if number < 2:  # noqa: PLR2004
+        # the device is waited for only where it may be so
+        if size < 2 and (found_here := int(number)) < 2:  # noqa: PLR2004
             raise ValueError(
-                f"Expected more than 1 value per channel when training, got {number:.0f}"
+                f"Expected more than 1 value per channel when training, got {found_here}"
             )
         if running_mean is not None and running_var is not None:
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            unbiased = variance * (number / (number - 1))
+            unbiased = variance * (number / (number - 1).clamp_min(1))
             running_var.lerp_(unbiased.to(running_var.dtype), momentum)
     whole = _Whole(mean, variance, number, eps, counts, sum_tensor)
     found: torch.Tensor = _Normalised.apply(values, weight, bias, whole)
@@ -53,11 +54,11 @@ def batch_norm_of_all(
 
 @dataclass(frozen=True, eq=False)
 class _Whole:
-    """mean, variance [C] and values a channel of all processes' pictures; see above."""
+    """mean, variance [C] and values a channel, [], of all processes' pictures; see above."""
 
     mean: torch.Tensor
     variance: torch.Tensor
-    number: float
+    number: torch.Tensor
     eps: float
     counts: bool
     sum_tensor: SumTensor
@@ -65,8 +66,8 @@ class _Whole:
 
 def _moments(
     values: torch.Tensor, size: int, sum_tensor: SumTensor
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """(mean [C], biased variance [C], values a channel) of all processes.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(mean [C], biased variance [C], values a channel []) of all processes.
 
     Sums of squares are taken of what each process finds by its own mean, and in double, where they
     do not cancel.
@@ -80,8 +81,8 @@ def _moments(
         sums[channels:-1] = (variance.double() + mean.square()) * size
         sums[-1] = size
     sums = sum_tensor(sums)
-    number = float(sums[-1])
-    mean, squares = (sums[:-1] / max(number, 1)).view(2, channels)
+    number = sums[-1]
+    mean, squares = (sums[:-1] / number.clamp_min(1)).view(2, channels)
     variance = (squares - mean.square()).clamp_min(0)
     return mean.float(), variance.float(), number
 
