@@ -115,7 +115,7 @@ def tables(
     for name in dict.fromkeys(row["set"] for row in rows):
         by_contestant: dict[str, list[Mapping[str, Any]]] = {one: [] for one in contestants}
         for row in rows:
-            if row["set"] == name:
+            if row["set"] == name and row["contestant"] in by_contestant:
                 by_contestant[row["contestant"]].append(row)
         folds = {row["fold"] for row in by_contestant.get(baseline, [])}
         if not folds:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.metrics import balanced_accuracy_score
 from trained import epochs, train
@@ -34,6 +35,15 @@ from imgcls.metrics.predictions import Predictions
 
 DRAWS, PICTURES = 200, 75
 MONITOR = "val_balanced_accuracy"
+_END = "state.interpolation.end."
+
+
+def trained_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """What an epoch ended with, also where weights part of the way were kept in its place."""
+    weights = load_file(folder / "model.safetensors")
+    with safe_open(folder / "state.safetensors", framework="pt") as state:
+        names = [name for name in state.keys() if name.startswith(_END)]  # noqa: SIM118  no mapping
+        return weights | {name.removeprefix(_END): state.get_tensor(name) for name in names}
 
 
 def logits_of(fold: Path, paths: list[str]) -> dict[str, np.ndarray]:
@@ -42,10 +52,10 @@ def logits_of(fold: Path, paths: list[str]) -> dict[str, np.ndarray]:
     if not kept.exists():
         folders = epochs(fold)
         model = imgcls.load(folders[-1], device="cpu", progress=False)
-        first, last = (load_file(folders[n] / "model.safetensors") for n in (0, -1))
+        first, last = (trained_weights(folders[n]) for n in (0, -1))
         found = {}
         for number, folder in enumerate(folders):
-            model.module.load_state_dict(load_file(folder / "model.safetensors"))
+            model.module.load_state_dict(trained_weights(folder))
             found[f"epoch {number}"] = model.predict_proba(paths)
         for share in SHARES:
             between = {
