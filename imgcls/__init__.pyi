@@ -775,9 +775,9 @@ def train(
             logit-adjust where the largest class has 1.5 times the pictures of the smallest or more,
             else none.
         lr: Peak learning rate. auto, for adam-like optimizers and 32 pictures an update: 1e-3 from
-            scratch or for the classifier alone, 4e-4 when fine-tuning a network with batch norms,
-            1e-4 for others; ten times that for sgd and its kin, a tenth for lion. It grows with the
-            square root of the batch, for sgd in proportion.
+            scratch or for the classifier alone, 4e-4 when fine-tuning a network that has mostly
+            batch norms, 1e-4 for others. sgd and its kin: 1e-2, fine-tuning 1e-3; lion: 1e-4 and
+            1e-5. It grows with the square root of the batch, for sgd in proportion.
         epochs: Passes over the training pictures; 10 fine-tune most small sets, early stopping may
             end sooner. auto: as many as make about 1,000 updates, but 5 to 40.
         augment: How much training pictures are changed. none: as in evaluation. light: crops,
@@ -1129,9 +1129,9 @@ def tune(
             else none.
         opt: Any timm optimizer; adamw is the least sensitive to its settings.
         lr: Peak learning rate. auto, for adam-like optimizers and 32 pictures an update: 1e-3 from
-            scratch or for the classifier alone, 4e-4 when fine-tuning a network with batch norms,
-            1e-4 for others; ten times that for sgd and its kin, a tenth for lion. It grows with the
-            square root of the batch, for sgd in proportion.
+            scratch or for the classifier alone, 4e-4 when fine-tuning a network that has mostly
+            batch norms, 1e-4 for others. sgd and its kin: 1e-2, fine-tuning 1e-3; lion: 1e-4 and
+            1e-5. It grows with the square root of the batch, for sgd in proportion.
         weight_decay: Not applied to norms and biases; 0.05 is usual for adamw, 1e-4 for sgd.
         momentum: Momentum of the optimizers that have one.
         warmup_epochs: Epochs of linear warm-up, which keeps the fresh classifier from shaking the
@@ -1293,9 +1293,9 @@ class ImageClassifier(_ImageClassifier):
                 logit-adjust where the largest class has 1.5 times the pictures of the smallest or more,
                 else none.
             lr: Peak learning rate. auto, for adam-like optimizers and 32 pictures an update: 1e-3 from
-                scratch or for the classifier alone, 4e-4 when fine-tuning a network with batch norms,
-                1e-4 for others; ten times that for sgd and its kin, a tenth for lion. It grows with the
-                square root of the batch, for sgd in proportion.
+                scratch or for the classifier alone, 4e-4 when fine-tuning a network that has mostly
+                batch norms, 1e-4 for others. sgd and its kin: 1e-2, fine-tuning 1e-3; lion: 1e-4 and
+                1e-5. It grows with the square root of the batch, for sgd in proportion.
             epochs: Passes over the training pictures; 10 fine-tune most small sets, early stopping may
                 end sooner. auto: as many as make about 1,000 updates, but 5 to 40.
             augment: How much training pictures are changed. none: as in evaluation. light: crops,

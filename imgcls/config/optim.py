@@ -20,9 +20,9 @@ class OptimConfig(Config):
         default="auto",
         description=(
             "Peak learning rate. auto, for adam-like optimizers and 32 pictures an update: 1e-3 "
-            "from scratch or for the classifier alone, 4e-4 when fine-tuning a network with batch "
-            "norms, 1e-4 for others; ten times that for sgd and its kin, a tenth for lion. It "
-            "grows with the square root of the batch, for sgd in proportion."
+            "from scratch or for the classifier alone, 4e-4 when fine-tuning a network that has "
+            "mostly batch norms, 1e-4 for others. sgd and its kin: 1e-2, fine-tuning 1e-3; lion: "
+            "1e-4 and 1e-5. It grows with the square root of the batch, for sgd in proportion."
         ),
     )
     weight_decay: float = Field(

@@ -1,4 +1,4 @@
-"""What an architecture is made of: its rates of dropout, and whether it has batch norms."""
+"""What an architecture is made of: its rates of dropout, and which norms."""
 
 from __future__ import annotations
 
@@ -49,8 +49,20 @@ def takes_rate(name: str, option: str) -> bool:
 
 @functools.cache
 def has_batch_norms(name: str) -> bool:
-    """Whether any layer of a timm architecture goes by means and variances over pictures."""
-    return any(isinstance(module, _BatchNorm) for module in _build(name, {}).modules())
+    """Whether most norm layers of a timm architecture go by means and variances over pictures.
+
+    Some transformers have a few of them, in front of or between layers that go by each picture.
+    """
+    modules = list(_build(name, {}).modules())
+    by_batch = sum(isinstance(module, _BatchNorm) for module in modules)
+    return by_batch > sum(_is_of_each_picture(module) for module in modules)
+
+
+def _is_of_each_picture(module: nn.Module) -> bool:
+    if isinstance(module, nn.LayerNorm | nn.GroupNorm):
+        return True
+    is_layer = next(module.children(), None) is None
+    return is_layer and "Norm" in type(module).__name__ and not isinstance(module, _BatchNorm)
 
 
 def _layer_rates(name: str, **options: float) -> dict[str, float]:

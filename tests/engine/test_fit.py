@@ -334,6 +334,10 @@ def test_default_rates_follow_the_optimizers_kind():
     assert default_lr("adamw", fine_tuning=False, batch_norms=True)[0] == 1e-3
     assert default_lr("sgd", fine_tuning=False)[0] == pytest.approx(1e-2)
     assert default_lr("lion", fine_tuning=True)[0] == pytest.approx(1e-5)
+    for opt, rate in (("sgd", 1e-3), ("lion", 1e-5)):
+        found, reason = default_lr(opt, fine_tuning=True, batch_norms=True)
+        assert found == pytest.approx(rate)
+        assert "batch norms" not in reason
     larger = default_lr("adamw", fine_tuning=False, batch_size=128)
     assert larger[0] == pytest.approx(2e-3)
     assert larger[1].endswith("at batch 32, times the square root of 128/32")

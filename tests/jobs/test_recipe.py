@@ -55,6 +55,7 @@ def test_balanced_classes_are_met_as_ever():
         ({"recipe": {"tune": "head"}}, False),
         ({"augment": {"mixup": 0.2}}, False),
         ({"augment": {"smoothing": 0.1}}, False),
+        ({"recipe": {"imbalance": "focal"}}, False),
     ],
 )
 def test_plainly_fine_tuned_weights_are_taken_to_be_too_sure(photos, weights, groups, expected):

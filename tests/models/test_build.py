@@ -47,7 +47,8 @@ def no_hub(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("name", "has"),
     [("test_resnet", True), ("tf_efficientnet_lite0", True), ("test_vit", False),
-     ("test_convnext", False)],
+     ("test_convnext", False), ("test_efficientnet_gn", False), ("volo_d1_224", False),
+     ("vit_base_mci_224", False)],
 )  # fmt: skip
 def test_networks_with_batch_norms_are_known(name, has):
     """By their layers, of which a transformer's normalise each picture alone."""

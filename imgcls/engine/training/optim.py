@@ -26,7 +26,8 @@ def default_lr(
     """The peak learning rate that `--lr auto` stands for, and why.
 
     Adam-like optimizers: 1e-3 for fresh weights, 1e-4 when layers of a pretrained model are tuned,
-    4e-4 when these have batch norms (measured in examples/recipes). sgd and its kin divide by no
+    4e-4 when it goes by batch norms (measured with adamw in examples/recipes, and taken over for no
+    other kind). sgd and its kin divide by no
     second moment and need about ten times that; lion, whose steps all have full length, a tenth
     (Chen et al., 2023). That is for 32 pictures an update: adam-like rates grow
     with the square root of the batch (Malladi et al., "On the SDEs and scaling rules for adaptive
@@ -34,13 +35,17 @@ def default_lr(
     """
     name = opt.lower()
     sgd_like = any(word in name for word in _SGD_LIKE)
-    lr = (4e-4 if batch_norms else 1e-4) if fine_tuning else 1e-3
-    if sgd_like:
+    sign_like = any(word in name for word in _SIGN_LIKE)
+    is_faster = batch_norms and fine_tuning and not (sgd_like or sign_like)
+    lr = 1e-4 if fine_tuning else 1e-3
+    if is_faster:
+        lr *= 4
+    elif sgd_like:
         lr *= 10
-    elif any(word in name for word in _SIGN_LIKE):
+    elif sign_like:
         lr /= 10
     what = "fine-tuning" if fine_tuning else "fresh weights"
-    if fine_tuning and batch_norms:
+    if is_faster:
         what += " with batch norms"
     usual = f"usual for {what} with {name} at batch {BASE_BATCH}"
     if batch_size == BASE_BATCH:

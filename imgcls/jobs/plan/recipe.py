@@ -78,7 +78,11 @@ class Recipe:
     @property
     def grows_too_sure(self) -> bool:
         """True when layers are fine-tuned by a loss that asks for ever more certainty."""
-        softened = self.augment.mixes or self.augment.smoothing > 0
+        softened = (
+            self.augment.mixes
+            or self.augment.smoothing > 0
+            or self.imbalance_method.focal_gamma > 0
+        )
         return self.from_weights and not self.head_only and not softened
 
     @property
