@@ -86,7 +86,9 @@ def test_pictures_of_one_group_count_as_one():
 
 def test_of_the_same_losses_the_cheaper_model_is_taken():
     """Without any difference there is no error either."""
-    assert verdict_on({"small": np.ones(10), "large": np.ones(10)}).chosen == ("small",)
+    same = verdict_on({"small": np.ones(10), "large": np.ones(10)})
+    assert same.chosen == ("small",)
+    assert same.reason == "the least log loss, and none is cheaper"
 
 
 def test_a_sample_keeps_rare_classes_and_as_many_groups_as_it_can():

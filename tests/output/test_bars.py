@@ -6,7 +6,7 @@ import builtins
 
 import pytest
 
-from imgcls.engine.training.events import FoldStarted, StepDone
+from imgcls.engine.training.events import FoldStarted, StepDone, ValidationBatchDone
 from imgcls.output.console import Console, shown_console
 from imgcls.output.screens.training import TrainingView
 
@@ -70,6 +70,16 @@ def test_epochs_are_listed_below_the_bars_of_a_training(shown, capsys, tmp_path)
     out, err = capsys.readouterr()
     assert "epoch" in out
     assert err == ""
+
+
+def test_each_pass_over_val_begins_anew(shown, tmp_path):
+    """Weights part of the way are validated one after the other: no bar counts past its end."""
+    with TrainingView(Console()) as view:
+        view(FoldStarted(0, (0,), tmp_path, 2, 5, 2, 0, 0, (), "val_loss", calibrates=False))
+        for _ in range(3):
+            view(ValidationBatchDone(2, 8))
+        bar = view._bars.tasks[1]
+        assert (bar.completed, bar.total) == (1, 2)
 
 
 def test_calls_are_quiet_where_nothing_can_be_drawn():

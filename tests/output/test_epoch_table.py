@@ -89,4 +89,7 @@ def test_the_reason_for_a_choice_agrees_with_the_table():
     )
     assert choice(monitor, rows, ("epoch 1", rows[1]), competed=False) is None
     said = choice(monitor, rows, (between_in_words(0.4, 1), rows[1]), competed=True)
-    assert said.startswith("Chosen: 40% of the way from the head to epoch 1: of those that")
+    assert said == (
+        "Chosen: 40% of the way from the head to epoch 1: of those within one standard error of "
+        "the best acc and cal. loss, the nearest to the last epoch."
+    )

@@ -94,15 +94,16 @@ def choice(
     the fitted head's and the last epoch's did.
     """
     name, metrics = best
+    loss = deciding_loss(metrics)
     if competed:
+        compared = " and ".join(dict.fromkeys(map(_title, (monitor, loss))))
         return (
-            f"Chosen: {name}: of those that the val pictures cannot tell from the best, the "
+            f"Chosen: {name}: of those within one standard error of the best {compared}, the "
             "nearest to the last epoch."
         )
     sign = -1 if lower_is_better(monitor) else 1
     usable = [row for row in epochs if row[monitor] is not None]
     top = max(usable, key=lambda row: sign * (row[monitor] or 0.0))
-    loss = deciding_loss(metrics)
     if top[monitor] == metrics[monitor] or loss == monitor:
         return None
     highest = name_of(int(top["epoch"] or 0))

@@ -256,7 +256,9 @@ class TrainingView:
     def _validated(self) -> None:
         if self._bars is None:
             return
-        if not self._validating:
+        [bar] = [task for task in self._bars.tasks if task.id == self._tasks["batch"]]
+        # weights part of the way are validated one after the other
+        if not self._validating or bar.finished:
             self._restart_bar("validating", self._fold.val_batches)
         self._bars.advance(self._tasks["batch"])
 

@@ -46,16 +46,20 @@ def decide(
         ranked = sorted(log_loss, key=log_loss.__getitem__)[:count]
         return Verdict(tuple(ranked), f"the {count} with the least log loss", tuple(scored))
     chosen = next(one for one in scored if one.behind is not None and _is_as_good(one.behind))
-    return Verdict((chosen.name,), _reason(chosen, best, len(held)), tuple(scored))
+    cheapest = next(one for one in scored if one.behind is not None)
+    reason = _reason(chosen, best, len(held), is_cheapest=chosen is cheapest)
+    return Verdict((chosen.name,), reason, tuple(scored))
 
 
 def _is_as_good(behind: Estimate) -> bool:
     return not behind.value > behind.error
 
 
-def _reason(chosen: Candidate, best: str, count: int) -> str:
+def _reason(chosen: Candidate, best: str, count: int, *, is_cheapest: bool) -> str:
     if count == 1:
         return "the only one that was measured"
+    if chosen.name == best and is_cheapest:
+        return "the least log loss, and none is cheaper"
     if chosen.name == best:
         return "the least log loss, by more than one standard error of each cheaper one"
     assert chosen.behind is not None
