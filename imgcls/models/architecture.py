@@ -48,7 +48,7 @@ def takes_rate(name: str, option: str) -> bool:
 
 
 @functools.cache
-def has_batch_norms(name: str) -> bool:
+def goes_by_batch_norms(name: str) -> bool:
     """Whether most norm layers of a timm architecture go by means and variances over pictures.
 
     Some transformers have a few of them, in front of or between layers that go by each picture.

@@ -16,7 +16,7 @@ from torch import nn
 
 from imgcls.config.model import ModelConfig
 from imgcls.errors import ModelError
-from imgcls.models.architecture import has_batch_norms, own_rates, takes_rate
+from imgcls.models.architecture import goes_by_batch_norms, own_rates, takes_rate
 from imgcls.models.build import (
     classifier_names,
     create_model,
@@ -45,14 +45,14 @@ def no_hub(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "has"),
+    ("name", "does"),
     [("test_resnet", True), ("tf_efficientnet_lite0", True), ("test_vit", False),
      ("test_convnext", False), ("test_efficientnet_gn", False), ("volo_d1_224", False),
      ("vit_base_mci_224", False)],
 )  # fmt: skip
-def test_networks_with_batch_norms_are_known(name, has):
-    """By their layers, of which a transformer's normalise each picture alone."""
-    assert has_batch_norms(name) == has
+def test_networks_that_go_by_batch_norms_are_known(name, does):
+    """By most of their layers, of which a transformer's normalise each picture alone."""
+    assert goes_by_batch_norms(name) == does
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "mobilenetv3_small_050"])

@@ -26,12 +26,12 @@ def default_lr(
     """The peak learning rate that `--lr auto` stands for, and why.
 
     Adam-like optimizers: 1e-3 for fresh weights, 1e-4 when layers of a pretrained model are tuned,
-    4e-4 when it goes by batch norms (measured with adamw in examples/recipes, and taken over for no
-    other kind). sgd and its kin divide by no
-    second moment and need about ten times that; lion, whose steps all have full length, a tenth
-    (Chen et al., 2023). That is for 32 pictures an update: adam-like rates grow
-    with the square root of the batch (Malladi et al., "On the SDEs and scaling rules for adaptive
-    gradient algorithms", 2022), those of sgd in proportion (Goyal et al., 2017).
+    4e-4 when it goes by batch norms (measured with adamw in examples/recipes, and for no other
+    kind). sgd and its kin divide by no second moment and need about ten times 1e-3 or 1e-4; lion,
+    whose steps all have full length, a tenth (Chen et al., 2023). That is for 32 pictures an
+    update: adam-like rates grow with the square root of the batch (Malladi et al., "On the SDEs and
+    scaling rules for adaptive gradient algorithms", 2022), those of sgd in proportion (Goyal et
+    al., 2017).
     """
     name = opt.lower()
     sgd_like = any(word in name for word in _SGD_LIKE)

@@ -24,7 +24,7 @@ from imgcls.jobs.plan.loading import Loading, plan_loading
 from imgcls.jobs.plan.model import ModelPlan, plan_model
 from imgcls.jobs.plan.pace import Memory, Pace, plan_pace
 from imgcls.jobs.plan.recipe import Recipe, plan_recipe
-from imgcls.models.architecture import has_batch_norms
+from imgcls.models.architecture import goes_by_batch_norms
 from imgcls.models.build import native_img_size
 from imgcls.results.checkpoint import StartingWeights
 
@@ -157,7 +157,7 @@ def _pace_of(
         plan_pace,
         pictures=len(data.rows("train", data.folds[0])),
         fine_tuning=fine_tuning,
-        batch_norms=fine_tuning and has_batch_norms(model.config.name),
+        batch_norms=fine_tuning and goes_by_batch_norms(model.config.name),
         memory=memory,
     )
 
